@@ -1,0 +1,119 @@
+//! Who is still there: the server pings, the client answers.
+//!
+//! Times are milliseconds of a clock that never goes back, whatever it counts from.
+
+/// The two durations every session is told when it opens.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Milliseconds from the opening, or from an answer, to the next ping.
+    pub ping_interval: u64,
+    /// Milliseconds a ping may stay unanswered.
+    pub ping_timeout: u64,
+    /// How late, in milliseconds, the caller's timer may be when all is well. A ping that is later than this (a busy or
+    /// suspended machine) starts its timeout when it was really sent, so that no client is dropped for our delay.
+    pub lateness: u64,
+}
+
+/// The heartbeat of one session.
+#[derive(Debug, Clone, Copy)]
+pub struct Heartbeat {
+    /// When the next ping is due or, while an answer is awaited, when the client counts as gone.
+    due: u64,
+    is_awaiting_pong: bool,
+}
+
+/// What there is to do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beat {
+    /// Nothing before this time.
+    Wait(u64),
+    /// Send a ping, and look again at this time.
+    Ping(u64),
+    /// The client did not answer in time: end the session.
+    Dead,
+}
+
+impl Heartbeat {
+    /// The heartbeat of a session that opens now. The first ping comes one interval later.
+    pub fn new(now: u64, timing: &Timing) -> Self {
+        Self { due: now.saturating_add(timing.ping_interval), is_awaiting_pong: false }
+    }
+
+    /// Looks at the clock.
+    pub fn tick(&mut self, now: u64, timing: &Timing) -> Beat {
+        if now < self.due {
+            return Beat::Wait(self.due);
+        }
+        if self.is_awaiting_pong {
+            return Beat::Dead;
+        }
+        let sent = self.due.max(now.saturating_sub(timing.lateness));
+        self.due = sent.saturating_add(timing.ping_timeout);
+        self.is_awaiting_pong = true;
+        Beat::Ping(self.due)
+    }
+
+    /// The client answered. An answer nobody asked for changes nothing: it could otherwise put off every ping.
+    pub fn pong(&mut self, now: u64, timing: &Timing) {
+        if self.is_awaiting_pong {
+            self.is_awaiting_pong = false;
+            self.due = now.saturating_add(timing.ping_interval);
+        }
+    }
+
+    /// Whether the client's time has run out, to be asked before a late request is served.
+    pub fn is_dead(&self, now: u64, timing: &Timing) -> bool {
+        let deadline = if self.is_awaiting_pong {
+            self.due
+        } else {
+            self.due.saturating_add(timing.lateness).saturating_add(timing.ping_timeout)
+        };
+        now >= deadline
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMING: Timing = Timing { ping_interval: 25_000, ping_timeout: 20_000, lateness: 1_000 };
+
+    #[test]
+    fn an_answering_client_lives_and_is_pinged_each_interval() {
+        let mut heartbeat = Heartbeat::new(0, &TIMING);
+        let mut pings = Vec::new();
+        for now in (0..=100_000).step_by(500) {
+            match heartbeat.tick(now, &TIMING) {
+                Beat::Ping(_) => {
+                    pings.push(now);
+                    heartbeat.pong(now + 100, &TIMING);
+                }
+                Beat::Wait(until) => assert!(until > now),
+                Beat::Dead => panic!("died at {now}"),
+            }
+        }
+        assert_eq!(pings, [25_000, 50_500, 76_000]);
+    }
+
+    #[test]
+    fn a_silent_client_is_dead_after_interval_and_timeout() {
+        let mut heartbeat = Heartbeat::new(0, &TIMING);
+        assert_eq!(heartbeat.tick(25_400, &TIMING), Beat::Ping(45_000), "a little late does not count");
+        assert_eq!(heartbeat.tick(44_999, &TIMING), Beat::Wait(45_000));
+        assert!(!heartbeat.is_dead(44_999, &TIMING) && heartbeat.is_dead(45_000, &TIMING));
+        assert_eq!(heartbeat.tick(45_000, &TIMING), Beat::Dead);
+    }
+
+    #[test]
+    fn a_suspended_server_gives_its_clients_time_to_answer() {
+        let mut heartbeat = Heartbeat::new(0, &TIMING);
+        assert_eq!(heartbeat.tick(600_000, &TIMING), Beat::Ping(619_000));
+    }
+
+    #[test]
+    fn unasked_pongs_do_not_put_off_the_ping() {
+        let mut heartbeat = Heartbeat::new(0, &TIMING);
+        heartbeat.pong(24_000, &TIMING);
+        assert!(matches!(heartbeat.tick(25_000, &TIMING), Beat::Ping(_)));
+    }
+}

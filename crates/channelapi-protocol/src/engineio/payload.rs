@@ -1,0 +1,91 @@
+//! Several packets in one HTTP body, separated by the character U+001E; binary ones in base64 behind a `b`.
+
+use super::{Frames, Packet, PacketError};
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use std::borrow::Cow;
+
+/// Stands between two packets.
+pub const SEPARATOR: u8 = 0x1E;
+
+/// Writes padding, as the protocol's page shows; reads with or without it, as Node.js does.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The packets of a request's body, one at a time. More than `packets_max` are an error, as is anything after an error.
+pub fn decode(body: &str, packets_max: usize) -> impl Iterator<Item = Result<Packet<'_>, PacketError>> {
+    let mut failed = false;
+    body.split(char::from(SEPARATOR)).enumerate().map_while(move |(index, part)| {
+        if failed {
+            return None;
+        }
+        let packet = if index >= packets_max { Err(PacketError::TooMany) } else { decode_one(part) };
+        failed = packet.is_err();
+        Some(packet)
+    })
+}
+
+fn decode_one(part: &str) -> Result<Packet<'_>, PacketError> {
+    match part.strip_prefix('b') {
+        None => Packet::parse(part),
+        Some(encoded) => match BASE64.decode(encoded) {
+            Ok(bytes) => Ok(Packet::Binary(Cow::Owned(bytes))),
+            Err(_) => Err(PacketError::Base64),
+        },
+    }
+}
+
+/// Appends the packets of `frames` to a response's body that may already hold some.
+pub fn append(frames: Frames<'_>, body: &mut Vec<u8>) {
+    for packet in frames {
+        if !body.is_empty() {
+            body.push(SEPARATOR);
+        }
+        if packet.is_binary {
+            body.push(b'b');
+            body.extend_from_slice(BASE64.encode(packet.payload).as_bytes());
+        } else {
+            body.extend_from_slice(packet.payload);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Frame;
+    use super::*;
+
+    fn read(body: &str) -> Result<Vec<Packet<'_>>, PacketError> {
+        decode(body, 3).collect()
+    }
+
+    #[test]
+    fn reads_text_and_binary() {
+        assert_eq!(
+            read("4hello\x1ebAQIDBA==\x1e3"),
+            Ok(vec![Packet::Text("hello"), Packet::Binary(Cow::Owned(vec![1, 2, 3, 4])), Packet::Pong("")])
+        );
+        assert_eq!(read("bAQIDBA"), Ok(vec![Packet::Binary(Cow::Owned(vec![1, 2, 3, 4]))]));
+    }
+
+    #[test]
+    fn refuses_what_is_not_a_payload() {
+        assert_eq!(read(""), Err(PacketError::Empty));
+        assert_eq!(read("4a\x1e"), Err(PacketError::Empty));
+        assert_eq!(read("abc"), Err(PacketError::UnknownType));
+        assert_eq!(read("b*"), Err(PacketError::Base64));
+        assert_eq!(read("6\x1e6\x1e6\x1e6"), Err(PacketError::TooMany));
+        assert_eq!(decode("abc\x1e4ok", 3).count(), 1, "nothing is read behind an error");
+    }
+
+    #[test]
+    fn writes_what_it_reads() {
+        let mut body = Vec::new();
+        append(Frame::text(&[b"4hello"]).frames(), &mut body);
+        append(Frame::binary(&[1, 2, 3, 4]).frames(), &mut body);
+        assert_eq!(body, b"4hello\x1ebAQIDBA==");
+    }
+}

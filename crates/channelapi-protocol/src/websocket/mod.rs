@@ -1,0 +1,15 @@
+//! The server side of WebSocket (RFC 6455), without extensions.
+//!
+//! - [`Decoder`] turns bytes of a client into messages.
+//! - [`frame`] writes the unmasked frames of a server.
+//! - [`handshake`] checks an upgrade request and computes its answer.
+
+mod close;
+mod decoder;
+pub mod frame;
+pub mod handshake;
+mod mask;
+
+pub use close::{CloseCode, CloseFrame};
+pub use decoder::{DecodeError, Decoder, Limits, Message};
+pub use mask::apply as mask;
