@@ -1,0 +1,13 @@
+//! Who carries publications: a broker takes each one, gives it its place, and tells the fan-out of every node.
+
+mod memory;
+
+pub use memory::MemoryBroker;
+
+use crate::model::Publication;
+
+/// Where a broker hands publications to this node, in its order. It never waits.
+pub trait PublicationSink: Send + Sync + 'static {
+    /// Takes the next publication.
+    fn deliver(&self, publication: Publication);
+}

@@ -1,0 +1,103 @@
+//! Every limit of the server, in one place: what the outside can grow has a bound here.
+
+use std::time::Duration;
+
+/// Bytes of a channel's name.
+pub const CHANNEL_NAME_BYTES_MAX: usize = 255;
+
+/// Bytes of a text that may be a token at all. Ours have 43; the rest is room for tokens of another kind.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
+
+/// Bytes of the data of one publication.
+pub const DATA_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of the body of a request to the HTTP API. More than the data, for the JSON around it and white space.
+pub const API_BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of publications that wait for the fan-out of this node. Above it, publishers wait.
+pub const FANOUT_WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Subscribers that are served before other tasks get a turn: about a millisecond of system calls.
+pub const FANOUT_CHUNK: usize = 256;
+
+/// Jobs a fan-out worker takes at once. Publications of one channel among them are joined into one write.
+pub const FANOUT_BATCH: usize = 128;
+
+/// Bytes of publications that are joined into one write. Copying more costs more than the system calls it saves.
+pub const JOINED_BYTES_MAX: usize = 16 * 1024;
+
+/// Channels one connection may join.
+pub const CHANNELS_PER_CONNECTION_MAX: usize = 128;
+
+/// Bytes that may wait for one connection before it is closed as slow.
+/// 100,000 idle connections use none of it; 1,000 stalled ones use 1 GiB at most.
+pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
+
+/// Packets in one polling request.
+pub const PACKETS_PER_POST_MAX: usize = 256;
+
+/// Fragments of one WebSocket message. Browsers and Node.js do not fragment what they send at all.
+pub const FRAGMENTS_MAX: u16 = 64;
+
+/// Binary attachments of one Socket.IO packet. Joining and acknowledging need none.
+pub const ATTACHMENTS_MAX: usize = 10;
+
+/// How long a packet may wait for its attachments.
+pub const ATTACHMENTS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a WebSocket may try to take over from polling.
+pub const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a poll that arrives during an upgrade is held back, so that the upgrade can overtake it.
+pub const PROBED_POLL_WAIT: Duration = Duration::from_millis(50);
+
+/// How long a close may take on a connection whose peer does not read.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a closed polling session is remembered for the poll that fetches its last packets.
+pub const CLOSED_SESSION_LINGER: Duration = Duration::from_secs(5);
+
+/// How long one write may make no progress on a connection with something to send.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the head of an HTTP request may take, and how long a kept-alive connection may say nothing.
+pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the body of an HTTP request may take.
+pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of the head of an HTTP request.
+pub const HTTP_HEADER_BYTES_MAX: usize = 16 * 1024;
+
+/// Header fields of an HTTP request.
+pub const HTTP_HEADERS_MAX: usize = 100;
+
+/// Connections that the kernel keeps for us until we accept them.
+pub const ACCEPT_BACKLOG: i32 = 4096;
+
+/// How long a token lives after it was made or last used to join.
+pub const TOKEN_LIFETIME: Duration = Duration::from_hours(7 * 24);
+
+/// A join renews its token on disk only if that adds at least this much, so that reconnecting clients cost no writes.
+pub const TOKEN_RENEWAL_STEP: Duration = Duration::from_mins(10);
+
+/// How often renewals are written. A `kill -9` costs a token this much of its seven days, never the token.
+pub const TOKEN_RENEWAL_INTERVAL: Duration = Duration::from_mins(1);
+
+/// Renewals that wait in memory, about 50 bytes each, before they are written early.
+pub const TOKEN_RENEWALS_MAX: usize = 65_536;
+
+/// Tokens kept in memory, about 150 bytes each; the others are read from disk when they join.
+pub const TOKEN_CACHE_MAX: usize = 65_536;
+
+/// How often dead tokens are removed from disk.
+pub const TOKEN_PRUNE_INTERVAL: Duration = Duration::from_hours(1);
+
+/// How long a dead token stays on disk, in case the machine's clock was wrong.
+pub const TOKEN_PRUNE_MARGIN: Duration = Duration::from_hours(24);
+
+/// Requests that wait for the state store; more wait before they are queued.
+pub const STATE_QUEUE_MAX: usize = 4096;
+
+/// Writes that are made durable together.
+pub const STATE_BATCH_MAX: usize = 512;

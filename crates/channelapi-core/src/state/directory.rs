@@ -1,0 +1,117 @@
+//! The data directory: made if it is missing, private, and used by one process at a time.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// A data directory that this process has for itself, until this value is dropped.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DataDirectoryError {
+    /// Another process has it.
+    #[error(
+        "the data directory {0} is in use by another process; stop that one, or choose another with --data-dir"
+    )]
+    InUse(PathBuf),
+    /// The operating system says no.
+    #[error("the data directory {path} cannot be used: {error}; choose another with --data-dir")]
+    Io {
+        /// What was tried on.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+    /// A secret in it is not what was written.
+    #[error(
+        "{0} is damaged: it must hold 32 bytes; restore it from a backup (without it no token that was given out works)"
+    )]
+    DamagedSecret(PathBuf),
+}
+
+impl DataDirectory {
+    /// Opens the directory, making it (for this user only) if it is missing, and locks it.
+    pub fn open(path: &Path) -> Result<Self, DataDirectoryError> {
+        let failed = |error| DataDirectoryError::Io { path: path.to_owned(), error };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path.join("lock"))
+            .map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(DataDirectoryError::InUse(path.to_owned())),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The 32 secret bytes that tokens are derived from; made at the first call. They lie apart from the database, so that a
+    /// copy of that alone reveals no token.
+    pub fn token_secret(&self) -> Result<[u8; 32], DataDirectoryError> {
+        let path = self.path.join("token_secret");
+        let failed = |error| DataDirectoryError::Io { path: path.clone(), error };
+        match std::fs::read(&path) {
+            Ok(bytes) => bytes.try_into().map_err(|_| DataDirectoryError::DamagedSecret(path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut secret = [0; 32];
+                getrandom::fill(&mut secret).map_err(|error| failed(error.into()))?;
+                self.write_private("token_secret", &secret).map_err(failed)?;
+                Ok(secret)
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Writes a file that only this user can read, whole or not at all, and returns when it is on disk.
+    pub fn write_private(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let unfinished = self.path.join(format!("{name}.new"));
+        let mut file =
+            OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&unfinished)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&unfinished, self.path.join(name))?;
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_second_process_is_refused_and_the_first_goes_on() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("a/b");
+        let first = DataDirectory::open(&path).unwrap();
+        assert!(matches!(DataDirectory::open(&path), Err(DataDirectoryError::InUse(_))));
+        drop(first);
+        DataDirectory::open(&path).unwrap();
+    }
+
+    #[test]
+    fn the_secret_is_private_and_stays_the_same() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::open(parent.path()).unwrap();
+        let secret = directory.token_secret().unwrap();
+        assert_eq!(directory.token_secret().unwrap(), secret);
+        let file = parent.path().join("token_secret");
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::write(file, b"short").unwrap();
+        assert!(matches!(directory.token_secret(), Err(DataDirectoryError::DamagedSecret(_))));
+    }
+}

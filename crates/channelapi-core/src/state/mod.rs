@@ -1,0 +1,13 @@
+//! What must survive a restart besides publications: one SQLite file in the data directory.
+//!
+//! Invariants:
+//! - One process per data directory (a lock), one writer (a thread).
+//! - A write is answered after it is on disk (`synchronous=FULL`). Writes that arrive together share one sync.
+//! - A file that a newer version wrote, or that is no database, is refused with a clear text and left as it is.
+
+mod directory;
+mod schema;
+mod store;
+
+pub use directory::{DataDirectory, DataDirectoryError};
+pub use store::{StateError, StateStore, StoredToken};
