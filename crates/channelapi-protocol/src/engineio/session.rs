@@ -69,6 +69,11 @@ impl Violation {
 }
 
 impl Session {
+    /// A session that opens on a WebSocket, and stays there.
+    pub fn on_websocket() -> Self {
+        Self { state: State::WebSocket, ..Self::default() }
+    }
+
     /// Whether packets leave by polling.
     pub fn is_polling(&self) -> bool {
         matches!(self.state, State::Polling | State::Probing | State::Probed)

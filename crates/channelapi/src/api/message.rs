@@ -1,0 +1,117 @@
+//! The body of a publish request: `{"message": <any JSON>}`.
+
+use bytes::Bytes;
+use channelapi_protocol::socketio::is_deeper_than;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt;
+
+/// How deeply a message may be nested: more than any sane one is, less than what breaks the parsers of clients.
+pub(super) const DEPTH_MAX: usize = 128;
+
+/// Why a body is no message.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum MessageError {
+    /// It is no JSON object with the key `message`.
+    Format,
+    /// It is nested too deeply.
+    TooDeep,
+}
+
+/// The data in a body, byte for byte as it was written. It shares the body's memory.
+pub(super) fn data_of(body: &Bytes) -> Result<Bytes, MessageError> {
+    let text = std::str::from_utf8(body).map_err(|_| MessageError::Format)?;
+    // The object around the message is one level more.
+    if is_deeper_than(DEPTH_MAX + 1, text) {
+        return Err(MessageError::TooDeep);
+    }
+    let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|_| MessageError::Format)?;
+    let data = envelope.message.ok_or(MessageError::Format)?;
+    Ok(body.slice_ref(data.get().as_bytes()))
+}
+
+/// Like the original's parser, the last of several keys `message` counts and others are passed over.
+struct Envelope<'a> {
+    message: Option<&'a RawValue>,
+}
+
+impl<'de> Deserialize<'de> for Envelope<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keys;
+
+        impl<'de> Visitor<'de> for Keys {
+            type Value = Envelope<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                let mut message = None;
+                while let Some((key, value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
+                    if key.0 == "message" {
+                        message = Some(value);
+                    }
+                }
+                Ok(Envelope { message })
+            }
+        }
+
+        deserializer.deserialize_map(Keys)
+    }
+}
+
+/// Borrows unless it holds escapes.
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_taken_as_it_was_written() {
+        let check = |body: &'static str, data: &str| {
+            let body = Bytes::from_static(body.as_bytes());
+            assert_eq!(data_of(&body).as_deref(), Ok(data.as_bytes()), "{body:?}");
+        };
+        check(
+            r#"{"message": {"b" : 1e400,"a":12345678901234567890}}"#,
+            r#"{"b" : 1e400,"a":12345678901234567890}"#,
+        );
+        check(r#"{"x":[1],"message":"\u00e9\ud800","y":{}}"#, r#""\u00e9\ud800""#);
+        check("{\"message\":\n null \n}", "null");
+        check(r#"{"message":1,"message":2}"#, "2");
+        check(r#"{"mess\u0061ge":[]}"#, "[]");
+    }
+
+    #[test]
+    fn a_body_without_a_message_is_refused() {
+        for body in [
+            "",
+            "{}",
+            "null",
+            "[]",
+            "1",
+            r#""message""#,
+            r#"{"message"}"#,
+            r#"{"message":1"#,
+            r#"{"message":1}x"#,
+            r#"{"Message":1}"#,
+            r#"{"message":NaN}"#,
+        ] {
+            assert_eq!(data_of(&Bytes::from_static(body.as_bytes())), Err(MessageError::Format), "{body}");
+        }
+        assert_eq!(data_of(&Bytes::from_static(b"{\"message\":\"\xff\"}")), Err(MessageError::Format));
+    }
+
+    #[test]
+    fn nesting_is_limited() {
+        let nested =
+            |depth| Bytes::from(format!(r#"{{"message":{}{}}}"#, "[".repeat(depth), "]".repeat(depth)));
+        assert!(data_of(&nested(DEPTH_MAX)).is_ok());
+        assert_eq!(data_of(&nested(DEPTH_MAX + 1)), Err(MessageError::TooDeep));
+        assert_eq!(data_of(&nested(100_000)), Err(MessageError::TooDeep));
+    }
+}

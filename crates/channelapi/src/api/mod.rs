@@ -1,0 +1,196 @@
+//! The HTTP API for publishers: the two routes of the seed contract, byte for byte.
+//!
+//! The key is checked before anything else is read, so that a stranger costs us nothing but the head of a request.
+
+mod message;
+
+use crate::auth::is_authorized;
+use crate::config::secret::Secret;
+use crate::http::{self, BodyError, Request, Response};
+use bytes::Bytes;
+use channelapi_core::hub::Hub;
+use channelapi_core::limits::{API_BODY_BYTES_MAX, DATA_BYTES_MAX};
+use channelapi_core::model::ChannelName;
+use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
+use hyper::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
+use std::sync::Arc;
+use tracing::error;
+
+/// Answers publishers.
+pub(crate) struct Api {
+    hub: Arc<Hub>,
+    key: Secret,
+}
+
+/// What a path asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route<'a> {
+    /// `/channel/{channel}`: the channel's token.
+    Channel(&'a str),
+    /// `/message/{channel}`: publish.
+    Message(&'a str),
+}
+
+impl<'a> Route<'a> {
+    /// Reads a path. The channel's name is everything behind the route, slashes included, still percent-encoded.
+    pub(crate) fn of(path: &'a str) -> Option<Self> {
+        let name_behind = |route| {
+            let rest = path.strip_prefix(route)?;
+            if rest.is_empty() { Some("") } else { rest.strip_prefix('/') }
+        };
+        name_behind("/channel").map(Self::Channel).or_else(|| name_behind("/message").map(Self::Message))
+    }
+}
+
+/// An answer that says what went wrong.
+struct Refusal {
+    status: StatusCode,
+    message: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    fn into_response(self) -> Response {
+        let message = serde_json::Value::from(self.message);
+        let mut response = http::json(self.status, format!(r#"{{"success": false, "message": {message}}}"#));
+        let extra = match self.status {
+            StatusCode::METHOD_NOT_ALLOWED => Some((ALLOW, "POST")),
+            StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, "1")),
+            _ => None,
+        };
+        if let Some((name, value)) = extra {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+impl Api {
+    /// An API that lets in whoever has `key`.
+    pub(crate) fn new(hub: Arc<Hub>, key: Secret) -> Self {
+        Self { hub, key }
+    }
+
+    /// Answers a request to one of [`Route`]'s paths.
+    pub(crate) async fn serve(&self, request: Request) -> Response {
+        self.answer(request).await.unwrap_or_else(Refusal::into_response)
+    }
+
+    async fn answer(&self, request: Request) -> Result<Response, Refusal> {
+        if request.method() != Method::POST {
+            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "Use POST."));
+        }
+        if !is_authorized(request.headers(), &self.key) {
+            let message = "The Authorization header does not carry the API key.";
+            return Err(Refusal::new(StatusCode::FORBIDDEN, message));
+        }
+        let path = request.uri().path().to_owned();
+        match Route::of(&path) {
+            Some(Route::Channel(name)) => self.channel_token(&channel(name)?).await,
+            Some(Route::Message(name)) => self.publish(channel(name)?, request).await,
+            None => Err(Refusal::new(StatusCode::NOT_FOUND, "There is nothing here.")),
+        }
+    }
+
+    async fn channel_token(&self, channel: &ChannelName) -> Result<Response, Refusal> {
+        match self.hub.tokens.get_or_create(channel).await {
+            Ok(token) => Ok(http::json(
+                StatusCode::OK,
+                format!(r#"{{"success": true, "token": "{}"}}"#, token.reveal()),
+            )),
+            Err(error) => {
+                error!(%error, "a token could not be made");
+                let message = "The token could not be stored. Try again; the server's log says why.";
+                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
+            }
+        }
+    }
+
+    async fn publish(&self, channel: ChannelName, request: Request) -> Result<Response, Refusal> {
+        let body = http::read_body(request.into_body(), API_BODY_BYTES_MAX).await.map_err(body_refusal)?;
+        let data = message::data_of(&body).map_err(|error| match error {
+            message::MessageError::Format => {
+                // The original's own words, which clients may have been written against.
+                Refusal::new(StatusCode::BAD_REQUEST, "Body is in incorrect format. Key 'message' not found.")
+            }
+            message::MessageError::TooDeep => Refusal::new(
+                StatusCode::BAD_REQUEST,
+                format!("The message is nested deeper than {} levels.", message::DEPTH_MAX),
+            ),
+        })?;
+        if data.len() > DATA_BYTES_MAX {
+            let message = format!("The message is {} bytes, the limit is {DATA_BYTES_MAX}.", data.len());
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+        }
+        self.hub.publish(channel, data).await;
+        Ok(http::json(StatusCode::OK, Bytes::from_static(br#"{"success": true}"#)))
+    }
+}
+
+fn channel(encoded: &str) -> Result<ChannelName, Refusal> {
+    let name: Vec<u8> = percent_decode_str(encoded).collect();
+    ChannelName::parse_bytes(&name).map_err(|error| {
+        let text = error.to_string();
+        let mut letters = text.chars();
+        let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            first.into_iter().chain(letters).chain(['.']).collect::<String>(),
+        )
+    })
+}
+
+fn body_refusal(error: BodyError) -> Refusal {
+    match error {
+        BodyError::TooLarge => Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("The body is larger than {API_BODY_BYTES_MAX} bytes."),
+        ),
+        BodyError::TooSlow => Refusal::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time."),
+        BodyError::Broken => Refusal::new(StatusCode::BAD_REQUEST, "The body could not be read."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_everything_behind_its_route() {
+        let check = |path, expected| assert_eq!(Route::of(path), expected, "{path}");
+        check("/channel/a", Some(Route::Channel("a")));
+        check("/message/a/b//c/", Some(Route::Message("a/b//c/")));
+        check("/channel/..%2f..", Some(Route::Channel("..%2f..")));
+        check("/channel/", Some(Route::Channel("")));
+        check("/channel", Some(Route::Channel("")));
+        check("/channels/a", None);
+        check("/message_box", None);
+        check("/", None);
+    }
+
+    #[test]
+    fn names_are_decoded_to_exactly_their_bytes() {
+        let check = |encoded, expected: Result<&str, &str>| match (channel(encoded), expected) {
+            (Ok(name), Ok(expected)) => assert_eq!(name.as_str(), expected),
+            (Err(refusal), Err(text)) => assert!(refusal.message.contains(text), "{}", refusal.message),
+            (result, _) => panic!(
+                "{encoded}: {}",
+                result.map_or_else(|refusal| refusal.message, |name| name.to_string())
+            ),
+        };
+        check("user%2F42", Ok("user/42"));
+        check("a+b%20c", Ok("a+b c"));
+        check("%E9%A0%BB%E9%81%93", Ok("頻道"));
+        check("..%2f..%2fetc%2fpasswd", Ok("../../etc/passwd"));
+        check("100%", Ok("100%"));
+        check("", Err("Channel name is empty."));
+        check("%00", Err("U+0000"));
+        check("%0d%0aX:1", Err("U+000D"));
+        check("%c0%ae", Err("not UTF-8"));
+        check("%ff", Err("not UTF-8"));
+    }
+}

@@ -1,0 +1,44 @@
+//! Who may publish: the bearer of the API key.
+
+use crate::config::secret::Secret;
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+
+/// Whether a request carries the key, raw as in the seed contract or behind `Bearer`.
+pub(crate) fn is_authorized(headers: &HeaderMap, key: &Secret) -> bool {
+    let Some(presented) = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes) else {
+        return false;
+    };
+    // Both are compared, whatever the first says: the time taken tells nothing about either.
+    key.matches(presented) | key.matches(bearer(presented).unwrap_or_default())
+}
+
+/// What stands behind `Bearer`, whose case does not matter (RFC 9110 §11.1).
+fn bearer(presented: &[u8]) -> Option<&[u8]> {
+    let (scheme, key) = presented.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then_some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_is_taken_raw_and_as_bearer() {
+        let key = Secret::new("a-key-of-sixteen-bytes");
+        let check = |value: &'static str, expected| {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, HeaderValue::from_static(value));
+            assert_eq!(is_authorized(&headers, &key), expected, "{value}");
+        };
+        check("a-key-of-sixteen-bytes", true);
+        check("Bearer a-key-of-sixteen-bytes", true);
+        check("bearer a-key-of-sixteen-bytes", true);
+        check("Bearer", false);
+        check("Bearer ", false);
+        check("", false);
+        check("a-key-of-sixteen-byteS", false);
+        check("Basic a-key-of-sixteen-bytes", false);
+        check("Bearer Bearer a-key-of-sixteen-bytes", false);
+        assert!(!is_authorized(&HeaderMap::new(), &key));
+    }
+}

@@ -1,0 +1,153 @@
+//! The TOML file: where it is looked for, and what its text and its permissions say.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    document,
+    source::{Given, Problem},
+};
+
+/// Largest file that is read: a hundred times any real one, and small enough for a path that is not a file at all.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Looked at in this order when no file is named.
+pub const SEARCH: [&str; 2] = ["./channelapi.toml", "/etc/channelapi/channelapi.toml"];
+
+/// What a file said.
+#[derive(Default)]
+pub struct Contents {
+    /// The file, unless none was found.
+    pub path: Option<PathBuf>,
+    /// The values in it.
+    pub given: Vec<Given>,
+    /// Why it cannot be used.
+    pub problems: Vec<Problem>,
+    /// What its owner should know.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the named file, or else the first that exists of `search`, or else nothing.
+pub fn load(named: Option<&Path>, search: &[PathBuf]) -> Contents {
+    if let Some(path) = named {
+        return match open(path) {
+            Ok(file) => read(path, file),
+            Err(error) => unreadable(path, &error),
+        };
+    }
+    for path in search {
+        match open(path) {
+            Ok(file) => return read(path, file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return unreadable(path, &error),
+        }
+    }
+    Contents::default()
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory, not a file"));
+    }
+    Ok(file)
+}
+
+fn read(path: &Path, file: File) -> Contents {
+    let mode = file.metadata().map_or(0, |metadata| metadata.permissions().mode());
+    let mut bytes = Vec::new();
+    if let Err(error) = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes) {
+        return unreadable(path, &error);
+    }
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return unusable(path, "it is larger than 1 MiB; is it really a configuration file?");
+    }
+    let Ok(text) = String::from_utf8(bytes) else {
+        return unusable(path, "it is not UTF-8 text; save it as UTF-8");
+    };
+    let mut contents = document::parse(&name_of(path), &text);
+    contents.path = Some(path.to_owned());
+    let exposed = contents.given.iter().find(|given| given.spec.secret && mode & 0o004 != 0);
+    if let Some(given) = exposed {
+        let path = name_of(path);
+        contents.warnings.push(format!(
+            "{path} contains {} and every user of this machine can read it; run `chmod o-rwx {path}`",
+            given.spec.key
+        ));
+    }
+    contents
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Contents {
+    let fix = match error.kind() {
+        io::ErrorKind::NotFound => "; check the path, or write one with `channelapi config default`",
+        io::ErrorKind::PermissionDenied => "; let the user that runs channelapi read it",
+        _ => "",
+    };
+    unusable(path, &format!("{error}{fix}"))
+}
+
+fn unusable(path: &Path, why: &str) -> Contents {
+    let problem = Problem::of(format!("cannot read the configuration file {}: {why}", path.display()));
+    Contents { problems: vec![problem], ..Contents::default() }
+}
+
+/// `./channelapi.toml` is called `channelapi.toml` in messages.
+fn name_of(path: &Path) -> String {
+    path.strip_prefix(".").unwrap_or(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_found_in_order_and_named_ones_must_exist() {
+        let dir = tempfile::tempdir().unwrap();
+        let (missing, first, second) =
+            (dir.path().join("0.toml"), dir.path().join("1.toml"), dir.path().join("2.toml"));
+        std::fs::write(&first, "port = 1").unwrap();
+        std::fs::write(&second, "port = 2").unwrap();
+
+        let search = [missing.clone(), first.clone(), second.clone()];
+        assert_eq!(load(None, &search).path, Some(first));
+        assert_eq!(load(Some(&second), &search).given[0].text, "2");
+        assert_eq!(load(None, std::slice::from_ref(&missing)).path, None);
+
+        for (path, part) in [(missing.as_path(), "check the path"), (dir.path(), "it is a directory")] {
+            let problems = load(Some(path), &search).problems;
+            assert_eq!(problems.len(), 1);
+            let printed = problems[0].to_string();
+            assert!(printed.contains(part) && printed.contains(path.to_str().unwrap()), "{printed}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_no_text_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        for (bytes, part) in
+            [(vec![0xff, 0xfe], "not UTF-8"), (vec![b'#'; (1 << 20) + 1], "larger than 1 MiB")]
+        {
+            std::fs::write(&path, bytes).unwrap();
+            assert!(load(Some(&path), &[]).problems[0].message.contains(part));
+        }
+    }
+
+    #[test]
+    fn a_key_that_everybody_can_read_is_a_warning() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        for (text, mode, warned) in
+            [("auth_key = 'x'", 0o644, true), ("auth_key = 'x'", 0o640, false), ("port = 1", 0o644, false)]
+        {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(!load(Some(&path), &[]).warnings.is_empty(), warned, "{text} {mode:o}");
+        }
+    }
+}

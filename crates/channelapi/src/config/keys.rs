@@ -1,0 +1,497 @@
+//! Which auth key the server runs with, and which keys it refuses to run with.
+//!
+//! Invariants: the key's file is complete or absent, never readable by anybody but its owner, and never overwritten;
+//! a server that strangers can reach never runs with a key that they may know.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use thiserror::Error;
+
+use super::secret::Secret;
+
+/// Shortest key that is not called weak: 16 random bytes cannot be guessed, and shorter ones are rarely random.
+pub const KEY_BYTES_MIN: usize = 16;
+
+/// Longest key: every request carries it, inside the limit for all of its headers.
+pub const KEY_BYTES_MAX: usize = 4096;
+
+/// Bytes of randomness in a key of ours.
+const GENERATED_BYTES: usize = 32;
+
+/// Keys that somebody has read somewhere: examples of ours and of the original, and what people type first.
+const PUBLIC_KEYS: [&str; 8] =
+    ["s3cur3_t0k3n", "changeme", "change-me", "secret", "password", "channelapi", "auth_key", "token"];
+
+/// The key to run with.
+#[derive(Debug)]
+pub struct ResolvedKey {
+    /// The key.
+    pub key: Secret,
+    /// Where it is from.
+    pub origin: KeyOrigin,
+    /// What the operator should hear about it.
+    pub warnings: Vec<String>,
+}
+
+/// Where the key is from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyOrigin {
+    /// The operator set it.
+    Configured,
+    /// It was generated just now and written to this file.
+    Generated(PathBuf),
+    /// It was read from this file, where an earlier start or the operator put it.
+    Stored(PathBuf),
+}
+
+/// Why there is no key to run with.
+#[derive(Debug, Error)]
+pub enum KeyError {
+    /// Strangers may know or guess it.
+    #[error(
+        "the auth key {why}, so anybody who can reach this server could publish to its users\n  \
+         set a better one, for example this new one:  CHANNELAPI_AUTH_KEY={suggestion}\n  \
+         or set none, and one is generated and kept in the data directory\n  \
+         or, while developing, listen on this machine only:  --address 127.0.0.1"
+    )]
+    Weak {
+        /// What is wrong with it, to be read after "the auth key".
+        why: String,
+        /// A fresh key.
+        suggestion: String,
+    },
+    /// No client could present it.
+    #[error("the auth key {why}; set one of letters, digits and punctuation, for example {suggestion}")]
+    Unusable {
+        /// What is wrong with it, to be read after "the auth key".
+        why: String,
+        /// A fresh key.
+        suggestion: String,
+    },
+    /// The stored key is there but says nothing.
+    #[error("the key file {} {why}; delete it to have a new key generated, or write a key into it", path.display())]
+    BadFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The disk said no.
+    #[error("cannot {action} {}: {source}; check that the user running channelapi may do that, or set CHANNELAPI_AUTH_KEY", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system answered.
+        source: io::Error,
+    },
+    /// The system has no randomness to give.
+    #[error("cannot generate an auth key, the system gave no random bytes: {0}; set CHANNELAPI_AUTH_KEY")]
+    Random(getrandom::Error),
+}
+
+impl KeyError {
+    /// The code the process exits with: 78 (`EX_CONFIG`) says that a restart will not help, 2 that it might.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Weak { .. } | Self::Unusable { .. } | Self::BadFile { .. } => 78,
+            Self::Io { .. } | Self::Random(_) => 2,
+        }
+    }
+}
+
+/// Finds the key to run with: the configured one, else the stored one, else a new one, which is stored.
+pub fn resolve_auth_key(
+    configured: Option<Secret>,
+    data_dir: &Path,
+    loopback: bool,
+    debug: bool,
+) -> Result<ResolvedKey, KeyError> {
+    let path = key_file(data_dir);
+    let (key, origin, mut warnings) = match configured {
+        Some(key) => (key, KeyOrigin::Configured, Vec::new()),
+        None => match read_stored(&path)? {
+            Some((key, warnings)) => (key, KeyOrigin::Stored(path), warnings),
+            None => create(&path)?,
+        },
+    };
+    warnings.extend(judge(&key, loopback, debug)?);
+    Ok(ResolvedKey { key, origin, warnings })
+}
+
+/// Applies the same rules without creating anything; `None` when the first start will generate a key.
+pub fn check_auth_key(
+    configured: Option<&Secret>,
+    data_dir: &Path,
+    loopback: bool,
+    debug: bool,
+) -> Result<Option<Vec<String>>, KeyError> {
+    let (key, mut warnings) = match configured {
+        Some(key) => (key.clone(), Vec::new()),
+        None => match read_stored(&key_file(data_dir))? {
+            Some(stored) => stored,
+            None => return Ok(None),
+        },
+    };
+    warnings.extend(judge(&key, loopback, debug)?);
+    Ok(Some(warnings))
+}
+
+/// Where a generated key is kept.
+pub fn key_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("auth_key")
+}
+
+/// Warnings about a key that may be used, or why it may not.
+fn judge(key: &Secret, loopback: bool, debug: bool) -> Result<Vec<String>, KeyError> {
+    let text = key.expose();
+    if let Some(why) = unusable(text) {
+        return Err(KeyError::Unusable { why, suggestion: generate()? });
+    }
+    let mut warnings = Vec::new();
+    if let Some(why) = weakness(text) {
+        if !loopback && !debug {
+            return Err(KeyError::Weak { why, suggestion: generate()? });
+        }
+        let excuse = if debug { "debug is on" } else { "the server listens on this machine only" };
+        warnings.push(format!(
+            "THE AUTH KEY {}; accepted because {excuse}, never use it in production",
+            why.to_uppercase()
+        ));
+    }
+    if !text.is_ascii() {
+        warnings.push(
+            "the auth key has characters outside ASCII, which some HTTP clients cannot send".to_owned(),
+        );
+    }
+    Ok(warnings)
+}
+
+/// Why no HTTP header could carry the key.
+fn unusable(key: &str) -> Option<String> {
+    if key.is_empty() {
+        return Some("is empty".to_owned());
+    }
+    if key.len() > KEY_BYTES_MAX {
+        return Some(format!("is {} bytes long, the limit is {KEY_BYTES_MAX}", key.len()));
+    }
+    if key.chars().any(char::is_control) {
+        return Some(
+            "contains a control character (a line break or tab?), which no HTTP header can carry".to_owned(),
+        );
+    }
+    if key.trim() != key {
+        return Some("starts or ends with a space, which HTTP strips from headers".to_owned());
+    }
+    None
+}
+
+/// Why somebody may know or guess the key.
+fn weakness(key: &str) -> Option<String> {
+    if PUBLIC_KEYS.iter().any(|public| public.eq_ignore_ascii_case(key)) {
+        return Some("is publicly known".to_owned());
+    }
+    let bytes = key.len();
+    (bytes < KEY_BYTES_MIN).then(|| format!("is only {bytes} bytes long, {KEY_BYTES_MIN} is the minimum"))
+}
+
+/// A new random key.
+fn generate() -> Result<String, KeyError> {
+    loop {
+        let mut bytes = [0; GENERATED_BYTES];
+        getrandom::fill(&mut bytes).map_err(KeyError::Random)?;
+        let key = BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        // One in 64 starts with a dash, and would be taken for a flag wherever somebody pastes it.
+        if !key.starts_with('-') {
+            return Ok(key);
+        }
+    }
+}
+
+/// The stored key, or `None` if no file is there.
+fn read_stored(path: &Path) -> Result<Option<(Secret, Vec<String>)>, KeyError> {
+    let bad = |why| KeyError::BadFile { path: path.to_owned(), why };
+    let io = |source| KeyError::Io { action: "read", path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(io)?,
+    };
+    let mode = file.metadata().map_err(io)?.permissions().mode();
+    let mut bytes = Vec::new();
+    file.take(KEY_BYTES_MAX as u64 * 2).read_to_end(&mut bytes).map_err(io)?;
+    let text = String::from_utf8(bytes).map_err(|_| bad("is not text"))?;
+    let text = text.trim_end_matches(['\n', '\r']);
+    if text.is_empty() {
+        return Err(bad("is empty"));
+    }
+    let mut warnings = Vec::new();
+    if mode & 0o077 != 0 {
+        let path = path.display();
+        warnings.push(format!("other users of this machine may read {path}; run `chmod 600 {path}`"));
+    }
+    Ok(Some((Secret::new(text), warnings)))
+}
+
+/// Generates a key and stores it, unless somebody else stores one first: then theirs counts.
+fn create(path: &Path) -> Result<(Secret, KeyOrigin, Vec<String>), KeyError> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let key = generate()?;
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| KeyError::Io {
+        action: "create the directory",
+        path: dir.to_owned(),
+        source,
+    })?;
+    match write_new(dir, path, &key) {
+        Ok(()) => Ok((Secret::new(key), KeyOrigin::Generated(path.to_owned()), Vec::new())),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            // Still nothing to read means a symbolic link that leads nowhere.
+            let why = "is a link to a file that does not exist";
+            let (key, warnings) =
+                read_stored(path)?.ok_or_else(|| KeyError::BadFile { path: path.to_owned(), why })?;
+            Ok((key, KeyOrigin::Stored(path.to_owned()), warnings))
+        }
+        Err(source) => {
+            Err(KeyError::Io { action: "write the generated key to", path: path.to_owned(), source })
+        }
+    }
+}
+
+/// Writes the whole file under a name nobody looks at and links it into place: unlike a rename, a link fails if the
+/// name is taken, so two servers that start together end up with one key.
+fn write_new(dir: &Path, path: &Path, key: &str) -> io::Result<()> {
+    let draft = dir.join(format!(".auth_key.{}.{}", std::process::id(), &key[..8]));
+    let outcome = write_private(&draft, key).and_then(|()| match fs::hard_link(&draft, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+        // Some file systems have no links. Then a crash may leave an empty file, which the next start reports.
+        Err(_) => write_private(path, key),
+        Ok(()) => Ok(()),
+    });
+    // After a failure too; that it may not exist is fine.
+    let _ = fs::remove_file(&draft);
+    outcome?;
+    // The name itself is durable only once its directory is.
+    File::open(dir)?.sync_all()
+}
+
+fn write_private(path: &Path, key: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(format!("{key}\n").as_bytes())?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::symlink, thread};
+
+    use super::*;
+
+    const GOOD: &str = "correct-horse-battery-staple";
+
+    fn judged(key: &str, loopback: bool, debug: bool) -> Result<Vec<String>, KeyError> {
+        let dir = tempfile::tempdir().unwrap();
+        let resolved = resolve_auth_key(Some(Secret::new(key)), dir.path(), loopback, debug)?;
+        assert_eq!(resolved.origin, KeyOrigin::Configured);
+        assert!(resolved.key.matches(key.as_bytes()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "a configured key is not stored");
+        Ok(resolved.warnings)
+    }
+
+    fn generated(dir: &Path) -> Secret {
+        let resolved = resolve_auth_key(None, dir, false, false).unwrap();
+        assert_eq!(resolved.origin, KeyOrigin::Generated(dir.join("auth_key")));
+        resolved.key
+    }
+
+    #[test]
+    fn weak_keys_are_refused_where_strangers_can_reach_the_server() {
+        let weak = [
+            "s3cur3_t0k3n",
+            "changeme",
+            "ChangeMe",
+            "secret",
+            "password",
+            "channelapi",
+            "x",
+            "fifteen-bytes-x",
+        ];
+        for key in weak {
+            let error = judged(key, false, false).unwrap_err();
+            assert_eq!(error.exit_code(), 78, "{key}");
+            let printed = error.to_string();
+            assert!(
+                printed.contains("CHANNELAPI_AUTH_KEY=") && printed.contains("--address 127.0.0.1"),
+                "{printed}"
+            );
+            for (loopback, debug, excuse) in [
+                (true, false, "on this machine only"),
+                (false, true, "debug is on"),
+                (true, true, "debug is on"),
+            ] {
+                let warnings = judged(key, loopback, debug).unwrap();
+                assert_eq!(warnings.len(), 1, "{key}");
+                assert!(
+                    warnings[0].starts_with("THE AUTH KEY IS ") && warnings[0].contains(excuse),
+                    "{warnings:?}"
+                );
+            }
+        }
+        assert_eq!(judged("exactly-16-bytes", false, false).unwrap(), Vec::<String>::new());
+        assert_eq!(judged(GOOD, false, false).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_refusal_suggests_a_key_that_would_be_accepted() {
+        let KeyError::Weak { suggestion, .. } = judged("changeme", false, false).unwrap_err() else {
+            panic!()
+        };
+        assert_eq!(judged(&suggestion, false, false).unwrap(), Vec::<String>::new());
+        assert_eq!(suggestion.len(), 43);
+        let KeyError::Weak { suggestion: next, .. } = judged("changeme", false, false).unwrap_err() else {
+            panic!()
+        };
+        assert_ne!(suggestion, next);
+    }
+
+    #[test]
+    fn keys_that_no_header_can_carry_are_refused_everywhere() {
+        let long = "x".repeat(KEY_BYTES_MAX + 1);
+        for (key, part) in [
+            ("", "is empty"),
+            ("sixteen-bytes-and\nmore", "control character"),
+            ("sixteen-bytes-and\tmore", "control character"),
+            ("sixteen-bytes-and\u{85}more", "control character"),
+            (" sixteen-bytes-and-more", "starts or ends with a space"),
+            ("sixteen-bytes-and-more ", "starts or ends with a space"),
+            (&long, "the limit is 4096"),
+        ] {
+            for (loopback, debug) in [(false, false), (true, true)] {
+                let error = judged(key, loopback, debug).unwrap_err();
+                assert!(error.to_string().contains(part) && error.exit_code() == 78, "{key:?}: {error}");
+            }
+        }
+        assert!(judged("clé-clé-clé-clé-clé", false, false).unwrap()[0].contains("outside ASCII"));
+        assert_eq!(judged("with a space inside it", false, false).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn errors_and_warnings_do_not_quote_the_key() {
+        let error = judged("hunter2", false, false).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("hunter2"));
+        assert!(!judged("hunter2", true, false).unwrap()[0].to_lowercase().contains("hunter2"));
+    }
+
+    #[test]
+    fn a_generated_key_is_private_and_is_found_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("deep/data");
+        let key = generated(&data_dir);
+        assert_eq!(BASE64_URL_SAFE_NO_PAD.decode(key.expose()).unwrap().len(), 32);
+
+        let path = data_dir.join("auth_key");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", key.expose()));
+        assert_eq!(fs::read_dir(&data_dir).unwrap().count(), 1, "no draft is left behind");
+
+        let again = resolve_auth_key(None, &data_dir, false, false).unwrap();
+        assert_eq!(again.origin, KeyOrigin::Stored(path));
+        assert!(again.key.matches(key.expose().as_bytes()));
+        assert_eq!(again.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_generated_key_is_different() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        assert!(!generated(dirs[0].path()).matches(generated(dirs[1].path()).expose().as_bytes()));
+    }
+
+    #[test]
+    fn servers_that_start_together_agree_on_one_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let keys: Vec<ResolvedKey> = thread::scope(|scope| {
+            let starts: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| resolve_auth_key(None, dir.path(), false, false).unwrap()))
+                .collect();
+            starts.into_iter().map(|start| start.join().unwrap()).collect()
+        });
+        assert!(keys.iter().all(|other| other.key.matches(keys[0].key.expose().as_bytes())));
+        let generated = keys.iter().filter(|key| matches!(key.origin, KeyOrigin::Generated(_))).count();
+        assert_eq!(generated, 1);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_system_without_links_still_gets_a_private_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth_key");
+        write_private(&path, GOOD).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(write_private(&path, "other").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{GOOD}\n"));
+    }
+
+    #[test]
+    fn a_stored_key_is_held_to_the_same_rules_and_never_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth_key");
+        for (content, part) in [
+            ("changeme\n", "publicly known"),
+            ("", "is empty"),
+            ("\n\n", "is empty"),
+            ("sixteen-bytes-and-more \n", "starts or ends with a space"),
+        ] {
+            fs::write(&path, content).unwrap();
+            let error = resolve_auth_key(None, dir.path(), false, false).unwrap_err();
+            assert!(error.to_string().contains(part) && error.exit_code() == 78, "{content:?}: {error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
+    }
+
+    #[test]
+    fn a_stored_key_that_others_can_read_is_a_warning() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth_key");
+        fs::write(&path, GOOD).unwrap();
+        for (mode, warned) in [(0o644, true), (0o640, true), (0o600, false), (0o400, false)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let resolved = resolve_auth_key(None, dir.path(), false, false).unwrap();
+            assert_eq!(!resolved.warnings.is_empty(), warned, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_key_file_that_cannot_be_used_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("auth_key");
+        fs::create_dir(&path).unwrap();
+        let error = resolve_auth_key(None, dir.path(), false, false).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("cannot read {}: ", path.display())), "{error}");
+        assert_eq!(error.exit_code(), 2);
+
+        fs::remove_dir(&path).unwrap();
+        symlink("nowhere", &path).unwrap();
+        let error = resolve_auth_key(None, dir.path(), false, false).unwrap_err();
+        assert!(error.to_string().contains("a link to a file that does not exist"), "{error}");
+
+        let error = resolve_auth_key(None, Path::new("/dev/null/data"), false, false).unwrap_err();
+        assert!(error.to_string().contains("/dev/null/data") && error.exit_code() == 2, "{error}");
+    }
+
+    #[test]
+    fn checking_creates_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(check_auth_key(None, dir.path(), false, false).unwrap(), None);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let weak = Secret::new("changeme");
+        assert!(check_auth_key(Some(&weak), dir.path(), false, false).is_err());
+        assert_eq!(check_auth_key(Some(&weak), dir.path(), true, false).unwrap().unwrap().len(), 1);
+        fs::write(dir.path().join("auth_key"), "changeme").unwrap();
+        assert!(check_auth_key(None, dir.path(), false, false).is_err());
+    }
+}

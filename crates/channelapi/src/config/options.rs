@@ -1,0 +1,352 @@
+//! The options: each is written down exactly once, in the table below.
+//!
+//! Its place gives the TOML key (`log.level`), from which follow the flag (`--log-level`) and the variable
+//! (`CHANNELAPI_LOG_LEVEL`); its doc comment becomes the help text (first paragraph), the example file and the
+//! reference page. `docs/configuration.md` is printed from here, and a test fails when it differs.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use super::{
+    origins::Origins,
+    secret::Secret,
+    source::{Resolver, Setting},
+    units::ByteSize,
+    value::{LogFormat, LogLevel, Shape, Value},
+};
+
+/// What is known about an option besides its type.
+#[derive(Debug)]
+pub struct Spec {
+    /// The heading it stands under.
+    pub title: &'static str,
+    /// The TOML table it lives in; `None` at the top of the file.
+    pub section: Option<&'static str>,
+    /// Its name inside the table.
+    pub name: &'static str,
+    /// Its full name, `section.name`.
+    pub key: &'static str,
+    /// The default as one would write it; `None` when there is no value by default.
+    pub default: Option<&'static str>,
+    /// The smallest and largest value, both allowed.
+    pub range: Option<(&'static str, &'static str)>,
+    /// Whether it can be written in the file; the original's options that we only recognise cannot.
+    pub in_file: bool,
+    /// How TOML writes it.
+    pub shape: Shape,
+    /// What `--help` calls its value.
+    pub placeholder: &'static str,
+    /// What can be written.
+    pub accepts: &'static str,
+    /// Whether it must never be shown.
+    pub secret: bool,
+    doc: &'static str,
+}
+
+impl Spec {
+    /// The flag, without its dashes.
+    pub fn flag(&self) -> String {
+        self.key.replace(['.', '_'], "-")
+    }
+
+    /// The environment variable.
+    pub fn variable(&self) -> String {
+        format!("CHANNELAPI_{}", self.key.replace('.', "_").to_ascii_uppercase())
+    }
+
+    /// The variable that names a file holding the value; secrets have one.
+    pub fn file_variable(&self) -> Option<String> {
+        self.secret.then(|| format!("{}_FILE", self.variable()))
+    }
+
+    /// The description, one paragraph per item; the first says it all in one line.
+    pub fn paragraphs(&self) -> Vec<String> {
+        let lines: Vec<&str> = self.doc.lines().map(str::trim).collect();
+        lines
+            .split(|line| line.is_empty())
+            .filter(|lines| !lines.is_empty())
+            .map(|lines| lines.join(" "))
+            .collect()
+    }
+
+    /// The first paragraph, as a help text: without a final period.
+    pub fn summary(&self) -> String {
+        self.paragraphs()[0].trim_end_matches('.').to_owned()
+    }
+
+    /// Reads a value of this option and holds it to the range.
+    pub fn parse<T: Value>(&self, text: &str) -> Result<T, String> {
+        let value = T::parse(text)?;
+        let Some((low, high)) = self.range else { return Ok(value) };
+        let bound = |text| T::parse(text).ok().and_then(|bound| bound.magnitude());
+        let fits = bound(low) <= value.magnitude() && value.magnitude() <= bound(high);
+        if fits { Ok(value) } else { Err(format!("`{text}` is out of range; write {low} to {high}")) }
+    }
+}
+
+/// The option with this key.
+pub fn spec(key: &str) -> &'static Spec {
+    OPTIONS.iter().find(|spec| spec.key == key).expect("keys come from the table")
+}
+
+/// Turns the table into the structs, the list of [`Spec`]s and the code that fills the one by the other.
+macro_rules! options {
+    (@default) => { None };
+    (@default $default:literal) => { Some($default) };
+    (@range) => { None };
+    (@range $low:literal $high:literal) => { Some(($low, $high)) };
+    (@in_file) => { true };
+    (@in_file flags_only) => { false };
+    (@spec $title:literal, $section:expr, $name:expr, $key:expr, $in_file:expr, $default:expr, $range:expr, $type:ty, $doc:expr) => {
+        Spec {
+            title: $title, section: $section, name: $name, key: $key, default: $default, range: $range,
+            in_file: $in_file, shape: <$type as Value>::SHAPE, placeholder: <$type as Value>::PLACEHOLDER,
+            accepts: <$type as Value>::ACCEPTS, secret: <$type as Value>::SECRET, doc: $doc,
+        }
+    };
+    (
+        $top_title:literal {
+            $( $( #[doc = $doc:literal] )+ $field:ident : $type:ty
+                $( = $default:literal $( in $low:literal ..= $high:literal )? )? ; )+
+        }
+        $(
+            $( #[doc = $about:literal] )+
+            $title:literal $section:ident : $Section:ident $( ($flags_only:ident) )? {
+                $( $( #[doc = $sdoc:literal] )+ $sfield:ident : $stype:ty
+                    $( = $sdefault:literal $( in $slow:literal ..= $shigh:literal )? )? ; )+
+            }
+        )+
+    ) => {
+        /// Everything the server can be told, checked and complete.
+        #[derive(Debug, Clone)]
+        pub struct Config {
+            $( $( #[doc = $doc] )+ pub $field: $type, )+
+            $( $( #[doc = $about] )+ pub $section: $Section, )+
+            /// The file that was read, if there was one.
+            pub file: Option<PathBuf>,
+            /// Every option with its value as text (secrets masked) and where it came from.
+            pub settings: Vec<Setting>,
+            /// What the operator should hear about: suspicious, but no reason not to start.
+            pub warnings: Vec<String>,
+        }
+
+        $(
+            $( #[doc = $about] )+
+            #[derive(Debug, Clone)]
+            pub struct $Section { $( $( #[doc = $sdoc] )+ pub $sfield: $stype, )+ }
+
+            impl $Section {
+                /// Whether the file may have this section.
+                const IN_FILE: bool = options!(@in_file $( $flags_only )?);
+            }
+        )+
+
+        /// Every option, in the order of the reference page.
+        pub static OPTIONS: &[Spec] = &[
+            $( options!(@spec $top_title, None, stringify!($field), stringify!($field), true,
+                options!(@default $( $default )?), options!(@range $( $( $low $high )? )?), $type,
+                concat!($( $doc, "\n" ),+)), )+
+            $( $( options!(@spec $title, Some(stringify!($section)), stringify!($sfield),
+                concat!(stringify!($section), ".", stringify!($sfield)), $Section::IN_FILE,
+                options!(@default $( $sdefault )?), options!(@range $( $( $slow $shigh )? )?), $stype,
+                concat!($( $sdoc, "\n" ),+)), )+ )+
+        ];
+
+        impl Config {
+            /// Takes each option's value out of the layers, noting every problem on the way.
+            pub(super) fn resolve(values: &mut Resolver<'_>) -> Self {
+                Self {
+                    $( $field: values.take(spec(stringify!($field))), )+
+                    $( $section: $Section {
+                        $( $sfield: values.take(spec(concat!(stringify!($section), ".", stringify!($sfield)))), )+
+                    }, )+
+                    file: None,
+                    settings: Vec::new(),
+                    warnings: Vec::new(),
+                }
+            }
+        }
+    };
+}
+
+options! {
+    "Server" {
+        /// Port to listen on.
+        ///
+        /// `0` takes any free port, which the log names. When neither the flag nor `CHANNELAPI_PORT` is set, plain
+        /// `PORT` is used, because many hosting platforms assign the port that way.
+        port: u16 = "8888";
+
+        /// Address to listen on.
+        ///
+        /// `0.0.0.0` is reachable from everywhere, `127.0.0.1` from this machine only, for example behind a proxy
+        /// on the same machine.
+        address: IpAddr = "0.0.0.0";
+
+        /// Directory that holds everything the server must remember.
+        ///
+        /// It is created if it is missing. Back it up, and give each server a directory of its own.
+        data_dir: PathBuf = "./data";
+
+        /// Key that backends present in the Authorization header.
+        ///
+        /// Without one, a key is generated on the first start and kept in `auth_key` inside the data directory,
+        /// readable by its owner alone. Keys that are publicly known or shorter than 16 bytes are refused, except
+        /// on a loopback address or with `debug`.
+        ///
+        /// Prefer `CHANNELAPI_AUTH_KEY_FILE` or `CHANNELAPI_AUTH_KEY`: a flag can be read in the list of processes
+        /// by every user of the machine.
+        auth_key: Option<Secret>;
+
+        /// Development mode: log more, and tolerate a weak key.
+        ///
+        /// Unless they are set themselves, `log.level` becomes `debug` and `log.format` becomes `pretty`. A weak
+        /// key is then a warning instead of a refusal; requests without the key are refused as ever.
+        debug: bool = "false";
+    }
+
+    /// What HTTP clients, browsers above all, may do.
+    "HTTP" http: Http {
+        /// Origins whose pages may connect from a browser.
+        ///
+        /// The default allows every page, which is safe because credentials are explicit tokens and never cookies.
+        /// A list is enforced on WebSocket and polling alike. Clients that are not browsers send no origin and are
+        /// not affected.
+        cors_origins: Origins = "*";
+    }
+
+    /// How connections to Socket.IO clients are kept.
+    "Socket.IO" socketio: Socketio {
+        /// Time between two pings to a client.
+        ///
+        /// Proxies cut connections that are silent for longer than their own limit, often 60 seconds; stay below.
+        ping_interval: Duration = "25s" in "100ms" ..= "10m";
+
+        /// Time a client has to answer a ping before it counts as gone.
+        ping_timeout: Duration = "20s" in "100ms" ..= "10m";
+
+        /// Time a client has to complete the Socket.IO handshake after it connected.
+        connect_timeout: Duration = "10s" in "100ms" ..= "10m";
+
+        /// Largest packet a client may send.
+        ///
+        /// Clients only join channels and acknowledge, so they need little. What backends publish is not affected.
+        max_payload: ByteSize = "64KiB" in "1KiB" ..= "1MiB";
+    }
+
+    /// What is logged, and how.
+    "Logging" log: Log {
+        /// How much is logged: this level and everything more serious.
+        level: LogLevel = "info";
+
+        /// How a log line is written.
+        ///
+        /// `pretty` is for people, `json` for log collectors; `auto` is pretty on a terminal and JSON elsewhere.
+        format: LogFormat = "auto";
+    }
+
+    /// How the server stops.
+    "Stopping" drain: Drain {
+        /// Time that SIGTERM leaves to connections before the server exits.
+        ///
+        /// The server stops accepting at once and asks clients to reconnect, spread over this time, so that they do
+        /// not all arrive at the next server together. `0s` exits immediately.
+        timeout: Duration = "10s" in "0s" ..= "1h";
+    }
+
+    /// Where the original kept its tokens. Recognised so that old command lines still start.
+    "Redis" redis: Redis (flags_only) {
+        /// Redis host of the original's command line.
+        host: Option<String>;
+
+        /// Redis port of the original's command line.
+        port: Option<u16>;
+    }
+}
+
+impl Config {
+    /// Whether only this machine can reach the server.
+    pub fn is_loopback(&self) -> bool {
+        self.address.is_loopback()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_follow_from_the_key() {
+        let level = spec("log.level");
+        assert_eq!((level.section, level.name), (Some("log"), "level"));
+        assert_eq!((level.flag().as_str(), level.variable().as_str()), ("log-level", "CHANNELAPI_LOG_LEVEL"));
+        assert_eq!(level.file_variable(), None);
+
+        let key = spec("auth_key");
+        assert_eq!((key.section, key.flag().as_str()), (None, "auth-key"));
+        assert_eq!(key.file_variable().as_deref(), Some("CHANNELAPI_AUTH_KEY_FILE"));
+    }
+
+    #[test]
+    fn no_two_options_share_a_name() {
+        for (index, one) in OPTIONS.iter().enumerate() {
+            for other in &OPTIONS[index + 1..] {
+                assert_ne!(one.flag(), other.flag());
+                assert_ne!(one.variable(), other.variable());
+            }
+        }
+    }
+
+    #[test]
+    fn every_option_explains_itself() {
+        for spec in OPTIONS {
+            let summary = spec.summary();
+            assert!(summary.len() > 10 && summary.len() <= 80, "{}: {summary}", spec.key);
+            assert!(!spec.accepts.is_empty() && !spec.placeholder.is_empty(), "{}", spec.key);
+        }
+    }
+
+    #[test]
+    fn defaults_are_inside_their_ranges() {
+        let mut values = Resolver::new(&[]);
+        let config = Config::resolve(&mut values);
+        assert_eq!((config.port, config.data_dir.to_str()), (8888, Some("./data")));
+        assert_eq!(
+            (config.socketio.ping_interval, config.socketio.ping_timeout),
+            (Duration::from_secs(25), Duration::from_secs(20))
+        );
+        assert_eq!(config.socketio.max_payload.bytes(), 65_536);
+        assert!(
+            config.auth_key.is_none()
+                && config.redis.host.is_none()
+                && !config.debug
+                && !config.is_loopback()
+        );
+
+        for spec in OPTIONS.iter().filter(|spec| spec.range.is_some()) {
+            let text = spec.default.unwrap();
+            let parsed = if spec.placeholder == "SIZE" {
+                spec.parse::<ByteSize>(text).map(|_| ())
+            } else {
+                spec.parse::<Duration>(text).map(|_| ())
+            };
+            assert_eq!(parsed, Ok(()), "{}", spec.key);
+        }
+    }
+
+    #[test]
+    fn ranges_are_enforced_at_both_ends() {
+        let interval = spec("socketio.ping_interval");
+        for (text, fits) in [("99ms", false), ("100ms", true), ("10m", true), ("601s", false), ("0s", false)]
+        {
+            assert_eq!(interval.parse::<Duration>(text).is_ok(), fits, "{text}");
+        }
+        let message = interval.parse::<Duration>("1d").unwrap_err();
+        assert_eq!(message, "`1d` is out of range; write 100ms to 10m");
+        assert!(
+            spec("socketio.max_payload")
+                .parse::<ByteSize>("2MiB")
+                .unwrap_err()
+                .contains("write 1KiB to 1MiB")
+        );
+    }
+}

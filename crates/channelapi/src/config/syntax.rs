@@ -1,0 +1,74 @@
+//! Lines that are not TOML: what their author probably meant, and how they can be quoted without their secrets.
+
+use super::{options::OPTIONS, value::Shape};
+
+/// What to write instead of a line of which the parser knows only that it is wrong.
+pub(super) fn hint(line: &str) -> String {
+    let Some((key, value)) = line.split_once(['=', ':']) else { return String::new() };
+    let (key, value) = (key.trim(), value.split('#').next().unwrap_or_default().trim());
+    let Some(spec) = OPTIONS.iter().find(|spec| spec.in_file && (spec.name == key || spec.key == key)) else {
+        return String::new();
+    };
+    let bare = !value.is_empty() && !value.starts_with(['"', '\'', '[', '=']);
+    let right = match spec.shape {
+        _ if spec.secret => "auth_key = \"…\", with the key in quotes".replace("auth_key", key),
+        Shape::Text | Shape::Quantity if bare => format!("{key} = {}", spec.shape.toml(value)),
+        Shape::Boolean => format!("{key} = true or {key} = false"),
+        _ => format!("{key} = {}", spec.shape.toml(spec.default.unwrap_or("…"))),
+    };
+    format!("; write it like {right}")
+}
+
+/// The text with the values of secrets blotted out, byte for byte as long, so that the caret still points right.
+pub(super) fn without_secrets(text: &str) -> String {
+    let mut until = None;
+    text.split_inclusive('\n').map(|line| blot(line, &mut until)).collect()
+}
+
+/// Blots a line; `until` carries the quotes that end a value of several lines.
+fn blot(line: &str, until: &mut Option<&str>) -> String {
+    let (shown, hidden) = match (*until, line.split_once('=')) {
+        (Some(_), _) => ("", line),
+        (None, Some((key, _))) if OPTIONS.iter().any(|spec| spec.secret && key.contains(spec.name)) => {
+            line.split_at(key.len() + 1)
+        }
+        _ => return line.to_owned(),
+    };
+    *until = match *until {
+        Some(quotes) => Some(quotes).filter(|quotes| !hidden.contains(quotes)),
+        None => ["\"\"\"", "'''"].into_iter().find(|quotes| hidden.matches(quotes).count() == 1),
+    };
+    let stars = hidden.bytes().map(|byte| if byte.is_ascii_whitespace() { char::from(byte) } else { '*' });
+    shown.chars().chain(stars).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        let shown = without_secrets(text);
+        assert_eq!(shown, expected);
+        assert_eq!(shown.len(), text.len(), "the caret points by bytes");
+    }
+
+    #[test]
+    fn secrets_are_blotted_out_wherever_their_value_goes() {
+        check("port = 80\nauth_key = 'x y'\ndebug = true", "port = 80\nauth_key = ** **\ndebug = true");
+        check("  auth_key=x # mine\n", "  auth_key=* * ****\n");
+        check("auth_key = \"\"\"\nab\nc\"\"\"\nport = 1\n", "auth_key = ***\n**\n****\nport = 1\n");
+        check("auth_key = '''a'''\nport = 1\n", "auth_key = *******\nport = 1\n");
+        check("auth_key = \"\"\"a\nb = 1", "auth_key = ****\n* * *");
+        check("auth_key = é", "auth_key = **");
+    }
+
+    #[test]
+    fn hints_are_given_for_keys_we_know() {
+        assert_eq!(hint("level = info"), "; write it like level = \"info\"");
+        assert_eq!(hint("auth_key = hunter2"), "; write it like auth_key = \"…\", with the key in quotes");
+        for line in ["colour = red", "no equals sign", "", "host = x"] {
+            assert_eq!(hint(line), "", "{line}");
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! One client: its session, its outbox, and what the layer above remembers of it.
+//!
+//! Invariants:
+//! - `state` is locked for moments only, never while another connection's is, and never while the application is called.
+//! - A connection ends once: the first reason counts, and the application hears of it once.
+//! - On WebSocket, one task reads and writes what waits; everybody else only pushes into the outbox and wakes it.
+
+use super::Gateway;
+use super::application::{Handled, Inbound};
+use super::disconnect::Disconnect;
+use super::outbox::{Outbox, Pushed};
+use super::socketio::Namespaces;
+use bytes::Bytes;
+use channelapi_core::delivery::Subscriber;
+use channelapi_core::model::ConnectionId;
+use channelapi_protocol::engineio::{Beat, Frame, Heartbeat, PollStart, Session, Violation};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use tokio::net::tcp::OwnedWriteHalf;
+use tracing::debug;
+
+/// One client of the gateway.
+pub(crate) struct Connection {
+    id: ConnectionId,
+    gateway: Arc<Gateway>,
+    /// The secret by which requests find it, if it opened by polling. It stays known after the upgrade, to be told from one
+    /// that never was.
+    sid: Option<Box<str>>,
+    state: Mutex<State>,
+    /// What Socket.IO knows of this client. Only the one who handles its messages locks it.
+    pub(super) namespaces: Mutex<Namespaces>,
+}
+
+struct State {
+    session: Session,
+    heartbeat: Heartbeat,
+    outbox: Outbox,
+    /// When the connection ends unless somebody moves it, in milliseconds of the gateway's clock.
+    deadline: u64,
+    ended: Option<Disconnect>,
+    /// The WebSocket's task, while it sleeps.
+    task: Option<Waker>,
+    /// Only while the session polls, so that an idle WebSocket does not pay for it.
+    polling: Option<Box<Polling>>,
+}
+
+/// What a session needs on top while it polls.
+#[derive(Default)]
+struct Polling {
+    /// The waiting GET.
+    poll: Option<Waker>,
+    /// The WebSocket that tries to take over, while it sleeps.
+    probe: Option<Waker>,
+}
+
+/// How a poll ends.
+pub(super) enum PollEnd {
+    /// With packets.
+    Payload(Vec<u8>),
+    /// The session has moved to a WebSocket.
+    Moved,
+}
+
+/// No deadline.
+const NEVER: u64 = u64::MAX;
+
+impl Connection {
+    /// A session that opens by polling, known to its client by the secret `sid`.
+    pub(super) fn polling(id: ConnectionId, gateway: Arc<Gateway>, sid: Box<str>) -> Self {
+        Self::new(id, gateway, Some(sid), Session::default(), Outbox::default())
+    }
+
+    /// A session that opens on a WebSocket and stays there.
+    pub(super) fn websocket(id: ConnectionId, gateway: Arc<Gateway>, socket: OwnedWriteHalf) -> Self {
+        Self::new(id, gateway, None, Session::on_websocket(), Outbox::on(socket))
+    }
+
+    fn new(
+        id: ConnectionId,
+        gateway: Arc<Gateway>,
+        sid: Option<Box<str>>,
+        session: Session,
+        outbox: Outbox,
+    ) -> Self {
+        let polling = session.is_polling().then(Box::default);
+        let heartbeat = Heartbeat::new(gateway.now(), &gateway.settings.timing);
+        let state = State { session, heartbeat, outbox, deadline: NEVER, ended: None, task: None, polling };
+        Self { id, gateway, sid, state: Mutex::new(state), namespaces: Mutex::default() }
+    }
+
+    /// The gateway it belongs to.
+    pub(super) fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// Sends or queues a frame. A client that cannot keep up is closed.
+    pub(super) fn send(&self, frame: &Frame) {
+        self.send_wire(frame.wire());
+    }
+
+    fn send_wire(&self, frames: &Bytes) {
+        let failed = {
+            let mut state = self.state.lock();
+            if state.ended.is_some() {
+                return;
+            }
+            state.push(frames)
+        };
+        if let Some(reason) = failed {
+            self.close(reason);
+        }
+    }
+
+    /// Ends the connection unless [`Connection::clear_deadline`] comes first.
+    pub(super) fn set_deadline(&self, after_millis: u64) {
+        let at = self.gateway.now().saturating_add(after_millis);
+        self.state.lock().deadline = at;
+        self.gateway.look_once(self.id, at);
+    }
+
+    /// What was awaited has come.
+    pub(super) fn clear_deadline(&self) {
+        self.state.lock().deadline = NEVER;
+    }
+
+    /// Ends the connection. Only the first reason counts.
+    pub(super) fn close(&self, reason: Disconnect) {
+        {
+            let mut state = self.state.lock();
+            if state.ended.is_some() {
+                return;
+            }
+            state.end(reason);
+        }
+        debug!(connection = self.id.0, reason = reason.as_str(), "connection closed");
+        self.gateway.application.closed(self);
+        self.gateway.forget_if_over(self);
+    }
+
+    /// Whether nothing more can be sent or fetched: nobody needs to find this connection any more.
+    pub(super) fn is_over(&self) -> bool {
+        let state = self.state.lock();
+        state.ended.is_some() && state.session.is_closed()
+    }
+
+    /// The secret by which requests find it, if they may.
+    pub(super) fn sid(&self) -> Option<&str> {
+        self.sid.as_deref()
+    }
+
+    /// Looks at the clock, and says when to look again.
+    pub(super) fn tick(&self, now: u64) -> Option<u64> {
+        let (next, failed) = {
+            let mut state = self.state.lock();
+            if state.ended.is_some() {
+                // Whoever should have fetched the last packets had the time of a heartbeat for it.
+                state.session.abort();
+                (None, None)
+            } else if now >= state.deadline {
+                (None, Some(Disconnect::ConnectTimeout))
+            } else {
+                match state.heartbeat.tick(now, &self.gateway.settings.timing) {
+                    Beat::Wait(next) => (Some(next.min(state.deadline)), None),
+                    Beat::Ping(next) => (Some(next), state.push(Frame::PING.wire())),
+                    Beat::Dead => (None, Some(Disconnect::PingTimeout)),
+                }
+            }
+        };
+        if let Some(reason) = failed {
+            self.close(reason);
+        }
+        if next.is_none() {
+            self.gateway.forget_if_over(self);
+        }
+        next.filter(|_| failed.is_none())
+    }
+
+    /// Ends a polling session whose client's time ran out before its timer came round.
+    pub(super) fn check_alive(&self) {
+        let now = self.gateway.now();
+        let is_dead = self.state.lock().heartbeat.is_dead(now, &self.gateway.settings.timing);
+        if is_dead {
+            self.close(Disconnect::PingTimeout);
+        }
+    }
+
+    /// The client answered a ping.
+    pub(super) fn pong(&self) {
+        let now = self.gateway.now();
+        self.state.lock().heartbeat.pong(now, &self.gateway.settings.timing);
+    }
+
+    /// Hands a message to the application.
+    pub(super) fn message(self: &Arc<Self>, message: Inbound<'_>) -> Handled {
+        self.gateway.application.message(self, message)
+    }
+}
+
+/// What polling requests do.
+impl Connection {
+    pub(super) fn begin_poll(&self) -> Result<PollStart, Violation> {
+        self.state.lock().session.begin_poll()
+    }
+
+    /// Waits until there is something to answer a poll with. `is_brief` says that a noop will be sent soon anyway.
+    pub(super) fn poll_payload(&self, cx: &mut Context<'_>, is_brief: bool) -> Poll<PollEnd> {
+        let mut state = self.state.lock();
+        if !state.session.is_polling() && !state.session.is_over() {
+            state.session.end_poll();
+            return Poll::Ready(PollEnd::Moved);
+        }
+        let ends_now = state.session.is_over() || (state.session.is_probed() && !is_brief);
+        if state.outbox.is_empty() && !ends_now {
+            if let Some(polling) = &mut state.polling {
+                register(&mut polling.poll, cx);
+            }
+            return Poll::Pending;
+        }
+        Poll::Ready(PollEnd::Payload(state.take_payload()))
+    }
+
+    /// Ends a poll that was held back for an upgrade which has not come.
+    pub(super) fn end_brief_poll(&self) -> PollEnd {
+        let mut state = self.state.lock();
+        if state.session.is_polling() || state.session.is_over() {
+            PollEnd::Payload(state.take_payload())
+        } else {
+            state.session.end_poll();
+            PollEnd::Moved
+        }
+    }
+
+    /// The client gave up its poll.
+    pub(super) fn abort_poll(&self) {
+        let is_lost = {
+            let mut state = self.state.lock();
+            state.session.abort_poll();
+            state.session.is_closed()
+        };
+        if is_lost {
+            self.close(Disconnect::Lost);
+            self.gateway.forget_if_over(self);
+        }
+    }
+
+    pub(super) fn begin_post(&self) -> Result<(), Violation> {
+        self.state.lock().session.begin_post()
+    }
+
+    pub(super) fn end_post(&self) {
+        self.state.lock().session.end_post();
+    }
+}
+
+/// What a WebSocket that takes over from polling does.
+impl Connection {
+    pub(super) fn begin_probe(&self) -> Result<(), Violation> {
+        self.state.lock().session.begin_probe()
+    }
+
+    /// `2probe` came: the waiting poll may go.
+    pub(super) fn probed(&self) {
+        let mut state = self.state.lock();
+        state.session.probe();
+        state.wake();
+    }
+
+    /// Waits until the session ends while a WebSocket tries to take over.
+    pub(super) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.ended.is_some() {
+            return Poll::Ready(());
+        }
+        if let Some(polling) = &mut state.polling {
+            register(&mut polling.probe, cx);
+        }
+        Poll::Pending
+    }
+
+    /// `5` came: everything leaves by `socket` from now on, first what waits.
+    pub(super) fn upgrade(&self, socket: OwnedWriteHalf) -> Result<(), Violation> {
+        let mut state = self.state.lock();
+        state.session.upgrade()?;
+        state.outbox.attach(socket);
+        // A poll that is still held back is told that the session has moved.
+        state.wake();
+        state.polling = None;
+        Ok(())
+    }
+
+    /// The WebSocket failed before `5`.
+    pub(super) fn end_probe(&self) {
+        self.state.lock().session.end_probe();
+    }
+}
+
+/// What a WebSocket's task does.
+impl Connection {
+    /// Writes what waits. Ready when there is a reason to end.
+    pub(super) fn poll_outbox(&self, cx: &mut Context<'_>) -> Poll<Disconnect> {
+        let mut state = self.state.lock();
+        if let Some(reason) = state.ended {
+            return Poll::Ready(reason);
+        }
+        if let Poll::Ready(Err(_)) = state.outbox.poll_flush(cx) {
+            return Poll::Ready(Disconnect::Lost);
+        }
+        register(&mut state.task, cx);
+        Poll::Pending
+    }
+
+    /// Writes what waits. Ready when it is out, or cannot be.
+    pub(super) fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.state.lock().outbox.poll_flush(cx).map(drop)
+    }
+
+    /// Whether the connection has ended, though perhaps not everything is written.
+    pub(super) fn ended(&self) -> Option<Disconnect> {
+        self.state.lock().ended
+    }
+
+    /// Writes a last frame behind everything else, if the socket takes it.
+    pub(super) fn send_last(&self, frame: Vec<u8>) {
+        self.state.lock().outbox.push(&frame.into());
+    }
+
+    /// The task has ended: nobody writes any more.
+    pub(super) fn detach(&self) {
+        {
+            let mut state = self.state.lock();
+            state.outbox.detach();
+            state.session.abort();
+        }
+        self.gateway.forget_if_over(self);
+    }
+}
+
+impl Subscriber for Connection {
+    fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    fn deliver(&self, frames: &Bytes) {
+        self.send_wire(frames);
+    }
+
+    fn is_open(&self) -> bool {
+        self.state.lock().ended.is_none()
+    }
+}
+
+impl State {
+    /// Sends or queues frames; the reason to end the connection if neither is possible.
+    fn push(&mut self, frames: &Bytes) -> Option<Disconnect> {
+        match self.outbox.push(frames) {
+            Pushed::Sent => None,
+            Pushed::Queued => {
+                self.wake();
+                None
+            }
+            Pushed::Full => Some(Disconnect::Slow),
+            Pushed::Broken => Some(Disconnect::Lost),
+        }
+    }
+
+    fn end(&mut self, reason: Disconnect) {
+        self.ended = Some(reason);
+        if self.session.is_polling() {
+            if reason.lingers() || self.session.is_polled() {
+                self.outbox.push(reason.farewell().wire());
+                self.session.close();
+            } else {
+                self.session.abort();
+            }
+        } else if reason.is_abrupt() {
+            self.outbox.detach();
+            self.session.abort();
+        }
+        self.wake();
+        if let Some(probe) = self.polling.as_mut().and_then(|polling| polling.probe.take()) {
+            probe.wake();
+        }
+    }
+
+    /// Wakes whoever sends what waits.
+    fn wake(&mut self) {
+        let sender = match &mut self.polling {
+            Some(polling) => &mut polling.poll,
+            None => &mut self.task,
+        };
+        if let Some(waker) = sender.take() {
+            waker.wake();
+        }
+    }
+
+    fn take_payload(&mut self) -> Vec<u8> {
+        if self.outbox.is_empty() {
+            self.outbox.push(Frame::NOOP.wire());
+        }
+        self.session.end_poll();
+        self.outbox.take_payload()
+    }
+}
+
+fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
+    }
+}

@@ -1,0 +1,110 @@
+//! Which pages may connect, for polling and WebSocket alike.
+//!
+//! Browsers send no cookie or other credential that we would listen to: a page needs a token, so any page may connect unless
+//! the operator names some. A list is exact: scheme, host and port, nothing is guessed from a part of an origin.
+
+use crate::config::origins::Origins;
+use crate::http::{self, Response};
+use channelapi_protocol::engineio::RequestError;
+use hyper::StatusCode;
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, HeaderMap,
+    HeaderValue, ORIGIN, VARY,
+};
+
+/// What an admitted request's answer says about its origin.
+pub(super) enum Origin {
+    /// Nothing: it is no page of another origin.
+    None,
+    /// Any page may read this.
+    Any,
+    /// This page may read this, with its credentials.
+    Named(HeaderValue),
+}
+
+/// Whether a request may connect. What is no page of another origin at all sends none, and may.
+pub(super) fn admit(allowed: &Origins, headers: &HeaderMap) -> Result<Origin, RequestError> {
+    let Some(origin) = headers.get(ORIGIN) else {
+        return Ok(Origin::None);
+    };
+    if origin.to_str().is_err() {
+        return Err(RequestError::BadRequest);
+    }
+    match allowed {
+        Origins::Any => Ok(Origin::Any),
+        Origins::Only(_) if allowed.allows(origin.as_bytes()) => Ok(Origin::Named(origin.clone())),
+        Origins::Only(_) => Err(RequestError::Forbidden),
+    }
+}
+
+impl Origin {
+    /// Adds the headers that let a browser read the answer.
+    pub(super) fn allow(&self, headers: &mut HeaderMap) {
+        match self {
+            Self::None => {}
+            Self::Any => {
+                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+            }
+            Self::Named(origin) => {
+                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+                headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+                headers.insert(VARY, HeaderValue::from_static("Origin"));
+            }
+        }
+    }
+}
+
+/// The answer to a browser that asks before it sends.
+pub(super) fn preflight(headers: &HeaderMap) -> Response {
+    let mut response = http::empty(StatusCode::NO_CONTENT);
+    let allow = response.headers_mut();
+    allow.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+    let wanted = headers.get(ACCESS_CONTROL_REQUEST_HEADERS);
+    let wanted = wanted.cloned().unwrap_or(HeaderValue::from_static("content-type"));
+    allow.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted);
+    allow.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer_to(allowed: &Origins, origin: &[u8]) -> Result<HeaderMap, RequestError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ORIGIN, HeaderValue::from_bytes(origin).unwrap());
+        let mut answer = HeaderMap::new();
+        admit(allowed, &headers)?.allow(&mut answer);
+        Ok(answer)
+    }
+
+    #[test]
+    fn a_list_is_exact() {
+        let allowed = Origins::Only(vec!["https://good.com".to_owned()]);
+        let answer = answer_to(&allowed, b"https://good.com").unwrap();
+        assert_eq!(answer[ACCESS_CONTROL_ALLOW_ORIGIN], "https://good.com");
+        assert_eq!(answer[ACCESS_CONTROL_ALLOW_CREDENTIALS], "true");
+        for other in [
+            "https://good.com.evil.com",
+            "https://evilgood.com",
+            "http://good.com",
+            "https://good.com:8443",
+            "null",
+            "https://GOOD.com",
+        ] {
+            assert_eq!(answer_to(&allowed, other.as_bytes()), Err(RequestError::Forbidden), "{other}");
+        }
+        assert_eq!(answer_to(&allowed, b"https://good.com\xFF"), Err(RequestError::BadRequest));
+        let mut answer = HeaderMap::new();
+        admit(&allowed, &HeaderMap::new()).unwrap().allow(&mut answer);
+        assert!(answer.is_empty(), "no origin, no page");
+    }
+
+    #[test]
+    fn any_page_never_comes_with_credentials() {
+        let answer = answer_to(&Origins::Any, b"https://anywhere.example").unwrap();
+        assert_eq!(answer[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+        assert!(!answer.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS));
+    }
+}

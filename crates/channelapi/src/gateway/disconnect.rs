@@ -1,0 +1,78 @@
+//! Why a connection ends, and what its client is told.
+//!
+//! Stock clients come back by themselves after their transport closes, and stay away after a Socket.IO disconnect (`41`). So
+//! everything that is worth coming back for closes the transport.
+
+use channelapi_protocol::engineio::Frame;
+use channelapi_protocol::websocket::{CloseCode, DecodeError};
+
+/// Why a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Disconnect {
+    /// The client said goodbye.
+    Client,
+    /// The network did.
+    Lost,
+    /// A ping stayed without an answer.
+    PingTimeout,
+    /// The client did not read what was sent to it.
+    Slow,
+    /// The server stops.
+    Drain,
+    /// The client entered no namespace, or did not finish what it began, in time.
+    ConnectTimeout,
+    /// The client broke the rules of Engine.IO or Socket.IO.
+    Protocol,
+    /// The client broke the rules of WebSocket, or a limit of it.
+    WebSocket(CloseCode),
+}
+
+impl Disconnect {
+    /// The code of the WebSocket close frame: 4000 to 4499 for reasons to come back, from 4500 on for others.
+    pub(super) fn close_code(self) -> CloseCode {
+        match self {
+            Self::Client | Self::Lost => CloseCode::NORMAL,
+            Self::Drain => CloseCode(4000),
+            Self::Slow => CloseCode(4001),
+            Self::PingTimeout => CloseCode(4002),
+            Self::ConnectTimeout => CloseCode(4003),
+            Self::Protocol => CloseCode(4500),
+            Self::WebSocket(code) => code,
+        }
+    }
+
+    /// The reason as one word, for close frames and logs.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Lost => "lost",
+            Self::PingTimeout => "ping_timeout",
+            Self::Slow => "slow",
+            Self::Drain => "drain",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Protocol => "protocol_error",
+            Self::WebSocket(_) => "websocket_error",
+        }
+    }
+
+    /// Whether nothing more can or should be written, not even a farewell.
+    pub(super) fn is_abrupt(self) -> bool {
+        matches!(self, Self::Lost | Self::Slow | Self::PingTimeout)
+    }
+
+    /// Whether a polling client may still fetch what waits for it, with a poll that comes after the end.
+    pub(super) fn lingers(self) -> bool {
+        matches!(self, Self::Client | Self::Drain)
+    }
+
+    /// The last packet of a polling session. A client that said goodbye gets a noop, as in the reference server.
+    pub(super) fn farewell(self) -> Frame {
+        if self == Self::Client { Frame::NOOP } else { Frame::CLOSE }
+    }
+}
+
+impl From<DecodeError> for Disconnect {
+    fn from(error: DecodeError) -> Self {
+        Self::WebSocket(error.close_code())
+    }
+}

@@ -1,0 +1,90 @@
+//! One timer for all connections: a wheel of buckets, each holding the connections to look at in one stretch of time.
+//!
+//! A connection costs one entry of eight bytes and no timer of its own. Looking at it too early does no harm: it says when
+//! it wants to be looked at next.
+
+use channelapi_core::model::ConnectionId;
+
+/// A ring of buckets over the near future.
+#[derive(Debug)]
+pub(super) struct Wheel {
+    buckets: Vec<Vec<Entry>>,
+    granularity: u64,
+    /// The bucket that is due next, counted from the clock's zero.
+    tick: u64,
+}
+
+/// A connection to look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    /// Which one.
+    pub(super) connection: ConnectionId,
+    /// Whether it is scheduled again after the look. Each connection has one such entry; others are for a nearer deadline.
+    pub(super) repeats: bool,
+}
+
+impl Wheel {
+    /// A wheel that looks `horizon` milliseconds ahead, in steps of `granularity`. What is further away is looked at earlier.
+    pub(super) fn new(now: u64, granularity: u64, horizon: u64) -> Self {
+        let buckets = usize::try_from(horizon / granularity + 2).unwrap_or(usize::MAX).min(4096);
+        Self { buckets: vec![Vec::new(); buckets], granularity, tick: now / granularity + 1 }
+    }
+
+    /// Puts an entry into the first bucket that is not due before `at`.
+    pub(super) fn schedule(&mut self, entry: Entry, at: u64) {
+        let last = self.tick + self.buckets.len() as u64 - 1;
+        let tick = at.div_ceil(self.granularity).clamp(self.tick, last);
+        let bucket = self.bucket_of(tick);
+        self.buckets[bucket].push(entry);
+    }
+
+    /// The entries that are due, in one bucket at a time; `None` when none is left.
+    pub(super) fn due(&mut self, now: u64) -> Option<Vec<Entry>> {
+        if self.tick * self.granularity > now {
+            return None;
+        }
+        let bucket = self.bucket_of(self.tick);
+        self.tick += 1;
+        Some(std::mem::take(&mut self.buckets[bucket]))
+    }
+
+    fn bucket_of(&self, tick: u64) -> usize {
+        usize::try_from(tick % self.buckets.len() as u64).expect("smaller than the number of buckets")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(number: u64) -> Entry {
+        Entry { connection: ConnectionId(number), repeats: true }
+    }
+
+    #[test]
+    fn entries_are_due_at_their_time_and_never_more_than_a_step_late() {
+        let mut wheel = Wheel::new(10_500, 1_000, 25_000);
+        for (number, at) in [(1, 10_000), (2, 11_000), (3, 11_001), (4, 35_500), (5, 100_000)] {
+            wheel.schedule(entry(number), at);
+        }
+        let mut seen = Vec::new();
+        for now in (10_500..40_000).step_by(250) {
+            while let Some(due) = wheel.due(now) {
+                seen.extend(due.into_iter().map(|entry| (entry.connection.0, now)));
+            }
+        }
+        // What lies beyond the horizon is looked at when the wheel comes round.
+        assert_eq!(seen, [(1, 11_000), (2, 11_000), (3, 12_000), (4, 36_000), (5, 37_000)]);
+    }
+
+    #[test]
+    fn a_stopped_clock_is_caught_up_bucket_by_bucket() {
+        let mut wheel = Wheel::new(0, 10, 100);
+        wheel.schedule(entry(1), 50);
+        let due: Vec<_> = std::iter::from_fn(|| wheel.due(10_000)).flatten().collect();
+        assert_eq!(due, [entry(1)]);
+        wheel.schedule(entry(2), 10_001);
+        assert_eq!(wheel.due(10_009), None);
+        assert_eq!(wheel.due(10_010), Some(vec![entry(2)]));
+    }
+}

@@ -1,0 +1,258 @@
+//! Where clients connect: Engine.IO on HTTP and WebSocket, with an [`Application`] on top.
+//!
+//! - `polling.rs` and `websocket.rs` are the two transports, `connection.rs` is what they have in common.
+//! - `outbox.rs` is the way out to one client, `heartbeats.rs` the one timer for all.
+//! - `socketio.rs` is Socket.IO on top, and `events.rs` the events of the seed contract on top of that.
+
+mod application;
+pub(crate) mod conformance;
+mod connection;
+mod cors;
+mod disconnect;
+mod events;
+mod frames;
+mod heartbeats;
+mod outbox;
+mod polling;
+mod socketio;
+mod websocket;
+
+pub(crate) use application::Application;
+pub(crate) use events::SeedEvents;
+pub(crate) use frames::PublicationFrames;
+pub(crate) use socketio::SocketIo;
+
+use crate::config::origins::Origins;
+use crate::http::{Request, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use channelapi_core::clock::Clock;
+use channelapi_core::delivery::Subscriber as _;
+use channelapi_core::limits::FANOUT_CHUNK;
+use channelapi_core::model::ConnectionId;
+use channelapi_protocol::engineio::{self, Open, RequestError, Timing, Transport};
+use connection::Connection;
+use disconnect::Disconnect;
+use heartbeats::{Entry, Wheel};
+use hyper::{Method, StatusCode};
+use parking_lot::Mutex;
+use slab::Slab;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What can be set.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The heartbeat.
+    pub(crate) timing: Timing,
+    /// Bytes a client may send at once, on either transport.
+    pub(crate) max_payload: usize,
+    /// Which pages may connect.
+    pub(crate) origins: Origins,
+}
+
+impl Settings {
+    /// Settings with a heartbeat that the gateway's timer can keep.
+    pub(crate) fn new(ping_interval: u64, ping_timeout: u64, max_payload: usize, origins: Origins) -> Self {
+        // A twenty-fifth of the interval is late enough to be cheap and early enough not to matter.
+        let lateness = (ping_interval / 25).clamp(10, 1_000);
+        Self { timing: Timing { ping_interval, ping_timeout, lateness }, max_payload, origins }
+    }
+}
+
+/// All clients of one path.
+pub(crate) struct Gateway {
+    settings: Settings,
+    application: Box<dyn Application>,
+    clock: Clock,
+    connections: Mutex<Connections>,
+    /// The sessions that opened by polling.
+    sessions: Mutex<HashMap<Box<str>, Arc<Connection>>>,
+    wheel: Mutex<Wheel>,
+}
+
+#[derive(Default)]
+struct Connections {
+    all: Slab<Arc<Connection>>,
+    /// Makes ids unique though places in the slab are used again.
+    opened: u32,
+    is_draining: bool,
+}
+
+impl Gateway {
+    /// A gateway without clients. [`Gateway::keep_time`] must run beside it.
+    pub(crate) fn new(settings: Settings, application: Box<dyn Application>, clock: Clock) -> Arc<Self> {
+        let Timing { ping_interval, ping_timeout, lateness } = settings.timing;
+        let wheel = Wheel::new(clock.monotonic_millis(), lateness, ping_interval.max(ping_timeout));
+        Arc::new(Self {
+            settings,
+            application,
+            clock,
+            connections: Mutex::default(),
+            sessions: Mutex::default(),
+            wheel: Mutex::new(wheel),
+        })
+    }
+
+    /// Answers one request of a client.
+    pub(crate) async fn serve(self: &Arc<Self>, request: Request) -> Response {
+        let origin = match cors::admit(&self.settings.origins, request.headers()) {
+            Ok(origin) => origin,
+            Err(error) => return refuse(error),
+        };
+        let mut response = if request.method() == Method::OPTIONS {
+            cors::preflight(request.headers())
+        } else {
+            self.route(request).await.unwrap_or_else(refuse)
+        };
+        origin.allow(response.headers_mut());
+        response
+    }
+
+    async fn route(self: &Arc<Self>, request: Request) -> Result<Response, RequestError> {
+        let query = engineio::Request::parse(request.uri().query().unwrap_or_default())?;
+        let session = match query.sid {
+            Some(sid) => Some(self.session(sid).ok_or(RequestError::UnknownSession)?),
+            None if request.method() != Method::GET => return Err(RequestError::BadHandshakeMethod),
+            None if !query.is_version_4 => return Err(RequestError::UnsupportedVersion),
+            None => None,
+        };
+        match (query.transport, session) {
+            (Transport::WebSocket, session) => websocket::serve(self, request, session),
+            (Transport::Polling, None) => Ok(polling::open(self)),
+            (Transport::Polling, Some(session)) => polling::serve(session, request).await,
+        }
+    }
+
+    /// Ends all connections so that their clients come back, and takes no new ones. Many are spread over a part of `time`, one
+    /// a millisecond, so that they do not all arrive elsewhere at once.
+    pub(crate) async fn drain(&self, time: Duration) {
+        let all: Vec<_> = {
+            let mut connections = self.connections.lock();
+            connections.is_draining = true;
+            connections.all.iter().map(|(_, connection)| connection.clone()).collect()
+        };
+        let count = u32::try_from(all.len()).unwrap_or(u32::MAX).max(1);
+        let pace = (time / count).min(Duration::from_millis(1));
+        let started = tokio::time::Instant::now();
+        for (index, connection) in (0..).zip(all) {
+            // The timer counts whole milliseconds; sleeping until a due time lets several go in one.
+            tokio::time::sleep_until(started + pace * index).await;
+            connection.close(Disconnect::Drain);
+        }
+    }
+
+    /// Connections that have not ended, counting those whose last packets are on their way.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.lock().all.len()
+    }
+
+    /// Looks after the heartbeats of all connections until it is dropped.
+    pub(crate) async fn keep_time(self: Arc<Self>) {
+        let mut ticks = tokio::time::interval(Duration::from_millis(self.settings.timing.lateness));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            let now = self.now();
+            while let Some(due) = self.due(now) {
+                for (count, entry) in due.into_iter().enumerate() {
+                    if count % FANOUT_CHUNK == FANOUT_CHUNK - 1 {
+                        tokio::task::yield_now().await;
+                    }
+                    self.look_at(entry);
+                }
+            }
+        }
+    }
+
+    fn due(&self, now: u64) -> Option<Vec<Entry>> {
+        self.wheel.lock().due(now)
+    }
+
+    fn look_at(&self, entry: Entry) {
+        let Some(connection) = self.connection(entry.connection) else {
+            return;
+        };
+        let next = connection.tick(self.now());
+        if let Some(next) = next.filter(|_| entry.repeats) {
+            self.wheel.lock().schedule(entry, next);
+        }
+    }
+
+    fn look_once(&self, connection: ConnectionId, at: u64) {
+        self.wheel.lock().schedule(Entry { connection, repeats: false }, at);
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.monotonic_millis()
+    }
+
+    fn connection(&self, id: ConnectionId) -> Option<Arc<Connection>> {
+        let connections = self.connections.lock();
+        connections.all.get(place_of(id)).filter(|connection| connection.id() == id).cloned()
+    }
+
+    fn session(&self, sid: &str) -> Option<Arc<Connection>> {
+        self.sessions.lock().get(sid).cloned()
+    }
+
+    /// Registers a new connection and tells the application. `None` while the gateway drains.
+    fn open(
+        self: &Arc<Self>,
+        sid: &str,
+        may_upgrade: bool,
+        make: impl FnOnce(ConnectionId, Arc<Self>) -> Connection,
+    ) -> Option<Arc<Connection>> {
+        let connection = {
+            let mut connections = self.connections.lock();
+            if connections.is_draining {
+                return None;
+            }
+            connections.opened = connections.opened.wrapping_add(1);
+            let opened = connections.opened;
+            let place = connections.all.vacant_entry();
+            let id = ConnectionId(u64::from(opened) << 32 | place.key() as u64);
+            place.insert(Arc::new(make(id, self.clone()))).clone()
+        };
+        let Timing { ping_interval, ping_timeout, .. } = self.settings.timing;
+        let max_payload = self.settings.max_payload;
+        let open = Open { sid, may_upgrade, ping_interval, ping_timeout, max_payload };
+        connection.send(&engineio::Frame::text(&[open.encode().as_bytes()]));
+        let entry = Entry { connection: connection.id(), repeats: true };
+        self.wheel.lock().schedule(entry, self.now() + ping_interval);
+        self.application.opened(&connection);
+        Some(connection)
+    }
+
+    fn forget_if_over(&self, connection: &Connection) {
+        if !connection.is_over() {
+            return;
+        }
+        if let Some(sid) = connection.sid() {
+            self.sessions.lock().remove(sid);
+        }
+        let mut connections = self.connections.lock();
+        let place = place_of(connection.id());
+        if connections.all.get(place).is_some_and(|known| known.id() == connection.id()) {
+            connections.all.remove(place);
+        }
+    }
+}
+
+/// Where a connection stands in the slab: the lower half of its id.
+fn place_of(id: ConnectionId) -> usize {
+    usize::try_from(id.0 & u64::from(u32::MAX)).expect("32 bits fit")
+}
+
+/// A new secret for one session, or a new public name: 128 random bits as 22 URL-safe characters.
+fn random_id() -> Box<str> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system has random numbers");
+    URL_SAFE_NO_PAD.encode(bytes).into()
+}
+
+fn refuse(error: RequestError) -> Response {
+    let status = StatusCode::from_u16(error.status()).expect("it is a status");
+    crate::http::json(status, error.to_json())
+}

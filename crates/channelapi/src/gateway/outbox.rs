@@ -1,0 +1,208 @@
+//! The queue before one client, and the way out of it.
+//!
+//! Invariants:
+//! - `push` never waits. If nothing is queued it writes straight into the socket, from whatever thread it is called on: no task
+//!   is woken and nothing is copied for a client that keeps up.
+//! - What the socket does not take is queued in order, up to [`OUTBOX_BYTES_MAX`]; beyond that the outbox says so, and its
+//!   connection is closed. Nothing is dropped silently.
+//! - Queued frames fit both transports, so that a session may change over with a full queue.
+
+use bytes::Bytes;
+use channelapi_core::limits::OUTBOX_BYTES_MAX;
+use channelapi_protocol::engineio::{Frame, payload};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll, ready};
+use tokio::net::tcp::OwnedWriteHalf;
+
+/// Buffers that one system call takes.
+const SLICES_MAX: usize = 64;
+
+/// Packets on their way to one client.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    /// Where packets go; without it (polling) they wait to be fetched.
+    socket: Option<OwnedWriteHalf>,
+    queue: VecDeque<Bytes>,
+    queued_bytes: usize,
+}
+
+/// What became of a frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// The socket took it.
+    Sent,
+    /// It waits.
+    Queued,
+    /// There is no room: the client is too slow.
+    Full,
+    /// The socket is broken.
+    Broken,
+}
+
+impl Outbox {
+    /// An outbox that writes to a WebSocket.
+    pub(super) fn on(socket: OwnedWriteHalf) -> Self {
+        Self { socket: Some(socket), ..Self::default() }
+    }
+
+    /// Sends or queues whole frames.
+    pub(super) fn push(&mut self, frames: &Bytes) -> Pushed {
+        let sent = match &self.socket {
+            Some(socket) if self.queue.is_empty() => match socket.as_ref().try_write(frames) {
+                Ok(sent) if sent == frames.len() => return Pushed::Sent,
+                Ok(sent) => sent,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(_) => return Pushed::Broken,
+            },
+            _ => 0,
+        };
+        let rest = frames.slice(sent..);
+        if self.queued_bytes + rest.len() > OUTBOX_BYTES_MAX {
+            return Pushed::Full;
+        }
+        self.queued_bytes += rest.len();
+        self.queue.push_back(rest);
+        Pushed::Queued
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Lets the packets out through a WebSocket from now on.
+    pub(super) fn attach(&mut self, socket: OwnedWriteHalf) {
+        self.socket = Some(socket);
+    }
+
+    /// Closes the way out; whatever waits is gone.
+    pub(super) fn detach(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Everything that waits as the body of a poll's answer.
+    pub(super) fn take_payload(&mut self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(self.queued_bytes);
+        for frames in std::mem::take(&mut self.queue) {
+            payload::append(Frame::from_wire(frames).frames(), &mut body);
+        }
+        self.queued_bytes = 0;
+        body
+    }
+
+    /// Writes what waits, until all of it is out.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.queue.is_empty() {
+            let Some(socket) = &self.socket else {
+                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+            };
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let waiting = self.queue.len().min(SLICES_MAX);
+            for (slice, frames) in slices.iter_mut().zip(&self.queue) {
+                *slice = IoSlice::new(frames);
+            }
+            match socket.as_ref().try_write_vectored(&slices[..waiting]) {
+                Ok(sent) => self.forget_sent(sent),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(socket.as_ref().poll_write_ready(cx))?;
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        // A queue that was long once should not stay large.
+        self.queue.shrink_to_fit();
+        Poll::Ready(Ok(()))
+    }
+
+    fn forget_sent(&mut self, mut sent: usize) {
+        self.queued_bytes -= sent;
+        while let Some(first) = self.queue.front_mut() {
+            if sent < first.len() {
+                bytes::Buf::advance(first, sent);
+                return;
+            }
+            sent -= first.len();
+            self.queue.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (listener.accept().await.unwrap().0, client)
+    }
+
+    fn frame(text: &str) -> Bytes {
+        Frame::text(&[text.as_bytes()]).into_wire()
+    }
+
+    #[test]
+    fn polling_fetches_everything_in_one_payload() {
+        let mut outbox = Outbox::default();
+        assert_eq!(outbox.push(&frame("4a")), Pushed::Queued);
+        assert_eq!(outbox.push(&[frame("4b"), frame("4c")].concat().into()), Pushed::Queued);
+        assert_eq!(outbox.take_payload(), b"4a\x1e4b\x1e4c");
+        assert!(outbox.is_empty() && outbox.take_payload().is_empty());
+    }
+
+    #[test]
+    fn a_full_outbox_says_so_and_keeps_what_it_has() {
+        let mut outbox = Outbox::default();
+        let large = frame(&"4".repeat(OUTBOX_BYTES_MAX / 2));
+        assert_eq!(outbox.push(&large), Pushed::Queued);
+        assert_eq!(outbox.push(&large), Pushed::Full);
+        assert_eq!(outbox.push(&frame("4x")), Pushed::Queued);
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_gets_every_byte_in_order() {
+        let (server, mut client) = connected().await;
+        let (read, write) = server.into_split();
+        write.writable().await.unwrap();
+        let mut outbox = Outbox::on(write);
+        let mut expected = Vec::new();
+        let mut number = 0_u64;
+        // Until the kernel takes no more and a good part waits here.
+        while outbox.queued_bytes < OUTBOX_BYTES_MAX / 2 {
+            let next = frame(&format!("4{number:5000}"));
+            number += 1;
+            expected.extend_from_slice(&next);
+            assert!(matches!(outbox.push(&next), Pushed::Sent | Pushed::Queued));
+        }
+        let reading = tokio::spawn(async move {
+            let mut received = Vec::new();
+            client.read_to_end(&mut received).await.unwrap();
+            received
+        });
+        poll_fn(|cx| outbox.poll_flush(cx)).await.unwrap();
+        assert_eq!(outbox.queued_bytes, 0);
+        outbox.detach();
+        drop(read);
+        assert!(reading.await.unwrap() == expected);
+    }
+
+    #[tokio::test]
+    async fn a_queue_survives_the_change_of_transport() {
+        let (server, mut client) = connected().await;
+        let (_read, write) = server.into_split();
+        let mut outbox = Outbox::default();
+        outbox.push(&frame("4first"));
+        outbox.attach(write);
+        assert_eq!(outbox.push(&frame("4second")), Pushed::Queued, "behind what waits, never before it");
+        poll_fn(|cx| outbox.poll_flush(cx)).await.unwrap();
+        let expected = [frame("4first"), frame("4second")].concat();
+        let mut received = vec![0; expected.len()];
+        client.read_exact(&mut received).await.unwrap();
+        assert_eq!(received, expected);
+        client.shutdown().await.unwrap();
+    }
+}

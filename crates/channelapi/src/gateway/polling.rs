@@ -1,0 +1,142 @@
+//! Engine.IO over plain HTTP: GET waits for packets, POST brings some.
+
+use super::Gateway;
+use super::application::{Handled, Inbound};
+use super::connection::{Connection, PollEnd};
+use super::disconnect::Disconnect;
+use super::random_id;
+use crate::http::{self, BodyError, Request, Response};
+use channelapi_core::limits::{PACKETS_PER_POST_MAX, PROBED_POLL_WAIT};
+use channelapi_protocol::engineio::{Packet, PollStart, RequestError, Violation, payload};
+use hyper::{Method, StatusCode};
+use std::future::poll_fn;
+use std::sync::Arc;
+
+/// Opens a session.
+pub(super) fn open(gateway: &Arc<Gateway>) -> Response {
+    let sid = random_id();
+    let opened = gateway.open(&sid, true, |id, gateway| Connection::polling(id, gateway, sid.clone()));
+    let Some(connection) = opened else {
+        return http::empty(StatusCode::SERVICE_UNAVAILABLE);
+    };
+    let PollEnd::Payload(open) = connection.end_brief_poll() else {
+        return http::empty(StatusCode::SERVICE_UNAVAILABLE);
+    };
+    gateway.sessions.lock().insert(sid, connection);
+    payload_response(open)
+}
+
+/// A request of a session.
+pub(super) async fn serve(session: Arc<Connection>, request: Request) -> Result<Response, RequestError> {
+    session.check_alive();
+    match *request.method() {
+        Method::GET => poll(session).await,
+        Method::POST => post(session, request).await,
+        _ => Err(RequestError::BadRequest),
+    }
+}
+
+/// Waits for packets. If the client goes away meanwhile, this future is dropped, and with it the session.
+async fn poll(session: Arc<Connection>) -> Result<Response, RequestError> {
+    let start = session.begin_poll().map_err(|violation| refuse(&session, violation))?;
+    let mut waiting = WaitingPoll { session: &session, is_answered: false };
+    let end = match start {
+        PollStart::Last => session.end_brief_poll(),
+        PollStart::Wait => poll_fn(|cx| session.poll_payload(cx, false)).await,
+        PollStart::WaitBriefly => {
+            // Held back, or a client that has just sent `5` on its WebSocket could be told here to go on polling.
+            let packets = poll_fn(|cx| session.poll_payload(cx, true));
+            let in_time = tokio::time::timeout(PROBED_POLL_WAIT, packets).await;
+            in_time.unwrap_or_else(|_| session.end_brief_poll())
+        }
+    };
+    waiting.is_answered = true;
+    session.gateway().forget_if_over(&session);
+    match end {
+        PollEnd::Payload(body) => Ok(payload_response(body)),
+        PollEnd::Moved => Err(RequestError::BadRequest),
+    }
+}
+
+/// A GET that waits. Dropped before it is answered, it takes the session with it: its packets could be lost otherwise.
+struct WaitingPoll<'a> {
+    session: &'a Connection,
+    is_answered: bool,
+}
+
+impl Drop for WaitingPoll<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.session.abort_poll();
+        }
+    }
+}
+
+/// Takes the packets of one body, in order.
+async fn post(session: Arc<Connection>, request: Request) -> Result<Response, RequestError> {
+    session.begin_post().map_err(|violation| refuse(&session, violation))?;
+    let _posting = Posting(&session);
+    let limit = session.gateway().settings.max_payload;
+    let body = match http::read_body(request.into_body(), limit).await {
+        Ok(body) => body,
+        Err(error) => {
+            session.close(Disconnect::Protocol);
+            return match error {
+                BodyError::TooLarge => Ok(http::empty(StatusCode::PAYLOAD_TOO_LARGE)),
+                BodyError::TooSlow => Ok(http::empty(StatusCode::REQUEST_TIMEOUT)),
+                BodyError::Broken => Err(RequestError::BadRequest),
+            };
+        }
+    };
+    let broken = || {
+        session.close(Disconnect::Protocol);
+        RequestError::BadRequest
+    };
+    let text = std::str::from_utf8(&body).map_err(|_| broken())?;
+    for packet in payload::decode(text, PACKETS_PER_POST_MAX) {
+        let handled = match packet.map_err(|_| broken())? {
+            Packet::Text(text) => session.message(Inbound::Text(text)),
+            Packet::Binary(bytes) => session.message(Inbound::Binary(&bytes)),
+            Packet::Pong(_) => {
+                session.pong();
+                Handled::Now
+            }
+            Packet::Close => {
+                session.close(Disconnect::Client);
+                Handled::Now
+            }
+            Packet::Upgrade | Packet::Noop => Handled::Now,
+            // In Engine.IO 4 only the server pings.
+            Packet::Ping(_) => return Err(broken()),
+        };
+        if let Handled::Later(work) = handled {
+            work.await;
+        }
+        match session.ended() {
+            None => {}
+            Some(Disconnect::Client) => break,
+            Some(_) => return Err(RequestError::BadRequest),
+        }
+    }
+    Ok(http::fresh(StatusCode::OK, "text/html", "ok"))
+}
+
+/// A POST that is being read.
+struct Posting<'a>(&'a Connection);
+
+impl Drop for Posting<'_> {
+    fn drop(&mut self) {
+        self.0.end_post();
+    }
+}
+
+fn refuse(session: &Connection, violation: Violation) -> RequestError {
+    if violation.ends_session() {
+        session.close(Disconnect::Protocol);
+    }
+    RequestError::BadRequest
+}
+
+fn payload_response(body: Vec<u8>) -> Response {
+    http::fresh(StatusCode::OK, "text/plain; charset=UTF-8", body)
+}

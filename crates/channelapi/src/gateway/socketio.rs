@@ -1,0 +1,206 @@
+//! Socket.IO on top of Engine.IO: entering and leaving namespaces, events, and the attachments of binary ones.
+//!
+//! Invariants:
+//! - A client is registered in a namespace before it is told so: an event that it sends at once finds it there.
+//! - Events of one client are handled in the order they came.
+
+use super::application::{Application, Handled, Inbound};
+use super::connection::Connection;
+use super::disconnect::Disconnect;
+use super::{frames, random_id};
+use channelapi_core::clock::millis_of;
+use channelapi_core::limits::{ATTACHMENTS_MAX, ATTACHMENTS_TIMEOUT};
+use channelapi_core::model::ChannelName;
+use channelapi_protocol::engineio::Frame;
+use channelapi_protocol::socketio::{Attachments, Kind, Packet, ROOT};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What Socket.IO knows of one client.
+#[derive(Default)]
+pub(crate) struct Namespaces {
+    is_in_root: bool,
+    others: Vec<Box<str>>,
+    /// A binary packet of which attachments are missing.
+    incomplete: Option<Box<Attachments>>,
+    /// The channels it has joined.
+    pub(super) channels: Vec<ChannelName>,
+}
+
+impl Namespaces {
+    fn holds(&self, namespace: &str) -> bool {
+        if namespace == ROOT {
+            self.is_in_root
+        } else {
+            self.others.iter().any(|other| &**other == namespace)
+        }
+    }
+
+    fn enter(&mut self, namespace: &str) {
+        if namespace == ROOT {
+            self.is_in_root = true;
+        } else {
+            self.others.push(namespace.into());
+        }
+    }
+
+    fn leave(&mut self, namespace: &str) {
+        if namespace == ROOT {
+            self.is_in_root = false;
+            self.channels = Vec::new();
+        } else {
+            self.others.retain(|other| &**other != namespace);
+        }
+    }
+}
+
+/// One event of a client.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Event<'a> {
+    /// The namespace it is in.
+    pub(crate) namespace: &'a str,
+    /// The number its answer is asked for under.
+    pub(crate) ack: Option<u64>,
+    /// Its name and arguments, a JSON array.
+    pub(crate) data: &'a str,
+    /// What its placeholders stand for.
+    pub(crate) attachments: &'a [Vec<u8>],
+}
+
+/// What answers the events of clients.
+pub(crate) trait Events: Send + Sync + 'static {
+    /// Whether clients may enter a namespace.
+    fn has_namespace(&self, namespace: &str) -> bool;
+
+    /// A client has entered. Returns the frame that follows its admission. `auth` is what it brought, an object or `""`.
+    fn entered(&self, connection: &Arc<Connection>, namespace: &str, auth: &str) -> Frame;
+
+    /// An event of a client that is in its namespace.
+    fn event(&self, connection: &Arc<Connection>, event: Event<'_>) -> Handled;
+
+    /// A client has left the root namespace, or is gone.
+    fn left(&self, connection: &Connection);
+}
+
+/// Socket.IO with the events of one application.
+pub(crate) struct SocketIo<E> {
+    events: E,
+    connect_timeout: Duration,
+}
+
+impl<E: Events> SocketIo<E> {
+    /// A client must enter a namespace within `connect_timeout`.
+    pub(crate) fn new(events: E, connect_timeout: Duration) -> Self {
+        Self { events, connect_timeout }
+    }
+
+    fn packet(&self, connection: &Arc<Connection>, packet: &Packet<'_>, attachments: &[Vec<u8>]) -> Handled {
+        let is_inside = connection.namespaces.lock().holds(packet.namespace);
+        match packet.kind {
+            Kind::Connect if !is_inside => self.connect(connection, packet),
+            Kind::Event | Kind::BinaryEvent if is_inside => {
+                let Packet { namespace, ack, data, .. } = *packet;
+                return self.events.event(connection, Event { namespace, ack, data, attachments });
+            }
+            // We ask for no answers; a late one to a former self does no harm.
+            Kind::Ack | Kind::BinaryAck if is_inside => {}
+            Kind::Disconnect => {
+                connection.namespaces.lock().leave(packet.namespace);
+                if packet.namespace == ROOT && is_inside {
+                    self.events.left(connection);
+                }
+            }
+            // As in the reference server: whoever does this is no client of this protocol.
+            _ => connection.close(Disconnect::Protocol),
+        }
+        Handled::Now
+    }
+
+    fn connect(&self, connection: &Arc<Connection>, packet: &Packet<'_>) {
+        let namespace = packet.namespace;
+        if !self.events.has_namespace(namespace) {
+            let refusal = r#"{"message":"Invalid namespace"}"#;
+            let refusal = Packet { namespace, ..Packet::new(Kind::ConnectError, refusal) };
+            connection.send(&frames::packet(&refusal));
+            return;
+        }
+        connection.namespaces.lock().enter(namespace);
+        connection.clear_deadline();
+        let admission = format!(r#"{{"sid":"{}"}}"#, random_id());
+        let admission = frames::packet(&Packet { namespace, ..Packet::new(Kind::Connect, &admission) });
+        let greeting = self.events.entered(connection, namespace, packet.data);
+        connection.send(&frames::join(&[admission, greeting]));
+    }
+
+    fn text(&self, connection: &Arc<Connection>, text: &str) -> Handled {
+        if connection.namespaces.lock().incomplete.is_some() {
+            connection.close(Disconnect::Protocol);
+            return Handled::Now;
+        }
+        let Ok(packet) = Packet::parse(text, ATTACHMENTS_MAX) else {
+            connection.close(Disconnect::Protocol);
+            return Handled::Now;
+        };
+        if packet.attachments == 0 {
+            return self.packet(connection, &packet, &[]);
+        }
+        match Attachments::new(text, &packet, connection.gateway().settings.max_payload) {
+            Ok(attachments) => {
+                connection.namespaces.lock().incomplete = Some(Box::new(attachments));
+                connection.set_deadline(millis_of(ATTACHMENTS_TIMEOUT));
+            }
+            Err(_) => connection.close(Disconnect::Protocol),
+        }
+        Handled::Now
+    }
+
+    fn binary(&self, connection: &Arc<Connection>, bytes: &[u8]) -> Handled {
+        let complete = {
+            let mut namespaces = connection.namespaces.lock();
+            let pushed = namespaces.incomplete.as_mut().map(|incomplete| incomplete.push(bytes));
+            if let Some(Ok(())) = pushed {
+                Ok(namespaces.incomplete.take_if(|incomplete| incomplete.is_complete()))
+            } else {
+                Err(Disconnect::Protocol)
+            }
+        };
+        let complete = match complete {
+            Ok(complete) => complete,
+            Err(reason) => {
+                connection.close(reason);
+                None
+            }
+        };
+        let Some(complete) = complete else {
+            return Handled::Now;
+        };
+        connection.clear_deadline();
+        match complete.packet() {
+            Ok(packet) => self.packet(connection, &packet, complete.received()),
+            Err(_) => Handled::Now,
+        }
+    }
+}
+
+impl<E: Events> Application for SocketIo<E> {
+    fn opened(&self, connection: &Arc<Connection>) {
+        connection.set_deadline(millis_of(self.connect_timeout));
+    }
+
+    fn message(&self, connection: &Arc<Connection>, message: Inbound<'_>) -> Handled {
+        match message {
+            Inbound::Text(text) => self.text(connection, text),
+            Inbound::Binary(bytes) => self.binary(connection, bytes),
+        }
+    }
+
+    fn closed(&self, connection: &Connection) {
+        self.events.left(connection);
+    }
+}
+
+/// Puts a client out of the root namespace for good: a stock client does not come back by itself.
+pub(super) fn disconnect(connection: &Connection) {
+    connection.namespaces.lock().leave(ROOT);
+    connection.send(&frames::packet(&Packet::new(Kind::Disconnect, "")));
+}

@@ -1,0 +1,292 @@
+//! Engine.IO over WebSocket: the handshake, taking over from polling, and the one task of each connection.
+//!
+//! Invariants:
+//! - Whatever is wrong with a request is said in HTTP, before the 101. (The exception is the protocol's own: a second WebSocket
+//!   for a session is opened and closed.)
+//! - After the 101 nothing of HTTP is kept: the socket is taken out of it and its memory freed.
+//! - An idle connection has no read buffer: its task waits for the socket, then reads into one that all tasks of a thread share.
+
+use super::application::{Handled, Inbound};
+use super::connection::Connection;
+use super::disconnect::Disconnect;
+use super::{Gateway, random_id};
+use crate::http::{self, Request, Response};
+use channelapi_core::limits::{CLOSE_TIMEOUT, FRAGMENTS_MAX, UPGRADE_TIMEOUT};
+use channelapi_protocol::engineio::{Frame, Packet, RequestError};
+use channelapi_protocol::websocket::frame::{Opcode, encode, encode_close};
+use channelapi_protocol::websocket::handshake::UpgradeRequest;
+use channelapi_protocol::websocket::{Decoder, Limits, Message};
+use hyper::header::{
+    CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, StatusCode};
+use hyper_util::rt::TokioIo;
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tracing::error;
+
+/// Bytes read at once, into a buffer that the tasks of a thread share.
+const READ_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
+
+/// Answers a request to open a WebSocket, for a new session or to take over `session`.
+pub(super) fn serve(
+    gateway: &Arc<Gateway>,
+    mut request: Request,
+    session: Option<Arc<Connection>>,
+) -> Result<Response, RequestError> {
+    if request.method() != Method::GET {
+        return Err(RequestError::BadRequest);
+    }
+    let accept = upgrade_request(request.headers()).accept().map_err(|_| RequestError::BadRequest)?;
+    let upgrade = hyper::upgrade::on(&mut request);
+    match session {
+        None => drop(tokio::spawn(open(gateway.clone(), upgrade))),
+        Some(session) => {
+            session.check_alive();
+            if session.is_over() {
+                return Err(RequestError::UnknownSession);
+            }
+            match session.begin_probe() {
+                Ok(()) => drop(tokio::spawn(take_over(session, upgrade))),
+                Err(_) => drop(tokio::spawn(turn_away(upgrade))),
+            }
+        }
+    }
+    let mut response = http::empty(StatusCode::SWITCHING_PROTOCOLS);
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    let accept = HeaderValue::try_from(accept).expect("base64 is a header value");
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    Ok(response)
+}
+
+fn upgrade_request(headers: &HeaderMap) -> UpgradeRequest<'_> {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    UpgradeRequest {
+        upgrade: text(UPGRADE),
+        connection: text(CONNECTION),
+        version: text(SEC_WEBSOCKET_VERSION),
+        key: text(SEC_WEBSOCKET_KEY),
+    }
+}
+
+/// Opens a session on a WebSocket. The connection's own task is started apart, because it is smaller than this one.
+async fn open(gateway: Arc<Gateway>, upgrade: OnUpgrade) {
+    let Some((read, write, decoder)) = socket_of(upgrade, &gateway).await else { return };
+    let opened = gateway.open(&random_id(), false, |id, gateway| Connection::websocket(id, gateway, write));
+    if let Some(connection) = opened {
+        Task::start(connection, read, decoder);
+    }
+}
+
+/// Lets a new WebSocket prove itself with `2probe` and `5`, then makes it the session's transport.
+async fn take_over(session: Arc<Connection>, upgrade: OnUpgrade) {
+    if let Some((read, write, decoder)) = socket_of(upgrade, session.gateway()).await {
+        let mut candidate = Candidate { read, write, decoder };
+        let is_proven = tokio::select! {
+            proven = tokio::time::timeout(UPGRADE_TIMEOUT, candidate.prove(&session)) => proven == Ok(true),
+            () = poll_fn(|cx| session.poll_ended(cx)) => false,
+        };
+        let Candidate { read, write, decoder } = candidate;
+        if is_proven && session.upgrade(write).is_ok() {
+            Task::start(session, read, decoder);
+            return;
+        }
+    }
+    session.end_probe();
+}
+
+/// Closes a WebSocket for a session that has one.
+async fn turn_away(upgrade: OnUpgrade) {
+    if let Ok(upgraded) = upgrade.await {
+        let close = encode_close(Disconnect::Protocol.close_code(), "the session has a websocket");
+        _ = tokio::time::timeout(CLOSE_TIMEOUT, TokioIo::new(upgraded).write_all(&close)).await;
+    }
+}
+
+/// The bare socket of an upgraded request, and a decoder that holds what its client sent behind the request.
+async fn socket_of(
+    upgrade: OnUpgrade,
+    gateway: &Gateway,
+) -> Option<(OwnedReadHalf, OwnedWriteHalf, Decoder)> {
+    // The client may be gone before the 101.
+    let upgraded = upgrade.await.ok()?;
+    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+        error!("an upgraded connection is not the kind of socket that was accepted");
+        return None;
+    };
+    let limits = Limits { message_bytes: gateway.settings.max_payload, fragments: FRAGMENTS_MAX };
+    let mut decoder = Decoder::new(limits);
+    decoder.keep(&parts.read_buf);
+    let (read, write) = parts.io.into_inner().into_split();
+    Some((read, write, decoder))
+}
+
+/// A WebSocket that may take over a session.
+struct Candidate {
+    read: OwnedReadHalf,
+    write: OwnedWriteHalf,
+    decoder: Decoder,
+}
+
+impl Candidate {
+    /// Whether the client sent what it must. Anything else ends the candidate, not the session.
+    async fn prove(&mut self, session: &Connection) -> bool {
+        if !self.next_text_is("2probe").await {
+            return false;
+        }
+        session.probed();
+        self.write.write_all(Frame::PROBE_PONG.wire()).await.is_ok() && self.next_text_is("5").await
+    }
+
+    async fn next_text_is(&mut self, expected: &str) -> bool {
+        let mut buffer = [0; 512];
+        let mut filled = 0;
+        loop {
+            let mut at = 0;
+            let is_expected = match self.decoder.next(&mut buffer[..filled], &mut at) {
+                Ok(Some(Message::Text(text))) => Some(text == expected),
+                Ok(Some(_)) | Err(_) => Some(false),
+                Ok(None) => None,
+            };
+            if let Some(is_expected) = is_expected {
+                self.decoder.keep(&buffer[at..filled]);
+                return is_expected;
+            }
+            match self.read.read(&mut buffer).await {
+                Ok(0) | Err(_) => return false,
+                Ok(read) => filled = read,
+            }
+        }
+    }
+}
+
+/// What runs as long as a WebSocket does.
+struct Task {
+    connection: Arc<Connection>,
+    read: OwnedReadHalf,
+    decoder: Decoder,
+    /// A message whose handling goes on; nothing is read before it is done.
+    handling: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Task {
+    fn start(connection: Arc<Connection>, read: OwnedReadHalf, decoder: Decoder) {
+        tokio::spawn(Self { connection, read, decoder, handling: None }.run());
+    }
+
+    async fn run(mut self) {
+        let reason = match self.process(&mut []) {
+            Some(reason) => reason,
+            None => poll_fn(|cx| self.poll(cx)).await,
+        };
+        self.connection.close(reason);
+        let reason = self.connection.ended().unwrap_or(reason);
+        if !reason.is_abrupt() {
+            // Boxed, so that the many that run do not hold room for the few that end.
+            _ = Box::pin(tokio::time::timeout(CLOSE_TIMEOUT, self.say_goodbye(reason))).await;
+        }
+        self.connection.detach();
+    }
+
+    /// Writes what waits and reads what comes, until there is a reason to end.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Disconnect> {
+        loop {
+            if let Poll::Ready(reason) = self.connection.poll_outbox(cx) {
+                return Poll::Ready(reason);
+            }
+            let ended = match &mut self.handling {
+                Some(handling) => {
+                    ready!(handling.as_mut().poll(cx));
+                    self.handling = None;
+                    self.process(&mut [])
+                }
+                None => ready!(self.poll_read(cx)),
+            };
+            if let Some(reason) = ended {
+                return Poll::Ready(reason);
+            }
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Disconnect>> {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            let mut unread = ReadBuf::new(buffer);
+            let read = ready!(Pin::new(&mut self.read).poll_read(cx, &mut unread));
+            let length = unread.filled().len();
+            if read.is_err() || length == 0 {
+                return Poll::Ready(Some(Disconnect::Lost));
+            }
+            Poll::Ready(self.process(&mut buffer[..length]))
+        })
+    }
+
+    /// Handles the messages in `input`, after those kept from before.
+    fn process(&mut self, input: &mut [u8]) -> Option<Disconnect> {
+        let mut at = 0;
+        loop {
+            let handled = match self.decoder.next(input, &mut at) {
+                Ok(None) => return None,
+                Ok(Some(message)) => handle(&self.connection, message),
+                Err(error) => Err(error.into()),
+            };
+            match handled {
+                Ok(Handled::Now) => {}
+                Ok(Handled::Later(work)) => {
+                    self.decoder.keep(&input[at..]);
+                    self.handling = Some(work);
+                    return None;
+                }
+                Err(reason) => return Some(reason),
+            }
+        }
+    }
+
+    /// Sends what still waits and a close frame, then waits for the client to close, lest its last bytes make the kernel
+    /// throw away ours.
+    async fn say_goodbye(&mut self, reason: Disconnect) {
+        poll_fn(|cx| self.connection.poll_drained(cx)).await;
+        self.connection.send_last(encode_close(reason.close_code(), reason.as_str()));
+        poll_fn(|cx| self.connection.poll_drained(cx)).await;
+        self.connection.detach();
+        let mut ignored = [0; 256];
+        while self.read.read(&mut ignored).await.is_ok_and(|read| read > 0) {}
+    }
+}
+
+/// Handles one message of a WebSocket; the reason to end, if it is one.
+fn handle(connection: &Arc<Connection>, message: Message<'_>) -> Result<Handled, Disconnect> {
+    match message {
+        Message::Text(text) => match Packet::parse(text) {
+            Ok(Packet::Text(text)) => Ok(connection.message(Inbound::Text(text))),
+            Ok(Packet::Pong(_)) => {
+                connection.pong();
+                Ok(Handled::Now)
+            }
+            Ok(Packet::Upgrade | Packet::Noop) => Ok(Handled::Now),
+            Ok(Packet::Close) => Err(Disconnect::Client),
+            // In Engine.IO 4 only the server pings; binary comes as a binary message.
+            Ok(Packet::Ping(_) | Packet::Binary(_)) | Err(_) => Err(Disconnect::Protocol),
+        },
+        Message::Binary(bytes) => Ok(connection.message(Inbound::Binary(bytes))),
+        Message::Ping(bytes) => {
+            connection.send(&Frame::from_wire(encode(Opcode::Pong, &[bytes]).into()));
+            Ok(Handled::Now)
+        }
+        Message::Pong(_) => Ok(Handled::Now),
+        Message::Close(_) => Err(Disconnect::Client),
+    }
+}

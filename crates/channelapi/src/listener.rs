@@ -1,0 +1,114 @@
+//! Accepts connections and serves HTTP/1.1 on them, with a limit on everything a stranger can make us wait for or keep.
+
+use crate::http::{Request, Response};
+use channelapi_core::limits::{ACCEPT_BACKLOG, HTTP_HEADER_BYTES_MAX, HTTP_HEADER_TIMEOUT, HTTP_HEADERS_MAX};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::{Domain, Socket, Type};
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tracing::{debug, warn};
+
+/// How long to wait after the system refused us a connection for want of something, usually file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Opens a listening socket.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
+    // A restarted server must not wait for connections of its predecessor to be forgotten.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(ACCEPT_BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Answers requests.
+pub(crate) trait Service: Send + Sync + 'static {
+    /// Answers one.
+    fn serve(self: Arc<Self>, request: Request) -> impl Future<Output = Response> + Send;
+}
+
+/// The HTTP connections that are open.
+pub(crate) struct HttpConnections {
+    /// Each connection holds a receiver as long as it lives.
+    stop: watch::Sender<()>,
+}
+
+impl HttpConnections {
+    /// Lets the requests under way finish, and waits until the last connection is closed or has become a WebSocket.
+    pub(crate) async fn finish(self) {
+        self.stop.send_replace(());
+        self.stop.closed().await;
+    }
+}
+
+/// Accepts connections until `stopping` is ready. The listening socket is closed then.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    service: Arc<impl Service>,
+    stopping: impl Future<Output = ()>,
+) -> HttpConnections {
+    let connections = HttpConnections { stop: watch::Sender::new(()) };
+    let mut stopping = std::pin::pin!(stopping);
+    loop {
+        tokio::select! {
+            () = &mut stopping => return connections,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => serve_one(stream, service.clone(), connections.stop.subscribe()),
+                Err(error) if is_about_one_connection(&error) => {}
+                Err(error) => {
+                    warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+fn serve_one(stream: TcpStream, service: Arc<impl Service>, mut stop: watch::Receiver<()>) {
+    // Packets are small and must leave at once.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "a connection was gone before it was served");
+        return;
+    }
+    let answer = service_fn(move |request| {
+        let service = service.clone();
+        async move { Ok::<_, Infallible>(service.serve(request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Also the time a kept-alive connection may say nothing.
+        .header_read_timeout(HTTP_HEADER_TIMEOUT)
+        .max_headers(HTTP_HEADERS_MAX)
+        .max_buf_size(HTTP_HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), answer)
+        .with_upgrades();
+    tokio::spawn(async move {
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            _ = stop.changed() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(%error, "an HTTP connection broke");
+        }
+    });
+}
+
+/// Whether only the connection that was to be accepted is gone.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}

@@ -1,0 +1,63 @@
+//! `channelapi`: push notifications to browsers and apps over Socket.IO, from any backend that speaks HTTP.
+
+mod api;
+mod auth;
+mod banner;
+pub mod cli;
+pub mod config;
+mod drain;
+mod gateway;
+mod health;
+mod http;
+mod listener;
+mod logging;
+mod page;
+mod server;
+
+use cli::Invocation;
+use server::Failure;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+/// Gives memory back to the system soon, and spends little on small things; its settings are in `.cargo/config.toml`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    let ended = match cli::parse(std::env::args_os(), std::env::vars_os()) {
+        Ok(Invocation::Print(text)) => {
+            // A reader that closed the pipe has seen enough.
+            _ = std::io::stdout().write_all(text.as_bytes());
+            Ok(())
+        }
+        Ok(Invocation::Serve(config)) => {
+            logging::start(config.log.level, config.log.format);
+            run(server::run(*config))
+        }
+        Ok(Invocation::Conformance { address, port }) => run(server::run_conformance(address, port)),
+        Err(exit) => {
+            let text = exit.text.as_bytes();
+            _ = if exit.to_stderr {
+                std::io::stderr().write_all(text)
+            } else {
+                std::io::stdout().write_all(text)
+            };
+            return ExitCode::from(exit.code);
+        }
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { error, code }) => {
+            eprintln!("error: {error}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(server: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    // Each connection is a file descriptor; the usual soft limit of 1,024 is a relic.
+    if let Ok((_, hard)) = rlimit::Resource::NOFILE.get() {
+        _ = rlimit::Resource::NOFILE.set(hard, hard);
+    }
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(server)
+}

@@ -1,0 +1,183 @@
+//! Wires the rooms together and runs them: the product's server, and the one for the official suites.
+
+use crate::api::{Api, Route};
+use crate::banner;
+use crate::config::Config;
+use crate::config::keys::resolve_auth_key;
+use crate::config::origins::Origins;
+use crate::gateway::conformance::{Echo, SuiteEvents};
+use crate::gateway::{Gateway, PublicationFrames, SeedEvents, Settings, SocketIo};
+use crate::http::{self, Request, Response};
+use crate::page::Page;
+use crate::{drain, health, listener};
+use anyhow::Context as _;
+use channelapi_core::clock::{Clock, millis_of};
+use channelapi_core::hub::Hub;
+use channelapi_core::state::{DataDirectory, DataDirectoryError};
+use hyper::{Method, StatusCode};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use tracing::warn;
+
+/// Another process has the data directory. (`EX_TEMPFAIL` of sysexits.h: trying later may help.)
+const EXIT_IN_USE: u8 = 75;
+
+/// An end that is not success: what to say, and the exit code.
+pub(crate) struct Failure {
+    pub(crate) error: anyhow::Error,
+    pub(crate) code: u8,
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), code: 1 }
+    }
+}
+
+/// The product's server.
+struct Server {
+    hub: Arc<Hub>,
+    gateway: Arc<Gateway>,
+    api: Api,
+    page: Page,
+}
+
+impl listener::Service for Server {
+    async fn serve(self: Arc<Self>, request: Request) -> Response {
+        let path = request.uri().path();
+        if is_below(path, "/socket.io") {
+            return self.gateway.serve(request).await;
+        }
+        if Route::of(path).is_some() {
+            return self.api.serve(request).await;
+        }
+        match (path, request.method()) {
+            ("/", &Method::GET | &Method::HEAD) => self.page.answer(),
+            ("/healthz", &Method::GET | &Method::HEAD) => {
+                health::answer(self.gateway.connections(), self.hub.active_channels())
+            }
+            _ => not_found(),
+        }
+    }
+}
+
+/// Whether a path is `root`, with or without a slash behind it.
+fn is_below(path: &str, root: &str) -> bool {
+    path.strip_prefix(root).is_some_and(|rest| matches!(rest, "" | "/"))
+}
+
+fn not_found() -> Response {
+    let body = r#"{"success": false, "message": "There is nothing here. See / for what there is."}"#;
+    http::json(StatusCode::NOT_FOUND, body)
+}
+
+/// Runs the server until it is told to stop.
+pub(crate) async fn run(config: Config) -> Result<(), Failure> {
+    let started = Instant::now();
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+    if config.redis.host.is_some() || config.redis.port.is_some() {
+        warn!(
+            "Redis is not used by this version: everything is kept in {}, and several servers do not share their channels",
+            config.data_dir.display()
+        );
+    }
+    let directory = DataDirectory::open(&config.data_dir).map_err(|error| {
+        let code = if matches!(error, DataDirectoryError::InUse(_)) { EXIT_IN_USE } else { 1 };
+        Failure { error: error.into(), code }
+    })?;
+    let key = resolve_auth_key(config.auth_key.clone(), &config.data_dir, config.is_loopback(), config.debug)
+        .map_err(|error| Failure { code: error.exit_code(), error: error.into() })?;
+    for warning in &key.warnings {
+        warn!("{warning}");
+    }
+
+    let listener = bind(config.address, config.port)?;
+    let address = listener.local_addr()?;
+    let stopping = drain::signalled()?;
+    let clock = Clock::system();
+    let workers = available_parallelism().map_or(1, usize::from);
+    let hub = Arc::new(Hub::start(&directory, clock.clone(), workers, Arc::new(PublicationFrames))?);
+    let settings = Settings::new(
+        millis_of(config.socketio.ping_interval),
+        millis_of(config.socketio.ping_timeout),
+        config.socketio.max_payload.bytes(),
+        config.http.cors_origins.clone(),
+    );
+    let socketio = SocketIo::new(SeedEvents::new(hub.clone()), config.socketio.connect_timeout);
+    let gateway = Gateway::new(settings, Box::new(socketio), clock);
+    let tokens = hub.tokens.clone();
+    let upkeep = tokio::spawn(async move { tokens.keep_up().await });
+    let heartbeats = tokio::spawn(gateway.clone().keep_time());
+    let api = Api::new(hub.clone(), key.key.clone());
+    let server = Arc::new(Server { hub: hub.clone(), gateway: gateway.clone(), api, page: Page::new() });
+
+    banner::announce(&config, &key, address, started.elapsed());
+    let requests = listener::serve(listener, server, stopping).await;
+    drain::drain(&[gateway], requests, config.drain.timeout).await;
+    hub.tokens.flush().await;
+    heartbeats.abort();
+    upkeep.abort();
+    Ok(())
+}
+
+fn bind(address: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
+    let address = SocketAddr::new(address, port);
+    listener::bind(address).map_err(|error| {
+        let fix = match error.kind() {
+            std::io::ErrorKind::AddrInUse => "; choose another port with --port or CHANNELAPI_PORT",
+            std::io::ErrorKind::PermissionDenied => {
+                "; ports below 1024 need a privilege, choose a higher --port"
+            }
+            std::io::ErrorKind::AddrNotAvailable => {
+                "; this machine has no such address, choose another --address"
+            }
+            _ => "",
+        };
+        anyhow::anyhow!("cannot listen on {address}: {error}{fix}")
+    })
+}
+
+/// The server that the official suites of the public repository talk to.
+struct ConformanceServer {
+    echo: Arc<Gateway>,
+    suite: Arc<Gateway>,
+}
+
+impl listener::Service for ConformanceServer {
+    async fn serve(self: Arc<Self>, request: Request) -> Response {
+        let path = request.uri().path();
+        if is_below(path, "/engine.io") {
+            self.echo.serve(request).await
+        } else if is_below(path, "/socket.io") {
+            self.suite.serve(request).await
+        } else {
+            not_found()
+        }
+    }
+}
+
+/// Runs the server for the official suites, with the settings they expect.
+pub(crate) async fn run_conformance(address: IpAddr, port: u16) -> Result<(), Failure> {
+    let listener = bind(address, port)?;
+    let address = listener.local_addr().context("the listening socket has an address")?;
+    let stopping = drain::signalled()?;
+    let clock = Clock::system();
+    let settings = Settings::new(300, 200, 1_000_000, Origins::Any);
+    let echo = Gateway::new(settings.clone(), Box::new(Echo), clock.clone());
+    let suite = SocketIo::new(SuiteEvents, Duration::from_secs(1));
+    let suite = Gateway::new(settings, Box::new(suite), clock);
+    let heartbeats = [&echo, &suite].map(|gateway| tokio::spawn(gateway.clone().keep_time()));
+    let server = Arc::new(ConformanceServer { echo: echo.clone(), suite: suite.clone() });
+    println!(
+        "conformance server on http://{address}: /engine.io/ echoes, /socket.io/ is the suites' application"
+    );
+    let requests = listener::serve(listener, server, stopping).await;
+    drain::drain(&[echo, suite], requests, Duration::from_secs(1)).await;
+    heartbeats.iter().for_each(tokio::task::JoinHandle::abort);
+    Ok(())
+}

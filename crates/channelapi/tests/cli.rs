@@ -1,0 +1,126 @@
+//! The command line as its users meet it: the real program, its output and its exit codes.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+/// Runs the program in `dir` with nothing but these variables.
+fn run(dir: &Path, args: &[&str], variables: &[(&str, &str)]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_channelapi"))
+        .current_dir(dir)
+        .args(args)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .output()
+        .expect("the program was built for this test")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("everything printed is UTF-8")
+}
+
+#[track_caller]
+fn check(output: &Output, code: i32, stdout: &[&str], stderr: &[&str]) {
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(code), "stdout: {out}\nstderr: {err}");
+    for (stream, parts) in [(out, stdout), (err, stderr)] {
+        assert_eq!(stream.is_empty(), parts.is_empty(), "stdout: {out}\nstderr: {err}");
+        for part in parts {
+            assert!(stream.contains(part), "{part:?} is missing from {stream}");
+        }
+    }
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    let dir = tempfile::tempdir().unwrap();
+    check(
+        &run(dir.path(), &["--help"], &[]),
+        0,
+        &["Usage: channelapi", "--auth-key <KEY>", "Examples:"],
+        &[],
+    );
+    let version = concat!("channelapi ", env!("CARGO_PKG_VERSION"), "\n");
+    check(&run(dir.path(), &["--version"], &[]), 0, &[version], &[]);
+}
+
+#[test]
+fn mistakes_go_to_standard_error_with_code_2() {
+    let dir = tempfile::tempdir().unwrap();
+    check(
+        &run(dir.path(), &["--prot", "80"], &[]),
+        2,
+        &[],
+        &["error: unknown option `--prot`; did you mean `--port`?\n"],
+    );
+    let variables = [("CHANNELAPI_PORT", "http")];
+    check(
+        &run(dir.path(), &[], &variables),
+        2,
+        &[],
+        &["error: CHANNELAPI_PORT: `http` is not a port number"],
+    );
+}
+
+#[test]
+fn the_file_in_the_working_directory_is_found_and_all_its_problems_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("channelapi.toml"), "prot = 80\n\n[log]\nlevel = \"loud\"\n").unwrap();
+    let problems = [
+        "error: channelapi.toml:1:1: unknown key `prot`; did you mean `port`?\n",
+        "error: channelapi.toml:4:9: log.level: `loud` is not a log level; write error / warn / info / debug / trace\n",
+    ];
+    for verb in ["check", "serve"] {
+        check(&run(dir.path(), &[verb], &[]), 2, &[], &problems);
+    }
+}
+
+#[test]
+fn show_tells_where_each_value_came_from() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("c.toml"), "# ours\nport = 80\n").unwrap();
+    let variables = [("CHANNELAPI_AUTH_KEY", "hunter2hunter2hunter2"), ("CHANNELAPI_LOG_LEVEL", "warn")];
+    let output = run(dir.path(), &["config", "show", "-c", "c.toml", "--data_dir=/srv"], &variables);
+    check(
+        &output,
+        0,
+        &[
+            "c.toml:2\n",
+            "CHANNELAPI_AUTH_KEY\n",
+            "CHANNELAPI_LOG_LEVEL\n",
+            "--data-dir\n",
+            "default\n",
+            "****",
+        ],
+        &[],
+    );
+    assert!(!text(&output.stdout).contains("hunter2"));
+}
+
+#[test]
+fn the_example_file_passes_the_check() {
+    let dir = tempfile::tempdir().unwrap();
+    let example = run(dir.path(), &["config", "default"], &[]);
+    fs::write(dir.path().join("channelapi.toml"), &example.stdout).unwrap();
+    check(&run(dir.path(), &["check"], &[]), 0, &["configuration is valid (./channelapi.toml)\n"], &[]);
+}
+
+#[test]
+fn the_reference_page_is_the_one_in_the_repository() {
+    let dir = tempfile::tempdir().unwrap();
+    let page = run(dir.path(), &["config", "doc"], &[]);
+    let written = fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/configuration.md")).unwrap();
+    assert!(page.stdout == written, "run `cargo run -p channelapi -- config doc > docs/configuration.md`");
+}
+
+#[test]
+fn a_key_that_strangers_know_is_refused_with_code_78_and_a_better_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let fix = ["error: the auth key is publicly known", "CHANNELAPI_AUTH_KEY=", "--address 127.0.0.1"];
+    // `0.0.0.0` is the default; nothing is ever bound, as the key is refused first.
+    check(&run(dir.path(), &["--port=0", "--auth_key=changeme"], &[]), 78, &[], &fix);
+    let variables = [("CHANNELAPI_AUTH_KEY", "changeme"), ("CHANNELAPI_PORT", "0")];
+    check(&run(dir.path(), &[], &variables), 78, &[], &fix);
+}
