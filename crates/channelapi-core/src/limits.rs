@@ -36,6 +36,9 @@ pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 /// Packets in one polling request.
 pub const PACKETS_PER_POST_MAX: usize = 256;
 
+/// Packets in the answer to one poll. python-engineio drops a connection whose server sends more at once.
+pub const PACKETS_PER_POLL_MAX: usize = 16;
+
 /// Fragments of one WebSocket message. Browsers and Node.js do not fragment what they send at all.
 pub const FRAGMENTS_MAX: u16 = 64;
 
@@ -56,9 +59,6 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a closed polling session is remembered for the poll that fetches its last packets.
 pub const CLOSED_SESSION_LINGER: Duration = Duration::from_secs(5);
-
-/// How long one write may make no progress on a connection with something to send.
-pub const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the head of an HTTP request may take, and how long a kept-alive connection may say nothing.
 pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(10);

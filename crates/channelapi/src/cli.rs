@@ -282,7 +282,9 @@ fn option_arg(spec: &'static Spec) -> Arg {
     let arg = Arg::new(spec.key)
         .long(spec.flag())
         .value_name(spec.placeholder)
-        .value_parser(OsStringValueParser::new());
+        .value_parser(OsStringValueParser::new())
+        // A random key may begin with a dash.
+        .allow_hyphen_values(spec.secret);
     let arg = match spec.shape {
         // `--debug` alone turns it on; a value needs the equals sign, or the next word might be one.
         Shape::Boolean => switch(arg).overrides_with(spec.key),

@@ -35,17 +35,24 @@ pub(crate) trait Service: Send + Sync + 'static {
     fn serve(self: Arc<Self>, request: Request) -> impl Future<Output = Response> + Send;
 }
 
+/// How long the last answers may take to reach the network when everything else is done.
+const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// The HTTP connections that are open.
 pub(crate) struct HttpConnections {
     /// Each connection holds a receiver as long as it lives.
     stop: watch::Sender<()>,
+    /// So does each request, until it is answered.
+    requests: Arc<watch::Sender<()>>,
 }
 
 impl HttpConnections {
-    /// Lets the requests under way finish, and waits until the last connection is closed or has become a WebSocket.
+    /// Waits until the requests under way are answered, and closes the connections. One that has sent no whole request head
+    /// is not waited for.
     pub(crate) async fn finish(self) {
         self.stop.send_replace(());
-        self.stop.closed().await;
+        self.requests.closed().await;
+        _ = tokio::time::timeout(LAST_ANSWERS_TIMEOUT, self.stop.closed()).await;
     }
 }
 
@@ -55,13 +62,14 @@ pub(crate) async fn serve(
     service: Arc<impl Service>,
     stopping: impl Future<Output = ()>,
 ) -> HttpConnections {
-    let connections = HttpConnections { stop: watch::Sender::new(()) };
+    let connections =
+        HttpConnections { stop: watch::Sender::new(()), requests: Arc::new(watch::Sender::new(())) };
     let mut stopping = std::pin::pin!(stopping);
     loop {
         tokio::select! {
             () = &mut stopping => return connections,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => serve_one(stream, service.clone(), connections.stop.subscribe()),
+                Ok((stream, _)) => serve_one(stream, service.clone(), &connections),
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error) => {
                     warn!(%error, "cannot accept connections");
@@ -72,15 +80,22 @@ pub(crate) async fn serve(
     }
 }
 
-fn serve_one(stream: TcpStream, service: Arc<impl Service>, mut stop: watch::Receiver<()>) {
+fn serve_one(stream: TcpStream, service: Arc<impl Service>, connections: &HttpConnections) {
     // Packets are small and must leave at once.
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "a connection was gone before it was served");
         return;
     }
+    let mut stop = connections.stop.subscribe();
+    let requests = connections.requests.clone();
     let answer = service_fn(move |request| {
         let service = service.clone();
-        async move { Ok::<_, Infallible>(service.serve(request).await) }
+        let under_way = requests.subscribe();
+        async move {
+            let response = service.serve(request).await;
+            drop(under_way);
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

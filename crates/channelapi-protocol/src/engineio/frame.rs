@@ -45,6 +45,12 @@ impl Frame {
         self.0
     }
 
+    /// Drops all but the last `length` bytes, which must begin with a frame.
+    pub(super) fn keep_last(&mut self, length: usize) {
+        let start = self.0.len().saturating_sub(length);
+        _ = self.0.split_to(start);
+    }
+
     /// The packets one by one, for polling.
     pub fn frames(&self) -> Frames<'_> {
         Frames(&self.0)
@@ -54,6 +60,13 @@ impl Frame {
 /// Walks over the packets of a [`Frame`].
 #[derive(Debug, Clone)]
 pub struct Frames<'a>(&'a [u8]);
+
+impl<'a> Frames<'a> {
+    /// The frames that were not walked over yet.
+    pub(super) fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+}
 
 /// One packet of a [`Frame`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

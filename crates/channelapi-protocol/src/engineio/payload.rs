@@ -1,6 +1,6 @@
 //! Several packets in one HTTP body, separated by the character U+001E; binary ones in base64 behind a `b`.
 
-use super::{Frames, Packet, PacketError};
+use super::{Frame, Packet, PacketError};
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -38,9 +38,12 @@ fn decode_one(part: &str) -> Result<Packet<'_>, PacketError> {
     }
 }
 
-/// Appends the packets of `frames` to a response's body that may already hold some.
-pub fn append(frames: Frames<'_>, body: &mut Vec<u8>) {
-    for packet in frames {
+/// Moves up to `packets_max` packets from the front of `frames` to the end of a response's body, which may already hold some.
+/// Returns how many it moved; `frames` keeps the others.
+pub fn take(frames: &mut Frame, packets_max: usize, body: &mut Vec<u8>) -> usize {
+    let mut packets = frames.frames();
+    let mut taken = 0_usize;
+    for packet in packets.by_ref().take(packets_max) {
         if !body.is_empty() {
             body.push(SEPARATOR);
         }
@@ -50,12 +53,15 @@ pub fn append(frames: Frames<'_>, body: &mut Vec<u8>) {
         } else {
             body.extend_from_slice(packet.payload);
         }
+        taken = taken.saturating_add(1);
     }
+    let rest = packets.as_bytes().len();
+    frames.keep_last(rest);
+    taken
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Frame;
     use super::*;
 
     fn read(body: &str) -> Result<Vec<Packet<'_>>, PacketError> {
@@ -82,10 +88,19 @@ mod tests {
     }
 
     #[test]
-    fn writes_what_it_reads() {
+    fn takes_packets_up_to_a_number() {
+        let wire: Vec<u8> = [Frame::text(&[b"4hello"]), Frame::binary(&[1, 2, 3, 4]), Frame::PING]
+            .iter()
+            .flat_map(|frame| frame.wire().to_vec())
+            .collect();
+        let mut frames = Frame::from_wire(wire.into());
         let mut body = Vec::new();
-        append(Frame::text(&[b"4hello"]).frames(), &mut body);
-        append(Frame::binary(&[1, 2, 3, 4]).frames(), &mut body);
+        assert_eq!(take(&mut frames, 2, &mut body), 2);
         assert_eq!(body, b"4hello\x1ebAQIDBA==");
+        assert_eq!(frames, Frame::PING);
+        assert_eq!(take(&mut frames, 2, &mut body), 1);
+        assert_eq!(body, b"4hello\x1ebAQIDBA==\x1e2");
+        assert!(frames.wire().is_empty());
+        assert_eq!(take(&mut frames, 2, &mut body), 0);
     }
 }

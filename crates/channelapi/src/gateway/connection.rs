@@ -11,7 +11,9 @@ use super::disconnect::Disconnect;
 use super::outbox::{Outbox, Pushed};
 use super::socketio::Namespaces;
 use bytes::Bytes;
+use channelapi_core::clock::millis_of;
 use channelapi_core::delivery::Subscriber;
+use channelapi_core::limits::CLOSED_SESSION_LINGER;
 use channelapi_core::model::ConnectionId;
 use channelapi_protocol::engineio::{Beat, Frame, Heartbeat, PollStart, Session, Violation};
 use parking_lot::Mutex;
@@ -60,6 +62,8 @@ pub(super) enum PollEnd {
     Payload(Vec<u8>),
     /// The session has moved to a WebSocket.
     Moved,
+    /// The session has ended without a farewell; the client should come back.
+    Ended,
 }
 
 /// No deadline.
@@ -135,6 +139,9 @@ impl Connection {
         }
         debug!(connection = self.id.0, reason = reason.as_str(), "connection closed");
         self.gateway.application.closed(self);
+        if reason.lingers() {
+            self.gateway.look_once(self.id, self.gateway.now() + millis_of(CLOSED_SESSION_LINGER));
+        }
         self.gateway.forget_if_over(self);
     }
 
@@ -154,7 +161,7 @@ impl Connection {
         let (next, failed) = {
             let mut state = self.state.lock();
             if state.ended.is_some() {
-                // Whoever should have fetched the last packets had the time of a heartbeat for it.
+                // Whoever should have fetched the last packets had the time for it.
                 state.session.abort();
                 (None, None)
             } else if now >= state.deadline {
@@ -174,6 +181,20 @@ impl Connection {
             self.gateway.forget_if_over(self);
         }
         next.filter(|_| failed.is_none())
+    }
+
+    /// Gives up on a session that has ended and whose client may still fetch something.
+    pub(super) fn give_up_last_poll(&self) {
+        {
+            let mut state = self.state.lock();
+            if state.ended.is_none() || state.session.is_polled() {
+                return;
+            }
+            if state.polling.is_some() {
+                state.session.abort();
+            }
+        }
+        self.gateway.forget_if_over(self);
     }
 
     /// Ends a polling session whose client's time ran out before its timer came round.
@@ -206,29 +227,19 @@ impl Connection {
     /// Waits until there is something to answer a poll with. `is_brief` says that a noop will be sent soon anyway.
     pub(super) fn poll_payload(&self, cx: &mut Context<'_>, is_brief: bool) -> Poll<PollEnd> {
         let mut state = self.state.lock();
-        if !state.session.is_polling() && !state.session.is_over() {
-            state.session.end_poll();
-            return Poll::Ready(PollEnd::Moved);
-        }
-        let ends_now = state.session.is_over() || (state.session.is_probed() && !is_brief);
-        if state.outbox.is_empty() && !ends_now {
+        let is_awaited = state.session.is_polling() && (is_brief || !state.session.is_probed());
+        if is_awaited && state.outbox.is_empty() {
             if let Some(polling) = &mut state.polling {
                 register(&mut polling.poll, cx);
             }
             return Poll::Pending;
         }
-        Poll::Ready(PollEnd::Payload(state.take_payload()))
+        Poll::Ready(state.end_poll())
     }
 
     /// Ends a poll that was held back for an upgrade which has not come.
     pub(super) fn end_brief_poll(&self) -> PollEnd {
-        let mut state = self.state.lock();
-        if state.session.is_polling() || state.session.is_over() {
-            PollEnd::Payload(state.take_payload())
-        } else {
-            state.session.end_poll();
-            PollEnd::Moved
-        }
+        self.state.lock().end_poll()
     }
 
     /// The client gave up its poll.
@@ -368,7 +379,9 @@ impl State {
         self.ended = Some(reason);
         if self.session.is_polling() {
             if reason.lingers() || self.session.is_polled() {
-                self.outbox.push(reason.farewell().wire());
+                if let Some(farewell) = reason.farewell() {
+                    self.outbox.push(farewell.wire());
+                }
                 self.session.close();
             } else {
                 self.session.abort();
@@ -394,12 +407,21 @@ impl State {
         }
     }
 
-    fn take_payload(&mut self) -> Vec<u8> {
+    /// Ends a poll with whatever there is to say.
+    fn end_poll(&mut self) -> PollEnd {
+        let has_moved = !self.session.is_polling() && !self.session.is_over();
+        let has_ended = self.session.is_over();
+        self.session.end_poll();
+        if has_moved {
+            return PollEnd::Moved;
+        }
         if self.outbox.is_empty() {
+            if has_ended {
+                return PollEnd::Ended;
+            }
             self.outbox.push(Frame::NOOP.wire());
         }
-        self.session.end_poll();
-        self.outbox.take_payload()
+        PollEnd::Payload(self.outbox.take_payload())
     }
 }
 

@@ -60,14 +60,22 @@ impl Disconnect {
         matches!(self, Self::Lost | Self::Slow | Self::PingTimeout)
     }
 
-    /// Whether a polling client may still fetch what waits for it, with a poll that comes after the end.
+    /// Whether a polling client may still fetch what waits for it, with a poll that comes after the end: it said goodbye with
+    /// one request while the next poll was on its way.
     pub(super) fn lingers(self) -> bool {
-        matches!(self, Self::Client | Self::Drain)
+        self == Self::Client
     }
 
-    /// The last packet of a polling session. A client that said goodbye gets a noop, as in the reference server.
-    pub(super) fn farewell(self) -> Frame {
-        if self == Self::Client { Frame::NOOP } else { Frame::CLOSE }
+    /// The last packet of a polling session. A client that said goodbye gets a noop, as in the reference server. When the server
+    /// stops there is none and the poll fails, because python-socketio takes a close packet for a farewell and stays away.
+    pub(super) fn farewell(self) -> Option<Frame> {
+        match self {
+            Self::Client => Some(Frame::NOOP),
+            Self::Drain | Self::Lost | Self::Slow => None,
+            Self::PingTimeout | Self::ConnectTimeout | Self::Protocol | Self::WebSocket(_) => {
+                Some(Frame::CLOSE)
+            }
+        }
     }
 }
 

@@ -140,6 +140,7 @@ impl Gateway {
             // The timer counts whole milliseconds; sleeping until a due time lets several go in one.
             tokio::time::sleep_until(started + pace * index).await;
             connection.close(Disconnect::Drain);
+            connection.give_up_last_poll();
         }
     }
 

@@ -8,7 +8,7 @@
 //! - Queued frames fit both transports, so that a session may change over with a full queue.
 
 use bytes::Bytes;
-use channelapi_core::limits::OUTBOX_BYTES_MAX;
+use channelapi_core::limits::{OUTBOX_BYTES_MAX, PACKETS_PER_POLL_MAX};
 use channelapi_protocol::engineio::{Frame, payload};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -81,13 +81,21 @@ impl Outbox {
         *self = Self::default();
     }
 
-    /// Everything that waits as the body of a poll's answer.
+    /// What waits as the body of a poll's answer, up to [`PACKETS_PER_POLL_MAX`]; the rest is for the next poll.
     pub(super) fn take_payload(&mut self) -> Vec<u8> {
-        let mut body = Vec::with_capacity(self.queued_bytes);
-        for frames in std::mem::take(&mut self.queue) {
-            payload::append(Frame::from_wire(frames).frames(), &mut body);
+        let mut body = Vec::new();
+        let mut room = PACKETS_PER_POLL_MAX;
+        while room > 0
+            && let Some(frames) = self.queue.pop_front()
+        {
+            self.queued_bytes -= frames.len();
+            let mut frames = Frame::from_wire(frames);
+            room -= payload::take(&mut frames, room, &mut body);
+            if !frames.wire().is_empty() {
+                self.queued_bytes += frames.wire().len();
+                self.queue.push_front(frames.into_wire());
+            }
         }
-        self.queued_bytes = 0;
         body
     }
 
@@ -146,12 +154,15 @@ mod tests {
     }
 
     #[test]
-    fn polling_fetches_everything_in_one_payload() {
+    fn polling_fetches_what_waits_in_portions() {
         let mut outbox = Outbox::default();
+        let joined: Vec<u8> = (0..PACKETS_PER_POLL_MAX).flat_map(|_| frame("4x")).collect();
         assert_eq!(outbox.push(&frame("4a")), Pushed::Queued);
-        assert_eq!(outbox.push(&[frame("4b"), frame("4c")].concat().into()), Pushed::Queued);
-        assert_eq!(outbox.take_payload(), b"4a\x1e4b\x1e4c");
-        assert!(outbox.is_empty() && outbox.take_payload().is_empty());
+        assert_eq!(outbox.push(&joined.into()), Pushed::Queued);
+        let portion = format!("4a{}", "\x1e4x".repeat(PACKETS_PER_POLL_MAX - 1));
+        assert_eq!(outbox.take_payload(), portion.as_bytes());
+        assert_eq!(outbox.take_payload(), b"4x");
+        assert!(outbox.is_empty() && outbox.queued_bytes == 0 && outbox.take_payload().is_empty());
     }
 
     #[test]

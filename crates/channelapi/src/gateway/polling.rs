@@ -55,6 +55,7 @@ async fn poll(session: Arc<Connection>) -> Result<Response, RequestError> {
     match end {
         PollEnd::Payload(body) => Ok(payload_response(body)),
         PollEnd::Moved => Err(RequestError::BadRequest),
+        PollEnd::Ended => Ok(http::empty(StatusCode::SERVICE_UNAVAILABLE)),
     }
 }
 

@@ -22,7 +22,7 @@ impl Page {
     /// Computes the policy that allows the page's own script and style, and nothing else.
     pub(crate) fn new() -> Self {
         let policy = format!(
-            "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
             hash_of("script"),
             hash_of("style"),
         );
