@@ -1,0 +1,297 @@
+// Engine.IO 4 over the bare echo: handshake, framing, heartbeat, close, upgrade, limits.
+
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+
+import { assertGone, engineCases, parkedPoll, PAYLOAD_MAX, probe } from "./engine-cases.js";
+import { ConformanceServer } from "./server.js";
+import { Polling, Wire } from "./wire.js";
+
+const PATH = "/engine.io/";
+
+let server;
+before(async () => (server = await ConformanceServer.start()));
+after(() => server?.stop());
+
+const open = () => Polling.open(server.url, PATH);
+const wireFor = async (t, options) => {
+  const wire = await Wire.open(server.url, { path: PATH, ...options });
+  t.after(() => wire.close());
+  return wire;
+};
+
+describe("sessions", () => engineCases(() => server, PATH));
+
+describe("messages over polling", () => {
+  const bodies = {
+    "one text packet": "4hello",
+    "several text packets": "4test1\x1e4test2\x1e4test3",
+    "text and binary": "4hello\x1ebAQIDBA==",
+    "an empty text packet": "4",
+    "an empty binary packet between others": "4a\x1eb\x1e4b",
+    "text beyond ASCII": "4é😀\u2028\u0000",
+    "every padding of base64": "bAQ==\x1ebAQI=\x1ebAQID",
+    "a text that looks like packets": "42probe\x1e4bAQID\x1e44",
+  };
+  for (const [what, body] of Object.entries(bodies)) {
+    it(`echoes ${what} in one poll`, async () => {
+      const session = await open();
+      const pushed = await session.post(body);
+      assert.deepEqual([pushed.status, pushed.body], [200, "ok"]);
+      const polled = await session.poll();
+      assert.deepEqual([polled.status, polled.body], [200, body]);
+      assert.match(polled.headers["content-type"], /^text\/plain; ?charset=utf-8$/i);
+    });
+  }
+
+  it("delivers to a poll that was waiting", async () => {
+    const session = await open();
+    const { answer } = await parkedPoll(session);
+    await session.post("4now");
+    assert.equal((await answer).body, "4now");
+  });
+
+  it("joins what several posts left into one poll, in order", async () => {
+    const session = await open();
+    for (const n of [1, 2, 3, 4]) await session.post(`4${n}`);
+    assert.equal((await session.poll()).body, "41\x1e42\x1e43\x1e44");
+  });
+
+  for (const body of ["abc", "", "\x1e", "4a\x1e", "7", "9", "4a\x1eabc"]) {
+    it(`closes the session on the malformed payload ${JSON.stringify(body)}`, async () => {
+      const session = await open();
+      const pushed = await session.post(body).catch(() => ({ status: 400 })); // The connection may be cut as well.
+      assert.equal(pushed.status, 400);
+      assertGone(await session.poll());
+    });
+  }
+
+  it("closes the session when two polls overlap", async () => {
+    const session = await open();
+    const answers = await Promise.all([session.poll(), session.poll()]);
+    const [accepted, refused] = answers.sort((a, b) => a.status - b.status);
+    assert.deepEqual([accepted.status, accepted.body], [200, "1"]);
+    assert.equal(refused.status, 400);
+    assertGone(await session.poll());
+  });
+
+  it("closes the session when a poll is cut off", async () => {
+    const session = await open();
+    const controller = new AbortController();
+    await parkedPoll(session, { signal: controller.signal });
+    controller.abort();
+    assertGone(await session.poll());
+  });
+});
+
+describe("messages over websocket", () => {
+  it("echoes text", async (t) => {
+    const wire = await wireFor(t);
+    for (const text of ["4hello", "4", "4é😀\u2028\u0000", "4a\x1e4b"]) {
+      wire.send(text);
+      await wire.expect(text);
+    }
+  });
+
+  it("echoes binary", async (t) => {
+    const wire = await wireFor(t);
+    for (const bytes of [Buffer.from([1, 2, 3, 4]), Buffer.alloc(0), Buffer.alloc(70_000, 0xff), Buffer.from("4")]) {
+      wire.send(bytes);
+      await wire.expect(bytes);
+    }
+  });
+
+  it("keeps text and binary in order", async (t) => {
+    const wire = await wireFor(t);
+    for (let n = 0; n < 200; n += 1) wire.send(n % 2 ? Buffer.from([n]) : `4${n}`);
+    for (let n = 0; n < 200; n += 1) await wire.expect(n % 2 ? Buffer.from([n]) : `4${n}`);
+  });
+
+  for (const frame of ["abc", "", "7", "9x"]) {
+    it(`closes the session on the malformed packet ${JSON.stringify(frame)}`, async (t) => {
+      const wire = await wireFor(t);
+      wire.send(frame);
+      await wire.closed();
+      assertGone(await (await sessionOf(wire)).poll());
+    });
+  }
+
+  it("puts fragments together, with a ping between them", async (t) => {
+    const wire = await wireFor(t);
+    const pong = new Promise((resolve) => wire.socket.once("pong", resolve));
+    wire.send("4hel", { fin: false });
+    wire.socket.ping("between");
+    wire.send("lo", { fin: false });
+    wire.send("", { fin: true });
+    assert.equal((await pong).toString(), "between");
+    await wire.expect("4hello");
+  });
+
+  it("puts characters together that fragments cut", async (t) => {
+    const wire = await wireFor(t);
+    const bytes = Buffer.from("4😀");
+    wire.send(bytes.subarray(0, 3), { binary: false, fin: false });
+    wire.send(bytes.subarray(3), { binary: false, fin: true });
+    await wire.expect("4😀");
+  });
+
+  const closeCodes = {
+    "text that is not UTF-8": [1007, (wire) => wire.send(Buffer.from([0x34, 0xff]), { binary: false })],
+    "a frame without mask": [1002, (wire) => wire.send("4hello", { mask: false })],
+    "a reserved opcode": [1002, (wire) => wire.socket._socket.write(Buffer.from([0x83, 0x80, 0, 0, 0, 0]))],
+    "a reserved bit": [1002, (wire) => wire.socket._socket.write(Buffer.from([0x91, 0x80, 0, 0, 0, 0]))],
+    "a continuation of nothing": [1002, (wire) => wire.socket._socket.write(Buffer.from([0x80, 0x80, 0, 0, 0, 0]))],
+    "a fragmented ping": [1002, (wire) => wire.socket._socket.write(Buffer.from([0x09, 0x80, 0, 0, 0, 0]))],
+    "a message over the limit": [1009, (wire) => wire.send(`4${"x".repeat(PAYLOAD_MAX)}`)],
+    "fragments that add up over the limit": [1009, (wire) => {
+      wire.send(`4${"x".repeat(PAYLOAD_MAX / 2)}`, { fin: false });
+      wire.send("x".repeat(PAYLOAD_MAX / 2), { fin: true });
+    }],
+  };
+  for (const [what, [code, misbehave]] of Object.entries(closeCodes)) {
+    it(`closes with ${code} on ${what}`, async (t) => {
+      const wire = await wireFor(t);
+      misbehave(wire);
+      assert.equal(await wire.closed(), code);
+    });
+  }
+
+  it("answers a closing handshake", async (t) => {
+    const wire = await wireFor(t);
+    wire.socket.close(1001, "leaving");
+    assert.ok([1000, 1001].includes(await wire.closed()));
+  });
+});
+
+describe("limits", () => {
+  it("takes exactly the limit over websocket", async (t) => {
+    const wire = await wireFor(t);
+    const text = `4${"x".repeat(PAYLOAD_MAX - 1)}`;
+    wire.send(text);
+    assert.ok((await wire.next()) === text);
+  });
+
+  it("takes exactly the limit over polling", async () => {
+    const session = await open();
+    const text = `4${"x".repeat(PAYLOAD_MAX - 1)}`;
+    assert.equal((await session.post(text)).status, 200);
+    assert.ok((await session.poll()).body === text);
+  });
+
+  it("answers 413 to a post over the limit", async () => {
+    const session = await open();
+    const answer = await session.post(`4${"x".repeat(PAYLOAD_MAX)}`);
+    assert.equal(answer.status, 413);
+  });
+});
+
+describe("upgrade", () => {
+  it("keeps polling alive when the websocket leaves before the probe", async () => {
+    const session = await open();
+    const wire = await Wire.open(server.url, { path: PATH, sid: session.sid });
+    wire.socket.close();
+    await wire.closed();
+    await assertEchoes(session);
+  });
+
+  it("keeps polling alive when the websocket leaves after the probe", async () => {
+    const session = await open();
+    const wire = await probe(server.url, PATH, session);
+    wire.socket.close();
+    await wire.closed();
+    await assertEchoes(session);
+  });
+
+  for (const frame of ["2wrong", "4hello", "abc"]) {
+    it(`drops a websocket that opens with ${frame} instead of a probe, and keeps polling alive`, async () => {
+      const session = await open();
+      const wire = await Wire.open(server.url, { path: PATH, sid: session.sid });
+      wire.send(frame);
+      await wire.closed();
+      await assertEchoes(session);
+    });
+  }
+
+  it("can be tried again after it failed", async (t) => {
+    const session = await open();
+    const failed = await probe(server.url, PATH, session);
+    failed.socket.close();
+    await failed.closed();
+    const wire = await probe(server.url, PATH, session);
+    t.after(() => wire.close());
+    wire.send("5");
+    wire.send("4hello");
+    await wire.expect("4hello");
+  });
+
+  it("hands over what polling had not fetched yet", async (t) => {
+    const session = await open();
+    await session.post("4a\x1ebAQID");
+    const wire = await probe(server.url, PATH, session);
+    t.after(() => wire.close());
+    wire.send("5");
+    wire.send("4b");
+    await wire.expect("4a", Buffer.from([1, 2, 3]), "4b");
+  });
+
+  it("loses, doubles and reorders nothing while messages flow both ways", async () => {
+    const sessions = 200;
+    const atOnce = 8; // More, and a busy machine misses the heartbeats of 300 ms that the suites prescribe.
+    for (let done = 0; done < sessions; done += atOnce) {
+      await Promise.all(Array.from({ length: atOnce }, (_, n) => upgradeUnderTraffic(done + n)));
+    }
+  });
+});
+
+async function sessionOf(wire) {
+  const session = new Polling();
+  session.url = `${server.url}${PATH}?EIO=4&transport=polling&sid=${wire.handshake.sid}`;
+  return session;
+}
+
+async function assertEchoes(session) {
+  await session.post("4alive");
+  assert.deepEqual(await session.packets(1), ["4alive"]);
+}
+
+/** Upgrades the way clients do while numbered messages go out and their echoes come back. */
+async function upgradeUnderTraffic(seed) {
+  const session = await open();
+  const received = [];
+  let sent = 0;
+  const numbered = (count) => Array.from({ length: count }, () => `4${sent++}`);
+
+  let probed = false;
+  const poll = async () => {
+    while (!probed) {
+      const answer = await session.poll();
+      assert.equal(answer.status, 200, answer.body);
+      for (const packet of answer.body.split("\x1e")) {
+        if (packet === "2") await post("3");
+        else if (packet !== "6") received.push(packet);
+      }
+    }
+  };
+  // Posts may not overlap either, so heartbeats and messages take turns.
+  let posting = Promise.resolve();
+  const post = (body) => {
+    posting = posting.then(async () => assert.equal((await session.post(body)).status, 200));
+    return posting;
+  };
+  const push = async () => {
+    while (!probed) await post(numbered(1 + ((sent + seed) % 3)).join("\x1e"));
+  };
+
+  const flowing = Promise.all([poll(), push()]);
+  flowing.catch(() => {}); // Awaited below; a failure must not surface twice.
+  while (sent < seed % 7) await posting;
+  const wire = await probe(server.url, PATH, session);
+  probed = true;
+  await flowing; // The last poll comes back, with messages or with a noop, and so does the last post.
+  wire.send("5");
+  for (const packet of numbered(10 + (seed % 5))) wire.send(packet);
+
+  while (received.length < sent) received.push(await wire.next());
+  assert.deepEqual(received, Array.from({ length: sent }, (_, n) => `4${n}`));
+  wire.close();
+}

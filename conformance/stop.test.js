@@ -1,0 +1,81 @@
+// SIGTERM ends the server cleanly and in time, whoever is still connected: within the ten seconds that
+// container runtimes leave before they kill.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import net from "node:net";
+import { describe, it } from "node:test";
+
+import { parkedPoll } from "./engine-cases.js";
+import { Server } from "./server.js";
+import { Polling, Wire } from "./wire.js";
+
+const connectedPolling = async (server) => {
+  const session = await Polling.open(server.url);
+  await session.post("40");
+  await session.packets(2);
+  return session;
+};
+
+// Each leaves something behind, and may return a check of what that saw of the end.
+const leftBehind = {
+  nothing: async () => {},
+  "a connected websocket": async (server) => {
+    const wire = await Wire.open(server.url);
+    wire.send("40");
+    await wire.next();
+    await wire.next();
+    return async () => {
+      const last = await wire.next().catch(() => "closed");
+      assert.notEqual(last, "41", "a client that is sent 41 does not come back by itself");
+      await wire.closed();
+    };
+  },
+  "a websocket without a CONNECT": async (server) => {
+    const wire = await Wire.open(server.url);
+    return () => wire.closed();
+  },
+  "a client whose poll waits": async (server) => {
+    const session = await connectedPolling(server);
+    const { answer } = await parkedPoll(session);
+    return async () => {
+      const { body } = await answer.catch(() => ({ body: "cut off" }));
+      assert.notEqual(body, "1", "python-socketio takes an Engine.IO close for a farewell and does not come back by itself");
+    };
+  },
+  "a polling client that went away": async (server) => void (await connectedPolling(server)),
+  "a polling client that said goodbye": async (server) => void (await (await connectedPolling(server)).post("1")),
+  "a polling session without a CONNECT": async (server) => void (await Polling.open(server.url)),
+  "an upgrade that stopped half-way": async (server) => {
+    const session = await Polling.open(server.url);
+    const wire = await Wire.open(server.url, { sid: session.sid });
+    wire.send("2probe");
+    await wire.expect("3probe");
+    return () => wire.closed();
+  },
+  "an idle HTTP connection": async (server) => void (await (await fetch(server.url)).text()),
+  "a TCP connection that says nothing": async (server) => {
+    const socket = net.connect(server.port, "127.0.0.1");
+    socket.on("error", () => {});
+    await once(socket, "connect");
+    return () => socket.destroy();
+  },
+  "half of a request": async (server) => {
+    const socket = net.connect(server.port, "127.0.0.1");
+    socket.on("error", () => {});
+    await once(socket, "connect");
+    socket.write("POST /message/demo HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n");
+    return () => socket.destroy();
+  },
+};
+
+describe("SIGTERM", () => {
+  for (const [what, leave] of Object.entries(leftBehind)) {
+    it(`ends the server with ${what} left behind`, async () => {
+      const server = await Server.start();
+      const check = await leave(server);
+      await server.stop();
+      await check?.();
+    });
+  }
+});
