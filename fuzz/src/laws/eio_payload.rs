@@ -1,0 +1,66 @@
+//! The body of an Engine.IO polling request.
+
+use bytes::Bytes;
+use channelapi_protocol::engineio::payload::{SEPARATOR, append, decode};
+use channelapi_protocol::engineio::{Frame, Packet, PacketError};
+
+/// Small enough for the fuzzer to reach it.
+const PACKETS_MAX: usize = 16;
+
+/// The input is a body.
+///
+/// - Never more packets than the limit; at most one error, and nothing after it.
+/// - The packets together carry no more bytes than the body.
+/// - Packets written as frames into a body, one by one or joined, are the same packets when read again.
+pub fn eio_payload(data: &[u8]) -> bool {
+    let Ok(body) = std::str::from_utf8(data) else { return false };
+    let read: Vec<_> = decode(body, PACKETS_MAX).collect();
+    let packets: Vec<Packet<'_>> = read.iter().map_while(|packet| packet.clone().ok()).collect();
+    assert!(packets.len() <= PACKETS_MAX);
+    assert!(packets.len() + 1 >= read.len(), "something follows an error: {read:?}");
+    if packets.len() == read.len() {
+        let separators = data.iter().filter(|byte| **byte == SEPARATOR).count();
+        assert_eq!(packets.len(), separators + 1, "a packet was left out or made up");
+    } else {
+        let too_many = packets.len() == PACKETS_MAX;
+        assert_eq!(matches!(read.last(), Some(Err(PacketError::TooMany))), too_many);
+    }
+    let carried: usize = packets.iter().map(carried_bytes).sum();
+    assert!(carried <= body.len(), "{carried} bytes out of {}", body.len());
+
+    let frames: Vec<Frame> = packets.iter().map(frame).collect();
+    let mut one_by_one = Vec::new();
+    for frame in &frames {
+        append(frame.frames(), &mut one_by_one);
+    }
+    let wires: Vec<Bytes> = frames.into_iter().map(Frame::into_wire).collect();
+    let mut joined = Vec::new();
+    append(Frame::from_wire(wires.concat().into()).frames(), &mut joined);
+    assert_eq!(joined, one_by_one);
+    if !packets.is_empty() {
+        let written = String::from_utf8(joined).expect("a body made of text and base64 is text");
+        let again: Result<Vec<_>, _> = decode(&written, PACKETS_MAX).collect();
+        assert_eq!(again, Ok(packets.clone()));
+    }
+    packets.len() == read.len()
+}
+
+fn carried_bytes(packet: &Packet<'_>) -> usize {
+    match packet {
+        Packet::Ping(text) | Packet::Pong(text) | Packet::Text(text) => text.len(),
+        Packet::Binary(bytes) => bytes.len(),
+        Packet::Close | Packet::Upgrade | Packet::Noop => 0,
+    }
+}
+
+fn frame(packet: &Packet<'_>) -> Frame {
+    match packet {
+        Packet::Close => Frame::CLOSE,
+        Packet::Ping(text) => Frame::text(&[b"2", text.as_bytes()]),
+        Packet::Pong(text) => Frame::text(&[b"3", text.as_bytes()]),
+        Packet::Text(text) => Frame::text(&[b"4", text.as_bytes()]),
+        Packet::Binary(bytes) => Frame::binary(bytes),
+        Packet::Upgrade => Frame::text(&[b"5"]),
+        Packet::Noop => Frame::NOOP,
+    }
+}

@@ -1,0 +1,9 @@
+//! What must hold for the parsers whatever bytes come in: the laws, shared by the fuzzer and the tests.
+//!
+//! `cargo xtask fuzz` feeds them with inputs of libFuzzer, `cargo test` with the seeds in `seeds/`. A law
+//! panics when it is broken. An input that broke one becomes a seed, so that it stays mended.
+
+pub mod laws;
+
+#[cfg(test)]
+mod seeds;

@@ -1,0 +1,74 @@
+//! `cargo xtask fuzz`: feeds the parsers what nobody would think of, and checks the laws of fuzz/src/laws.rs.
+//!
+//! Without a sanitizer, so that the stable compiler is enough: our own code has no `unsafe`, and the laws
+//! are assertions. The corpus grows in the build directory, starting from the seeds in fuzz/seeds/.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::step;
+use crate::tools::{CARGO_FUZZ, Tool};
+use crate::tree::Tree;
+
+/// The fuzzing package is not part of the workspace: its dependencies are nobody else's business.
+pub(crate) const MANIFEST: &str = "fuzz/Cargo.toml";
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Targets, or `list` to name them [default: all]
+    #[arg(value_name = "TARGET")]
+    pub(crate) targets: Vec<String>,
+    /// How long each target runs
+    #[arg(long, value_name = "N", default_value_t = 60)]
+    pub(crate) seconds: u32,
+}
+
+pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
+    let known = targets(tree)?;
+    if arguments.targets == ["list"] {
+        println!("{}", known.join("\n"));
+        return Ok(());
+    }
+    for target in &arguments.targets {
+        ensure!(known.contains(target), "no fuzz target `{target}`; there are: {}", known.join(", "));
+    }
+    CARGO_FUZZ.install(tree)?;
+    let chosen = if arguments.targets.is_empty() { &known } else { &arguments.targets };
+    for target in chosen {
+        let mut fuzzing = fuzz(tree, target, arguments.seconds)?;
+        step::run(&format!("Fuzz {target} for {} s", arguments.seconds), &mut fuzzing)?;
+    }
+    Ok(())
+}
+
+/// One target is one file; its law and its seeds carry the same name.
+fn targets(tree: &Tree) -> Result<Vec<String>> {
+    let directory = tree.path("fuzz/targets");
+    let files = fs::read_dir(&directory).with_context(|| format!("cannot list {}", directory.display()))?;
+    let mut names = Vec::new();
+    for file in files {
+        if let Some(name) = file?.path().file_stem() {
+            names.push(name.to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn fuzz(tree: &Tree, target: &str, seconds: u32) -> Result<Command> {
+    let corpus = tree.target("fuzz-corpus").join(target);
+    let findings = tree.target("fuzz-findings").join(target);
+    for directory in [&corpus, &findings] {
+        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    }
+    let mut command = Tool::cargo(tree)?;
+    command.args(["fuzz", "run", "--fuzz-dir", "fuzz", "--sanitizer", "none", "--features", "fuzzer"]);
+    // What is found goes to the first directory; the seeds are only read.
+    command.arg(target).arg(corpus).arg(tree.path("fuzz/seeds").join(target));
+    command.arg("--").arg(format!("-max_total_time={seconds}")).arg("-print_final_stats=1");
+    // libFuzzer joins this with a file name as it is, so it has to end with a separator.
+    command.arg(format!("-artifact_prefix={}/", findings.display()));
+    Ok(command)
+}

@@ -1,0 +1,176 @@
+//! `cargo xtask setup`: installs what tests and checks need, and nothing that a user of the server needs.
+//!
+//! Every step may be repeated: it looks first and does only what is missing. An installation is current
+//! while the file that ordered it equals the stamp, which is a copy of that file from the last success.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::step;
+use crate::tools::CARGO_DENY;
+use crate::tree::Tree;
+
+/// The browser that page tests run in, where Debian puts it.
+const CHROMIUM: &str = "/usr/bin/chromium";
+/// Names another browser, here and for the page tests.
+const CHROMIUM_VARIABLE: &str = "CHROMIUM_BIN";
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Only what the tests need, without the tools of `check`
+    #[arg(long)]
+    tests: bool,
+}
+
+pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
+    for_tests(tree)?;
+    if !arguments.tests {
+        CARGO_DENY.install(tree)?;
+    }
+    Ok(())
+}
+
+/// Everything that `cargo xtask test` needs.
+pub(crate) fn for_tests(tree: &Tree) -> Result<()> {
+    for_javascript(tree)?;
+    for_python(tree)?;
+    install_chromium()
+}
+
+/// The JavaScript clients, exactly as the lock file has them.
+pub(crate) fn for_javascript(tree: &Tree) -> Result<()> {
+    let order = Order::new(tree, "conformance/package-lock.json");
+    if tree.path("conformance/node_modules").is_dir() && order.is_current() {
+        println!("JavaScript clients are installed");
+        return Ok(());
+    }
+    let mut npm = Command::new("npm");
+    npm.current_dir(tree.path("conformance")).args(["ci", "--no-audit", "--no-fund"]);
+    step::run("Install JavaScript clients (npm ci)", &mut npm)?;
+    order.stamp()
+}
+
+/// The Python clients, in a virtual environment of their own inside the build directory.
+pub(crate) fn for_python(tree: &Tree) -> Result<()> {
+    let order = Order::new(tree, "conformance/requirements.txt");
+    if python(tree).is_file() && order.is_current() {
+        println!("Python clients are installed");
+        return Ok(());
+    }
+    install_venv_module()?;
+    let mut venv = Command::new("python3");
+    step::run("Create a Python environment", venv.args(["-m", "venv", "--clear"]).arg(tree.target("venv")))?;
+    let mut pip = Command::new(python(tree));
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+    step::run("Install Python clients (pip install)", pip.arg(&order.file))?;
+    order.stamp()
+}
+
+/// The interpreter that sees the Python clients.
+pub(crate) fn python(tree: &Tree) -> PathBuf {
+    tree.target("venv").join("bin").join("python")
+}
+
+/// The browser for page tests.
+pub(crate) fn install_chromium() -> Result<()> {
+    let named = env::var_os(CHROMIUM_VARIABLE).map(PathBuf::from);
+    if let Some(browser) = &named {
+        ensure!(browser.exists(), "{CHROMIUM_VARIABLE} names {}, which does not exist", browser.display());
+    }
+    if named.is_some() || Path::new(CHROMIUM).exists() {
+        println!("Chromium is installed");
+        return Ok(());
+    }
+    apt_install("chromium", &format!("Chromium at {CHROMIUM}, or where {CHROMIUM_VARIABLE} says,"))
+}
+
+/// Debian ships Python without the part that creates environments.
+fn install_venv_module() -> Result<()> {
+    let found = Command::new("python3").args(["-c", "import ensurepip, venv"]).output();
+    if found.context("cannot start python3: install Python 3.9 or later")?.status.success() {
+        return Ok(());
+    }
+    apt_install("python3-venv", "the module that creates Python environments")
+}
+
+fn apt_install(package: &str, purpose: &str) -> Result<()> {
+    ensure!(
+        is_debian() && is_root()?,
+        "the tests need {purpose}: on Debian, run `apt-get install --no-install-recommends {package}` as root; \
+         elsewhere install it in your system's way"
+    );
+    step::run("Refresh Debian's list of packages", &mut apt(&["update"]))?;
+    let install = &mut apt(&["install", "-y", "--no-install-recommends", package]);
+    step::run(&format!("Install Debian's {package}"), install)
+}
+
+fn apt(arguments: &[&str]) -> Command {
+    let mut apt = Command::new("apt-get");
+    apt.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq").args(arguments);
+    apt
+}
+
+fn is_debian() -> bool {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    release.lines().any(|line| line == "ID=debian")
+}
+
+fn is_root() -> Result<bool> {
+    let output = Command::new("id").arg("-u").output().context("cannot start `id`")?;
+    Ok(output.stdout.trim_ascii() == b"0")
+}
+
+/// A file that says what to install, and its stamp.
+struct Order {
+    file: PathBuf,
+    stamp: PathBuf,
+}
+
+impl Order {
+    fn new(tree: &Tree, inside: &str) -> Self {
+        let file = tree.path(inside);
+        let name = file.file_name().unwrap_or_default();
+        let stamp = tree.target("stamps").join(name);
+        Self { file, stamp }
+    }
+
+    fn is_current(&self) -> bool {
+        match (fs::read(&self.file), fs::read(&self.stamp)) {
+            (Ok(ordered), Ok(installed)) => ordered == installed,
+            _ => false,
+        }
+    }
+
+    fn stamp(&self) -> Result<()> {
+        if let Some(directory) = self.stamp.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        match fs::copy(&self.file, &self.stamp) {
+            Ok(_) => Ok(()),
+            Err(error) => bail!("cannot write {}: {error}", self.stamp.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_current_until_its_file_changes() {
+        let directory = env::temp_dir().join(format!("channelapi-xtask-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let order = Order { file: directory.join("lock"), stamp: directory.join("stamps").join("lock") };
+        fs::write(&order.file, "one").unwrap();
+        assert!(!order.is_current());
+        order.stamp().unwrap();
+        assert!(order.is_current());
+        fs::write(&order.file, "two").unwrap();
+        assert!(!order.is_current());
+        fs::remove_dir_all(&directory).unwrap();
+    }
+}

@@ -1,0 +1,102 @@
+//! `cargo xtask test`: sets up and runs all tests, from Rust's own to real clients against a release binary.
+//!
+//! It stops at the first failing step and names it; a complete run ends with what every runner said last.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::step::{self, Closing, Outcome};
+use crate::tree::Tree;
+use crate::{fuzz, run, setup, suites};
+
+#[derive(clap::Args, Default)]
+pub(crate) struct Arguments {
+    /// Only one part of the tests
+    #[arg(long, value_name = "PART")]
+    only: Option<Part>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Part {
+    /// Unit, property and integration tests, and the fuzz seeds
+    Rust,
+    /// Stock JavaScript clients and the page in a browser
+    Js,
+    /// Stock Python clients
+    Python,
+    /// The official suites, if a checkout is known
+    Suites,
+}
+
+/// In the order of the run: what fails fastest comes first.
+const PARTS: &[Part] = &[Part::Rust, Part::Js, Part::Python, Part::Suites];
+
+pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
+    let mut outcomes = Vec::new();
+    let mut suites_ran = true;
+    match arguments.only {
+        None => setup::for_tests(tree)?,
+        Some(part) => set_up(tree, part)?,
+    }
+    for part in PARTS.iter().filter(|part| arguments.only.is_none_or(|only| only == **part)) {
+        match part {
+            Part::Rust => outcomes.extend(rust(tree)?),
+            Part::Js => outcomes.push(javascript(tree)?),
+            Part::Python => outcomes.push(python(tree)?),
+            Part::Suites => {
+                run::build_server(tree)?;
+                let outcome = suites::run_if_found(tree, None, 1)?;
+                suites_ran = outcome.is_some();
+                outcomes.extend(outcome);
+            }
+        }
+    }
+    step::summarize(&outcomes);
+    let but = if suites_ran { "" } else { ", BUT THE OFFICIAL SUITES DID NOT RUN (see above)" };
+    println!("\nAll tests that ran passed{but}.");
+    Ok(())
+}
+
+fn set_up(tree: &Tree, part: Part) -> Result<()> {
+    match part {
+        Part::Rust => Ok(()),
+        Part::Js => setup::for_javascript(tree).and_then(|()| setup::install_chromium()),
+        Part::Python => setup::for_python(tree),
+        Part::Suites => setup::for_javascript(tree),
+    }
+}
+
+fn rust(tree: &Tree) -> Result<Vec<Outcome>> {
+    let closing = Closing::StartingWith("test result:");
+    let mut workspace = tree.cargo();
+    workspace.args(["test", "--workspace", "--locked"]);
+    let mut seeds = tree.cargo();
+    seeds.args(["test", "--locked", "--manifest-path", fuzz::MANIFEST]);
+    Ok(vec![
+        step::watch("Rust tests", workspace, closing)?,
+        step::watch("Laws of the parsers on the fuzz seeds", seeds, closing)?,
+    ])
+}
+
+fn javascript(tree: &Tree) -> Result<Outcome> {
+    run::build_server(tree)?;
+    let mut npm = conformance("npm", tree);
+    npm.current_dir(tree.path("conformance")).arg("test");
+    step::watch("JavaScript clients", npm, Closing::Last(8))
+}
+
+fn python(tree: &Tree) -> Result<Outcome> {
+    run::build_server(tree)?;
+    let mut python = conformance(setup::python(tree), tree);
+    python.current_dir(tree.path("")).arg("conformance/python");
+    step::watch("Python clients", python, Closing::Last(3))
+}
+
+fn conformance(program: impl AsRef<Path>, tree: &Tree) -> Command {
+    let mut command = Command::new(program.as_ref());
+    command.env("CHANNELAPI_BIN", tree.server());
+    command
+}
