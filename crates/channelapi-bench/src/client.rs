@@ -1,0 +1,230 @@
+//! One Socket.IO client over a bare TCP stream, small enough to hold tens of thousands of them.
+//!
+//! It says exactly what a stock client says when it joins one channel, and answers pings for as long as it lives.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use crate::frame::{self, Decoder, Frame};
+
+/// The key from RFC 6455's example and the answer it must get: a random one would only cost the client a SHA-1.
+pub(crate) const WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+pub(crate) const WEBSOCKET_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// The server's ping, and our answer.
+const PING: &str = "2";
+const PONG: &str = "3";
+
+const RESPONSE_HEAD_MAX: usize = 8 << 10;
+
+thread_local! {
+    /// Where every client of the thread reads into: an idle one owns no buffer.
+    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; 64 << 10].into());
+}
+
+/// A connection that has joined its channel.
+pub(crate) struct Client {
+    stream: TcpStream,
+    decoder: Decoder,
+    /// Packets that arrived and were not looked at yet.
+    packets: VecDeque<String>,
+    /// As the server announced it.
+    pub(crate) ping_interval: Duration,
+}
+
+impl Client {
+    /// Connects and joins the channel that the token opens; returns when the server has confirmed it.
+    pub(crate) async fn join(address: SocketAddr, token: &str) -> Result<Self> {
+        let stream = TcpStream::connect(address).await.context("cannot connect")?;
+        stream.set_nodelay(true)?;
+        let (packets, decoder) = (VecDeque::new(), Decoder::default());
+        let mut client = Self { stream, decoder, packets, ping_interval: Duration::ZERO };
+        client.upgrade(address).await.context("the WebSocket handshake failed")?;
+
+        let open = client.expect("0{", "").await?;
+        client.ping_interval =
+            ping_interval(&open).with_context(|| format!("unusable open packet {open:?}"))?;
+        client.send("40").await?;
+        client.expect("40{", "\"sid\"").await?;
+        client.expect("42[\"clientevent\",", "\"Connected\"").await?;
+        client.send(&format!("42{}", json!(["join_channel", { "token": token }]))).await?;
+        client.expect("42[\"clientevent\",", "\"Connected to ").await?;
+        Ok(client)
+    }
+
+    /// Hands every packet to `each` and answers pings, until the server closes the connection.
+    pub(crate) async fn receive(mut self, mut each: impl FnMut(&str)) -> Result<()> {
+        loop {
+            let mut pings = 0;
+            let mut take = |packet: &str| if packet == PING { pings += 1 } else { each(packet) };
+            if self.packets.is_empty() {
+                read_packets(&self.stream, &mut self.decoder, take).await?;
+            } else {
+                // What came together with the last answer of joining.
+                self.packets.drain(..).for_each(|packet| take(&packet));
+            }
+            for _ in 0..pings {
+                self.send(PONG).await?;
+            }
+        }
+    }
+
+    async fn upgrade(&mut self, address: SocketAddr) -> Result<()> {
+        let request = format!(
+            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {WEBSOCKET_KEY}\r\n\r\n"
+        );
+        self.stream.write_all(request.as_bytes()).await?;
+        let mut head = Vec::new();
+        let end = loop {
+            if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end + 4;
+            }
+            if head.len() > RESPONSE_HEAD_MAX {
+                bail!("the response head is longer than {RESPONSE_HEAD_MAX} bytes");
+            }
+            read(&self.stream, |bytes| {
+                head.extend_from_slice(bytes);
+                Ok(())
+            })
+            .await?;
+        };
+        let text = String::from_utf8_lossy(&head[..end]);
+        if !text.starts_with("HTTP/1.1 101") || !text.contains(WEBSOCKET_ACCEPT) {
+            bail!("the server answered {text:?}");
+        }
+        let packets = &mut self.packets;
+        self.decoder.feed(&head[end..], |frame| {
+            if let Frame::Text(packet) = frame {
+                packets.push_back(packet.to_owned());
+            }
+            Ok(())
+        })
+    }
+
+    /// The next packet, which must look as described; pings in between are answered.
+    async fn expect(&mut self, start: &str, part: &str) -> Result<String> {
+        let packet = self.next().await.with_context(|| format!("no packet {start}…{part}… came"))?;
+        if !packet.starts_with(start) || !packet.contains(part) {
+            bail!("expected a packet {start}…{part}…, got {packet:?}");
+        }
+        Ok(packet)
+    }
+
+    async fn next(&mut self) -> Result<String> {
+        loop {
+            match self.packets.pop_front() {
+                Some(packet) if packet == PING => self.send(PONG).await?,
+                Some(packet) => return Ok(packet),
+                None => {
+                    let packets = &mut self.packets;
+                    let keep = |packet: &str| packets.push_back(packet.to_owned());
+                    read_packets(&self.stream, &mut self.decoder, keep).await?;
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, packet: &str) -> Result<()> {
+        Ok(self.stream.write_all(&frame::text(packet)).await?)
+    }
+}
+
+/// Waits for bytes and hands over the packets they complete; WebSocket pings are answered here.
+async fn read_packets(stream: &TcpStream, decoder: &mut Decoder, mut each: impl FnMut(&str)) -> Result<()> {
+    read(stream, |bytes| {
+        decoder.feed(bytes, |frame| {
+            match frame {
+                Frame::Text(packet) => each(packet),
+                // A few bytes into an empty socket buffer: they fit, or the connection is beyond help.
+                Frame::Ping(payload) => drop(stream.try_write(&frame::pong(payload))?),
+                Frame::Close => bail!("the server closed the connection"),
+            }
+            Ok(())
+        })
+    })
+    .await
+}
+
+/// Waits for bytes and hands them over once.
+async fn read(stream: &TcpStream, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    loop {
+        stream.readable().await?;
+        let outcome = SCRATCH.with_borrow_mut(|scratch| match stream.try_read(scratch) {
+            Ok(0) => bail!("the server closed the connection"),
+            Ok(count) => take(&scratch[..count]).map(|()| true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error.into()),
+        });
+        if outcome? {
+            return Ok(());
+        }
+    }
+}
+
+fn ping_interval(open: &str) -> Option<Duration> {
+    let open: Value = serde_json::from_str(open.strip_prefix('0')?).ok()?;
+    open["pingInterval"].as_u64().map(Duration::from_millis)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::frame::{server_text, unmasked};
+
+    #[test]
+    fn ping_interval_is_read_from_the_open_packet() {
+        let open =
+            r#"0{"sid":"a","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":65536}"#;
+        assert_eq!(ping_interval(open), Some(Duration::from_secs(25)));
+        assert_eq!(ping_interval("0{}"), None);
+        assert_eq!(ping_interval("40"), None);
+    }
+
+    /// A server may ping at once (socketioxide does); the ping then lies in the same bytes as the last answer of joining,
+    /// and a client that overlooked it was disconnected 45 seconds later.
+    #[tokio::test]
+    async fn ping_that_comes_with_the_last_answer_is_answered() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut received = [0; 1024];
+            let upgrade = format!(
+                "HTTP/1.1 101 Switching Protocols\r\nsec-websocket-accept: {WEBSOCKET_ACCEPT}\r\n\r\n"
+            );
+            let answers = [
+                [upgrade.into_bytes(), server_text(r#"0{"pingInterval":25000}"#)].concat(),
+                [server_text(r#"40{"sid":"a"}"#), server_text(r#"42["clientevent",{"data":"Connected"}]"#)]
+                    .concat(),
+                [server_text(r#"42["clientevent",{"data":"Connected to a"}]"#), server_text(PING)].concat(),
+            ];
+            for answer in answers {
+                assert!(stream.read(&mut received).await.unwrap() > 0);
+                stream.write_all(&answer).await.unwrap();
+            }
+            let count = stream.read(&mut received).await.unwrap();
+            unmasked(&received[..count]).unwrap()
+        });
+        let client = Client::join(address, "token").await.unwrap();
+        let staying = tokio::spawn(client.receive(|packet| panic!("{packet} is no publication")));
+        let answer = timeout(Duration::from_secs(20), server).await.unwrap().unwrap();
+        assert_eq!(answer, server_text(PONG));
+        assert!(
+            timeout(Duration::from_secs(20), staying).await.unwrap().unwrap().is_err(),
+            "the server has gone"
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! What a connection costs: memory while it idles, CPU to connect and join, CPU to stay.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+use tokio::time::{Instant, sleep};
+
+use crate::backend::{Backend, OVERLAPPING, Target};
+use crate::comparison::{Comparison, compare};
+use crate::cores::Cores;
+use crate::crowd::Crowd;
+use crate::peer::Peer;
+use crate::process::{Server, allow_connections};
+use crate::receipts::Receipts;
+use crate::report::{Sample, Sheet};
+use crate::statistics::{each, real};
+
+/// How long a started server is left alone before its memory counts as that of an empty one.
+const START_SETTLE: Duration = Duration::from_secs(2);
+
+/// Memory, CPU and time of idle connections.
+#[derive(Args)]
+pub(crate) struct ConnectionsOptions {
+    #[command(flatten)]
+    pub(crate) comparison: Comparison,
+    /// How many connections to open.
+    #[arg(short, long, default_value_t = 10_000)]
+    connections: usize,
+    /// Whether all join one channel or each its own.
+    #[arg(long, value_enum, default_value_t = Channels::Shared)]
+    channels: Channels,
+    /// Seconds of quiet before memory is read; jemalloc returns freed pages over 10 seconds.
+    #[arg(long, default_value_t = 12)]
+    settle: u64,
+    /// Seconds over which idle CPU is measured; by default the server's ping interval, in which every connection is
+    /// pinged once.
+    #[arg(long)]
+    idle: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Channels {
+    /// One channel and token for all.
+    Shared,
+    /// A channel and token for each connection.
+    Unique,
+}
+
+/// Measures every peer in every round.
+pub(crate) async fn run(options: &ConnectionsOptions, cores: &Cores) -> Result<Sheet> {
+    allow_connections(options.connections)?;
+    let channels = match options.channels {
+        Channels::Shared => "one shared channel",
+        Channels::Unique => "a channel each",
+    };
+    let title = format!("{} connections, {channels}", options.connections);
+    compare(&options.comparison, title, async |peer| measure(options, peer, cores).await).await
+}
+
+async fn measure(options: &ConnectionsOptions, peer: Peer, cores: &Cores) -> Result<Vec<Sample>> {
+    let (count, settle) = (options.connections, Duration::from_secs(options.settle));
+    let server = Server::start(peer, cores).await?;
+    let receipts = Arc::new(Receipts::default());
+    sleep(START_SETTLE).await;
+    let memory_empty = server.memory()?;
+    // The memory of channels and tokens belongs to the connections that need them; the CPU of asking for them does not.
+    let (tokens, targets) = channels(options, Backend::connect(&server, &receipts).await?).await?;
+
+    let (cpu, started) = (server.cpu()?, Instant::now());
+    let crowd = Crowd::gather(server.address, tokens, &receipts).await?;
+    let (join_time, join_cpu) = (started.elapsed(), server.cpu()?.since(&cpu).total);
+    sleep(settle).await;
+    crowd.check()?;
+    let memory_idle = server.memory()?;
+
+    // Connected anew: a server may close an HTTP connection that was quiet for so long.
+    let mut backend = Backend::connect(&server, &receipts).await?;
+    backend.publish(OVERLAPPING, targets).await.context("the publication was not received by all")?;
+    let received = receipts.latencies().len();
+    drop(backend);
+    sleep(settle).await;
+    let memory_after_traffic = server.memory()?;
+
+    let idle = options.idle.map_or(crowd.ping_interval, Duration::from_secs);
+    let cpu = server.cpu()?;
+    sleep(idle).await;
+    let idle_cpu = server.cpu()?.since(&cpu).total;
+    crowd.check()?;
+
+    let growth = |memory: usize| each(real(memory) - real(memory_empty), count);
+    Ok(vec![
+        Sample::cost("RSS per idle connection, bytes", growth(memory_idle)),
+        Sample::cost("RSS per connection after traffic, bytes", growth(memory_after_traffic)),
+        Sample::cost("RSS of the empty server, MiB", real(memory_empty) / 1_048_576.0),
+        Sample::cost("CPU per connect and join, µs", each(join_cpu.as_secs_f64() * 1e6, count)),
+        Sample::cost("time until all have joined, s", join_time.as_secs_f64()),
+        Sample::cost("idle CPU per connection and second, ns", {
+            each(idle_cpu.as_secs_f64() * 1e9, count) / idle.as_secs_f64()
+        }),
+        Sample::fact("connections that received the publication", real(received)),
+    ])
+}
+
+/// One token per connection, and where to publish so that every connection receives one publication.
+async fn channels(options: &ConnectionsOptions, mut backend: Backend) -> Result<(Vec<String>, Vec<Target>)> {
+    let count = options.connections;
+    if options.channels == Channels::Shared {
+        let token = backend.token("shared").await?;
+        return Ok((vec![token; count], vec![Target { channel: "shared".into(), subscribers: count }]));
+    }
+    let (mut tokens, mut targets) = (Vec::new(), Vec::new());
+    for number in 0..count {
+        let channel = format!("own-{number}");
+        tokens.push(backend.token(&channel).await?);
+        targets.push(Target { channel: channel.into(), subscribers: 1 });
+    }
+    Ok((tokens, targets))
+}

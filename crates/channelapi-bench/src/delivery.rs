@@ -1,0 +1,129 @@
+//! What a delivery costs: to many at once, with overlapping publications, and to one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use crate::backend::{Backend, OVERLAPPING, Target};
+use crate::comparison::{Comparison, compare};
+use crate::cores::Cores;
+use crate::crowd::Crowd;
+use crate::peer::Peer;
+use crate::process::{Server, allow_connections};
+use crate::receipts::Receipts;
+use crate::report::{Sample, Sheet};
+use crate::statistics::{each, percentile, real};
+
+/// Connections that are alone in their channels, for the deliveries to one.
+const UNICAST_CHANNELS: usize = 64;
+
+/// Fewest publications in a phase, however many subscribers they have: a median of less says little.
+const PUBLICATIONS_MIN: usize = 24;
+
+/// CPU and latency of deliveries.
+#[derive(Args)]
+pub(crate) struct DeliveryOptions {
+    #[command(flatten)]
+    pub(crate) comparison: Comparison,
+    /// How many connections share the channel; one table for each number.
+    #[arg(short, long, value_delimiter = ',', default_values_t = [1_000, 10_000])]
+    connections: Vec<usize>,
+    /// Deliveries of each fan-out phase.
+    #[arg(long, default_value_t = 250_000)]
+    deliveries: usize,
+    /// Publications of the unicast phase.
+    #[arg(long, default_value_t = 20_000)]
+    unicasts: usize,
+}
+
+/// Measures every peer in every round, for each number of connections.
+pub(crate) async fn run(options: &DeliveryOptions, cores: &Cores) -> Result<Vec<Sheet>> {
+    let mut sheets = Vec::new();
+    for &count in &options.connections {
+        allow_connections(count + UNICAST_CHANNELS)?;
+        let title = format!("Delivery to {count} connections");
+        let sheet =
+            compare(&options.comparison, title, async |peer| measure(options, count, peer, cores).await);
+        sheets.push(sheet.await?);
+    }
+    Ok(sheets)
+}
+
+async fn measure(options: &DeliveryOptions, count: usize, peer: Peer, cores: &Cores) -> Result<Vec<Sample>> {
+    let server = Server::start(peer, cores).await?;
+    let receipts = Arc::new(Receipts::default());
+    let mut backend = Backend::connect(&server, &receipts).await?;
+    let mut tokens = vec![backend.token("shared").await?; count];
+    let shared = Target { channel: "shared".into(), subscribers: count };
+    let mut single = Vec::new();
+    for number in 0..UNICAST_CHANNELS {
+        let channel = format!("own-{number}");
+        tokens.push(backend.token(&channel).await?);
+        single.push(Target { channel: channel.into(), subscribers: 1 });
+    }
+    let crowd = Crowd::gather(server.address, tokens, &receipts).await?;
+
+    let publications = (options.deliveries / count.max(1)).max(PUBLICATIONS_MIN);
+    let fanout = vec![shared.clone(); publications];
+    let unicast: Vec<_> = single.iter().cycle().take(options.unicasts).cloned().collect();
+    // Buffers and code paths that are used for the first time are not part of the price.
+    let warm_up = [vec![shared; OVERLAPPING], single].concat();
+    backend.publish(OVERLAPPING, warm_up).await.context("warming up failed")?;
+
+    let mut run = Run { server: &server, receipts: &receipts, backend: &mut backend };
+    let one_by_one = run.phase(1, fanout.clone()).await?;
+    let overlapping = run.phase(OVERLAPPING, fanout).await?;
+    let orders = receipts.distinct_orders();
+    let to_one = run.phase(OVERLAPPING, unicast).await?;
+    crowd.check()?;
+    Ok(vec![
+        Sample::cost("one at a time: CPU per delivery, µs", one_by_one.cpu),
+        Sample::cost("… of it outside the kernel, µs", one_by_one.cpu_user),
+        Sample::cost("… p50 latency, ms", one_by_one.p50),
+        Sample::cost("… p99 latency, ms", one_by_one.p99),
+        Sample::cost("8 overlapping: CPU per delivery, µs", overlapping.cpu),
+        Sample::cost("… … of it outside the kernel, µs", overlapping.cpu_user),
+        Sample::cost("… … p50 latency, ms", overlapping.p50),
+        Sample::cost("… … p99 latency, ms", overlapping.p99),
+        Sample::fact("… … different orders among the subscribers", real(orders)),
+        Sample::cost("to one, POST included: CPU per delivery, µs", to_one.cpu),
+        Sample::cost("… … … p50 latency, ms", to_one.p50),
+        Sample::cost("… … … p99 latency, ms", to_one.p99),
+    ])
+}
+
+/// The parts of a running measurement.
+struct Run<'a> {
+    server: &'a Server,
+    receipts: &'a Receipts,
+    backend: &'a mut Backend,
+}
+
+/// Microseconds of CPU per delivery, milliseconds from the request to the receipt.
+struct Phase {
+    cpu: f64,
+    cpu_user: f64,
+    p50: f64,
+    p99: f64,
+}
+
+impl Run<'_> {
+    async fn phase(&mut self, in_flight: usize, targets: Vec<Target>) -> Result<Phase> {
+        self.receipts.restart();
+        let before = self.server.cpu()?;
+        self.backend.publish(in_flight, targets).await?;
+        let used = self.server.cpu()?.since(&before);
+        let latencies = self.receipts.latencies();
+        let milliseconds =
+            |latency: Option<Duration>| latency.map_or(0.0, |latency| latency.as_secs_f64() * 1e3);
+        let cpu = each(used.total.as_secs_f64() * 1e6, latencies.len());
+        Ok(Phase {
+            cpu,
+            cpu_user: cpu * used.user_share.unwrap_or_default(),
+            p50: milliseconds(percentile(&latencies, 50)),
+            p99: milliseconds(percentile(&latencies, 99)),
+        })
+    }
+}

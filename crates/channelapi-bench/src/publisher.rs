@@ -1,0 +1,107 @@
+//! The backend's side: one kept-alive HTTP/1.1 connection that asks for tokens and publishes.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const RESPONSE_MAX: usize = 64 << 10;
+
+/// A backend with the server's key. Channel names must be plain ASCII words: they go into the path as they are.
+pub(crate) struct Publisher {
+    stream: TcpStream,
+    address: SocketAddr,
+    auth_key: String,
+    buffer: Vec<u8>,
+}
+
+impl Publisher {
+    pub(crate) async fn connect(address: SocketAddr, auth_key: &str) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, address, auth_key: auth_key.to_owned(), buffer: Vec::new() })
+    }
+
+    /// The token that opens the channel.
+    pub(crate) async fn token(&mut self, channel: &str) -> Result<String> {
+        let answer = self.post(&format!("/channel/{channel}"), "").await?;
+        let answer: Value = serde_json::from_slice(&answer)?;
+        answer["token"].as_str().map(str::to_owned).with_context(|| format!("no token in {answer}"))
+    }
+
+    /// Publishes JSON; returns when the server has answered.
+    pub(crate) async fn publish(&mut self, channel: &str, data: &str) -> Result<()> {
+        let body = format!("{{\"message\":{data}}}");
+        self.post(&format!("/message/{channel}"), &body).await?;
+        Ok(())
+    }
+
+    /// Whether the server says that it is well.
+    pub(crate) async fn healthy(&mut self) -> Result<()> {
+        self.request("GET", "/healthz", "").await.map(drop)
+    }
+
+    async fn post(&mut self, path: &str, body: &str) -> Result<Vec<u8>> {
+        self.request("POST", path, body).await
+    }
+
+    async fn request(&mut self, method: &str, path: &str, body: &str) -> Result<Vec<u8>> {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: {}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            self.address,
+            self.auth_key,
+            body.len()
+        );
+        self.stream.write_all(request.as_bytes()).await?;
+        self.response().await.with_context(|| format!("{method} {path} failed"))
+    }
+
+    async fn response(&mut self) -> Result<Vec<u8>> {
+        self.buffer.clear();
+        loop {
+            if let Some((head, total)) = response_length(&self.buffer)?
+                && self.buffer.len() >= total
+            {
+                let body = self.buffer[head..total].to_vec();
+                if !self.buffer.starts_with(b"HTTP/1.1 200") {
+                    bail!("the server answered {:?}", String::from_utf8_lossy(&self.buffer));
+                }
+                return Ok(body);
+            }
+            if self.buffer.len() > RESPONSE_MAX {
+                bail!("the response is longer than {RESPONSE_MAX} bytes");
+            }
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                bail!("the server closed the connection");
+            }
+        }
+    }
+}
+
+/// Where the response's head ends and where the whole response does, once the head is here.
+fn response_length(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
+    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+    let head = std::str::from_utf8(&bytes[..end])?;
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim())
+    });
+    let length: usize = length.context("the response has no Content-Length")?.parse()?;
+    Ok(Some((end + 4, end + 4 + length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn response_length_comes_from_the_head() {
+        let response = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+        assert_eq!(response_length(response).unwrap(), Some((response.len() - 2, response.len())));
+        assert_eq!(response_length(&response[..20]).unwrap(), None);
+        assert!(response_length(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+    }
+}

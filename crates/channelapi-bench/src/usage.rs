@@ -1,0 +1,149 @@
+//! What a process has used so far, from `/proc`: memory now, CPU time since it began.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+/// Resident memory in bytes, counted page by page: `statm` may lag behind by some pages per thread.
+pub(crate) fn resident_memory(pid: u32) -> Result<usize> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    parse_resident(&text).with_context(|| format!("unusable {path}"))
+}
+
+fn parse_resident(smaps_rollup: &str) -> Option<usize> {
+    let value = smaps_rollup.lines().find_map(|line| line.strip_prefix("Rss:"))?;
+    Some(value.trim().strip_suffix(" kB")?.parse::<usize>().ok()? << 10)
+}
+
+/// CPU time of a process, user and system together.
+///
+/// The process-wide counter moves in ticks of 10 ms and knows all threads that ever lived; the scheduler's counters are
+/// exact to the nanosecond but only of living threads. [`Cpu::since`] takes the better of the two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cpu {
+    user: Duration,
+    system: Duration,
+    /// By thread id.
+    threads: BTreeMap<u32, Duration>,
+}
+
+/// CPU time used in an interval.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct CpuUsed {
+    pub(crate) total: Duration,
+    /// Which part of it was spent outside the kernel, from 0 to 1; `None` if the interval is below one tick.
+    pub(crate) user_share: Option<f64>,
+}
+
+impl Cpu {
+    pub(crate) fn of(pid: u32) -> Result<Self> {
+        let path = format!("/proc/{pid}/stat");
+        let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let (user, system) = parse_stat(&stat, rustix::param::clock_ticks_per_second())
+            .with_context(|| format!("unusable {path}"))?;
+        let mut threads = BTreeMap::new();
+        for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let thread = entry?;
+            // A thread may end, and its files with it, while we look.
+            let Ok(schedstat) = fs::read_to_string(thread.path().join("schedstat")) else { continue };
+            let id = thread.file_name().to_string_lossy().parse()?;
+            threads.insert(id, parse_schedstat(&schedstat).context("unusable schedstat")?);
+        }
+        Ok(Self { user, system, threads })
+    }
+
+    /// What was used from `earlier` until this reading.
+    pub(crate) fn since(&self, earlier: &Self) -> CpuUsed {
+        let (user, system) =
+            (self.user.saturating_sub(earlier.user), self.system.saturating_sub(earlier.system));
+        let ticks = user + system;
+        let exact = self.since_in_threads(earlier).filter(|exact| *exact + TICK >= ticks);
+        let user_share = (!ticks.is_zero()).then(|| user.as_secs_f64() / ticks.as_secs_f64());
+        CpuUsed { total: exact.unwrap_or(ticks), user_share }
+    }
+
+    /// `None` if a thread has ended in between and taken its time with it.
+    fn since_in_threads(&self, earlier: &Self) -> Option<Duration> {
+        let all_live = earlier.threads.keys().all(|id| self.threads.contains_key(id));
+        let before: Duration = earlier.threads.values().sum();
+        let now: Duration = self.threads.values().sum();
+        all_live.then(|| now.saturating_sub(before))
+    }
+}
+
+/// By how much the process-wide counter may run ahead of the exact ones without a thread having come and gone.
+const TICK: Duration = Duration::from_millis(20);
+
+/// User and system time; the fields are counted after the parenthesised name, which may contain anything.
+fn parse_stat(stat: &str, ticks_per_second: u64) -> Option<(Duration, Duration)> {
+    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace().skip(11);
+    let mut time = || -> Option<Duration> {
+        let ticks: u64 = fields.next()?.parse().ok()?;
+        Some(Duration::from_nanos(ticks.checked_mul(1_000_000_000)? / ticks_per_second))
+    };
+    Some((time()?, time()?))
+}
+
+/// Nanoseconds on a CPU come first.
+fn parse_schedstat(schedstat: &str) -> Option<Duration> {
+    schedstat.split_ascii_whitespace().next()?.parse().ok().map(Duration::from_nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cpu(user: u64, system: u64, threads: &[(u32, u64)]) -> Cpu {
+        Cpu {
+            user: Duration::from_millis(user),
+            system: Duration::from_millis(system),
+            threads: threads.iter().map(|(id, time)| (*id, Duration::from_millis(*time))).collect(),
+        }
+    }
+
+    #[test]
+    fn memory_is_read_in_bytes() {
+        let text = "55d0-7ffe ---p 00000000 00:00 0    [rollup]\nRss:     1024 kB\nPss:      512 kB\n";
+        assert_eq!(parse_resident(text), Some(1 << 20));
+        assert_eq!(parse_resident("Pss: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn times_are_found_behind_any_name() {
+        let stat = "42 (a ) (b) S 1 42 42 0 -1 4194560 100 0 0 0 250 50 7 8 20 0 3 0 100 1000 10";
+        assert_eq!(parse_stat(stat, 100), Some((Duration::from_millis(2500), Duration::from_millis(500))));
+        assert_eq!(parse_stat("42 (a) S", 100), None);
+        assert_eq!(parse_schedstat("771125 62073 1\n"), Some(Duration::from_nanos(771_125)));
+    }
+
+    #[test]
+    fn exact_counters_win_while_all_threads_live() {
+        let (earlier, later) = (cpu(10, 10, &[(1, 21)]), cpu(30, 20, &[(1, 40), (2, 12)]));
+        let used = later.since(&earlier);
+        assert_eq!(used.total, Duration::from_millis(31));
+        assert!((used.user_share.unwrap() - 2.0 / 3.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn time_of_an_ended_thread_is_not_lost() {
+        let earlier = cpu(10, 10, &[(1, 15), (2, 6)]);
+        assert_eq!(cpu(100, 50, &[(1, 30)]).since(&earlier).total, Duration::from_millis(130));
+        let came_and_went = cpu(100, 50, &[(1, 30), (2, 6)]).since(&earlier);
+        assert_eq!(came_and_went.total, Duration::from_millis(130));
+    }
+
+    #[test]
+    fn own_process_can_be_read() {
+        let pid = std::process::id();
+        assert!(resident_memory(pid).unwrap() > 0);
+        let earlier = Cpu::of(pid).unwrap();
+        let until = std::time::Instant::now() + Duration::from_millis(60);
+        while std::time::Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        assert!(Cpu::of(pid).unwrap().since(&earlier).total >= Duration::from_millis(10));
+    }
+}
