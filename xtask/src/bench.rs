@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 
-use crate::step;
 use crate::tree::Tree;
+use crate::{run as server, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -13,6 +13,8 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
+    // It starts the server that lies beside it.
+    server::build_server(tree)?;
     let mut bench = tree.cargo();
     bench.args(["run", "--release", "--locked", "--package", "channelapi-bench", "--"]);
     step::run("Load generator", bench.args(&arguments.passed_on))

@@ -60,7 +60,10 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a closed polling session is remembered for the poll that fetches its last packets.
 pub const CLOSED_SESSION_LINGER: Duration = Duration::from_secs(5);
 
-/// How long the head of an HTTP request may take, and how long a kept-alive connection may say nothing.
+/// How long an HTTP connection may say nothing between two requests.
+pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How long the head of an HTTP request may take.
 pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the body of an HTTP request may take.

@@ -1,11 +1,11 @@
 //! Accepts connections and serves HTTP/1.1 on them, with a limit on everything a stranger can make us wait for or keep.
 
-use crate::http::{Request, Response};
-use channelapi_core::limits::{ACCEPT_BACKLOG, HTTP_HEADER_BYTES_MAX, HTTP_HEADER_TIMEOUT, HTTP_HEADERS_MAX};
+use crate::http::{Request, Response, Socket};
+use channelapi_core::limits::{ACCEPT_BACKLOG, HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::{Domain, Socket, Type};
+use hyper_util::rt::TokioIo;
+use socket2::{Domain, Type};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -21,7 +21,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Opens a listening socket.
 pub(crate) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
+    let socket =
+        socket2::Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
     // A restarted server must not wait for connections of its predecessor to be forgotten.
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
@@ -88,30 +89,36 @@ fn serve_one(stream: TcpStream, service: Arc<impl Service>, connections: &HttpCo
     }
     let mut stop = connections.stop.subscribe();
     let requests = connections.requests.clone();
+    let (socket, progress) = Socket::new(stream);
+    let watched = progress.clone();
     let answer = service_fn(move |request| {
         let service = service.clone();
+        let progress = progress.clone();
         let under_way = requests.subscribe();
         async move {
+            progress.begin();
             let response = service.serve(request).await;
+            progress.end();
             drop(under_way);
             Ok::<_, Infallible>(response)
         }
     });
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        // Also the time a kept-alive connection may say nothing.
-        .header_read_timeout(HTTP_HEADER_TIMEOUT)
         .max_headers(HTTP_HEADERS_MAX)
         .max_buf_size(HTTP_HEADER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), answer)
+        .serve_connection(TokioIo::new(socket), answer)
         .with_upgrades();
     tokio::spawn(async move {
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = watched.stalled() => return,
             _ = stop.changed() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = watched.stalled() => return,
+                }
             }
         };
         if let Err(error) = ended {

@@ -1,7 +1,6 @@
 //! The body of an Engine.IO polling request.
 
-use bytes::Bytes;
-use channelapi_protocol::engineio::payload::{SEPARATOR, append, decode};
+use channelapi_protocol::engineio::payload::{SEPARATOR, decode, take};
 use channelapi_protocol::engineio::{Frame, Packet, PacketError};
 
 /// Small enough for the fuzzer to reach it.
@@ -11,7 +10,7 @@ const PACKETS_MAX: usize = 16;
 ///
 /// - Never more packets than the limit; at most one error, and nothing after it.
 /// - The packets together carry no more bytes than the body.
-/// - Packets written as frames into a body, one by one or joined, are the same packets when read again.
+/// - Packets written as frames into a body, one by one or joined and taken in portions, are the same when read again.
 pub fn eio_payload(data: &[u8]) -> bool {
     let Ok(body) = std::str::from_utf8(data) else { return false };
     let read: Vec<_> = decode(body, PACKETS_MAX).collect();
@@ -28,17 +27,21 @@ pub fn eio_payload(data: &[u8]) -> bool {
     let carried: usize = packets.iter().map(carried_bytes).sum();
     assert!(carried <= body.len(), "{carried} bytes out of {}", body.len());
 
-    let frames: Vec<Frame> = packets.iter().map(frame).collect();
+    let mut frames: Vec<Frame> = packets.iter().map(frame).collect();
+    let mut joined = Frame::from_wire(frames.iter().flat_map(|frame| frame.wire().to_vec()).collect());
     let mut one_by_one = Vec::new();
-    for frame in &frames {
-        append(frame.frames(), &mut one_by_one);
+    for frame in &mut frames {
+        assert_eq!(take(frame, PACKETS_MAX, &mut one_by_one), 1);
     }
-    let wires: Vec<Bytes> = frames.into_iter().map(Frame::into_wire).collect();
-    let mut joined = Vec::new();
-    append(Frame::from_wire(wires.concat().into()).frames(), &mut joined);
-    assert_eq!(joined, one_by_one);
+    let mut in_portions = Vec::new();
+    let mut taken = 0;
+    for portion in 1..=PACKETS_MAX {
+        taken += take(&mut joined, portion, &mut in_portions);
+    }
+    assert!(taken == packets.len() && joined.wire().is_empty());
+    assert_eq!(in_portions, one_by_one);
     if !packets.is_empty() {
-        let written = String::from_utf8(joined).expect("a body made of text and base64 is text");
+        let written = String::from_utf8(in_portions).expect("a body made of text and base64 is text");
         let again: Result<Vec<_>, _> = decode(&written, PACKETS_MAX).collect();
         assert_eq!(again, Ok(packets.clone()));
     }

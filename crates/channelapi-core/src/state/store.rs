@@ -5,6 +5,8 @@ use super::schema;
 use crate::limits::{STATE_BATCH_MAX, STATE_QUEUE_MAX};
 use crate::model::{ChannelName, TokenHash};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, params};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -138,6 +140,9 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) {
 
 fn open_writer(path: &Path) -> Result<Connection, StateError> {
     let failed = |error| StateError::Open { path: path.to_owned(), error };
+    // SQLite would make a file that everybody can read; the files beside it take this one's mode.
+    let private = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+    private.map_err(|error| StateError::Failed(format!("{}: {error}", path.display())))?;
     let mut connection = Connection::open(path).map_err(failed)?;
     match schema::version(&connection).map_err(failed)? {
         Ok(version) => {
@@ -330,6 +335,20 @@ mod tests {
         assert_eq!(store.token_by_hash(second.hash).await.unwrap(), Some(second.clone()));
         store.prune(301).await.unwrap();
         assert_eq!(store.token_by_hash(second.hash).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn only_its_owner_can_read_the_files() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let directory = DataDirectory::open(folder.path()).unwrap();
+        let store = StateStore::open(&directory).unwrap();
+        store.issue(token("a", 1, 100), 1).await.unwrap();
+        for file in std::fs::read_dir(folder.path()).unwrap() {
+            let file = file.unwrap();
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", file.file_name());
+        }
     }
 
     #[tokio::test]

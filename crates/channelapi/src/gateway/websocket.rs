@@ -10,7 +10,7 @@ use super::application::{Handled, Inbound};
 use super::connection::Connection;
 use super::disconnect::Disconnect;
 use super::{Gateway, random_id};
-use crate::http::{self, Request, Response};
+use crate::http::{self, Request, Response, Socket};
 use channelapi_core::limits::{CLOSE_TIMEOUT, FRAGMENTS_MAX, UPGRADE_TIMEOUT};
 use channelapi_protocol::engineio::{Frame, Packet, RequestError};
 use channelapi_protocol::websocket::frame::{Opcode, encode, encode_close};
@@ -29,7 +29,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tracing::error;
 
@@ -124,14 +123,14 @@ async fn socket_of(
 ) -> Option<(OwnedReadHalf, OwnedWriteHalf, Decoder)> {
     // The client may be gone before the 101.
     let upgraded = upgrade.await.ok()?;
-    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+    let Ok(parts) = upgraded.downcast::<TokioIo<Socket>>() else {
         error!("an upgraded connection is not the kind of socket that was accepted");
         return None;
     };
     let limits = Limits { message_bytes: gateway.settings.max_payload, fragments: FRAGMENTS_MAX };
     let mut decoder = Decoder::new(limits);
     decoder.keep(&parts.read_buf);
-    let (read, write) = parts.io.into_inner().into_split();
+    let (read, write) = parts.io.into_inner().into_stream().into_split();
     Some((read, write, decoder))
 }
 

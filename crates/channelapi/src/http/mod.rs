@@ -1,4 +1,8 @@
-//! What all answers to HTTP requests are made of.
+//! What all HTTP is made of here: the socket under a connection, requests, answers, and reading a body.
+
+mod socket;
+
+pub(crate) use socket::Socket;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};

@@ -1,0 +1,158 @@
+//! The socket under an HTTP connection, and the deadlines of a client that says nothing.
+//!
+//! hyper has one deadline for both the head of a request and the silence before it. A head that trickles in is an attack and
+//! gets little time; a publisher that keeps its connection for the next publication is welcome to.
+
+use channelapi_core::limits::{HTTP_HEADER_TIMEOUT, HTTP_IDLE_TIMEOUT};
+use parking_lot::Mutex;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+/// A TCP connection that notes when its client speaks.
+pub(crate) struct Socket {
+    stream: TcpStream,
+    progress: Arc<Progress>,
+}
+
+/// Where an HTTP connection stands.
+#[derive(Debug)]
+pub(crate) struct Progress(Mutex<Stage>);
+
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    /// Between two requests, since then.
+    Idle(Instant),
+    /// In the head of a request, since then. A new connection must send one at once.
+    Head(Instant),
+    /// A request is being answered; whoever does that has deadlines of its own.
+    Busy,
+}
+
+impl Socket {
+    /// Wraps a connection that was just accepted.
+    pub(crate) fn new(stream: TcpStream) -> (Self, Arc<Progress>) {
+        let progress = Arc::new(Progress(Mutex::new(Stage::Head(Instant::now()))));
+        (Self { stream, progress: progress.clone() }, progress)
+    }
+
+    /// The bare connection, when HTTP is done with it.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+}
+
+impl Progress {
+    /// A request has arrived.
+    pub(crate) fn begin(&self) {
+        *self.0.lock() = Stage::Busy;
+    }
+
+    /// It is answered.
+    pub(crate) fn end(&self) {
+        *self.0.lock() = Stage::Idle(Instant::now());
+    }
+
+    /// Ready when the client has been silent, or slow with the head of a request, for too long.
+    pub(crate) async fn stalled(&self) {
+        loop {
+            let now = Instant::now();
+            let look_at = match *self.0.lock() {
+                Stage::Idle(since) => since + HTTP_IDLE_TIMEOUT,
+                Stage::Head(since) => since + HTTP_HEADER_TIMEOUT,
+                Stage::Busy => now + HTTP_HEADER_TIMEOUT,
+            };
+            if look_at <= now {
+                return;
+            }
+            // A head that begins meanwhile is due no earlier than one header timeout from now.
+            tokio::time::sleep_until(look_at.min(now + HTTP_HEADER_TIMEOUT)).await;
+        }
+    }
+
+    fn received(&self) {
+        let mut stage = self.0.lock();
+        if let Stage::Idle(_) = *stage {
+            *stage = Stage::Head(Instant::now());
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            self.progress.received();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    async fn stalls_within(progress: &Progress, time: Duration) -> bool {
+        tokio::time::timeout(time, progress.stalled()).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_between_requests_is_longer_than_within_a_head() {
+        let second = Duration::from_secs(1);
+        let almost = |time: Duration| time.saturating_sub(second);
+        let progress = Progress(Mutex::new(Stage::Head(Instant::now())));
+        assert!(!stalls_within(&progress, almost(HTTP_HEADER_TIMEOUT)).await);
+        assert!(stalls_within(&progress, 2 * second).await, "a new connection sends nothing");
+
+        progress.begin();
+        assert!(!stalls_within(&progress, 10 * HTTP_IDLE_TIMEOUT).await, "a held poll");
+        progress.end();
+        assert!(!stalls_within(&progress, almost(HTTP_IDLE_TIMEOUT)).await, "a kept connection");
+        progress.received();
+        progress.received();
+        assert!(!stalls_within(&progress, almost(HTTP_HEADER_TIMEOUT)).await);
+        progress.received();
+        assert!(stalls_within(&progress, 2 * second).await, "each byte of a head does not buy time");
+        progress.end();
+        assert!(
+            stalls_within(&progress, HTTP_IDLE_TIMEOUT + HTTP_HEADER_TIMEOUT).await,
+            "an idle connection"
+        );
+    }
+}
