@@ -5,77 +5,45 @@
 //! - A channel counts as wanted by a worker before the subscription is queued there, and until after it is removed: a
 //!   publication that follows a client's join in time is never missed.
 
-use super::worker::{Job, Worker};
-use super::{FrameEncoder, SharedSubscriber};
+use super::FrameEncoder;
+use super::demand::Demand;
+use super::worker::{Job, Subscribe, Worker};
 use crate::broker::PublicationSink;
-use crate::limits::FANOUT_WAITING_BYTES_MAX;
-use crate::model::{ChannelName, ConnectionId, Publication};
-use bytes::Bytes;
-use parking_lot::Mutex;
-use std::collections::HashMap;
+use crate::model::{ConnectionId, Publication};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// Hands publications to the workers that have subscribers for them.
 pub struct Fanout {
     encoder: Arc<dyn FrameEncoder>,
     workers: Vec<mpsc::UnboundedSender<Job>>,
-    pub(super) shared: Arc<Shared>,
-}
-
-/// What the front and the workers share.
-pub(super) struct Shared {
-    /// For each channel, the number of its subscriptions in each worker.
-    wanted: Mutex<HashMap<ChannelName, Box<[u32]>>>,
-    waiting_bytes: AtomicUsize,
-    room: Notify,
-}
-
-/// A connection joins a channel.
-pub struct Subscribe {
-    /// The channel.
-    pub channel: ChannelName,
-    /// The connection.
-    pub subscriber: SharedSubscriber,
-    /// Frames that tell the client so. They leave when the subscription is in place and before its first publication.
-    pub reply: Bytes,
+    demand: Arc<Demand>,
 }
 
 impl Fanout {
     /// Starts `workers` workers. They end when the fan-out is dropped.
     pub fn start(workers: usize, encoder: Arc<dyn FrameEncoder>) -> (Self, Vec<JoinHandle<()>>) {
         let workers = workers.max(1);
-        let shared = Arc::new(Shared {
-            wanted: Mutex::default(),
-            waiting_bytes: AtomicUsize::new(0),
-            room: Notify::new(),
-        });
+        let demand = Arc::new(Demand::new(workers));
         let (senders, tasks) = (0..workers)
             .map(|index| {
                 let (sender, jobs) = mpsc::unbounded_channel();
-                (sender, tokio::spawn(Worker::new(index, jobs, shared.clone()).run()))
+                (sender, tokio::spawn(Worker::new(index, jobs, demand.clone()).run()))
             })
             .unzip();
-        (Self { encoder, workers: senders, shared }, tasks)
+        (Self { encoder, workers: senders, demand }, tasks)
     }
 
     /// Waits while too much waits for the workers: publishers slow down before memory fills.
     pub async fn room(&self) {
-        while !self.shared.has_room() {
-            let freed = self.shared.room.notified();
-            if self.shared.has_room() {
-                return;
-            }
-            freed.await;
-        }
+        self.demand.room().await;
     }
 
     /// Subscribes a connection. The answer goes to the connection itself.
     pub fn subscribe(&self, join: Subscribe) {
         let worker = self.worker_of(join.subscriber.id());
-        self.shared.want(&join.channel, worker, self.workers.len());
+        self.demand.want(&join.channel, worker);
         self.send(worker, Job::Subscribe(join));
     }
 
@@ -86,7 +54,7 @@ impl Fanout {
 
     /// Subscriptions of this node, counted by channel.
     pub fn channels(&self) -> usize {
-        self.shared.wanted.lock().len()
+        self.demand.channels()
     }
 
     fn worker_of(&self, connection: ConnectionId) -> usize {
@@ -101,47 +69,12 @@ impl Fanout {
 
 impl PublicationSink for Fanout {
     fn deliver(&self, publication: Publication) {
-        // The lock is held while queueing, so that no subscription changes between the look and the hand-over.
-        let wanted = self.shared.wanted.lock();
-        let Some(counts) = wanted.get(&publication.channel) else {
-            return;
-        };
-        let frame = self.encoder.encode(&publication);
-        for (worker, _) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            self.shared.waiting_bytes.fetch_add(frame.len(), Ordering::Relaxed);
-            self.send(worker, Job::Publish { channel: publication.channel.clone(), frame: frame.clone() });
-        }
-    }
-}
-
-impl Shared {
-    fn has_room(&self) -> bool {
-        self.waiting_bytes.load(Ordering::Relaxed) < FANOUT_WAITING_BYTES_MAX
-    }
-
-    fn want(&self, channel: &ChannelName, worker: usize, workers: usize) {
-        let mut wanted = self.wanted.lock();
-        let counts = wanted.entry(channel.clone()).or_insert_with(|| vec![0; workers].into());
-        counts[worker] += 1;
-    }
-
-    /// One subscription of `worker` in `channel` is gone.
-    pub(super) fn unwant(&self, channel: &ChannelName, worker: usize) {
-        let mut wanted = self.wanted.lock();
-        if let Some(counts) = wanted.get_mut(channel) {
-            counts[worker] -= 1;
-            if counts.iter().all(|count| *count == 0) {
-                wanted.remove(channel);
-            }
-        }
-    }
-
-    /// A worker has taken frames of so many bytes from its queue and served them.
-    pub(super) fn served(&self, bytes: usize) {
-        let before = self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        if before >= FANOUT_WAITING_BYTES_MAX {
-            self.room.notify_waiters();
-        }
+        let mut frame = None;
+        self.demand.for_each_worker(&publication.channel, |worker| {
+            let frame = frame.get_or_insert_with(|| self.encoder.encode(&publication)).clone();
+            self.demand.queued(frame.len());
+            self.send(worker, Job::Publish { channel: publication.channel.clone(), frame });
+        });
     }
 }
 
@@ -149,7 +82,11 @@ impl Shared {
 mod tests {
     use super::super::Subscriber;
     use super::*;
-    use std::sync::atomic::AtomicBool;
+    use crate::limits::FANOUT_WAITING_BYTES_MAX;
+    use crate::model::ChannelName;
+    use bytes::Bytes;
+    use parking_lot::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::time::Duration;
 
     /// Remembers what it was sent.
@@ -236,7 +173,7 @@ mod tests {
             until(|| recorder.text().len() >= expected.len()).await;
             assert_eq!(recorder.text(), expected, "joining twice repeats the reply, never a publication");
         }
-        until(|| fanout.shared.waiting_bytes.load(Ordering::Relaxed) == 0).await;
+        until(|| fanout.demand.waiting_bytes() == 0).await;
     }
 
     #[tokio::test]
@@ -267,9 +204,9 @@ mod tests {
         // This test's runtime has one thread: nothing is served before it waits.
         let large = "x".repeat(FANOUT_WAITING_BYTES_MAX / 2);
         publish(&fanout, "a", large.clone());
-        assert!(fanout.shared.has_room());
+        assert!(fanout.demand.has_room());
         publish(&fanout, "a", large);
-        assert!(!fanout.shared.has_room());
+        assert!(!fanout.demand.has_room());
         tokio::time::timeout(Duration::from_secs(10), fanout.room()).await.expect("there is room again");
         assert_eq!(recorder.text().len(), "joined ".len() + FANOUT_WAITING_BYTES_MAX / 2 * 2);
     }

@@ -3,12 +3,14 @@
 //! Connections are spread over workers, about one per core. A worker owns the subscriptions of its connections and serves
 //! them alone: one connection sees one order, and a large channel is served by all cores.
 
+mod demand;
 mod fanout;
 mod subscriptions;
 mod worker;
 
-pub use fanout::{Fanout, Subscribe};
+pub use fanout::Fanout;
 pub use subscriptions::Subscriptions;
+pub use worker::Subscribe;
 
 use crate::model::{ConnectionId, Publication};
 use bytes::Bytes;

@@ -3,13 +3,23 @@
 //! Publications of one channel that gathered while the worker was busy leave as one write per subscriber ("batch while busy"):
 //! nothing waits for company when there is time.
 
-use super::Subscriptions;
-use super::fanout::{Shared, Subscribe};
+use super::demand::Demand;
+use super::{SharedSubscriber, Subscriptions};
 use crate::limits::{FANOUT_BATCH, FANOUT_CHUNK, JOINED_BYTES_MAX};
 use crate::model::{ChannelName, ConnectionId};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 use tokio::sync::mpsc;
+
+/// A connection joins a channel.
+pub struct Subscribe {
+    /// The channel.
+    pub channel: ChannelName,
+    /// The connection.
+    pub subscriber: SharedSubscriber,
+    /// Frames that tell the client so. They leave when the subscription is in place and before its first publication.
+    pub reply: Bytes,
+}
 
 /// What a worker is asked to do, in order.
 pub(super) enum Job {
@@ -21,13 +31,13 @@ pub(super) enum Job {
 pub(super) struct Worker {
     index: usize,
     jobs: mpsc::UnboundedReceiver<Job>,
-    shared: Arc<Shared>,
+    demand: Arc<Demand>,
     subscriptions: Subscriptions,
 }
 
 impl Worker {
-    pub(super) fn new(index: usize, jobs: mpsc::UnboundedReceiver<Job>, shared: Arc<Shared>) -> Self {
-        Self { index, jobs, shared, subscriptions: Subscriptions::default() }
+    pub(super) fn new(index: usize, jobs: mpsc::UnboundedReceiver<Job>, demand: Arc<Demand>) -> Self {
+        Self { index, jobs, demand, subscriptions: Subscriptions::default() }
     }
 
     pub(super) async fn run(mut self) {
@@ -47,7 +57,7 @@ impl Worker {
                         }
                         let frames = joined.finish();
                         self.publish(&channel, &frames).await;
-                        self.shared.served(frames.len());
+                        self.demand.served(frames.len());
                     }
                 }
             }
@@ -57,14 +67,14 @@ impl Worker {
     fn subscribe(&mut self, Subscribe { channel, subscriber, reply }: Subscribe) {
         // A connection that closed has queued its farewell already; added now, it would stay forever.
         if !subscriber.is_open() || !self.subscriptions.insert(&channel, subscriber.clone()) {
-            self.shared.unwant(&channel, self.index);
+            self.demand.unwant(&channel, self.index);
         }
         subscriber.deliver(&reply);
     }
 
     fn disconnect(&mut self, connection: ConnectionId) {
         for channel in self.subscriptions.remove(connection) {
-            self.shared.unwant(&channel, self.index);
+            self.demand.unwant(&channel, self.index);
         }
     }
 

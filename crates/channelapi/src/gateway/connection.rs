@@ -8,8 +8,8 @@
 use super::Gateway;
 use super::application::{Handled, Inbound};
 use super::disconnect::Disconnect;
+use super::namespaces::Namespaces;
 use super::outbox::{Outbox, Pushed};
-use super::socketio::Namespaces;
 use bytes::Bytes;
 use channelapi_core::clock::millis_of;
 use channelapi_core::delivery::Subscriber;

@@ -12,6 +12,7 @@ mod disconnect;
 mod events;
 mod frames;
 mod heartbeats;
+mod namespaces;
 mod outbox;
 mod polling;
 mod socketio;

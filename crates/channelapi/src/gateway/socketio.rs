@@ -10,49 +10,10 @@ use super::disconnect::Disconnect;
 use super::{frames, random_id};
 use channelapi_core::clock::millis_of;
 use channelapi_core::limits::{ATTACHMENTS_MAX, ATTACHMENTS_TIMEOUT};
-use channelapi_core::model::ChannelName;
 use channelapi_protocol::engineio::Frame;
 use channelapi_protocol::socketio::{Attachments, Kind, Packet, ROOT};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What Socket.IO knows of one client.
-#[derive(Default)]
-pub(crate) struct Namespaces {
-    is_in_root: bool,
-    others: Vec<Box<str>>,
-    /// A binary packet of which attachments are missing.
-    incomplete: Option<Box<Attachments>>,
-    /// The channels it has joined.
-    pub(super) channels: Vec<ChannelName>,
-}
-
-impl Namespaces {
-    fn holds(&self, namespace: &str) -> bool {
-        if namespace == ROOT {
-            self.is_in_root
-        } else {
-            self.others.iter().any(|other| &**other == namespace)
-        }
-    }
-
-    fn enter(&mut self, namespace: &str) {
-        if namespace == ROOT {
-            self.is_in_root = true;
-        } else {
-            self.others.push(namespace.into());
-        }
-    }
-
-    fn leave(&mut self, namespace: &str) {
-        if namespace == ROOT {
-            self.is_in_root = false;
-            self.channels = Vec::new();
-        } else {
-            self.others.retain(|other| &**other != namespace);
-        }
-    }
-}
 
 /// One event of a client.
 #[derive(Debug, Clone, Copy)]

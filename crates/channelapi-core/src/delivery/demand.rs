@@ -1,0 +1,88 @@
+//! What the front of the fan-out and its workers share: which worker wants which channel, and how much waits for them.
+
+use crate::limits::FANOUT_WAITING_BYTES_MAX;
+use crate::model::ChannelName;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::Notify;
+
+pub(super) struct Demand {
+    workers: usize,
+    /// For each channel, the number of its subscriptions in each worker, those that are still queued included.
+    wanted: Mutex<HashMap<ChannelName, Box<[u32]>>>,
+    waiting_bytes: AtomicUsize,
+    room: Notify,
+}
+
+impl Demand {
+    pub(super) fn new(workers: usize) -> Self {
+        Self { workers, wanted: Mutex::default(), waiting_bytes: AtomicUsize::new(0), room: Notify::new() }
+    }
+
+    /// Channels that any worker wants.
+    pub(super) fn channels(&self) -> usize {
+        self.wanted.lock().len()
+    }
+
+    /// Hands something to each worker that wants a channel. No subscription changes meanwhile: `hand_over` must not wait.
+    pub(super) fn for_each_worker(&self, channel: &ChannelName, mut hand_over: impl FnMut(usize)) {
+        let wanted = self.wanted.lock();
+        let counts = wanted.get(channel).map_or(&[][..], |counts| counts);
+        for (worker, _) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            hand_over(worker);
+        }
+    }
+
+    /// A worker will have one more subscription in a channel.
+    pub(super) fn want(&self, channel: &ChannelName, worker: usize) {
+        let mut wanted = self.wanted.lock();
+        let counts = wanted.entry(channel.clone()).or_insert_with(|| vec![0; self.workers].into());
+        counts[worker] += 1;
+    }
+
+    /// A worker has one subscription less in a channel.
+    pub(super) fn unwant(&self, channel: &ChannelName, worker: usize) {
+        let mut wanted = self.wanted.lock();
+        if let Some(counts) = wanted.get_mut(channel) {
+            counts[worker] -= 1;
+            if counts.iter().all(|count| *count == 0) {
+                wanted.remove(channel);
+            }
+        }
+    }
+
+    /// Bytes that wait for the workers.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.waiting_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.waiting_bytes() < FANOUT_WAITING_BYTES_MAX
+    }
+
+    /// Waits while too much waits.
+    pub(super) async fn room(&self) {
+        while !self.has_room() {
+            let freed = self.room.notified();
+            // What was freed before the line above is seen here, what is freed after it wakes us.
+            if self.has_room() {
+                return;
+            }
+            freed.await;
+        }
+    }
+
+    /// Frames of so many bytes wait for a worker.
+    pub(super) fn queued(&self, bytes: usize) {
+        self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// A worker has served frames of so many bytes.
+    pub(super) fn served(&self, bytes: usize) {
+        let before = self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if before >= FANOUT_WAITING_BYTES_MAX {
+            self.room.notify_waiters();
+        }
+    }
+}

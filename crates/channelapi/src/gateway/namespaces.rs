@@ -1,0 +1,45 @@
+//! What Socket.IO remembers of one client: where it is, and what it has not finished sending.
+
+use channelapi_core::model::ChannelName;
+use channelapi_protocol::socketio::{Attachments, ROOT};
+
+/// What Socket.IO knows of one client.
+#[derive(Default)]
+pub(super) struct Namespaces {
+    is_in_root: bool,
+    others: Vec<Box<str>>,
+    /// A binary packet of which attachments are missing.
+    pub(super) incomplete: Option<Box<Attachments>>,
+    /// The channels it has joined.
+    pub(super) channels: Vec<ChannelName>,
+}
+
+impl Namespaces {
+    /// Whether the client is in a namespace.
+    pub(super) fn holds(&self, namespace: &str) -> bool {
+        if namespace == ROOT {
+            self.is_in_root
+        } else {
+            self.others.iter().any(|other| &**other == namespace)
+        }
+    }
+
+    /// It enters one.
+    pub(super) fn enter(&mut self, namespace: &str) {
+        if namespace == ROOT {
+            self.is_in_root = true;
+        } else {
+            self.others.push(namespace.into());
+        }
+    }
+
+    /// It leaves one.
+    pub(super) fn leave(&mut self, namespace: &str) {
+        if namespace == ROOT {
+            self.is_in_root = false;
+            self.channels = Vec::new();
+        } else {
+            self.others.retain(|other| &**other != namespace);
+        }
+    }
+}
