@@ -58,8 +58,7 @@ fn welcome(stream: TcpStream, channels: &Channels) -> Result<()> {
     let mut reader = BufReader::new(stream);
     let Some(request) = Request::read(&mut reader)? else { return Ok(()) };
     if request.path.starts_with("/socket.io/") {
-        let (channel, stream) = join(reader.into_inner())?;
-        channels.lock().unwrap_or_else(PoisonError::into_inner).entry(channel).or_default().push(stream);
+        join(reader.into_inner(), channels)?;
     } else {
         reader.get_ref().set_read_timeout(None)?;
         let channels = channels.clone();
@@ -69,7 +68,7 @@ fn welcome(stream: TcpStream, channels: &Channels) -> Result<()> {
 }
 
 /// The server's half of the dialogue; the token is the channel's name.
-fn join(mut stream: TcpStream) -> Result<(String, TcpStream)> {
+fn join(mut stream: TcpStream, channels: &Channels) -> Result<()> {
     let upgrade = format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: {WEBSOCKET_ACCEPT}\r\n\r\n"
@@ -85,10 +84,12 @@ fn join(mut stream: TcpStream) -> Result<(String, TcpStream)> {
     stream.write_all(&connected.concat())?;
     let packet = client_packet(&mut stream)?;
     let channel = packet.rsplit('"').nth(1).context("no token")?.to_owned();
-    stream.write_all(&frame::server_text(&format!(
-        r#"42["clientevent",{{"data":"Connected to {channel}"}}]"#
-    )))?;
-    Ok((channel, stream))
+    let joined = frame::server_text(&format!(r#"42["clientevent",{{"data":"Connected to {channel}"}}]"#));
+    // Whatever is published after the client has read this must reach it: nobody delivers in between.
+    let mut channels = channels.lock().unwrap_or_else(PoisonError::into_inner);
+    stream.write_all(&joined)?;
+    channels.entry(channel).or_default().push(stream);
+    Ok(())
 }
 
 /// Reads one packet of our own client, which sends each in one piece and waits for the answer.
