@@ -46,6 +46,7 @@ export const REFUSED_HANDSHAKES = [
   ["transport=abc", "EIO=4&transport=abc", 0, "Transport unknown"],
   ["no query", "", 0, "Transport unknown"],
   ["an unknown sid", "EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAAAAAA", 1, "Session ID unknown"],
+  ["a sid given twice", "EIO=4&transport=polling&sid=a&sid=b", 1, "Session ID unknown"],
   ["a sid called like a property", "EIO=4&transport=polling&sid=__proto__", 1, "Session ID unknown"],
   ["a websocket handshake by plain GET", "EIO=4&transport=websocket", 3, "Bad request"],
 ];

@@ -28,7 +28,7 @@ const leftBehind = {
     return async () => {
       const last = await wire.next().catch(() => "closed");
       assert.notEqual(last, "41", "a client that is sent 41 does not come back by itself");
-      await wire.closed();
+      assert.equal(await wire.closed(), 1006, "after a close frame the Java client does not come back for 45 seconds");
     };
   },
   "a websocket without a CONNECT": async (server) => {
@@ -67,14 +67,30 @@ const leftBehind = {
     socket.write("POST /message/demo HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n");
     return () => socket.destroy();
   },
+  "half of a polling POST": async (server) => {
+    const session = await Polling.open(server.url);
+    const socket = net.connect(server.port, "127.0.0.1");
+    socket.on("error", () => {});
+    await once(socket, "connect");
+    const path = session.url.slice(server.url.length);
+    const seen = once(socket, "close");
+    socket.resume();
+    socket.write(`POST ${path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n4`);
+    return () => seen;
+  },
 };
+
+/** Longer than any end takes that waits for nobody. */
+const PROMPT_MS = 4_000;
 
 describe("SIGTERM", () => {
   for (const [what, leave] of Object.entries(leftBehind)) {
     it(`ends the server with ${what} left behind`, async () => {
       const server = await Server.start();
       const check = await leave(server);
+      const started = Date.now();
       await server.stop();
+      assert.ok(Date.now() - started < PROMPT_MS, `the end waited ${Date.now() - started} ms for somebody who is not there`);
       await check?.();
     });
   }

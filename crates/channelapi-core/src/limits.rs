@@ -33,6 +33,12 @@ pub const CHANNELS_PER_CONNECTION_MAX: usize = 128;
 /// 100,000 idle connections use none of it; 1,000 stalled ones use 1 GiB at most.
 pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 
+/// What one entry of an outbox costs besides its bytes: its slot, and the allocation behind it.
+pub const OUTBOX_ENTRY_BYTES: usize = 128;
+
+/// Messages of one client that are handled before others get a turn.
+pub const MESSAGES_PER_TURN: usize = 64;
+
 /// Packets in one polling request.
 pub const PACKETS_PER_POST_MAX: usize = 256;
 
@@ -60,8 +66,12 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a closed polling session is remembered for the poll that fetches its last packets.
 pub const CLOSED_SESSION_LINGER: Duration = Duration::from_secs(5);
 
-/// How long an HTTP connection may say nothing between two requests.
-pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long an HTTP connection may say nothing between two requests: longer than the minute after which proxies usually give up
+/// theirs, so that they never send a request into a connection that we close.
+pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How long to read, and throw away, the body of a request that was refused before it was read.
+pub const HTTP_DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long the head of an HTTP request may take.
 pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(10);

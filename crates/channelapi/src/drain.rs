@@ -50,6 +50,7 @@ pub(crate) async fn drain(gateways: &[Arc<Gateway>], requests: HttpConnections, 
     };
     if tokio::time::timeout(timeout, leaving).await.is_err() {
         let left: usize = gateways.iter().map(|gateway| gateway.connections()).sum();
-        warn!(connections = left, "the time to stop is over; leaving without waiting for the rest");
+        let requests = requests.requests();
+        warn!(connections = left, requests, "the time to stop is over; leaving without waiting for the rest");
     }
 }

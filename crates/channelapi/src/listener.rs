@@ -48,9 +48,14 @@ pub(crate) struct HttpConnections {
 }
 
 impl HttpConnections {
+    /// Requests that are not answered yet.
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.receiver_count()
+    }
+
     /// Waits until the requests under way are answered, and closes the connections. One that has sent no whole request head
     /// is not waited for.
-    pub(crate) async fn finish(self) {
+    pub(crate) async fn finish(&self) {
         self.stop.send_replace(());
         self.requests.closed().await;
         _ = tokio::time::timeout(LAST_ANSWERS_TIMEOUT, self.stop.closed()).await;

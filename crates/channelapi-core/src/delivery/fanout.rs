@@ -7,11 +7,11 @@
 
 use super::FrameEncoder;
 use super::demand::Demand;
-use super::worker::{Job, Subscribe, Worker};
+use super::worker::{Done, Job, Subscribe, Worker};
 use crate::broker::PublicationSink;
 use crate::model::{ConnectionId, Publication};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 /// Hands publications to the workers that have subscribers for them.
@@ -41,15 +41,19 @@ impl Fanout {
     }
 
     /// Subscribes a connection. The answer goes to the connection itself.
-    pub fn subscribe(&self, join: Subscribe) {
+    pub fn subscribe(&self, join: Subscribe) -> Done {
+        let (done, is_done) = oneshot::channel();
         let worker = self.worker_of(join.subscriber.id());
         self.demand.want(&join.channel, worker);
-        self.send(worker, Job::Subscribe(join));
+        self.send(worker, Job::Subscribe(join, done));
+        is_done
     }
 
-    /// Forgets a connection that is closed.
-    pub fn disconnect(&self, connection: ConnectionId) {
-        self.send(self.worker_of(connection), Job::Disconnect(connection));
+    /// Ends all subscriptions of a connection. When it is done, no publication reaches the connection any more.
+    pub fn disconnect(&self, connection: ConnectionId) -> Done {
+        let (done, is_done) = oneshot::channel();
+        self.send(self.worker_of(connection), Job::Disconnect(connection, done));
+        is_done
     }
 
     /// Subscriptions of this node, counted by channel.
@@ -142,7 +146,7 @@ mod tests {
 
     fn join(fanout: &Fanout, subscriber: &Arc<Recorder>, to: &str) {
         let reply = Bytes::from_static(b"joined ");
-        fanout.subscribe(Subscribe { channel: channel(to), subscriber: subscriber.clone(), reply });
+        drop(fanout.subscribe(Subscribe { channel: channel(to), subscriber: subscriber.clone(), reply }));
     }
 
     async fn until(what: impl Fn() -> bool) {
@@ -185,14 +189,14 @@ mod tests {
             join(&fanout, recorder, "b");
         }
         late.is_open.store(false, Ordering::Relaxed);
-        fanout.disconnect(late.id);
+        drop(fanout.disconnect(late.id));
         join(&fanout, &late, "c");
-        fanout.disconnect(leaves.id);
+        fanout.disconnect(leaves.id).await.unwrap();
         publish(&fanout, "a", "x".into());
         until(|| stays.text().ends_with('x')).await;
         assert!(!leaves.text().contains('x'));
-        fanout.disconnect(stays.id);
-        until(|| fanout.channels() == 0).await;
+        fanout.disconnect(stays.id).await.unwrap();
+        assert_eq!(fanout.channels(), 0);
         assert_eq!((Arc::strong_count(&leaves), Arc::strong_count(&late)), (1, 1));
     }
 

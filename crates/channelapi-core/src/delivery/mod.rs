@@ -10,7 +10,7 @@ mod worker;
 
 pub use fanout::Fanout;
 pub use subscriptions::Subscriptions;
-pub use worker::Subscribe;
+pub use worker::{Done, Subscribe};
 
 use crate::model::{ConnectionId, Publication};
 use bytes::Bytes;

@@ -9,7 +9,7 @@ use crate::limits::{FANOUT_BATCH, FANOUT_CHUNK, JOINED_BYTES_MAX};
 use crate::model::{ChannelName, ConnectionId};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// A connection joins a channel.
 pub struct Subscribe {
@@ -21,11 +21,15 @@ pub struct Subscribe {
     pub reply: Bytes,
 }
 
+/// Tells whoever asked for a subscription, or for its end, that it is done. Waiting for it before the next request keeps the
+/// queues of the workers as short as the number of connections.
+pub type Done = oneshot::Receiver<()>;
+
 /// What a worker is asked to do, in order.
 pub(super) enum Job {
     Publish { channel: ChannelName, frame: Bytes },
-    Subscribe(Subscribe),
-    Disconnect(ConnectionId),
+    Subscribe(Subscribe, oneshot::Sender<()>),
+    Disconnect(ConnectionId, oneshot::Sender<()>),
 }
 
 pub(super) struct Worker {
@@ -46,8 +50,15 @@ impl Worker {
             let mut jobs = batch.drain(..).peekable();
             while let Some(job) = jobs.next() {
                 match job {
-                    Job::Subscribe(join) => self.subscribe(join),
-                    Job::Disconnect(connection) => self.disconnect(connection),
+                    // Whoever asked may not care to know.
+                    Job::Subscribe(join, done) => {
+                        self.subscribe(join);
+                        _ = done.send(());
+                    }
+                    Job::Disconnect(connection, done) => {
+                        self.disconnect(connection);
+                        _ = done.send(());
+                    }
                     Job::Publish { channel, frame } => {
                         let mut joined = JoinedFrames::new(frame);
                         while let Some(Job::Publish { frame, .. }) = jobs.next_if(

@@ -6,7 +6,7 @@ pub use tokens::{Lookup, TokenError, Tokens};
 
 use crate::broker::MemoryBroker;
 use crate::clock::Clock;
-use crate::delivery::{Fanout, FrameEncoder, Subscribe};
+use crate::delivery::{Done, Fanout, FrameEncoder, Subscribe};
 use crate::model::{ChannelName, ConnectionId};
 use crate::state::{DataDirectory, DataDirectoryError, StateError, StateStore};
 use bytes::Bytes;
@@ -54,13 +54,13 @@ impl Hub {
     }
 
     /// Puts a connection into a channel.
-    pub fn subscribe(&self, join: Subscribe) {
-        self.fanout.subscribe(join);
+    pub fn subscribe(&self, join: Subscribe) -> Done {
+        self.fanout.subscribe(join)
     }
 
-    /// Forgets a connection that is closed.
-    pub fn disconnect(&self, connection: ConnectionId) {
-        self.fanout.disconnect(connection);
+    /// Takes a connection out of all its channels.
+    pub fn disconnect(&self, connection: ConnectionId) -> Done {
+        self.fanout.disconnect(connection)
     }
 
     /// Channels that somebody on this node is in.

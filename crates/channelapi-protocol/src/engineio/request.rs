@@ -16,7 +16,7 @@ pub enum Transport {
 pub struct Request<'a> {
     /// The transport it uses.
     pub transport: Transport,
-    /// The session it belongs to; `None` opens one.
+    /// The session it belongs to; `None` opens one, and so does an empty one, which some clients send.
     pub sid: Option<&'a str>,
     /// Whether `EIO=4` was given. Only opening a session depends on it, as in the reference server.
     pub is_version_4: bool,
@@ -50,6 +50,7 @@ impl<'a> Request<'a> {
             Some("websocket") => Transport::WebSocket,
             _ => return Err(RequestError::UnknownTransport),
         };
+        let sid = sid.filter(|sid| !sid.is_empty());
         Ok(Self { transport, sid, is_version_4: version == Some("4") })
     }
 }
@@ -69,7 +70,7 @@ mod tests {
         check("EIO=4&transport=polling&t=abc", Ok((Transport::Polling, None, true)));
         check("transport=websocket&sid=x-_1&EIO=4", Ok((Transport::WebSocket, Some("x-_1"), true)));
         check("EIO=3&transport=polling", Ok((Transport::Polling, None, false)));
-        check("transport=polling&sid=", Ok((Transport::Polling, Some(""), false)));
+        check("transport=polling&sid=", Ok((Transport::Polling, None, false)));
     }
 
     #[test]

@@ -65,7 +65,9 @@ pub struct Decoder {
     limits: Limits,
     /// Bytes of frames that were not complete when they arrived. Empty, without capacity, while idle.
     kept: Vec<u8>,
-    /// How much of `kept` the last message used up.
+    /// Where in `kept` the next frame begins.
+    start: usize,
+    /// How far behind `start` the last message, which may still be lent out, reaches.
     used: usize,
     /// A message of which not all fragments have arrived, or the complete one that was just lent out.
     fragments: Option<Box<Fragments>>,
@@ -89,7 +91,7 @@ enum Place {
 impl Decoder {
     /// A decoder that owns no memory yet.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, kept: Vec::new(), used: 0, fragments: None }
+        Self { limits, kept: Vec::new(), start: 0, used: 0, fragments: None }
     }
 
     /// The next message in `input` from `*at` on, which is moved behind what was used.
@@ -123,12 +125,17 @@ impl Decoder {
 
     /// Keeps bytes for later, as if they had arrived in front of the next input: for a reader that must pause.
     pub fn keep(&mut self, rest: &[u8]) {
+        self.forget_lent();
+        // Moving what is left to the front here, and not after each frame, keeps many small frames cheap.
+        self.kept.drain(..self.start);
+        self.start = 0;
         self.kept.extend_from_slice(rest);
     }
 
     /// Whether bytes of an unfinished frame or message wait here.
     pub fn is_mid_message(&self) -> bool {
-        self.kept.len() > self.used || self.fragments.as_ref().is_some_and(|fragments| !fragments.complete)
+        self.kept.len() > self.start.saturating_add(self.used)
+            || self.fragments.as_ref().is_some_and(|fragments| !fragments.complete)
     }
 
     /// Bytes of memory held for unfinished messages.
@@ -139,13 +146,11 @@ impl Decoder {
 
     /// Frees what the previous message borrowed.
     fn forget_lent(&mut self) {
-        if self.used > 0 {
-            if self.used >= self.kept.len() {
-                self.kept = Vec::new();
-            } else {
-                self.kept.drain(..self.used);
-            }
-            self.used = 0;
+        self.start = self.start.saturating_add(self.used);
+        self.used = 0;
+        if self.start >= self.kept.len() {
+            self.kept = Vec::new();
+            self.start = 0;
         }
         if self.fragments.as_ref().is_some_and(|fragments| fragments.complete) {
             self.fragments = None;
@@ -194,13 +199,14 @@ impl Decoder {
         loop {
             let rest = input.get(*at..).unwrap_or_default();
             let in_input = self.kept.is_empty();
-            let parsed = Header::parse(if in_input { rest } else { &self.kept })?;
+            let kept = self.kept.get(self.start..).unwrap_or_default();
+            let parsed = Header::parse(if in_input { rest } else { kept })?;
             let needed = match parsed {
                 Parsed::Needs(bytes) => bytes,
                 Parsed::Header(header) => {
                     self.admit(&header)?;
                     let end = header.bytes.saturating_add(header.payload_bytes);
-                    let available = if in_input { rest.len() } else { self.kept.len() };
+                    let available = if in_input { rest.len() } else { kept.len() };
                     if available >= end {
                         let place = if in_input {
                             let start = *at;
@@ -208,7 +214,8 @@ impl Decoder {
                             Place::Input(start.saturating_add(header.bytes)..*at)
                         } else {
                             self.used = end;
-                            Place::Kept(header.bytes..end)
+                            let payload = self.start.saturating_add(header.bytes);
+                            Place::Kept(payload..self.start.saturating_add(end))
                         };
                         return Ok(Some(Frame { header, place }));
                     }
@@ -216,9 +223,9 @@ impl Decoder {
                 }
             };
             // Incomplete: keep what is there of this one frame, leave the frames behind it where they lie.
-            let missing = needed.saturating_sub(self.kept.len());
+            let missing = needed.saturating_sub(kept.len());
             let take = missing.min(rest.len());
-            self.kept.extend_from_slice(rest.get(..take).unwrap_or_default());
+            self.keep(rest.get(..take).unwrap_or_default());
             *at = at.saturating_add(take);
             if take < missing || take == 0 {
                 return Ok(None);

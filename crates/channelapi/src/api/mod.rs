@@ -9,9 +9,11 @@ use crate::config::secret::Secret;
 use crate::http::{self, BodyError, Request, Response};
 use bytes::Bytes;
 use channelapi_core::hub::Hub;
-use channelapi_core::limits::{API_BODY_BYTES_MAX, DATA_BYTES_MAX};
+use channelapi_core::limits::{API_BODY_BYTES_MAX, DATA_BYTES_MAX, HTTP_IDLE_TIMEOUT};
 use channelapi_core::model::ChannelName;
-use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_ENCODING, EXPECT, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use std::sync::Arc;
@@ -21,7 +23,13 @@ use tracing::error;
 pub(crate) struct Api {
     hub: Arc<Hub>,
     key: Secret,
+    /// Tells publishers for how long they may keep an idle connection: a little less than we do, so that they never send a
+    /// publication into one that is being closed.
+    keep_alive: HeaderValue,
 }
+
+/// The header of that name, which is older than the standard's own list.
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// What a path asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +49,12 @@ impl<'a> Route<'a> {
         };
         name_behind("/channel").map(Self::Channel).or_else(|| name_behind("/message").map(Self::Message))
     }
+}
+
+/// What an admitted request is to do.
+enum Action {
+    Token(ChannelName),
+    Publish(ChannelName),
 }
 
 /// An answer that says what went wrong.
@@ -72,26 +86,47 @@ impl Refusal {
 impl Api {
     /// An API that lets in whoever has `key`.
     pub(crate) fn new(hub: Arc<Hub>, key: Secret) -> Self {
-        Self { hub, key }
+        let timeout = HTTP_IDLE_TIMEOUT.as_secs().saturating_sub(5);
+        let keep_alive = HeaderValue::try_from(format!("timeout={timeout}")).expect("it is a header value");
+        Self { hub, key, keep_alive }
     }
 
     /// Answers a request to one of [`Route`]'s paths.
     pub(crate) async fn serve(&self, request: Request) -> Response {
-        self.answer(request).await.unwrap_or_else(Refusal::into_response)
+        let (head, body) = request.into_parts();
+        let answer = match self.admit(&head) {
+            Ok(Action::Token(channel)) => self.channel_token(&channel).await,
+            Ok(Action::Publish(channel)) => self.publish(channel, body).await,
+            Err(refusal) => {
+                // Closed with a part of the body unread, a connection would take the answer with it. A client that asks before it
+                // sends a body needs no such care.
+                if !head.headers.contains_key(EXPECT) {
+                    http::discard_body(body, API_BODY_BYTES_MAX).await;
+                }
+                Err(refusal)
+            }
+        };
+        let mut response = answer.unwrap_or_else(Refusal::into_response);
+        response.headers_mut().insert(KEEP_ALIVE, self.keep_alive.clone());
+        response
     }
 
-    async fn answer(&self, request: Request) -> Result<Response, Refusal> {
-        if request.method() != Method::POST {
+    /// Judges a request by its head alone.
+    fn admit(&self, head: &Parts) -> Result<Action, Refusal> {
+        if head.method != Method::POST {
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "Use POST."));
         }
-        if !is_authorized(request.headers(), &self.key) {
+        if !is_authorized(&head.headers, &self.key) {
             let message = "The Authorization header does not carry the API key.";
             return Err(Refusal::new(StatusCode::FORBIDDEN, message));
         }
-        let path = request.uri().path().to_owned();
-        match Route::of(&path) {
-            Some(Route::Channel(name)) => self.channel_token(&channel(name)?).await,
-            Some(Route::Message(name)) => self.publish(channel(name)?, request).await,
+        match Route::of(head.uri.path()) {
+            Some(Route::Channel(name)) => channel(name).map(Action::Token),
+            Some(Route::Message(_)) if head.headers.contains_key(CONTENT_ENCODING) => {
+                let message = "Send the body without a Content-Encoding.";
+                Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
+            }
+            Some(Route::Message(name)) => channel(name).map(Action::Publish),
             None => Err(Refusal::new(StatusCode::NOT_FOUND, "There is nothing here.")),
         }
     }
@@ -110,8 +145,8 @@ impl Api {
         }
     }
 
-    async fn publish(&self, channel: ChannelName, request: Request) -> Result<Response, Refusal> {
-        let body = http::read_body(request.into_body(), API_BODY_BYTES_MAX).await.map_err(body_refusal)?;
+    async fn publish(&self, channel: ChannelName, body: Incoming) -> Result<Response, Refusal> {
+        let body = http::read_body(body, API_BODY_BYTES_MAX).await.map_err(body_refusal)?;
         let data = message::data_of(&body).map_err(|error| match error {
             message::MessageError::Format => {
                 // The original's own words, which clients may have been written against.

@@ -209,6 +209,9 @@ options! {
         /// Origins whose pages may connect from a browser.
         ///
         /// The default allows every page, which is safe because credentials are explicit tokens and never cookies.
+        /// A page that connects with `withCredentials: true` needs its origin in a list, because browsers do not
+        /// accept "every page" together with credentials.
+        ///
         /// A list is enforced on WebSocket and polling alike. Clients that are not browsers send no origin and are
         /// not affected.
         cors_origins: Origins = "*";

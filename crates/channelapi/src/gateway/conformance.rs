@@ -62,5 +62,9 @@ impl Events for SuiteEvents {
         Handled::Now
     }
 
-    fn left(&self, _: &Connection) {}
+    fn left(&self, _: &Arc<Connection>) -> Handled {
+        Handled::Now
+    }
+
+    fn closed(&self, _: &Connection) {}
 }

@@ -30,7 +30,7 @@ pub(crate) struct Connection {
     /// that never was.
     sid: Option<Box<str>>,
     state: Mutex<State>,
-    /// What Socket.IO knows of this client. Only the one who handles its messages locks it.
+    /// What Socket.IO knows of this client.
     pub(super) namespaces: Mutex<Namespaces>,
 }
 
@@ -40,6 +40,8 @@ struct State {
     outbox: Outbox,
     /// When the connection ends unless somebody moves it, in milliseconds of the gateway's clock.
     deadline: u64,
+    /// When it will be looked at for the sake of a deadline.
+    look_at: u64,
     ended: Option<Disconnect>,
     /// The WebSocket's task, while it sleeps.
     task: Option<Waker>,
@@ -54,6 +56,8 @@ struct Polling {
     poll: Option<Waker>,
     /// The WebSocket that tries to take over, while it sleeps.
     probe: Option<Waker>,
+    /// The POST whose body is awaited.
+    post: Option<Waker>,
 }
 
 /// How a poll ends.
@@ -89,7 +93,16 @@ impl Connection {
     ) -> Self {
         let polling = session.is_polling().then(Box::default);
         let heartbeat = Heartbeat::new(gateway.now(), &gateway.settings.timing);
-        let state = State { session, heartbeat, outbox, deadline: NEVER, ended: None, task: None, polling };
+        let state = State {
+            session,
+            heartbeat,
+            outbox,
+            deadline: NEVER,
+            look_at: NEVER,
+            ended: None,
+            task: None,
+            polling,
+        };
         Self { id, gateway, sid, state: Mutex::new(state), namespaces: Mutex::default() }
     }
 
@@ -119,8 +132,17 @@ impl Connection {
     /// Ends the connection unless [`Connection::clear_deadline`] comes first.
     pub(super) fn set_deadline(&self, after_millis: u64) {
         let at = self.gateway.now().saturating_add(after_millis);
-        self.state.lock().deadline = at;
-        self.gateway.look_once(self.id, at);
+        let is_covered = {
+            let mut state = self.state.lock();
+            state.deadline = at;
+            // Whoever looks earlier comes again at the deadline.
+            let is_covered = state.look_at <= at;
+            state.look_at = state.look_at.min(at);
+            is_covered
+        };
+        if !is_covered {
+            self.gateway.look_once(self.id, at);
+        }
     }
 
     /// What was awaited has come.
@@ -140,7 +162,7 @@ impl Connection {
         debug!(connection = self.id.0, reason = reason.as_str(), "connection closed");
         self.gateway.application.closed(self);
         if reason.lingers() {
-            self.gateway.look_once(self.id, self.gateway.now() + millis_of(CLOSED_SESSION_LINGER));
+            self.set_deadline(millis_of(CLOSED_SESSION_LINGER));
         }
         self.gateway.forget_if_over(self);
     }
@@ -156,31 +178,45 @@ impl Connection {
         self.sid.as_deref()
     }
 
-    /// Looks at the clock, and says when to look again.
-    pub(super) fn tick(&self, now: u64) -> Option<u64> {
+    /// Looks at the clock for the heartbeat, and says when to look again.
+    pub(super) fn beat(&self, now: u64) -> Option<u64> {
         let (next, failed) = {
             let mut state = self.state.lock();
             if state.ended.is_some() {
-                // Whoever should have fetched the last packets had the time for it.
-                state.session.abort();
-                (None, None)
-            } else if now >= state.deadline {
-                (None, Some(Disconnect::ConnectTimeout))
-            } else {
-                match state.heartbeat.tick(now, &self.gateway.settings.timing) {
-                    Beat::Wait(next) => (Some(next.min(state.deadline)), None),
-                    Beat::Ping(next) => (Some(next), state.push(Frame::PING.wire())),
-                    Beat::Dead => (None, Some(Disconnect::PingTimeout)),
-                }
+                return None;
+            }
+            match state.heartbeat.tick(now, &self.gateway.settings.timing) {
+                Beat::Wait(next) => (Some(next), None),
+                Beat::Ping(next) => (Some(next), state.push(Frame::PING.wire())),
+                Beat::Dead => (None, Some(Disconnect::PingTimeout)),
             }
         };
-        if let Some(reason) = failed {
-            self.close(reason);
+        match failed {
+            Some(reason) => {
+                self.close(reason);
+                None
+            }
+            None => next,
         }
-        if next.is_none() {
-            self.gateway.forget_if_over(self);
+    }
+
+    /// Looks at the clock for the deadline, and says when to look again.
+    pub(super) fn check_deadline(&self, now: u64) -> Option<u64> {
+        let (has_ended, deadline) = {
+            let mut state = self.state.lock();
+            state.look_at = if state.deadline > now { state.deadline } else { NEVER };
+            (state.ended.is_some(), state.deadline)
+        };
+        if deadline > now {
+            return Some(deadline).filter(|deadline| *deadline != NEVER);
         }
-        next.filter(|_| failed.is_none())
+        if has_ended {
+            // Whoever should have fetched the last packets had the time for it.
+            self.give_up_last_poll();
+        } else {
+            self.close(Disconnect::ConnectTimeout);
+        }
+        None
     }
 
     /// Gives up on a session that has ended and whose client may still fetch something.
@@ -262,6 +298,22 @@ impl Connection {
     pub(super) fn end_post(&self) {
         self.state.lock().session.end_post();
     }
+
+    /// Waits until the session ends while a POST is read.
+    pub(super) fn poll_ended_while_posting(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_ended(cx, |polling| &mut polling.post)
+    }
+
+    fn poll_ended(&self, cx: &mut Context<'_>, sleeper: fn(&mut Polling) -> &mut Option<Waker>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.ended.is_some() {
+            return Poll::Ready(());
+        }
+        if let Some(polling) = &mut state.polling {
+            register(sleeper(polling), cx);
+        }
+        Poll::Pending
+    }
 }
 
 /// What a WebSocket that takes over from polling does.
@@ -278,15 +330,8 @@ impl Connection {
     }
 
     /// Waits until the session ends while a WebSocket tries to take over.
-    pub(super) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.state.lock();
-        if state.ended.is_some() {
-            return Poll::Ready(());
-        }
-        if let Some(polling) = &mut state.polling {
-            register(&mut polling.probe, cx);
-        }
-        Poll::Pending
+    pub(super) fn poll_ended_while_probing(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_ended(cx, |polling| &mut polling.probe)
     }
 
     /// `5` came: everything leaves by `socket` from now on, first what waits.
@@ -391,8 +436,8 @@ impl State {
             self.session.abort();
         }
         self.wake();
-        if let Some(probe) = self.polling.as_mut().and_then(|polling| polling.probe.take()) {
-            probe.wake();
+        if let Some(polling) = &mut self.polling {
+            polling.probe.take().into_iter().chain(polling.post.take()).for_each(Waker::wake);
         }
     }
 

@@ -28,16 +28,15 @@ pub(super) enum Disconnect {
 }
 
 impl Disconnect {
-    /// The code of the WebSocket close frame: 4000 to 4499 for reasons to come back, from 4500 on for others.
-    pub(super) fn close_code(self) -> CloseCode {
+    /// The code of the WebSocket close frame. A client that should come back gets none, only the end of the connection: the Java
+    /// client waits 45 seconds for a ping after a close frame, and at once reconnects without one.
+    pub(super) fn close_code(self) -> Option<CloseCode> {
         match self {
-            Self::Client | Self::Lost => CloseCode::NORMAL,
-            Self::Drain => CloseCode(4000),
-            Self::Slow => CloseCode(4001),
-            Self::PingTimeout => CloseCode(4002),
-            Self::ConnectTimeout => CloseCode(4003),
-            Self::Protocol => CloseCode(4500),
-            Self::WebSocket(code) => code,
+            Self::Client => Some(CloseCode::NORMAL),
+            Self::ConnectTimeout => Some(CloseCode(4501)),
+            Self::Protocol => Some(CloseCode(4500)),
+            Self::WebSocket(code) => Some(code),
+            Self::Lost | Self::Slow | Self::PingTimeout | Self::Drain => None,
         }
     }
 

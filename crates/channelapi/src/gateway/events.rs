@@ -14,7 +14,7 @@ use channelapi_protocol::socketio::{Arguments, ROOT};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::sync::Arc;
-use tracing::{debug, error};
+use tracing::error;
 
 /// Lets clients join channels.
 pub(crate) struct SeedEvents {
@@ -28,29 +28,30 @@ impl SeedEvents {
     }
 
     fn join(&self, connection: &Arc<Connection>, ack: Option<u64>, argument: Option<&str>) -> Handled {
-        let Some(token) = argument.and_then(token_of) else {
-            refuse(&self.hub, connection);
-            return Handled::Now;
-        };
-        match self.hub.tokens.lookup(&token) {
-            Lookup::Valid(channel) => enter(&self.hub, connection, channel, ack),
-            Lookup::Invalid => refuse(&self.hub, connection),
-            Lookup::Unknown(hash) => {
-                let (hub, connection) = (self.hub.clone(), connection.clone());
-                return Handled::Later(Box::pin(async move {
-                    match hub.tokens.find(hash).await {
-                        Ok(Some(channel)) => enter(&hub, &connection, channel, ack),
-                        Ok(None) => refuse(&hub, &connection),
-                        Err(error) => {
-                            error!(%error, "a token could not be looked up");
-                            // The token may well be good: the client should come back.
-                            connection.close(Disconnect::Drain);
-                        }
+        let lookup =
+            argument.and_then(token_of).map_or(Lookup::Invalid, |token| self.hub.tokens.lookup(&token));
+        let (hub, connection) = (self.hub.clone(), connection.clone());
+        Handled::Later(Box::pin(async move {
+            let channel = match lookup {
+                Lookup::Valid(channel) => Some(channel),
+                Lookup::Invalid => None,
+                Lookup::Unknown(hash) => match hub.tokens.find(hash).await {
+                    Ok(channel) => channel,
+                    Err(error) => {
+                        error!(%error, "a token could not be looked up");
+                        // The token may well be good: the client should come back.
+                        connection.close(Disconnect::Drain);
+                        return;
                     }
-                }));
+                },
+            };
+            match channel {
+                Some(channel) if has_room(&connection, &channel) => {
+                    enter(&hub, &connection, channel, ack).await;
+                }
+                _ => refuse(&hub, &connection).await,
             }
-        }
-        Handled::Now
+        }))
     }
 }
 
@@ -73,35 +74,47 @@ impl Events for SeedEvents {
         }
     }
 
-    fn left(&self, connection: &Connection) {
-        self.hub.disconnect(connection.id());
+    fn left(&self, connection: &Arc<Connection>) -> Handled {
+        let done = self.hub.disconnect(connection.id());
+        Handled::Later(Box::pin(async move { _ = done.await }))
+    }
+
+    fn closed(&self, connection: &Connection) {
+        drop(self.hub.disconnect(connection.id()));
     }
 }
 
-/// Subscribes a connection. Its answer leaves when the subscription is in place.
-fn enter(hub: &Hub, connection: &Arc<Connection>, channel: ChannelName, ack: Option<u64>) {
-    let has_room = {
+/// Whether a client may join one more channel, or is in this one.
+fn has_room(connection: &Connection, channel: &ChannelName) -> bool {
+    let channels = &connection.namespaces.lock().channels;
+    channels.len() < CHANNELS_PER_CONNECTION_MAX || channels.contains(channel)
+}
+
+/// Subscribes a client. Its answer leaves when the subscription is in place, and nothing else of it is handled before: that
+/// keeps its answers in order, and the workers' queues short.
+async fn enter(hub: &Hub, connection: &Arc<Connection>, channel: ChannelName, ack: Option<u64>) {
+    let reply = frames::joined(&channel, ack);
+    let is_new = {
         let channels = &mut connection.namespaces.lock().channels;
-        let is_known = channels.contains(&channel);
-        let has_room = is_known || channels.len() < CHANNELS_PER_CONNECTION_MAX;
-        if has_room && !is_known {
+        let is_new = !channels.contains(&channel);
+        if is_new {
             channels.reserve_exact(1);
             channels.push(channel.clone());
         }
-        has_room
+        is_new
     };
-    if !has_room {
-        debug!(connection = connection.id().0, "a client joined too many channels");
-        refuse(hub, connection);
-        return;
+    if is_new {
+        let join = Subscribe { channel, subscriber: connection.clone(), reply: reply.into_wire() };
+        // Fails only when the process ends.
+        _ = hub.subscribe(join).await;
+    } else {
+        connection.send(&reply);
     }
-    let reply = frames::joined(&channel, ack).into_wire();
-    hub.subscribe(Subscribe { channel, subscriber: connection.clone(), reply });
 }
 
-/// Turns a client away: it leaves the namespace and all its channels, as with the original.
-fn refuse(hub: &Hub, connection: &Arc<Connection>) {
-    hub.disconnect(connection.id());
+/// Turns a client away: it leaves all its channels and then the namespace, as with the original.
+async fn refuse(hub: &Hub, connection: &Arc<Connection>) {
+    _ = hub.disconnect(connection.id()).await;
     disconnect(connection);
 }
 

@@ -19,8 +19,9 @@ pub(super) struct Wheel {
 pub(super) struct Entry {
     /// Which one.
     pub(super) connection: ConnectionId,
-    /// Whether it is scheduled again after the look. Each connection has one such entry; others are for a nearer deadline.
-    pub(super) repeats: bool,
+    /// Whether the look is for its heartbeat, or for a deadline. Each connection has one entry for the first, and one for the
+    /// second while there is a deadline.
+    pub(super) is_heartbeat: bool,
 }
 
 impl Wheel {
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
 
     fn entry(number: u64) -> Entry {
-        Entry { connection: ConnectionId(number), repeats: true }
+        Entry { connection: ConnectionId(number), is_heartbeat: true }
     }
 
     #[test]

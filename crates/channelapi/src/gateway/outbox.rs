@@ -8,7 +8,7 @@
 //! - Queued frames fit both transports, so that a session may change over with a full queue.
 
 use bytes::Bytes;
-use channelapi_core::limits::{OUTBOX_BYTES_MAX, PACKETS_PER_POLL_MAX};
+use channelapi_core::limits::{OUTBOX_BYTES_MAX, OUTBOX_ENTRY_BYTES, PACKETS_PER_POLL_MAX};
 use channelapi_protocol::engineio::{Frame, payload};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -24,7 +24,8 @@ pub(super) struct Outbox {
     /// Where packets go; without it (polling) they wait to be fetched.
     socket: Option<OwnedWriteHalf>,
     queue: VecDeque<Bytes>,
-    queued_bytes: usize,
+    /// What the queue costs: its bytes, and [`OUTBOX_ENTRY_BYTES`] for each entry.
+    cost: usize,
 }
 
 /// What became of a frame.
@@ -58,10 +59,11 @@ impl Outbox {
             _ => 0,
         };
         let rest = frames.slice(sent..);
-        if self.queued_bytes + rest.len() > OUTBOX_BYTES_MAX {
+        let cost = rest.len() + OUTBOX_ENTRY_BYTES;
+        if self.cost + cost > OUTBOX_BYTES_MAX {
             return Pushed::Full;
         }
-        self.queued_bytes += rest.len();
+        self.cost += cost;
         self.queue.push_back(rest);
         Pushed::Queued
     }
@@ -88,11 +90,11 @@ impl Outbox {
         while room > 0
             && let Some(frames) = self.queue.pop_front()
         {
-            self.queued_bytes -= frames.len();
+            self.cost -= frames.len() + OUTBOX_ENTRY_BYTES;
             let mut frames = Frame::from_wire(frames);
             room -= payload::take(&mut frames, room, &mut body);
             if !frames.wire().is_empty() {
-                self.queued_bytes += frames.wire().len();
+                self.cost += frames.wire().len() + OUTBOX_ENTRY_BYTES;
                 self.queue.push_front(frames.into_wire());
             }
         }
@@ -124,13 +126,14 @@ impl Outbox {
     }
 
     fn forget_sent(&mut self, mut sent: usize) {
-        self.queued_bytes -= sent;
+        self.cost -= sent;
         while let Some(first) = self.queue.front_mut() {
             if sent < first.len() {
                 bytes::Buf::advance(first, sent);
                 return;
             }
             sent -= first.len();
+            self.cost -= OUTBOX_ENTRY_BYTES;
             self.queue.pop_front();
         }
     }
@@ -162,7 +165,7 @@ mod tests {
         let portion = format!("4a{}", "\x1e4x".repeat(PACKETS_PER_POLL_MAX - 1));
         assert_eq!(outbox.take_payload(), portion.as_bytes());
         assert_eq!(outbox.take_payload(), b"4x");
-        assert!(outbox.is_empty() && outbox.queued_bytes == 0 && outbox.take_payload().is_empty());
+        assert!(outbox.is_empty() && outbox.cost == 0 && outbox.take_payload().is_empty());
     }
 
     #[test]
@@ -174,6 +177,16 @@ mod tests {
         assert_eq!(outbox.push(&frame("4x")), Pushed::Queued);
     }
 
+    #[test]
+    fn many_small_frames_cannot_cost_more_than_the_limit() {
+        let mut outbox = Outbox::default();
+        let pong = Bytes::from_static(&[0x8A, 0]);
+        let taken = std::iter::repeat_with(|| outbox.push(&pong))
+            .take_while(|pushed| *pushed == Pushed::Queued)
+            .count();
+        assert_eq!(taken, OUTBOX_BYTES_MAX / (pong.len() + OUTBOX_ENTRY_BYTES));
+    }
+
     #[tokio::test]
     async fn a_slow_reader_gets_every_byte_in_order() {
         let (server, mut client) = connected().await;
@@ -183,7 +196,7 @@ mod tests {
         let mut expected = Vec::new();
         let mut number = 0_u64;
         // Until the kernel takes no more and a good part waits here.
-        while outbox.queued_bytes < OUTBOX_BYTES_MAX / 2 {
+        while outbox.cost < OUTBOX_BYTES_MAX / 2 {
             let next = frame(&format!("4{number:5000}"));
             number += 1;
             expected.extend_from_slice(&next);
@@ -195,7 +208,7 @@ mod tests {
             received
         });
         poll_fn(|cx| outbox.poll_flush(cx)).await.unwrap();
-        assert_eq!(outbox.queued_bytes, 0);
+        assert_eq!(outbox.cost, 0);
         outbox.detach();
         drop(read);
         assert!(reading.await.unwrap() == expected);

@@ -76,9 +76,13 @@ impl Drop for WaitingPoll<'_> {
 /// Takes the packets of one body, in order.
 async fn post(session: Arc<Connection>, request: Request) -> Result<Response, RequestError> {
     session.begin_post().map_err(|violation| refuse(&session, violation))?;
-    let _posting = Posting(&session);
+    let mut posting = Posting { session: &session, is_done: false };
     let limit = session.gateway().settings.max_payload;
-    let body = match http::read_body(request.into_body(), limit).await {
+    let body = tokio::select! {
+        body = http::read_body(request.into_body(), limit) => body,
+        () = poll_fn(|cx| session.poll_ended_while_posting(cx)) => return Err(RequestError::BadRequest),
+    };
+    let body = match body {
         Ok(body) => body,
         Err(error) => {
             session.close(Disconnect::Protocol);
@@ -119,15 +123,23 @@ async fn post(session: Arc<Connection>, request: Request) -> Result<Response, Re
             Some(_) => return Err(RequestError::BadRequest),
         }
     }
+    posting.is_done = true;
     Ok(http::fresh(StatusCode::OK, "text/html", "ok"))
 }
 
-/// A POST that is being read.
-struct Posting<'a>(&'a Connection);
+/// A POST that is being read. Dropped before it is done, it takes the session with it: the client cannot know which of its
+/// packets were taken.
+struct Posting<'a> {
+    session: &'a Connection,
+    is_done: bool,
+}
 
 impl Drop for Posting<'_> {
     fn drop(&mut self) {
-        self.0.end_post();
+        self.session.end_post();
+        if !self.is_done {
+            self.session.close(Disconnect::Lost);
+        }
     }
 }
 

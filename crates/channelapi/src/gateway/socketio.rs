@@ -39,8 +39,11 @@ pub(crate) trait Events: Send + Sync + 'static {
     /// An event of a client that is in its namespace.
     fn event(&self, connection: &Arc<Connection>, event: Event<'_>) -> Handled;
 
-    /// A client has left the root namespace, or is gone.
-    fn left(&self, connection: &Connection);
+    /// A client has left the root namespace.
+    fn left(&self, connection: &Arc<Connection>) -> Handled;
+
+    /// A client is gone.
+    fn closed(&self, connection: &Connection);
 }
 
 /// Socket.IO with the events of one application.
@@ -68,7 +71,7 @@ impl<E: Events> SocketIo<E> {
             Kind::Disconnect => {
                 connection.namespaces.lock().leave(packet.namespace);
                 if packet.namespace == ROOT && is_inside {
-                    self.events.left(connection);
+                    return self.events.left(connection);
                 }
             }
             // As in the reference server: whoever does this is no client of this protocol.
@@ -156,7 +159,7 @@ impl<E: Events> Application for SocketIo<E> {
     }
 
     fn closed(&self, connection: &Connection) {
-        self.events.left(connection);
+        self.events.closed(connection);
     }
 }
 

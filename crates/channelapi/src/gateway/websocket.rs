@@ -11,17 +11,17 @@ use super::connection::Connection;
 use super::disconnect::Disconnect;
 use super::{Gateway, random_id};
 use crate::http::{self, Request, Response, Socket};
-use channelapi_core::limits::{CLOSE_TIMEOUT, FRAGMENTS_MAX, UPGRADE_TIMEOUT};
+use channelapi_core::limits::{CLOSE_TIMEOUT, FRAGMENTS_MAX, MESSAGES_PER_TURN, UPGRADE_TIMEOUT};
 use channelapi_protocol::engineio::{Frame, Packet, RequestError};
 use channelapi_protocol::websocket::frame::{Opcode, encode, encode_close};
 use channelapi_protocol::websocket::handshake::UpgradeRequest;
-use channelapi_protocol::websocket::{Decoder, Limits, Message};
+use channelapi_protocol::websocket::{CloseCode, Decoder, Limits, Message};
 use hyper::header::{
     CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::upgrade::OnUpgrade;
-use hyper::{Method, StatusCode};
+use hyper::{Method, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -45,7 +45,7 @@ pub(super) fn serve(
     mut request: Request,
     session: Option<Arc<Connection>>,
 ) -> Result<Response, RequestError> {
-    if request.method() != Method::GET {
+    if request.method() != Method::GET || request.version() != Version::HTTP_11 {
         return Err(RequestError::BadRequest);
     }
     let accept = upgrade_request(request.headers()).accept().map_err(|_| RequestError::BadRequest)?;
@@ -97,7 +97,7 @@ async fn take_over(session: Arc<Connection>, upgrade: OnUpgrade) {
         let mut candidate = Candidate { read, write, decoder };
         let is_proven = tokio::select! {
             proven = tokio::time::timeout(UPGRADE_TIMEOUT, candidate.prove(&session)) => proven == Ok(true),
-            () = poll_fn(|cx| session.poll_ended(cx)) => false,
+            () = poll_fn(|cx| session.poll_ended_while_probing(cx)) => false,
         };
         let Candidate { read, write, decoder } = candidate;
         if is_proven && session.upgrade(write).is_ok() {
@@ -111,7 +111,7 @@ async fn take_over(session: Arc<Connection>, upgrade: OnUpgrade) {
 /// Closes a WebSocket for a session that has one.
 async fn turn_away(upgrade: OnUpgrade) {
     if let Ok(upgraded) = upgrade.await {
-        let close = encode_close(Disconnect::Protocol.close_code(), "the session has a websocket");
+        let close = encode_close(CloseCode(4500), "the session has a websocket");
         _ = tokio::time::timeout(CLOSE_TIMEOUT, TokioIo::new(upgraded).write_all(&close)).await;
     }
 }
@@ -156,10 +156,14 @@ impl Candidate {
         let mut filled = 0;
         loop {
             let mut at = 0;
-            let is_expected = match self.decoder.next(&mut buffer[..filled], &mut at) {
-                Ok(Some(Message::Text(text))) => Some(text == expected),
-                Ok(Some(_)) | Err(_) => Some(false),
-                Ok(None) => None,
+            let is_expected = loop {
+                match self.decoder.next(&mut buffer[..filled], &mut at) {
+                    Ok(Some(Message::Text(text))) => break Some(text == expected),
+                    // Nothing to do with the session; it is answered when the session is here.
+                    Ok(Some(Message::Ping(_) | Message::Pong(_))) => {}
+                    Ok(Some(_)) | Err(_) => break Some(false),
+                    Ok(None) => break None,
+                }
             };
             if let Some(is_expected) = is_expected {
                 self.decoder.keep(&buffer[at..filled]);
@@ -180,18 +184,18 @@ struct Task {
     decoder: Decoder,
     /// A message whose handling goes on; nothing is read before it is done.
     handling: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Whether messages that have arrived wait in the decoder, because it was the turn of others.
+    is_behind: bool,
 }
 
 impl Task {
     fn start(connection: Arc<Connection>, read: OwnedReadHalf, decoder: Decoder) {
-        tokio::spawn(Self { connection, read, decoder, handling: None }.run());
+        // What came behind the handshake is in the decoder.
+        tokio::spawn(Self { connection, read, decoder, handling: None, is_behind: true }.run());
     }
 
     async fn run(mut self) {
-        let reason = match self.process(&mut []) {
-            Some(reason) => reason,
-            None => poll_fn(|cx| self.poll(cx)).await,
-        };
+        let reason = poll_fn(|cx| self.poll(cx)).await;
         self.connection.close(reason);
         let reason = self.connection.ended().unwrap_or(reason);
         if !reason.is_abrupt() {
@@ -203,17 +207,24 @@ impl Task {
 
     /// Writes what waits and reads what comes, until there is a reason to end.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Disconnect> {
+        let mut turn = MESSAGES_PER_TURN;
         loop {
             if let Poll::Ready(reason) = self.connection.poll_outbox(cx) {
                 return Poll::Ready(reason);
             }
-            let ended = match &mut self.handling {
-                Some(handling) => {
-                    ready!(handling.as_mut().poll(cx));
-                    self.handling = None;
-                    self.process(&mut [])
-                }
-                None => ready!(self.poll_read(cx)),
+            if turn == 0 {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let ended = if let Some(handling) = &mut self.handling {
+                ready!(handling.as_mut().poll(cx));
+                self.handling = None;
+                self.is_behind = true;
+                None
+            } else if self.is_behind {
+                self.process(&mut [], &mut turn)
+            } else {
+                ready!(self.poll_read(cx, &mut turn))
             };
             if let Some(reason) = ended {
                 return Poll::Ready(reason);
@@ -221,7 +232,7 @@ impl Task {
         }
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Disconnect>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, turn: &mut usize) -> Poll<Option<Disconnect>> {
         READ_BUFFER.with_borrow_mut(|buffer| {
             let mut unread = ReadBuf::new(buffer);
             let read = ready!(Pin::new(&mut self.read).poll_read(cx, &mut unread));
@@ -229,14 +240,21 @@ impl Task {
             if read.is_err() || length == 0 {
                 return Poll::Ready(Some(Disconnect::Lost));
             }
-            Poll::Ready(self.process(&mut buffer[..length]))
+            Poll::Ready(self.process(&mut buffer[..length], turn))
         })
     }
 
-    /// Handles the messages in `input`, after those kept from before.
-    fn process(&mut self, input: &mut [u8]) -> Option<Disconnect> {
+    /// Handles the messages kept from before and those in `input`, while it is this client's turn.
+    fn process(&mut self, input: &mut [u8], turn: &mut usize) -> Option<Disconnect> {
         let mut at = 0;
+        self.is_behind = false;
         loop {
+            if *turn == 0 || self.handling.is_some() {
+                self.decoder.keep(&input[at..]);
+                self.is_behind = true;
+                return None;
+            }
+            *turn -= 1;
             let handled = match self.decoder.next(input, &mut at) {
                 Ok(None) => return None,
                 Ok(Some(message)) => handle(&self.connection, message),
@@ -244,22 +262,23 @@ impl Task {
             };
             match handled {
                 Ok(Handled::Now) => {}
-                Ok(Handled::Later(work)) => {
-                    self.decoder.keep(&input[at..]);
-                    self.handling = Some(work);
-                    return None;
-                }
+                Ok(Handled::Later(work)) => self.handling = Some(work),
                 Err(reason) => return Some(reason),
+            }
+            if let Some(reason) = self.connection.ended() {
+                return Some(reason);
             }
         }
     }
 
-    /// Sends what still waits and a close frame, then waits for the client to close, lest its last bytes make the kernel
+    /// Sends what still waits and perhaps a close frame, ends our side, then waits for the client to close, lest its last bytes make the kernel
     /// throw away ours.
     async fn say_goodbye(&mut self, reason: Disconnect) {
         poll_fn(|cx| self.connection.poll_drained(cx)).await;
-        self.connection.send_last(encode_close(reason.close_code(), reason.as_str()));
-        poll_fn(|cx| self.connection.poll_drained(cx)).await;
+        if let Some(code) = reason.close_code() {
+            self.connection.send_last(encode_close(code, reason.as_str()));
+            poll_fn(|cx| self.connection.poll_drained(cx)).await;
+        }
         self.connection.detach();
         let mut ignored = [0; 256];
         while self.read.read(&mut ignored).await.is_ok_and(|read| read > 0) {}

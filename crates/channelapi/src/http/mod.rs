@@ -64,3 +64,18 @@ pub(crate) async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, Bod
         Err(_) => Err(BodyError::TooSlow),
     }
 }
+
+/// Reads up to `limit` bytes of a body that nobody wants, for a moment.
+pub(crate) async fn discard_body(mut body: Incoming, limit: usize) {
+    let reading = async {
+        let mut left = limit;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(length) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+        }
+    };
+    _ = tokio::time::timeout(channelapi_core::limits::HTTP_DISCARD_TIMEOUT, reading).await;
+}

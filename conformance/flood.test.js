@@ -1,0 +1,97 @@
+// What one client must not be able to do to the others, or to the order of its own answers. Each case was once true.
+
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import net from "node:net";
+import { after, before, describe, it } from "node:test";
+
+import { request } from "./http.js";
+import { Server } from "./server.js";
+import { Wire, within } from "./wire.js";
+
+let server;
+before(async () => (server = await Server.start()));
+after(() => server?.stop());
+
+/** A connection that has been greeted, closed when the test ends. */
+async function greeted(t) {
+  const wire = await Wire.open(server.url);
+  t.after(() => wire.close());
+  wire.send("40");
+  assert.match(await wire.next(), /^40\{/);
+  await wire.expect('42["clientevent",{"data":"Connected","count":0}]');
+  return wire;
+}
+
+const join = (token) => `42["join_channel",{"token":"${token}"}]`;
+const joined = (channel) => `42["clientevent",{"data":"Connected to ${channel}"}]`;
+
+describe("one client", () => {
+  // Answers once came from two places, and the one that turns a client away overtook those that let it in.
+  it("gets its answers in the order it asked", async (t) => {
+    const token = await server.token("order");
+    const wire = await greeted(t);
+    for (let i = 0; i < 50; i++) wire.send(join(token));
+    wire.send(join("wrong"));
+    for (let i = 0; i < 50; i++) await wire.expect(joined("order"));
+    await wire.expect("41");
+  });
+
+  it("takes no channel with it into a namespace that it enters again", async (t) => {
+    const wire = await greeted(t);
+    for (const packet of [join(await server.token("left")), "41", "40"]) wire.send(packet);
+    await wire.expect(joined("left"));
+    assert.match(await wire.next(), /^40\{/);
+    await wire.expect('42["clientevent",{"data":"Connected","count":0}]');
+    await server.publish("left", '"for nobody"');
+    wire.send(join(await server.token("right")));
+    await wire.expect(joined("right"));
+  });
+
+  // It once filled the fan-out's queue and held a thread for itself: others waited for ten seconds.
+  it("that does nothing but join leaves the others alone", async (t) => {
+    const [flooder, reader] = [await greeted(t), await greeted(t)];
+    const flooded = await server.token("flooded");
+    flooder.send(join(flooded));
+    await flooder.expect(joined("flooded"));
+    reader.send(join(await server.token("quiet")));
+    await reader.expect(joined("quiet"));
+    const joins = 20_000;
+    for (let i = 0; i < joins; i++) flooder.send(join(flooded));
+    await server.publish("quiet", '"hello"');
+    await reader.expect('42["message","hello"]');
+    for (let i = 0; i < joins; i++) await flooder.expect(joined("flooded"));
+    await server.publish("flooded", '"once"');
+    await flooder.expect('42["message","once"]');
+  });
+
+  // Each answer to a WebSocket ping is two bytes, and was counted as such while it cost a hundred.
+  it("that pings and never reads is closed", async (t) => {
+    const socket = net.connect(server.port, "127.0.0.1");
+    t.after(() => socket.destroy());
+    socket.on("error", () => {});
+    await once(socket, "connect");
+    socket.pause();
+    socket.write(
+      "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+    );
+    const pings = Buffer.concat(Array(10_000).fill(Buffer.from([0x89, 0x80, 1, 2, 3, 4])));
+    const closed = new Promise((resolve) => socket.once("close", resolve));
+    let isOpen = true;
+    closed.then(() => (isOpen = false));
+    const pump = async () => {
+      while (isOpen) if (!socket.write(pings)) await Promise.race([new Promise((resolve) => socket.once("drain", resolve)), closed]);
+    };
+    await within(pump(), "the client to be closed as slow", 60_000);
+    const { body } = await request(`${server.url}/healthz`);
+    assert.equal(JSON.parse(body).status, "ok");
+  });
+
+  // Some clients send an empty `sid` when they mean none.
+  it("may send an empty sid to open a session", async () => {
+    const answer = await request(`${server.url}/socket.io/?EIO=4&sid=&transport=polling`);
+    assert.equal(answer.status, 200);
+    assert.match(answer.body, /^0\{"sid":"/);
+  });
+});
