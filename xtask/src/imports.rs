@@ -41,7 +41,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi-core/broker",
-        &["model"],
+        &["model", "limits", "clock"],
         "it reaches the rooms above through the `PublicationSink` it is handed",
     ),
     room(

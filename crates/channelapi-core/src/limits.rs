@@ -114,3 +114,27 @@ pub const STATE_QUEUE_MAX: usize = 4096;
 
 /// Writes that are made durable together.
 pub const STATE_BATCH_MAX: usize = 512;
+
+/// Publications that wait for the log; more wait before they are queued.
+pub const LOG_QUEUE_MAX: usize = 4096;
+
+/// Publications that are made durable together.
+pub const LOG_GROUP_MAX: usize = 1024;
+
+/// Bytes that are made durable together, but for the last publication of the group.
+pub const LOG_GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Bytes after which the log goes on in a new segment. A segment is removed as a whole.
+pub const LOG_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Bytes of the whole log. Above it, the oldest segment is given up with everything in it.
+pub const LOG_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
+
+/// How often to look for what is too old.
+pub const LOG_SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a publisher may repeat a request under its idempotency key.
+pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_mins(10);
+
+/// Bytes of one page of history, but for a single publication that is larger.
+pub const HISTORY_PAGE_BYTES_MAX: usize = 256 * 1024;

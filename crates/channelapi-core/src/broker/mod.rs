@@ -1,7 +1,11 @@
 //! Who carries publications: a broker takes each one, gives it its place, and tells the fan-out of every node.
 
+mod embedded;
 mod memory;
 
+pub use embedded::{
+    EmbeddedBroker, HistoryItem, HistoryPage, OpenError, PublishError, PublishRequest, Published, Retention,
+};
 pub use memory::MemoryBroker;
 
 use crate::model::Publication;

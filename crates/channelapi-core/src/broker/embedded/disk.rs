@@ -1,0 +1,109 @@
+//! The few things the log asks of a file system, as a seam: the tests put one under it that forgets what was not synced, cuts
+//! files anywhere and fails when it is told to.
+
+use bytes::Bytes;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A directory of files that only grow.
+pub(super) trait Disk: Send + Sync + 'static {
+    /// The names of all files.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// All bytes of a file.
+    fn read(&self, name: &str) -> io::Result<Bytes>;
+
+    /// Makes an empty file, whose name survives a power cut when this returns.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn LogFile>>;
+
+    /// Opens a file and cuts it to `length` bytes, durably.
+    fn open_cut(&self, name: &str, length: u64) -> io::Result<Arc<dyn LogFile>>;
+
+    /// Removes a file. Readers that have it open may go on.
+    fn remove(&self, name: &str) -> io::Result<()>;
+}
+
+/// One file of the log.
+pub(super) trait LogFile: Send + Sync {
+    /// Writes behind everything else. After an error, any part of `bytes` may have been written.
+    fn append(&self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Waits until everything appended survives a power cut. After an error nobody knows what does: it must not be tried again.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Cuts off what was appended behind `length`.
+    fn cut(&self, length: u64) -> io::Result<()>;
+
+    /// Reads `length` bytes from `position` on.
+    fn read_at(&self, position: u64, length: usize) -> io::Result<Bytes>;
+}
+
+/// A directory of the operating system.
+pub(super) struct Directory(pub(super) PathBuf);
+
+impl Directory {
+    /// Makes the directory, for this user only, if it is missing.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        Ok(Self(path.to_owned()))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        File::open(&self.0)?.sync_all()
+    }
+}
+
+impl Disk for Directory {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let names = fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        names.collect()
+    }
+
+    fn read(&self, name: &str) -> io::Result<Bytes> {
+        fs::read(self.0.join(name)).map(Bytes::from)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
+        let mut options = OpenOptions::new();
+        let file = options.create_new(true).read(true).append(true).mode(0o600).open(self.0.join(name))?;
+        self.sync()?;
+        Ok(Arc::new(file))
+    }
+
+    fn open_cut(&self, name: &str, length: u64) -> io::Result<Arc<dyn LogFile>> {
+        let file = OpenOptions::new().read(true).append(true).open(self.0.join(name))?;
+        if file.metadata()?.len() > length {
+            file.set_len(length)?;
+            file.sync_all()?;
+        }
+        Ok(Arc::new(file))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.0.join(name))
+    }
+}
+
+impl LogFile for File {
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        (&mut &*self).write_all(bytes)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn cut(&self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+
+    fn read_at(&self, position: u64, length: usize) -> io::Result<Bytes> {
+        let mut bytes = vec![0; length];
+        self.read_exact_at(&mut bytes, position)?;
+        Ok(bytes.into())
+    }
+}
