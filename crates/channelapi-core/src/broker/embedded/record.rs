@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! length u32 | length's checksum u32 | checksum u32 | body
-//! body: kind u8 | sequence u64 | nth u32 | …
+//! body: kind u8 | sequence u64 | …
 //! ```
 //!
 //! Numbers are little-endian, checksums are CRC-32. `length` is the body's and has a checksum of its own, so that a record
@@ -19,7 +19,7 @@ pub(super) const HEADER_BYTES: usize = 12;
 pub(super) const BODY_BYTES_MAX: usize = crate::limits::DATA_BYTES_MAX + 4 * 1024;
 
 /// The shortest record of a publication: the header, the numbers, a name of one byte, no key, and data of one byte.
-pub(super) const RECORD_BYTES_MIN: usize = HEADER_BYTES + 1 + 8 + 4 + 4 * 8 + (2 + 1) + 2 + 1;
+pub(super) const RECORD_BYTES_MIN: usize = HEADER_BYTES + 1 + 5 * 8 + (2 + 1) + 2 + 1;
 
 /// What is written into the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,8 +34,6 @@ pub(super) enum Record {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StoredPublication {
     pub(super) sequence: u64,
-    /// Its place in the group that was synced together, from 0. A record of a later group proves that this group was synced.
-    pub(super) nth: u32,
     /// Milliseconds since 1970.
     pub(super) published_at: u64,
     /// When it dies, in milliseconds since 1970; 0 is never.
@@ -162,7 +160,6 @@ impl StoredPublication {
     fn write(&self, out: &mut Vec<u8>) {
         out.push(PUBLICATION);
         out.extend_from_slice(&self.sequence.to_le_bytes());
-        out.extend_from_slice(&self.nth.to_le_bytes());
         for number in [self.published_at, self.expires_at, self.epoch, self.offset] {
             out.extend_from_slice(&number.to_le_bytes());
         }
@@ -180,7 +177,6 @@ impl StoredPublication {
     fn read(fields: &mut Fields<'_>) -> Option<Self> {
         Some(Self {
             sequence: fields.u64()?,
-            nth: u32::from_le_bytes(fields.array()?),
             published_at: fields.u64()?,
             expires_at: fields.u64()?,
             epoch: fields.u64()?,
@@ -243,20 +239,18 @@ pub(super) mod tests {
 
     pub(in super::super) fn publication() -> impl Strategy<Value = StoredPublication> {
         let key = prop::option::of(("[a-z]{1,40}", any::<[u8; 16]>()));
-        (any::<[u64; 5]>(), any::<u32>(), "[a-zé/]{1,60}", key, prop::collection::vec(any::<u8>(), 0..200))
-            .prop_map(|([sequence, published_at, expires_at, epoch, offset], nth, channel, key, data)| {
-                StoredPublication {
-                    sequence,
-                    nth,
-                    published_at,
-                    expires_at,
-                    epoch,
-                    offset,
-                    channel: ChannelName::parse(&channel).unwrap(),
-                    idempotency: key.map(|(key, fingerprint)| Idempotency { key: key.into(), fingerprint }),
-                    data: data.into(),
-                }
-            })
+        (any::<[u64; 5]>(), "[a-zé/]{1,60}", key, prop::collection::vec(any::<u8>(), 0..200)).prop_map(
+            |([sequence, published_at, expires_at, epoch, offset], channel, key, data)| StoredPublication {
+                sequence,
+                published_at,
+                expires_at,
+                epoch,
+                offset,
+                channel: ChannelName::parse(&channel).unwrap(),
+                idempotency: key.map(|(key, fingerprint)| Idempotency { key: key.into(), fingerprint }),
+                data: data.into(),
+            },
+        )
     }
 
     fn record() -> impl Strategy<Value = Record> {
@@ -301,7 +295,6 @@ pub(super) mod tests {
     fn the_shortest_record_is_known() {
         let shortest = StoredPublication {
             sequence: 1,
-            nth: 0,
             published_at: 0,
             expires_at: 0,
             epoch: 0,

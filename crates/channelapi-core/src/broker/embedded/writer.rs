@@ -104,10 +104,8 @@ impl Writer {
                 None => {}
             }
             let standing = self.next_standing(&request.channel, &mut standings);
-            let nth = u32::try_from(planned.len()).expect("groups are limited");
             let publication = StoredPublication {
-                sequence: self.next + u64::from(nth),
-                nth,
+                sequence: self.next + planned.len() as u64,
                 published_at: now,
                 expires_at: request.expires_at,
                 epoch: standing.epoch,
