@@ -80,6 +80,8 @@ describe("messages over polling", () => {
     const controller = new AbortController();
     await parkedPoll(session, { signal: controller.signal });
     controller.abort();
+    // Seen before the end of the other connection, this poll is a second one; seen after it, one of nobody.
+    assert.equal((await session.poll()).status, 400);
     assertGone(await session.poll());
   });
 });
