@@ -104,11 +104,12 @@ impl Session {
         let start = match self.state {
             State::Polling | State::Probing => PollStart::Wait,
             State::Probed => PollStart::WaitBriefly,
-            State::Closing => {
+            // What is left belongs to the poll that waits, if one does.
+            State::Closing if !self.is_polled => {
                 self.state = State::Closed;
                 return Ok(PollStart::Last);
             }
-            State::WebSocket | State::Closed => return Err(Violation::NotHere),
+            State::Closing | State::WebSocket | State::Closed => return Err(Violation::NotHere),
         };
         if self.is_polled {
             return Err(Violation::DuplicatePoll);
@@ -247,6 +248,7 @@ mod tests {
         let mut session = Session::default();
         session.begin_poll().unwrap();
         session.close();
+        assert_eq!(session.begin_poll(), Err(Violation::NotHere), "it belongs to the one that waits");
         session.end_poll();
         assert!(session.is_closed());
     }
