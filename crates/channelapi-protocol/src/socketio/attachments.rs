@@ -1,6 +1,6 @@
 //! Gathers the binary messages that belong to one packet.
 
-use super::{Kind, Packet, ParseError};
+use super::{Packet, ParseError};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -59,11 +59,6 @@ impl Attachments {
     /// What has arrived, in order.
     pub fn received(&self) -> &[Vec<u8>] {
         &self.received
-    }
-
-    /// The kind an answer to this packet has: binary only if it carries attachments back.
-    pub fn answer_kind(&self) -> Kind {
-        if self.expected > 0 { Kind::BinaryAck } else { Kind::Ack }
     }
 }
 
