@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the load generator, always built the way its figures are published.
+//! `cargo xtask bench`: the load generator and the comparison of stores, always built the way their figures are published.
 
 use anyhow::Result;
 
@@ -7,12 +7,26 @@ use crate::{run as server, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Passed on as they are
+    /// Passed on as they are; `stores` in front measures stores instead of servers
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     passed_on: Vec<String>,
 }
 
 pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
+    if let Some((first, passed_on)) = arguments.passed_on.split_first()
+        && first == "stores"
+    {
+        let mut stores = tree.cargo();
+        stores.args([
+            "run",
+            "--release",
+            "--locked",
+            "--manifest-path",
+            "benchmarks/stores/Cargo.toml",
+            "--",
+        ]);
+        return step::run("Comparison of stores", stores.arg("compare").args(passed_on));
+    }
     // It starts the server that lies beside it.
     server::build_server(tree)?;
     let mut bench = tree.cargo();

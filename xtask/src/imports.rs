@@ -33,6 +33,7 @@ const ROOMS: &[Room] = &[
     // Channels, publications, tokens and delivery: no HTTP, no Socket.IO.
     room("channelapi-core/limits", &[], "numbers depend on nothing"),
     room("channelapi-core/clock", &[], "time depends on nothing"),
+    room("channelapi-core/failpoint", &[], "a place where tests let the program fail depends on nothing"),
     room("channelapi-core/model", &["limits"], "words of the domain depend on no mechanism"),
     room(
         "channelapi-core/state",
@@ -41,7 +42,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi-core/broker",
-        &["model", "limits", "clock"],
+        &["model", "limits", "clock", "failpoint"],
         "it reaches the rooms above through the `PublicationSink` it is handed",
     ),
     room(
@@ -61,13 +62,38 @@ const ROOMS: &[Room] = &[
     ),
     // The binary. `gateway` and `api` are two faces of one hub and never know each other.
     room("channelapi/http", &["channelapi-core/limits"], "shared answers serve every face and know none"),
-    room("channelapi/config", &[], "settings describe the others and depend on no one"),
-    room("channelapi/cli", &["config"], "the command line is one source of the settings"),
+    room(
+        "channelapi/config",
+        &["channelapi-core/model", "channelapi-core/broker"],
+        "settings become the words of the domain and depend on no one who does the work",
+    ),
+    room("channelapi/output", &[], "a line is printed without knowing what it says"),
+    room(
+        "channelapi/store",
+        &[
+            "output",
+            "channelapi-core/hub",
+            "channelapi-core/broker",
+            "channelapi-core/state",
+            "channelapi-core/model",
+        ],
+        "it looks at a data directory from outside, and needs no server",
+    ),
+    room(
+        "channelapi/client",
+        &["config", "output"],
+        "it meets the server where backends do: at its HTTP API, and nowhere else",
+    ),
+    room(
+        "channelapi/cli",
+        &["config", "output", "client", "store"],
+        "the command line is one source of the settings, and the only one of what verbs are asked to do",
+    ),
     room("channelapi/logging", &["config"], "it is set up from the settings and used through macros"),
     room("channelapi/banner", &["config", "logging"], "it shows settings to whoever reads the log"),
     room("channelapi/auth", &["config"], "a key is checked without knowing what for"),
     room("channelapi/page", &["http"], "a static page"),
-    room("channelapi/health", &["http"], "it says what it is told"),
+    room("channelapi/health", &["http", "channelapi-core/hub"], "it says what it is told"),
     room("channelapi/listener", &["http", "channelapi-core/limits"], "it accepts for whoever it is handed"),
     room(
         "channelapi/gateway",
@@ -77,13 +103,14 @@ const ROOMS: &[Room] = &[
             "channelapi-core/limits",
             "channelapi-core/clock",
             "channelapi-core/model",
+            "channelapi-core/broker",
             "channelapi-core/delivery",
             "channelapi-core/hub",
             "channelapi-protocol/websocket",
             "channelapi-protocol/engineio",
             "channelapi-protocol/socketio",
         ],
-        "it turns packets into calls of the hub; HTTP publishing is the business of `api`",
+        "it turns packets into calls of the hub, in the broker's words; HTTP publishing is the business of `api`",
     ),
     room(
         "channelapi/api",
@@ -92,11 +119,19 @@ const ROOMS: &[Room] = &[
             "auth",
             "config",
             "channelapi-core/limits",
+            "channelapi-core/clock",
             "channelapi-core/model",
+            "channelapi-core/broker",
+            "channelapi-core/delivery",
             "channelapi-core/hub",
             "channelapi-protocol/socketio",
         ],
-        "it turns requests into calls of the hub; sockets are the business of `gateway`",
+        "it turns requests into calls of the hub, in the broker's words; sockets are the business of `gateway`",
+    ),
+    room(
+        "channelapi/forms",
+        &["gateway", "api", "channelapi-core/model", "channelapi-core/broker", "channelapi-core/delivery"],
+        "what is encoded for everybody knows what everybody wants",
     ),
     room("channelapi/drain", &["gateway", "listener"], "it sends away whoever they hold"),
     room(
@@ -111,6 +146,7 @@ const ROOMS: &[Room] = &[
             "drain",
             "gateway",
             "api",
+            "forms",
             "channelapi-core/hub",
             "channelapi-core/clock",
             "channelapi-core/state",
@@ -119,11 +155,12 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/main",
-        &["server", "cli", "config", "logging"],
-        "it reads the command line and starts the server",
+        &["server", "client", "store", "cli", "config", "logging"],
+        "it reads the command line and starts what it asks for",
     ),
     // A tool of its own that must measure any server, so it shares no code with ours.
     room("channelapi-bench/*", &[], "whoever measures us must not be us"),
+    room("channelapi-torture/*", &[], "whoever judges us must not share our mistakes"),
 ];
 
 /// What to do about a forbidden arrow.

@@ -15,6 +15,7 @@ mod step;
 mod suites;
 mod test;
 mod tools;
+mod torture;
 mod tree;
 
 use std::process::ExitCode;
@@ -45,7 +46,9 @@ enum Command {
     Suites(suites::Arguments),
     /// Fuzz the parsers; `fuzz list` names the targets
     Fuzz(fuzz::Arguments),
-    /// The long forms of the tests: suites ten times, every fuzz target for ten minutes
+    /// Break the server on purpose and prove that nothing is lost: kill -9, a restored backup, slow clients
+    Torture(torture::Arguments),
+    /// The long forms of the tests: suites ten times, a thousand kills, every fuzz target for ten minutes
     Soak,
     /// The load generator, with its own arguments
     Bench(bench::Arguments),
@@ -79,6 +82,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
         }
         Command::Suites(arguments) => suites::run(&tree, &arguments),
         Command::Fuzz(arguments) => fuzz::run(&tree, &arguments),
+        Command::Torture(arguments) => torture::run(&tree, &arguments),
         Command::Soak => soak::run(&tree),
         Command::Bench(arguments) => bench::run(&tree, &arguments),
         Command::Run(arguments) => run::run(&tree, &arguments),

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use crate::step::{self, Closing, Outcome};
 use crate::tree::Tree;
-use crate::{fuzz, run, setup, suites};
+use crate::{fuzz, run, setup, suites, torture};
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Arguments {
@@ -27,12 +27,14 @@ enum Part {
     Js,
     /// Stock Python clients
     Python,
+    /// Kills under load, a restored backup, slow clients: nothing may be lost
+    Torture,
     /// The official suites, if a checkout is known
     Suites,
 }
 
 /// In the order of the run: what fails fastest comes first.
-const PARTS: &[Part] = &[Part::Rust, Part::Js, Part::Python, Part::Suites];
+const PARTS: &[Part] = &[Part::Rust, Part::Js, Part::Python, Part::Torture, Part::Suites];
 
 pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
     let mut outcomes = Vec::new();
@@ -46,6 +48,7 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
             Part::Rust => outcomes.extend(rust(tree)?),
             Part::Js => outcomes.push(javascript(tree)?),
             Part::Python => outcomes.push(python(tree)?),
+            Part::Torture => outcomes.extend(torture::short(tree)?),
             Part::Suites => {
                 run::build_server(tree)?;
                 let outcome = suites::run_if_found(tree, None, 1)?;
@@ -62,7 +65,7 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
 
 fn set_up(tree: &Tree, part: Part) -> Result<()> {
     match part {
-        Part::Rust => Ok(()),
+        Part::Rust | Part::Torture => Ok(()),
         Part::Js => setup::for_javascript(tree).and_then(|()| setup::install_chromium()),
         Part::Python => setup::for_python(tree),
         Part::Suites => setup::for_javascript(tree),

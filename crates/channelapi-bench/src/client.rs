@@ -1,11 +1,12 @@
 //! One Socket.IO client over a bare TCP stream, small enough to hold tens of thousands of them.
 //!
-//! It says exactly what a stock client says when it joins one channel, and answers pings for as long as it lives.
+//! It says exactly what a stock client says when it joins, and answers pings for as long as it lives.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -30,7 +31,30 @@ thread_local! {
     static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; 64 << 10].into());
 }
 
-/// A connection that has joined its channel.
+/// How a client comes into its channels.
+#[derive(Clone)]
+pub(crate) enum Door {
+    /// It is let in and then joins one channel, whose token this is.
+    Seed(String),
+    /// It brings the tokens of all its channels while connecting.
+    Handshake(Arc<Handshake>),
+}
+
+/// What a client brings that joins while connecting.
+pub(crate) struct Handshake {
+    auth: String,
+    is_resumable: bool,
+}
+
+impl Door {
+    /// The way into several channels at once, with or without the wish to come back to where one was.
+    pub(crate) fn handshake(tokens: &[String], is_resumable: bool) -> Self {
+        let auth = json!({ "tokens": tokens, "resume": is_resumable }).to_string();
+        Self::Handshake(Arc::new(Handshake { auth, is_resumable }))
+    }
+}
+
+/// A connection that has joined its channels.
 pub(crate) struct Client {
     stream: TcpStream,
     decoder: Decoder,
@@ -41,8 +65,8 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects and joins the channel that the token opens; returns when the server has confirmed it.
-    pub(crate) async fn join(address: SocketAddr, token: &str) -> Result<Self> {
+    /// Connects and joins; returns when the server has confirmed it.
+    pub(crate) async fn join(address: SocketAddr, door: &Door) -> Result<Self> {
         let stream = TcpStream::connect(address).await.context("cannot connect")?;
         stream.set_nodelay(true)?;
         let (packets, decoder) = (VecDeque::new(), Decoder::default());
@@ -52,11 +76,24 @@ impl Client {
         let open = client.expect("0{", "").await?;
         client.ping_interval =
             ping_interval(&open).with_context(|| format!("unusable open packet {open:?}"))?;
-        client.send("40").await?;
-        client.expect("40{", "\"sid\"").await?;
-        client.expect("42[\"clientevent\",", "\"Connected\"").await?;
-        client.send(&format!("42{}", json!(["join_channel", { "token": token }]))).await?;
-        client.expect("42[\"clientevent\",", "\"Connected to ").await?;
+        match door {
+            Door::Seed(token) => {
+                client.send("40").await?;
+                client.expect("40{", "\"sid\"").await?;
+                client.expect("42[\"clientevent\",", "\"Connected\"").await?;
+                client.send(&format!("42{}", json!(["join_channel", { "token": token }]))).await?;
+                client.expect("42[\"clientevent\",", "\"Connected to ").await?;
+            }
+            Door::Handshake(handshake) => {
+                client.send(&format!("40{}", handshake.auth)).await?;
+                let session = if handshake.is_resumable { "\"pid\"" } else { "\"sid\"" };
+                client.expect("40{", session).await?;
+                client.expect("42[\"clientevent\",", "\"Connected\"").await?;
+                if handshake.is_resumable {
+                    client.expect("42[\"checkpoint\",", "").await?;
+                }
+            }
+        }
         Ok(client)
     }
 
@@ -218,7 +255,7 @@ mod tests {
             let count = stream.read(&mut received).await.unwrap();
             unmasked(&received[..count]).unwrap()
         });
-        let client = Client::join(address, "token").await.unwrap();
+        let client = Client::join(address, &Door::Seed("token".to_owned())).await.unwrap();
         let staying = tokio::spawn(client.receive(|packet| panic!("{packet} is no publication")));
         let answer = timeout(Duration::from_secs(20), server).await.unwrap().unwrap();
         assert_eq!(answer, server_text(PONG));

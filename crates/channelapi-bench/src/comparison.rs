@@ -1,4 +1,4 @@
-//! Rounds: every peer once per round, each round beginning with another, so that a slow minute hits all alike.
+//! Setup: everybody once per round, each round beginning with another, so that a slow minute hits all alike.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,15 +10,12 @@ use tokio::time::timeout;
 use crate::peer::Peer;
 use crate::report::{Sample, Sheet};
 
-/// Longest time one peer may take in one round, so that a benchmark always ends by itself.
+/// Longest time one measurement may take in one round, so that a benchmark always ends by itself.
 const ROUND_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// What all benchmarks have in common.
 #[derive(Args)]
-pub(crate) struct Comparison {
-    /// The servers to measure; ratios refer to the first.
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Peer::Channelapi, Peer::Socketioxide])]
-    pub(crate) peers: Vec<Peer>,
+pub(crate) struct Setup {
     /// How often each is measured; the table shows medians.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub(crate) rounds: u16,
@@ -30,21 +27,43 @@ pub(crate) struct Comparison {
     pub(crate) json: Option<PathBuf>,
 }
 
+/// What the benchmarks have in common that compare servers.
+#[derive(Args)]
+pub(crate) struct Comparison {
+    /// The servers to measure; ratios refer to the first.
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Peer::Channelapi, Peer::Socketioxide])]
+    pub(crate) peers: Vec<Peer>,
+    #[command(flatten)]
+    pub(crate) setup: Setup,
+}
+
 /// Calls `measure` for every peer in every round.
 pub(crate) async fn compare(
     comparison: &Comparison,
     title: String,
     mut measure: impl AsyncFnMut(Peer) -> Result<Vec<Sample>>,
 ) -> Result<Sheet> {
-    let mut sheet = Sheet::new(title, comparison.peers.clone());
-    for round in 0..usize::from(comparison.rounds) {
-        for turn in 0..comparison.peers.len() {
-            let column = (round + turn) % comparison.peers.len();
-            let peer = comparison.peers[column];
-            eprintln!("{}: round {} of {}, {}", sheet.title, round + 1, comparison.rounds, peer.name());
+    let peers = &comparison.peers;
+    let names = peers.iter().map(|peer| peer.name()).collect();
+    take_turns(&comparison.setup, title, names, async |column: usize| measure(peers[column]).await).await
+}
+
+/// Calls `measure` for every column in every round.
+pub(crate) async fn take_turns(
+    setup: &Setup,
+    title: String,
+    columns: Vec<&'static str>,
+    mut measure: impl AsyncFnMut(usize) -> Result<Vec<Sample>>,
+) -> Result<Sheet> {
+    let mut sheet = Sheet::new(title, columns.clone());
+    for round in 0..usize::from(setup.rounds) {
+        for turn in 0..columns.len() {
+            let column = (round + turn) % columns.len();
+            let name = columns[column];
+            eprintln!("{}: round {} of {}, {name}", sheet.title, round + 1, setup.rounds);
             let samples =
-                timeout(ROUND_TIMEOUT, measure(peer)).await.context("the round took too long").flatten();
-            sheet.record(column, samples.with_context(|| format!("measuring {}", peer.name()))?);
+                timeout(ROUND_TIMEOUT, measure(column)).await.context("the round took too long").flatten();
+            sheet.record(column, samples.with_context(|| format!("measuring {name}"))?);
         }
     }
     Ok(sheet)

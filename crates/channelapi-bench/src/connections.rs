@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use tokio::time::{Instant, sleep};
 
 use crate::backend::{Backend, OVERLAPPING, Target};
+use crate::client::Door;
 use crate::comparison::{Comparison, compare};
 use crate::cores::Cores;
 use crate::crowd::Crowd;
@@ -66,10 +67,10 @@ async fn measure(options: &ConnectionsOptions, peer: Peer, cores: &Cores) -> Res
     sleep(START_SETTLE).await;
     let memory_empty = server.memory()?;
     // The memory of channels and tokens belongs to the connections that need them; the CPU of asking for them does not.
-    let (tokens, targets) = channels(options, Backend::connect(&server, &receipts).await?).await?;
+    let (doors, targets) = channels(options, Backend::connect(&server, &receipts).await?).await?;
 
     let (cpu, started) = (server.cpu()?, Instant::now());
-    let crowd = Crowd::gather(server.address, tokens, &receipts).await?;
+    let crowd = Crowd::gather(server.address, doors, &receipts).await?;
     let (join_time, join_cpu) = (started.elapsed(), server.cpu()?.since(&cpu).total);
     sleep(settle).await;
     crowd.check()?;
@@ -103,18 +104,21 @@ async fn measure(options: &ConnectionsOptions, peer: Peer, cores: &Cores) -> Res
     ])
 }
 
-/// One token per connection, and where to publish so that every connection receives one publication.
-async fn channels(options: &ConnectionsOptions, mut backend: Backend) -> Result<(Vec<String>, Vec<Target>)> {
+/// One way in for each connection, and where to publish so that every connection receives one publication.
+async fn channels(options: &ConnectionsOptions, mut backend: Backend) -> Result<(Vec<Door>, Vec<Target>)> {
     let count = options.connections;
     if options.channels == Channels::Shared {
         let token = backend.token("shared").await?;
-        return Ok((vec![token; count], vec![Target { channel: "shared".into(), subscribers: count }]));
+        return Ok((
+            vec![Door::Seed(token); count],
+            vec![Target { channel: "shared".into(), subscribers: count }],
+        ));
     }
-    let (mut tokens, mut targets) = (Vec::new(), Vec::new());
+    let (mut doors, mut targets) = (Vec::new(), Vec::new());
     for number in 0..count {
         let channel = format!("own-{number}");
-        tokens.push(backend.token(&channel).await?);
+        doors.push(Door::Seed(backend.token(&channel).await?));
         targets.push(Target { channel: channel.into(), subscribers: 1 });
     }
-    Ok((tokens, targets))
+    Ok((doors, targets))
 }

@@ -10,7 +10,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::client::Client;
+use crate::client::{Client, Door};
 use crate::receipts::Receipts;
 
 /// How many handshakes are under way at a time: enough to keep a server busy, too few to overflow its backlog.
@@ -28,22 +28,22 @@ pub(crate) struct Crowd {
 }
 
 impl Crowd {
-    /// One client per token; returns when all have joined, or with the first failure.
+    /// One client per door; returns when all have joined, or with the first failure.
     pub(crate) async fn gather(
         address: SocketAddr,
-        tokens: Vec<String>,
+        doors: Vec<Door>,
         receipts: &Arc<Receipts>,
     ) -> Result<Self> {
-        let count = tokens.len();
+        let count = doors.len();
         let joining = Arc::new(Semaphore::new(JOINING_MAX));
         let (report, mut reports) = mpsc::channel(JOINING_MAX);
         let mut crowd = Self { clients: JoinSet::new(), lost: Arc::default(), ping_interval: Duration::ZERO };
-        for (index, token) in tokens.into_iter().enumerate() {
+        for (index, door) in doors.into_iter().enumerate() {
             let (joining, report) = (joining.clone(), report.clone());
             let (receipts, lost) = (receipts.clone(), crowd.lost.clone());
             crowd.clients.spawn(async move {
                 let Ok(turn) = joining.acquire_owned().await else { return };
-                let joined = timeout(JOIN_TIMEOUT, Client::join(address, &token)).await;
+                let joined = timeout(JOIN_TIMEOUT, Client::join(address, &door)).await;
                 let client = match joined.context("timed out").flatten() {
                     Ok(client) => client,
                     // A report that nobody reads: another client has failed before.

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::backend::{Backend, OVERLAPPING, Target};
+use crate::client::Door;
 use crate::comparison::{Comparison, compare};
 use crate::cores::Cores;
 use crate::crowd::Crowd;
@@ -20,7 +21,7 @@ use crate::statistics::{each, percentile, real};
 const UNICAST_CHANNELS: usize = 64;
 
 /// Fewest publications in a phase, however many subscribers they have: a median of less says little.
-const PUBLICATIONS_MIN: usize = 24;
+pub(crate) const PUBLICATIONS_MIN: usize = 24;
 
 /// CPU and latency of deliveries.
 #[derive(Args)]
@@ -55,15 +56,15 @@ async fn measure(options: &DeliveryOptions, count: usize, peer: Peer, cores: &Co
     let server = Server::start(peer, cores).await?;
     let receipts = Arc::new(Receipts::default());
     let mut backend = Backend::connect(&server, &receipts).await?;
-    let mut tokens = vec![backend.token("shared").await?; count];
+    let mut doors = vec![Door::Seed(backend.token("shared").await?); count];
     let shared = Target { channel: "shared".into(), subscribers: count };
     let mut single = Vec::new();
     for number in 0..UNICAST_CHANNELS {
         let channel = format!("own-{number}");
-        tokens.push(backend.token(&channel).await?);
+        doors.push(Door::Seed(backend.token(&channel).await?));
         single.push(Target { channel: channel.into(), subscribers: 1 });
     }
-    let crowd = Crowd::gather(server.address, tokens, &receipts).await?;
+    let crowd = Crowd::gather(server.address, doors, &receipts).await?;
 
     let publications = (options.deliveries / count.max(1)).max(PUBLICATIONS_MIN);
     let fanout = vec![shared.clone(); publications];
@@ -95,22 +96,22 @@ async fn measure(options: &DeliveryOptions, count: usize, peer: Peer, cores: &Co
 }
 
 /// The parts of a running measurement.
-struct Run<'a> {
-    server: &'a Server,
-    receipts: &'a Receipts,
-    backend: &'a mut Backend,
+pub(crate) struct Run<'a> {
+    pub(crate) server: &'a Server,
+    pub(crate) receipts: &'a Receipts,
+    pub(crate) backend: &'a mut Backend,
 }
 
 /// Microseconds of CPU per delivery, milliseconds from the request to the receipt.
-struct Phase {
-    cpu: f64,
-    cpu_user: f64,
-    p50: f64,
-    p99: f64,
+pub(crate) struct Phase {
+    pub(crate) cpu: f64,
+    pub(crate) cpu_user: f64,
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
 }
 
 impl Run<'_> {
-    async fn phase(&mut self, in_flight: usize, targets: Vec<Target>) -> Result<Phase> {
+    pub(crate) async fn phase(&mut self, in_flight: usize, targets: Vec<Target>) -> Result<Phase> {
         self.receipts.restart();
         let before = self.server.cpu()?;
         self.backend.publish(in_flight, targets).await?;

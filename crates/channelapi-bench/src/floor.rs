@@ -170,6 +170,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::client::Door;
     use crate::crowd::Crowd;
     use crate::publisher::Publisher;
     use crate::receipts::{Receipts, data};
@@ -184,12 +185,12 @@ mod tests {
         std::thread::spawn(move || accept(&listener));
         let mut publisher = Publisher::connect(address, "any").await.unwrap();
         publisher.healthy().await.unwrap();
-        let mut tokens = Vec::new();
+        let mut doors = Vec::new();
         for channel in ["shared", "shared", "other"] {
-            tokens.push(publisher.token(channel).await.unwrap());
+            doors.push(Door::Seed(publisher.token(channel).await.unwrap()));
         }
         let receipts = Arc::new(Receipts::default());
-        let crowd = Crowd::gather(address, tokens, &receipts).await.unwrap();
+        let crowd = Crowd::gather(address, doors, &receipts).await.unwrap();
 
         for (number, channel, subscribers) in [(0, "shared", 2), (1, "other", 1), (2, "shared", 2)] {
             let complete = receipts.expect(number, subscribers);
@@ -210,7 +211,7 @@ mod tests {
         let mut publisher = Publisher::connect(address, "any").await.unwrap();
         let token = publisher.token("a").await.unwrap();
         let receipts = Arc::new(Receipts::default());
-        let _crowd = Crowd::gather(address, vec![token], &receipts).await.unwrap();
+        let _crowd = Crowd::gather(address, vec![Door::Seed(token)], &receipts).await.unwrap();
 
         publisher.publish("a", &data(7, 200)).await.unwrap();
         let complete = receipts.expect(8, 1);

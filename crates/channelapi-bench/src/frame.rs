@@ -66,6 +66,16 @@ pub(crate) fn server_text(payload: &str) -> Vec<u8> {
     frame
 }
 
+/// Bytes of a text frame of a server.
+pub(crate) fn server_bytes(payload: &str) -> usize {
+    let header = match payload.len() {
+        ..=125 => 2,
+        126..=0xffff => 4,
+        _ => 10,
+    };
+    header + payload.len()
+}
+
 /// One client's frame without its mask, as a server has to read it.
 pub(crate) fn unmasked(frame: &[u8]) -> Result<Vec<u8>> {
     let (header, length) = extent(frame).context("the client's frame has no length")?;
@@ -184,6 +194,7 @@ mod tests {
     fn server_frames_of_every_length_form_are_read() {
         for length in [0, 125, 126, 65_535, 65_536] {
             let payload = "y".repeat(length);
+            assert_eq!(server_text(&payload).len(), server_bytes(&payload));
             assert_eq!(decoded(&[&server_text(&payload)]), [format!("Text({payload:?})")]);
         }
     }

@@ -14,12 +14,14 @@ pub(crate) fn facts() -> Value {
         })
     };
     let rustc = Command::new("rustc").arg("--version").output().ok();
+    let date = Command::new("date").args(["-u", "+%Y-%m-%d"]).output().ok();
     json!({
         "kernel": first("/proc/sys/kernel/osrelease", ""),
         "processor": first("/proc/cpuinfo", "model name"),
         "cores": std::thread::available_parallelism().ok().map(usize::from),
         "memory": first("/proc/meminfo", "MemTotal"),
         "load": first("/proc/loadavg", ""),
+        "date": date.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()),
         "rustc": rustc.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()),
     })
 }

@@ -8,16 +8,23 @@ mod client;
 mod comparison;
 mod connections;
 mod cores;
+mod criteria;
 mod crowd;
 mod delivery;
+mod disk;
 mod floor;
 mod frame;
+mod lanes;
 mod machine;
 mod peer;
 mod process;
+mod publish;
 mod publisher;
 mod receipts;
+mod redis;
 mod report;
+mod resume;
+mod slow;
 mod statistics;
 mod usage;
 
@@ -28,14 +35,19 @@ use clap::Parser;
 use serde_json::{Map, Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::comparison::Comparison;
+use crate::comparison::{Comparison, Setup};
 use crate::connections::ConnectionsOptions;
 use crate::cores::Cores;
+use crate::criteria::Criterion;
 use crate::delivery::DeliveryOptions;
 use crate::floor::FloorOptions;
+use crate::peer::Peer;
+use crate::publish::PublishOptions;
 use crate::report::Sheet;
+use crate::resume::ResumeOptions;
+use crate::slow::SlowOptions;
 
-/// Measures what connections and deliveries cost, beside other servers.
+/// Measures what connections, deliveries and publishing cost, beside others that do the same job.
 #[derive(Parser)]
 #[command(version)]
 enum Arguments {
@@ -43,13 +55,19 @@ enum Arguments {
     Connections(ConnectionsOptions),
     /// CPU and latency of deliveries to many and to one.
     Delivery(DeliveryOptions),
+    /// CPU and latency of publishing that is on disk before it is answered, beside Redis and the disk itself.
+    Publish(PublishOptions),
+    /// Bytes and CPU of deliveries to connections that can come back to where they were.
+    Resume(ResumeOptions),
+    /// Memory of the server while a client does not read, and how soon the client has caught up.
+    Slow(SlowOptions),
     /// Becomes the peer `floor`; started by the others.
     #[command(hide = true)]
     Floor(FloorOptions),
 }
 
 fn main() -> ExitCode {
-    match start(&Arguments::parse()) {
+    match start(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -58,8 +76,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(arguments: &Arguments) -> Result<()> {
-    if let Arguments::Floor(options) = arguments {
+fn start(arguments: Arguments) -> Result<()> {
+    if let Arguments::Floor(options) = &arguments {
         return floor::serve(options);
     }
     // One thread: the clients shall use the same core in every run, and no locks between them.
@@ -75,57 +93,103 @@ fn start(arguments: &Arguments) -> Result<()> {
     })
 }
 
-async fn run(arguments: &Arguments) -> Result<()> {
+async fn run(arguments: Arguments) -> Result<()> {
     match arguments {
         Arguments::Connections(options) => {
-            let (machine, cores) = prepare(&options.comparison)?;
-            let sheet = connections::run(options, &cores).await?;
-            publish(&options.comparison, &machine, &cores, &[sheet])
+            let bench = Bench::of_peers(&options.comparison)?;
+            let sheet = connections::run(&options, &bench.cores).await?;
+            bench.report(&options.comparison.setup, &[sheet], &[])
         }
         Arguments::Delivery(options) => {
-            let (machine, cores) = prepare(&options.comparison)?;
-            let sheets = delivery::run(options, &cores).await?;
-            publish(&options.comparison, &machine, &cores, &sheets)
+            let bench = Bench::of_peers(&options.comparison)?;
+            let sheets = delivery::run(&options, &bench.cores).await?;
+            bench.report(&options.comparison.setup, &sheets, &[])
         }
-        Arguments::Floor(options) => floor::serve(options),
+        Arguments::Publish(mut options) => {
+            options.prepare()?;
+            let versions = options.ways.iter().map(|way| Ok((way.name(), way.version()?)));
+            let bench = Bench::new(&options.setup, versions)?;
+            let (sheets, criteria) = publish::run(&options, &bench.cores).await?;
+            bench.report(&options.setup, &sheets, &criteria)
+        }
+        Arguments::Resume(options) => {
+            let bench = Bench::of_channelapi(&options.setup)?;
+            let (sheets, criteria) = resume::run(&options, &bench.cores).await?;
+            bench.report(&options.setup, &sheets, &criteria)
+        }
+        Arguments::Slow(options) => {
+            let bench = Bench::of_channelapi(&options.setup)?;
+            let sheet = slow::run(&options, &bench.cores).await?;
+            bench.report(&options.setup, &[sheet], &[])
+        }
+        Arguments::Floor(options) => floor::serve(&options),
     }
 }
 
-/// Reads the machine's facts before this process confines itself to its cores.
-fn prepare(comparison: &Comparison) -> Result<(Value, Cores)> {
-    let machine = machine::facts();
-    for peer in &comparison.peers {
-        peer.prepare()?;
-    }
-    let cores = Cores::split(!comparison.no_pin)?;
-    cores.enter()?;
-    Ok((machine, cores))
+/// What the figures were measured with.
+struct Bench {
+    machine: Value,
+    cores: Cores,
+    /// By name.
+    versions: Map<String, Value>,
 }
 
-fn publish(comparison: &Comparison, machine: &Value, cores: &Cores, sheets: &[Sheet]) -> Result<()> {
-    for sheet in sheets {
-        println!("{}", sheet.table());
+impl Bench {
+    /// Reads the machine's facts before this process confines itself to its cores.
+    fn new(
+        setup: &Setup,
+        versions: impl IntoIterator<Item = Result<(&'static str, String)>>,
+    ) -> Result<Self> {
+        let machine = machine::facts();
+        let versions = versions.into_iter().map(|version| {
+            let (name, version) = version?;
+            Ok((name.to_owned(), version.into()))
+        });
+        let versions = versions.collect::<Result<_>>()?;
+        let cores = Cores::split(!setup.no_pin)?;
+        cores.enter()?;
+        Ok(Self { machine, cores, versions })
     }
-    let mut versions = Map::new();
-    for peer in &comparison.peers {
-        versions.insert(peer.name().to_owned(), peer.version()?.into());
+
+    fn of_peers(comparison: &Comparison) -> Result<Self> {
+        for peer in &comparison.peers {
+            peer.prepare()?;
+        }
+        let versions = comparison.peers.iter().map(|peer| Ok((peer.name(), peer.version()?)));
+        Self::new(&comparison.setup, versions)
     }
-    // Without the program's own path.
-    let arguments: Vec<_> = std::env::args().skip(1).collect();
-    println!(
-        "{}; {}; medians of {} rounds\n{machine}",
-        Value::from(versions.clone()),
-        cores.describe(),
-        comparison.rounds
-    );
-    let Some(path) = &comparison.json else { return Ok(()) };
-    let report = json!({
-        "arguments": arguments,
-        "machine": machine,
-        "cores": cores.describe(),
-        "peers": versions,
-        "sheets": sheets.iter().map(Sheet::json).collect::<Vec<_>>(),
-    });
-    let text = serde_json::to_string_pretty(&report)? + "\n";
-    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+
+    fn of_channelapi(setup: &Setup) -> Result<Self> {
+        Peer::Channelapi.prepare()?;
+        Self::new(setup, [Ok((Peer::Channelapi.name(), Peer::Channelapi.version()?))])
+    }
+
+    fn report(&self, setup: &Setup, sheets: &[Sheet], criteria: &[Criterion]) -> Result<()> {
+        for sheet in sheets {
+            println!("{}", sheet.table());
+        }
+        if !criteria.is_empty() {
+            println!("{}", criteria::table(criteria));
+        }
+        println!(
+            "{}; {}; medians of {} rounds\n{}",
+            Value::from(self.versions.clone()),
+            self.cores.describe(),
+            setup.rounds,
+            self.machine
+        );
+        let Some(path) = &setup.json else { return Ok(()) };
+        // Without the program's own path.
+        let arguments: Vec<_> = std::env::args().skip(1).collect();
+        let report = json!({
+            "arguments": arguments,
+            "machine": self.machine,
+            "cores": self.cores.describe(),
+            "peers": self.versions,
+            "sheets": sheets.iter().map(Sheet::json).collect::<Vec<_>>(),
+            "criteria": criteria::json(criteria),
+        });
+        let text = serde_json::to_string_pretty(&report)? + "\n";
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
 }

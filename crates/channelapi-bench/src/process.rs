@@ -2,7 +2,8 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::process::{Child, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -23,32 +24,90 @@ const START_POLL: Duration = Duration::from_millis(20);
 /// How much of its log is shown when it does not start.
 const LOG_SHOWN: usize = 2_000;
 
-/// A running server and its scratch folder.
-pub(crate) struct Server {
+/// A process under test and its scratch folder. It is killed when dropped.
+pub(crate) struct Running {
     child: Child,
     folder: TempDir,
-    auth_key: String,
+}
+
+impl Running {
+    /// Starts on the server's cores what `command` makes for a scratch folder.
+    pub(crate) fn start(cores: &Cores, command: impl FnOnce(&Path) -> Result<Command>) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut command = command(folder.path())?;
+        let log = File::create(folder.path().join("log"))?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child =
+            cores.as_server(|| command.spawn())?.with_context(|| format!("cannot start {command:?}"))?;
+        Ok(Self { child, folder })
+    }
+
+    /// Asks until the answer is yes; an error of `ask` means not yet.
+    pub(crate) async fn ready(&mut self, mut ask: impl AsyncFnMut() -> Result<()>) -> Result<()> {
+        let deadline = Instant::now() + START_TIMEOUT;
+        loop {
+            let Err(error) = ask().await else { return Ok(()) };
+            if let Some(status) = self.child.try_wait()? {
+                bail!("it ended with {status} and said: {}", self.log());
+            }
+            if Instant::now() > deadline {
+                let late = format!("it was not ready after {START_TIMEOUT:?} and said: {}", self.log());
+                return Err(error.context(late));
+            }
+            sleep(START_POLL).await;
+        }
+    }
+
+    /// Resident bytes.
+    pub(crate) fn memory(&self) -> Result<usize> {
+        resident_memory(self.child.id())
+    }
+
+    pub(crate) fn cpu(&self) -> Result<Cpu> {
+        Cpu::of(self.child.id())
+    }
+
+    fn log(&self) -> String {
+        let log = std::fs::read(self.folder.path().join("log")).unwrap_or_default();
+        String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_SHOWN)..]).into_owned()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Fails only if it has ended by itself, which is what we want.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A running server that speaks the seed contract.
+pub(crate) struct Server {
+    process: Running,
+    pub(crate) auth_key: String,
     pub(crate) address: SocketAddr,
 }
 
 impl Server {
     /// Returns when the server answers.
     pub(crate) async fn start(peer: Peer, cores: &Cores) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
+        Self::start_with(peer, cores, &[]).await
+    }
+
+    /// The same with variables in the server's environment.
+    pub(crate) async fn start_with(peer: Peer, cores: &Cores, variables: &[(&str, String)]) -> Result<Self> {
         let address = free_address()?;
         let auth_key = random_key()?;
-        let data_dir = folder.path().join("data");
-        let launch = Launch { port: address.port(), auth_key: &auth_key, data_dir: &data_dir };
-        let mut command = peer.command(&launch)?;
-        let log = File::create(folder.path().join("log"))?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child =
-            cores.as_server(|| command.spawn())?.with_context(|| format!("cannot start {command:?}"))?;
-        let mut server = Self { child, folder, auth_key, address };
-        server
-            .ready()
-            .await
-            .with_context(|| format!("{} did not start; it said: {}", peer.name(), server.log()))?;
+        let process = Running::start(cores, |folder| {
+            let data_dir = folder.join("data");
+            let launch = Launch { port: address.port(), auth_key: &auth_key, data_dir: &data_dir };
+            let mut command = peer.command(&launch)?;
+            command.envs(variables.iter().map(|(name, value)| (name, value)));
+            Ok(command)
+        })?;
+        let mut server = Self { process, auth_key, address };
+        let ask = async || Publisher::connect(address, &server.auth_key).await?.healthy().await;
+        server.process.ready(ask).await.with_context(|| format!("{} did not start", peer.name()))?;
         Ok(server)
     }
 
@@ -61,38 +120,11 @@ impl Server {
 
     /// Resident bytes.
     pub(crate) fn memory(&self) -> Result<usize> {
-        resident_memory(self.child.id())
+        self.process.memory()
     }
 
     pub(crate) fn cpu(&self) -> Result<Cpu> {
-        Cpu::of(self.child.id())
-    }
-
-    async fn ready(&mut self) -> Result<()> {
-        let deadline = Instant::now() + START_TIMEOUT;
-        loop {
-            let Err(error) = self.publisher().await else { return Ok(()) };
-            if let Some(status) = self.child.try_wait()? {
-                bail!("it ended with {status}");
-            }
-            if Instant::now() > deadline {
-                return Err(error.context(format!("it was not ready after {START_TIMEOUT:?}")));
-            }
-            sleep(START_POLL).await;
-        }
-    }
-
-    fn log(&self) -> String {
-        let log = std::fs::read(self.folder.path().join("log")).unwrap_or_default();
-        String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_SHOWN)..]).into_owned()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // Fails only if it has ended by itself, which is what we want.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.process.cpu()
     }
 }
 
@@ -112,7 +144,7 @@ pub(crate) fn allow_connections(count: usize) -> Result<()> {
 }
 
 /// Another program could take the port before the server does; then the start fails, and says so.
-fn free_address() -> Result<SocketAddr> {
+pub(crate) fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 

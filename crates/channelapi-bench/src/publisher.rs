@@ -82,7 +82,7 @@ impl Publisher {
 }
 
 /// Where the response's head ends and where the whole response does, once the head is here.
-fn response_length(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
+pub(crate) fn response_length(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&bytes[..end])?;
     let length = head.lines().find_map(|line| {

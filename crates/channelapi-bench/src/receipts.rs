@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
+use crate::frame;
+
 /// What precedes the number of a publication in the packet that carries it.
 const PREFIX: &str = "42[\"message\",{\"n\":";
 
@@ -20,7 +22,7 @@ pub(crate) fn data(number: u64, bytes: usize) -> String {
 }
 
 /// The number in a packet made of [`data`].
-fn number(packet: &str) -> Option<u64> {
+pub(crate) fn number(packet: &str) -> Option<u64> {
     let rest = packet.strip_prefix(PREFIX)?;
     rest[..rest.find(',')?].parse().ok()
 }
@@ -36,6 +38,8 @@ struct State {
     waiting: HashMap<u64, Waiting>,
     latencies: Vec<Duration>,
     unexpected: u64,
+    /// Of all packets, WebSocket framing included.
+    bytes: usize,
     /// By connection: a hash over the numbers in the order they came.
     orders: HashMap<usize, u64>,
 }
@@ -54,10 +58,11 @@ impl Receipts {
         completed
     }
 
-    /// Notes a packet that a connection received; packets that are no publications are ignored.
+    /// Notes a packet that a connection received. Of one that is no publication only the bytes count.
     pub(crate) fn received(&self, connection: usize, packet: &str) {
-        let Some(number) = number(packet) else { return };
         let mut state = self.state();
+        state.bytes += frame::server_bytes(packet);
+        let Some(number) = number(packet) else { return };
         let order = state.orders.entry(connection).or_default();
         *order = order.wrapping_mul(0x0000_0100_0000_01b3).wrapping_add(number + 1);
         let Some(waiting) = state.waiting.get_mut(&number) else {
@@ -85,11 +90,17 @@ impl Receipts {
         self.state().unexpected
     }
 
-    /// Forgets latencies and orders: a new phase begins.
+    /// Bytes that all connections have received since the phase began.
+    pub(crate) fn bytes(&self) -> usize {
+        self.state().bytes
+    }
+
+    /// Forgets latencies, orders and bytes: a new phase begins.
     pub(crate) fn restart(&self) {
         let mut state = self.state();
         state.latencies.clear();
         state.orders.clear();
+        state.bytes = 0;
     }
 
     /// The latencies since the phase began, shortest first.
@@ -135,6 +146,9 @@ mod tests {
         receipts.received(0, "42[\"clientevent\",{}]");
         assert!(complete.try_recv().is_err());
         assert_eq!(receipts.missing(5), 1);
+        let bytes =
+            [packet(5), "42[\"clientevent\",{}]".to_owned()].map(|packet| frame::server_text(&packet).len());
+        assert_eq!(receipts.bytes(), bytes.iter().sum::<usize>());
         receipts.received(1, &packet(5));
         assert!(complete.try_recv().is_ok());
         assert_eq!(receipts.unexpected(), 0);

@@ -4,14 +4,13 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::peer::Peer;
 use crate::statistics::median;
 
 /// One measured value. The name holds its unit.
 pub(crate) struct Sample {
     name: &'static str,
     value: f64,
-    /// Whether a ratio to the first peer makes sense.
+    /// Whether a ratio to the first column makes sense.
     comparable: bool,
 }
 
@@ -21,51 +20,63 @@ impl Sample {
         Self { name, value, comparable: true }
     }
 
+    /// More is better.
+    pub(crate) fn rate(name: &'static str, value: f64) -> Self {
+        Self { name, value, comparable: true }
+    }
+
     /// Just so.
     pub(crate) fn fact(name: &'static str, value: f64) -> Self {
         Self { name, value, comparable: false }
     }
 }
 
-/// The results of one benchmark: a row per metric, a column per peer.
+/// The results of one benchmark: a row per metric, a column for each who was measured.
 pub(crate) struct Sheet {
     pub(crate) title: String,
-    peers: Vec<Peer>,
+    columns: Vec<&'static str>,
     rows: Vec<Row>,
 }
 
 struct Row {
     name: &'static str,
     comparable: bool,
-    /// By peer, then by round.
+    /// By column, then by round.
     values: Vec<Vec<f64>>,
 }
 
 impl Sheet {
-    pub(crate) fn new(title: String, peers: Vec<Peer>) -> Self {
-        Self { title, peers, rows: Vec::new() }
+    pub(crate) fn new(title: String, columns: Vec<&'static str>) -> Self {
+        Self { title, columns, rows: Vec::new() }
     }
 
-    /// Adds one peer's values of one round.
-    pub(crate) fn record(&mut self, peer: usize, samples: Vec<Sample>) {
+    /// Adds one column's values of one round.
+    pub(crate) fn record(&mut self, column: usize, samples: Vec<Sample>) {
         for sample in samples {
             let known = self.rows.iter().position(|row| row.name == sample.name);
             let row = known.unwrap_or_else(|| {
-                let values = vec![Vec::new(); self.peers.len()];
+                let values = vec![Vec::new(); self.columns.len()];
                 self.rows.push(Row { name: sample.name, comparable: sample.comparable, values });
                 self.rows.len() - 1
             });
-            self.rows[row].values[peer].push(sample.value);
+            self.rows[row].values[column].push(sample.value);
         }
+    }
+
+    /// One column's values of a row, by round; none if it was not measured.
+    pub(crate) fn rounds(&self, row: &str, column: &str) -> &[f64] {
+        let column = self.columns.iter().position(|name| *name == column);
+        let row = self.rows.iter().find(|known| known.name == row);
+        row.zip(column).map_or(&[], |(row, column)| &row.values[column])
     }
 
     /// A Markdown table of medians.
     pub(crate) fn table(&self) -> String {
         let mut table = format!("### {}\n\n| median |", self.title);
-        for peer in &self.peers {
-            let _ = write!(table, " {} |", peer.name());
+        for column in &self.columns {
+            let _ = write!(table, " {column} |");
         }
-        let _ = write!(table, "\n|---|{}\n", "---:|".repeat(self.peers.len()));
+        let _ = write!(table, "\n|---|{}\n", "---:|".repeat(self.columns.len()));
         for row in &self.rows {
             let medians: Vec<_> = row.values.iter().map(|values| median(values)).collect();
             let _ = write!(table, "| {} |", row.name);
@@ -87,9 +98,9 @@ impl Sheet {
 
     pub(crate) fn json(&self) -> Value {
         let rows = self.rows.iter().map(|row| {
-            let peers = self.peers.iter().zip(&row.values);
-            let peers = peers.map(|(peer, rounds)| {
-                (peer.name().to_owned(), json!({ "median": median(rounds), "rounds": rounds }))
+            let peers = self.columns.iter().zip(&row.values);
+            let peers = peers.map(|(name, rounds)| {
+                ((*name).to_owned(), json!({ "median": median(rounds), "rounds": rounds }))
             });
             json!({ "metric": row.name, "peers": peers.collect::<serde_json::Map<_, _>>() })
         });
@@ -98,7 +109,7 @@ impl Sheet {
 }
 
 /// As many digits as mean something.
-fn figure(value: f64) -> String {
+pub(crate) fn figure(value: f64) -> String {
     match value.abs() {
         1000.0.. => thousands(&format!("{value:.0}")),
         100.0.. => format!("{value:.0}"),
@@ -125,13 +136,15 @@ mod tests {
 
     #[test]
     fn table_shows_medians_and_ratios_to_the_first_peer() {
-        let mut sheet = Sheet::new("Test".to_owned(), vec![Peer::Channelapi, Peer::Floor]);
-        for (peer, cost, fact) in [(0, 1000.0, 3.0), (0, 1500.0, 3.0), (0, 9000.0, 3.0), (1, 750.0, 4.0)] {
-            sheet.record(peer, vec![Sample::cost("bytes", cost), Sample::fact("orders", fact)]);
+        let mut sheet = Sheet::new("Test".to_owned(), vec!["channelapi", "floor"]);
+        for (column, cost, fact) in [(0, 1000.0, 3.0), (0, 1500.0, 3.0), (0, 9000.0, 3.0), (1, 750.0, 4.0)] {
+            sheet.record(column, vec![Sample::cost("bytes", cost), Sample::fact("orders", fact)]);
         }
         let expected = "### Test\n\n| median | channelapi | floor |\n|---|---:|---:|\n\
                         | bytes | 1,500 | 750 (0.50×) |\n| orders | 3 | 4 |\n";
         assert_eq!(sheet.table(), expected);
+        assert_eq!(sheet.rounds("bytes", "floor"), [750.0]);
+        assert!(sheet.rounds("bytes", "nobody").is_empty());
         assert_eq!(sheet.json()["rows"][0]["peers"]["channelapi"]["rounds"], json!([1000.0, 1500.0, 9000.0]));
     }
 

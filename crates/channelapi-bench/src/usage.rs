@@ -140,10 +140,10 @@ mod tests {
         let pid = std::process::id();
         assert!(resident_memory(pid).unwrap() > 0);
         let earlier = Cpu::of(pid).unwrap();
-        let until = std::time::Instant::now() + Duration::from_millis(60);
-        while std::time::Instant::now() < until {
-            std::hint::spin_loop();
+        // On a busy machine it may take a while to get that much of it.
+        let until = std::time::Instant::now() + Duration::from_secs(20);
+        while Cpu::of(pid).unwrap().since(&earlier).total < Duration::from_millis(10) {
+            assert!(std::time::Instant::now() < until, "this process uses time, but none is read");
         }
-        assert!(Cpu::of(pid).unwrap().since(&earlier).total >= Duration::from_millis(10));
     }
 }

@@ -10,6 +10,7 @@
 pub mod broker;
 pub mod clock;
 pub mod delivery;
+mod failpoint;
 pub mod hub;
 pub mod limits;
 pub mod model;

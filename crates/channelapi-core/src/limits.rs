@@ -5,6 +5,15 @@ use std::time::Duration;
 /// Bytes of a channel's name.
 pub const CHANNEL_NAME_BYTES_MAX: usize = 255;
 
+/// Bytes of an event's name.
+pub const EVENT_NAME_BYTES_MAX: usize = 64;
+
+/// Bytes of an idempotency key.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+
+/// Bytes of a consumer's name.
+pub const CONSUMER_NAME_BYTES_MAX: usize = 128;
+
 /// Bytes of a text that may be a token at all. Ours have 43; the rest is room for tokens of another kind.
 pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 
@@ -26,12 +35,49 @@ pub const FANOUT_BATCH: usize = 128;
 /// Bytes of publications that are joined into one write. Copying more costs more than the system calls it saves.
 pub const JOINED_BYTES_MAX: usize = 16 * 1024;
 
+/// Publications from history after which a client is told where it stands, so that a broken connection repeats no more than these.
+/// Together with the checkpoint they are as many packets as one poll takes.
+pub const CHECKPOINT_INTERVAL: usize = PACKETS_PER_POLL_MAX - 1;
+
+/// Pages of history that are read from disk at once on behalf of connections that catch up.
+pub const CATCH_UP_READERS: usize = 4;
+
+/// How long a publisher waits for its answer before it is told that nobody knows.
+pub const PUBLISH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Publications of one batch.
+pub const BATCH_ITEMS_MAX: usize = 1000;
+
+/// Bytes of a batch that are handed to the log at once: one message to many channels is many times its size.
+pub const BATCH_CHUNK_BYTES: usize = 4 * 1024 * 1024;
+
+/// Messages of a page of history, unless the reader wants another number.
+pub const HISTORY_LIMIT: usize = 100;
+
+/// Messages of a page of history that a reader may want.
+pub const HISTORY_LIMIT_MAX: usize = 1000;
+
+/// Bytes of a request's own name for itself.
+pub const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// How often a stream without news says that it lives. Proxies usually give up a silent connection after a minute.
+pub const STREAM_HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// How long a stream may not take a single byte, heartbeats included.
+pub const STREAM_STALL_TIMEOUT: Duration = Duration::from_mins(1);
+
 /// Channels one connection may join.
 pub const CHANNELS_PER_CONNECTION_MAX: usize = 128;
+
+/// Channels that are remembered as added to sessions of clients that came back, about 50 bytes each.
+pub const ADDED_CHANNELS_MAX: usize = 100_000;
 
 /// Bytes that may wait for one connection before it is closed as slow.
 /// 100,000 idle connections use none of it; 1,000 stalled ones use 1 GiB at most.
 pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes that may wait for one connection before it is served from history instead, at its own pace.
+pub const OUTBOX_LIVE_BYTES_MAX: usize = 512 * 1024;
 
 /// What one entry of an outbox costs besides its bytes: its slot, and the allocation behind it.
 pub const OUTBOX_ENTRY_BYTES: usize = 128;
@@ -88,10 +134,32 @@ pub const HTTP_HEADERS_MAX: usize = 100;
 /// Connections that the kernel keeps for us until we accept them.
 pub const ACCEPT_BACKLOG: i32 = 4096;
 
-/// How long a token lives after it was made or last used to join.
+/// Consumers of one channel, whose names clients choose. The ack of one more is refused.
+pub const CONSUMERS_PER_CHANNEL_MAX: u64 = 10_000;
+
+/// How often consumers' positions are written, at most: an ack waits this long, while all others join it in one write.
+pub const ACK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Consumers whose acks wait in memory, at most 1 KiB each with the longest names. Acks of others wait before they are looked at.
+pub const ACKS_WAITING_MAX: usize = 32_768;
+
+/// How long a consumer is remembered that acknowledges nothing new. Afterwards it gets everything again that is kept.
+pub const CONSUMER_IDLE_MAX: Duration = Duration::from_hours(90 * 24);
+
+/// How often idle consumers are looked for.
+pub const CONSUMER_PRUNE_INTERVAL: Duration = Duration::from_hours(1);
+
+/// How long a token lives after it was made or last used to join, unless somebody chose another time.
 pub const TOKEN_LIFETIME: Duration = Duration::from_hours(7 * 24);
 
-/// A join renews its token on disk only if that adds at least this much, so that reconnecting clients cost no writes.
+/// The shortest lifetime of a token that can be chosen.
+pub const TOKEN_LIFETIME_MIN: Duration = Duration::from_secs(1);
+
+/// The longest one: ten years.
+pub const TOKEN_LIFETIME_MAX: Duration = Duration::from_hours(10 * 365 * 24);
+
+/// A join renews its token on disk only if that adds at least this much, so that reconnecting clients cost no writes. For a
+/// token that lives shorter than ten times as long, it is a tenth of its lifetime.
 pub const TOKEN_RENEWAL_STEP: Duration = Duration::from_mins(10);
 
 /// How often renewals are written. A `kill -9` costs a token this much of its seven days, never the token.
@@ -102,6 +170,13 @@ pub const TOKEN_RENEWALS_MAX: usize = 65_536;
 
 /// Tokens kept in memory, about 150 bytes each; the others are read from disk when they join.
 pub const TOKEN_CACHE_MAX: usize = 65_536;
+
+/// How long a node says that it cannot store after its disk refused a publication, unless another one was stored. It must say that it
+/// can after a while, or it would get no publication to try with.
+pub const NOT_READY_TIME: Duration = Duration::from_secs(10);
+
+/// Confirmations of clients that are answered when they are on disk; more are refused.
+pub const ACKS_UNDER_WAY_MAX: usize = 16_384;
 
 /// How often dead tokens are removed from disk.
 pub const TOKEN_PRUNE_INTERVAL: Duration = Duration::from_hours(1);
@@ -138,3 +213,31 @@ pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_mins(10);
 
 /// Bytes of one page of history, but for a single publication that is larger.
 pub const HISTORY_PAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of the newest part of the log that are kept in memory, so that whoever was away for a moment is served without the disk.
+pub const HOT_TAIL_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes of all publications that are kept in memory only. Above it the oldest are given up, and their channels say so.
+pub const MEMORY_HISTORY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// How long what is kept `relaxed` may wait for being synced.
+pub const RELAXED_SYNC_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Bytes set aside on the disk, given up when it is full, so that there is room to write down what is removed.
+pub const LOG_RESERVE_BYTES: u64 = 1024 * 1024;
+
+/// Lives of the log that are remembered, 24 bytes each in every segment. A cursor of an older one is `diverged`.
+pub const LOG_GENERATIONS_MAX: usize = 1024;
+
+/// Channels of which nothing is kept but where they stand, about 250 bytes each. Above it the longest idle are forgotten: whoever
+/// comes back to one of them with a cursor from before is told that something may be missing.
+pub const IDLE_CHANNELS_MAX: usize = 262_144;
+
+/// Channels that upkeep looks at before readers and the writer get a turn: well below a millisecond.
+pub const UPKEEP_CHUNK: u32 = 1024;
+
+/// A sealed segment is rewritten when less than one in so many of its bytes is in use.
+pub const REWRITE_LIVE_FRACTION: u64 = 2;
+
+/// Idempotency keys that are remembered, about 250 bytes each. Above it the oldest are forgotten early.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 1_000_000;

@@ -1,7 +1,7 @@
 //! Who may publish: the bearer of the API key.
 
 use crate::config::secret::Secret;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 /// Whether a request carries the key, raw as in the seed contract or behind `Bearer`.
 pub(crate) fn is_authorized(headers: &HeaderMap, key: &Secret) -> bool {
@@ -11,6 +11,15 @@ pub(crate) fn is_authorized(headers: &HeaderMap, key: &Secret) -> bool {
     // Both are compared, whatever the first says: the time taken tells nothing about either.
     key.matches(presented) | key.matches(bearer(presented).unwrap_or_default())
 }
+
+/// Whether a request carries the key in any of the places where version 1 of the API takes it.
+pub(crate) fn is_authorized_v1(headers: &HeaderMap, key: &Secret) -> bool {
+    let presented = headers.get(API_KEY).map(HeaderValue::as_bytes);
+    is_authorized(headers, key) | key.matches(presented.unwrap_or_default())
+}
+
+/// The header that many HTTP clients have a field for.
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// What stands behind `Bearer`, whose case does not matter (RFC 9110 §11.1).
 fn bearer(presented: &[u8]) -> Option<&[u8]> {
@@ -40,5 +49,20 @@ mod tests {
         check("Basic a-key-of-sixteen-bytes", false);
         check("Bearer Bearer a-key-of-sixteen-bytes", false);
         assert!(!is_authorized(&HeaderMap::new(), &key));
+    }
+
+    #[test]
+    fn version_1_takes_it_in_a_header_of_its_own_too() {
+        let key = Secret::new("a-key-of-sixteen-bytes");
+        let check = |name: HeaderName, value: &'static str, expected| {
+            let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(value))]);
+            assert_eq!(is_authorized_v1(&headers, &key), expected, "{value}");
+        };
+        check(API_KEY, "a-key-of-sixteen-bytes", true);
+        check(AUTHORIZATION, "Bearer a-key-of-sixteen-bytes", true);
+        check(API_KEY, "Bearer a-key-of-sixteen-bytes", false);
+        check(API_KEY, "", false);
+        check(AUTHORIZATION, "", false);
+        assert!(!is_authorized_v1(&HeaderMap::new(), &key));
     }
 }

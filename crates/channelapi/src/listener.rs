@@ -103,7 +103,11 @@ fn serve_one(stream: TcpStream, service: Arc<impl Service>, connections: &HttpCo
         async move {
             progress.begin();
             let response = service.serve(request).await;
-            progress.end();
+            if response.body().is_stream() {
+                progress.stream();
+            } else {
+                progress.end();
+            }
             drop(under_way);
             Ok::<_, Infallible>(response)
         }

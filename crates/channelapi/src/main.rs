@@ -4,17 +4,22 @@ mod api;
 mod auth;
 mod banner;
 pub mod cli;
+pub mod client;
 pub mod config;
 mod drain;
+mod forms;
 mod gateway;
 mod health;
 mod http;
 mod listener;
 mod logging;
+pub mod output;
 mod page;
 mod server;
+pub mod store;
 
 use cli::Invocation;
+use client::Failed;
 use server::Failure;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -34,6 +39,11 @@ fn main() -> ExitCode {
             logging::start(config.log.level, config.log.format);
             run(server::run(*config))
         }
+        Ok(Invocation::Publish(request)) => return finish(client::publish(request)),
+        Ok(Invocation::Subscribe(request)) => return finish(client::subscribe(request)),
+        Ok(Invocation::Store(request)) => {
+            return finish(store::run(&request).map_err(|error| Failed(error.to_string())));
+        }
         Ok(Invocation::Conformance { address, port }) => run(server::run_conformance(address, port)),
         Err(exit) => {
             let text = exit.text.as_bytes();
@@ -50,6 +60,17 @@ fn main() -> ExitCode {
         Err(Failure { error, code }) => {
             eprintln!("error: {error}");
             ExitCode::from(code)
+        }
+    }
+}
+
+/// The end of a verb that ran nothing of its own.
+fn finish(outcome: Result<(), Failed>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed(text)) => {
+            eprintln!("error: {text}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -1,18 +1,19 @@
 //! Wires the rooms together and runs them: the product's server, and the one for the official suites.
 
-use crate::api::{Api, Route};
+use crate::api::Api;
 use crate::banner;
 use crate::config::Config;
 use crate::config::keys::resolve_auth_key;
 use crate::config::origins::Origins;
+use crate::forms::Forms;
 use crate::gateway::conformance::{Echo, SuiteEvents};
-use crate::gateway::{Gateway, PublicationFrames, SeedEvents, Settings, SocketIo};
+use crate::gateway::{ChannelEvents, Gateway, Settings, SocketIo};
 use crate::http::{self, Request, Response};
 use crate::page::Page;
 use crate::{drain, health, listener};
 use anyhow::Context as _;
 use channelapi_core::clock::{Clock, millis_of};
-use channelapi_core::hub::Hub;
+use channelapi_core::hub::{self, Hub};
 use channelapi_core::state::{DataDirectory, DataDirectoryError};
 use hyper::{Method, StatusCode};
 use std::net::{IpAddr, SocketAddr};
@@ -20,10 +21,16 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tracing::warn;
+use tracing::{error, warn};
 
 /// Another process has the data directory. (`EX_TEMPFAIL` of sysexits.h: trying later may help.)
 const EXIT_IN_USE: u8 = 75;
+
+/// The disk failed. (`EX_IOERR`: restarting alone may not help.)
+const EXIT_IO: u8 = 74;
+
+/// How long the last answers may take when the disk has failed: clients should go elsewhere soon.
+const FENCED_DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// An end that is not success: what to say, and the exit code.
 pub(crate) struct Failure {
@@ -51,14 +58,15 @@ impl listener::Service for Server {
         if is_below(path, "/socket.io") {
             return self.gateway.serve(request).await;
         }
-        if Route::of(path).is_some() {
+        if Api::answers(path) {
             return self.api.serve(request).await;
         }
         match (path, request.method()) {
             ("/", &Method::GET | &Method::HEAD) => self.page.answer(),
             ("/healthz", &Method::GET | &Method::HEAD) => {
-                health::answer(self.gateway.connections(), self.hub.active_channels())
+                health::alive(self.gateway.connections(), self.hub.active_channels())
             }
+            ("/readyz", &Method::GET | &Method::HEAD) => health::ready(self.hub.readiness()),
             _ => not_found(),
         }
     }
@@ -101,27 +109,47 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     let stopping = drain::signalled()?;
     let clock = Clock::system();
     let workers = available_parallelism().map_or(1, usize::from);
-    let hub = Arc::new(Hub::start(&directory, clock.clone(), workers, Arc::new(PublicationFrames))?);
+    let node = hub::Settings { workers, policies: config.policies(), store: config.store_settings() };
+    let hub = Arc::new(Hub::start(&directory, clock.clone(), node, Arc::new(Forms))?);
     let settings = Settings::new(
         millis_of(config.socketio.ping_interval),
         millis_of(config.socketio.ping_timeout),
         config.socketio.max_payload.bytes(),
         config.http.cors_origins.clone(),
     );
-    let socketio = SocketIo::new(SeedEvents::new(hub.clone()), config.socketio.connect_timeout);
+    let socketio = SocketIo::new(ChannelEvents::new(hub.clone()), config.socketio.connect_timeout);
     let gateway = Gateway::new(settings, Box::new(socketio), clock);
     let tokens = hub.tokens.clone();
-    let upkeep = tokio::spawn(async move { tokens.keep_up().await });
+    let consumers = hub.consumers.clone();
+    let upkeep = tokio::spawn(async move { tokio::join!(tokens.keep_up(), consumers.keep_up()) });
     let heartbeats = tokio::spawn(gateway.clone().keep_time());
-    let api = Api::new(hub.clone(), key.key.clone());
+    let api = Api::new(hub.clone(), key.key.clone(), config.http.cors_origins.clone());
     let server = Arc::new(Server { hub: hub.clone(), gateway: gateway.clone(), api, page: Page::new() });
 
     banner::announce(&config, &key, address, started.elapsed());
-    let requests = listener::serve(listener, server, stopping).await;
-    drain::drain(&[gateway], requests, config.drain.timeout).await;
+    let broker = hub.broker.clone();
+    let stopping = async {
+        tokio::select! {
+            () = stopping => {}
+            () = broker.fenced() => error!("nothing more can be stored: stopping"),
+        }
+    };
+    let requests = listener::serve(listener, server.clone(), stopping).await;
+    let is_fenced = broker.is_fenced();
+    server.api.end_streams();
+    let time = if is_fenced { config.drain.timeout.min(FENCED_DRAIN_TIMEOUT) } else { config.drain.timeout };
+    drain::drain(&[gateway], requests, time).await;
     hub.tokens.flush().await;
+    hub.consumers.flush().await;
     heartbeats.abort();
     upkeep.abort();
+    if is_fenced {
+        let error = anyhow::anyhow!(
+            "the disk under {} failed, so nothing more can be stored; what was accepted before is safe: look at the disk and start again",
+            config.data_dir.display()
+        );
+        return Err(Failure { error, code: EXIT_IO });
+    }
     Ok(())
 }
 

@@ -1,10 +1,14 @@
 //! The command line as its users meet it: the real program, its output and its exit codes.
 
+mod program;
+
 use std::{
     fs,
     path::Path,
     process::{Command, Output},
 };
+
+use program::{check, text};
 
 /// Runs the program in `dir` with nothing but these variables.
 fn run(dir: &Path, args: &[&str], variables: &[(&str, &str)]) -> Output {
@@ -15,22 +19,6 @@ fn run(dir: &Path, args: &[&str], variables: &[(&str, &str)]) -> Output {
         .envs(variables.iter().copied())
         .output()
         .expect("the program was built for this test")
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("everything printed is UTF-8")
-}
-
-#[track_caller]
-fn check(output: &Output, code: i32, stdout: &[&str], stderr: &[&str]) {
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(output.status.code(), Some(code), "stdout: {out}\nstderr: {err}");
-    for (stream, parts) in [(out, stdout), (err, stderr)] {
-        assert_eq!(stream.is_empty(), parts.is_empty(), "stdout: {out}\nstderr: {err}");
-        for part in parts {
-            assert!(stream.contains(part), "{part:?} is missing from {stream}");
-        }
-    }
 }
 
 #[test]

@@ -31,12 +31,12 @@ pub fn eio_payload(data: &[u8]) -> bool {
     let mut joined = Frame::from_wire(frames.iter().flat_map(|frame| frame.wire().to_vec()).collect());
     let mut one_by_one = Vec::new();
     for frame in &mut frames {
-        assert_eq!(take(frame, PACKETS_MAX, &mut one_by_one), 1);
+        assert_eq!(take(frame, PACKETS_MAX, |_| false, &mut one_by_one), 1);
     }
     let mut in_portions = Vec::new();
     let mut taken = 0;
     for portion in 1..=PACKETS_MAX {
-        taken += take(&mut joined, portion, &mut in_portions);
+        taken += take(&mut joined, portion, |_| false, &mut in_portions);
     }
     assert!(taken == packets.len() && joined.wire().is_empty());
     assert_eq!(in_portions, one_by_one);

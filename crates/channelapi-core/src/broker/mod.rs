@@ -1,12 +1,14 @@
-//! Who carries publications: a broker takes each one, gives it its place, and tells the fan-out of every node.
+//! Who carries publications: a broker takes each one, keeps it, gives it its place, and tells the fan-out of every node.
 
 mod embedded;
-mod memory;
+mod history;
 
 pub use embedded::{
-    EmbeddedBroker, HistoryItem, HistoryPage, OpenError, PublishError, PublishRequest, Published, Retention,
+    Damage, EmbeddedBroker, HistoryPage, HistoryQuery, LogBackup, OpenError, PublishError, PublishRequest,
+    Published, Report, SegmentStats, Standing, Stats, StoreSettings, backup as backup_log,
+    stats as log_stats, verify as verify_log,
 };
-pub use memory::MemoryBroker;
+pub use history::{Depth, Gap, History, Loss, Page, Reading, Since, SinceError, Start, Top};
 
 use crate::model::Publication;
 

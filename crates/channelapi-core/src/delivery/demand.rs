@@ -1,16 +1,23 @@
 //! What the front of the fan-out and its workers share: which worker wants which channel, and how much waits for them.
 
 use crate::limits::FANOUT_WAITING_BYTES_MAX;
-use crate::model::ChannelName;
+use crate::model::{ChannelName, Cursor};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
+#[derive(Default)]
+struct Wanted {
+    channels: HashMap<ChannelName, Box<[u32]>>,
+    /// Where a client stands that has received everything that was handed over.
+    handed_over: Option<Cursor>,
+}
+
 pub(super) struct Demand {
     workers: usize,
     /// For each channel, the number of its subscriptions in each worker, those that are still queued included.
-    wanted: Mutex<HashMap<ChannelName, Box<[u32]>>>,
+    wanted: Mutex<Wanted>,
     waiting_bytes: AtomicUsize,
     room: Notify,
 }
@@ -22,32 +29,52 @@ impl Demand {
 
     /// Channels that any worker wants.
     pub(super) fn channels(&self) -> usize {
-        self.wanted.lock().len()
+        self.wanted.lock().channels.len()
     }
 
-    /// Hands something to each worker that wants a channel. No subscription changes meanwhile: `hand_over` must not wait.
-    pub(super) fn for_each_worker(&self, channel: &ChannelName, mut hand_over: impl FnMut(usize)) {
+    /// Subscriptions in a channel.
+    pub(super) fn subscribers(&self, channel: &ChannelName) -> usize {
         let wanted = self.wanted.lock();
-        let counts = wanted.get(channel).map_or(&[][..], |counts| counts);
+        wanted.channels.get(channel).map_or(0, |counts| counts.iter().map(|count| *count as usize).sum())
+    }
+
+    /// Nothing has been handed over yet: a client that is here stands at `stands`.
+    pub(super) fn begin(&self, stands: Cursor) {
+        self.wanted.lock().handed_over.get_or_insert(stands);
+    }
+
+    /// Hands something to each worker that wants a channel, together with where a client stands that has received it; `stands` is
+    /// that place, if it is a new one. No subscription changes meanwhile: `hand_over` must not wait.
+    pub(super) fn for_each_worker(
+        &self,
+        channel: &ChannelName,
+        stands: Option<Cursor>,
+        mut hand_over: impl FnMut(usize, Option<Cursor>),
+    ) {
+        let mut wanted = self.wanted.lock();
+        if stands.is_some() {
+            wanted.handed_over = stands;
+        }
+        let counts = wanted.channels.get(channel).map_or(&[][..], |counts| counts);
         for (worker, _) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            hand_over(worker);
+            hand_over(worker, wanted.handed_over);
         }
     }
 
     /// A worker will have one more subscription in a channel.
     pub(super) fn want(&self, channel: &ChannelName, worker: usize) {
         let mut wanted = self.wanted.lock();
-        let counts = wanted.entry(channel.clone()).or_insert_with(|| vec![0; self.workers].into());
+        let counts = wanted.channels.entry(channel.clone()).or_insert_with(|| vec![0; self.workers].into());
         counts[worker] += 1;
     }
 
     /// A worker has one subscription less in a channel.
     pub(super) fn unwant(&self, channel: &ChannelName, worker: usize) {
         let mut wanted = self.wanted.lock();
-        if let Some(counts) = wanted.get_mut(channel) {
+        if let Some(counts) = wanted.channels.get_mut(channel) {
             counts[worker] -= 1;
             if counts.iter().all(|count| *count == 0) {
-                wanted.remove(channel);
+                wanted.channels.remove(channel);
             }
         }
     }

@@ -2,36 +2,65 @@
 //!
 //! Connections are spread over workers, about one per core. A worker owns the subscriptions of its connections and serves
 //! them alone: one connection sees one order, and a large channel is served by all cores.
+//!
+//! A subscription is either *live*, then publications are handed to it as they come, or it *catches up*, then it is served from
+//! history, a page at a time, whenever its connection has room. Joining with a place to start from and being too slow are the
+//! same thing here, see `catch_up.rs`.
 
+mod catch_up;
 mod demand;
+mod encoded;
 mod fanout;
+#[cfg(test)]
+mod schedules;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 mod worker;
 
+pub use encoded::{Form, FrameEncoder};
 pub use fanout::Fanout;
 pub use subscriptions::Subscriptions;
-pub use worker::{Done, Subscribe};
+pub use worker::{Done, From, Join, Worker};
 
-use crate::model::{ConnectionId, Publication};
+use crate::model::ConnectionId;
 use bytes::Bytes;
 use std::sync::Arc;
+
+/// What became of frames that were handed to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// They are on their way, or the connection has ended and nobody wants them.
+    Taken,
+    /// There was no room: nothing was taken.
+    Full,
+}
+
+/// Why the fan-out ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It does not read, and what it missed is not kept. It should come back.
+    Slow,
+    /// What it was let in with is no longer good. It should stay away.
+    Revoked,
+}
 
 /// One connection, as the fan-out sees it.
 pub trait Subscriber: Send + Sync + 'static {
     /// Which connection this is.
     fn id(&self) -> ConnectionId;
 
-    /// Sends or queues encoded frames. It never waits; a connection that cannot keep up closes itself.
-    fn deliver(&self, frames: &Bytes);
+    /// Sends or queues encoded frames, unless more than `bytes_max` would wait then. It never waits itself.
+    fn deliver(&self, frames: &Bytes, bytes_max: usize) -> Delivery;
+
+    /// Whether nothing waits for this connection. If something does, the fan-out is told once when it is gone.
+    fn is_drained(&self) -> bool;
 
     /// Whether the connection still takes frames. Once false it stays false.
     fn is_open(&self) -> bool;
-}
 
-/// Turns a publication into the bytes that every subscriber shares.
-pub trait FrameEncoder: Send + Sync + 'static {
-    /// The frame of `publication`.
-    fn encode(&self, publication: &Publication) -> Bytes;
+    /// Ends the connection. Its subscriptions are gone already.
+    fn end(&self, reason: End);
 }
 
 /// A shared subscriber.

@@ -3,7 +3,9 @@
 //! Invariant: each entry of a channel's list knows its connection, and the connection knows the entry's place, so that joining
 //! and leaving take constant time however large a channel is.
 
-use super::SharedSubscriber;
+use super::catch_up::CatchUp;
+use super::{Form, SharedSubscriber};
+use crate::broker::Top;
 use crate::model::{ChannelName, ConnectionId};
 use slab::Slab;
 use std::collections::HashMap;
@@ -14,12 +16,36 @@ use std::collections::hash_map::Entry;
 pub struct Subscriptions {
     channels: Slab<Channel>,
     names: HashMap<ChannelName, usize>,
-    connections: HashMap<ConnectionId, Vec<Place>>,
+    members: HashMap<ConnectionId, Member>,
 }
 
 struct Channel {
     name: ChannelName,
-    subscribers: Vec<SharedSubscriber>,
+    subscriptions: Vec<Subscription>,
+}
+
+/// One connection in one channel.
+pub(super) struct Subscription {
+    pub(super) subscriber: SharedSubscriber,
+    /// Publications of a lower turn are not for it. [`NOT_LIVE`] while it catches up.
+    pub(super) live_from: u64,
+    pub(super) form: Form,
+}
+
+/// A subscription that catches up takes no publication as it comes.
+pub(super) const NOT_LIVE: u64 = u64::MAX;
+
+/// What is known of one connection.
+#[derive(Default)]
+pub(super) struct Member {
+    places: Vec<Place>,
+    /// Whether the client understands that something is missing. Others are closed then, so that they come back.
+    pub(super) is_aware: bool,
+    /// Where a resumable client stands at least, by what it was served from history. While it is live it stands where the worker does,
+    /// if that is later.
+    pub(super) stands: Option<Top>,
+    /// How it is served from history, if it is.
+    pub(super) catch_up: Option<Box<CatchUp>>,
 }
 
 /// Where a connection stands: the channel's index, and its place in the channel's list.
@@ -30,46 +56,72 @@ struct Place {
 }
 
 impl Subscriptions {
-    /// The connections in `channel`, in no particular order.
-    pub fn of(&self, channel: &ChannelName) -> &[SharedSubscriber] {
-        self.names.get(channel).map_or(&[], |&index| &self.channels[index].subscribers)
+    /// The subscriptions in `channel`, in no particular order.
+    pub(super) fn of(&self, channel: &ChannelName) -> &[Subscription] {
+        self.names.get(channel).map_or(&[], |&index| &self.channels[index].subscriptions)
     }
 
     /// Adds a subscription. Says `false` if it was there already.
-    pub fn insert(&mut self, channel: &ChannelName, subscriber: SharedSubscriber) -> bool {
+    pub(super) fn insert(&mut self, channel: &ChannelName, subscription: Subscription) -> bool {
         let index = match self.names.entry(channel.clone()) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
-                let channel = Channel { name: channel.clone(), subscribers: Vec::with_capacity(1) };
+                let channel = Channel { name: channel.clone(), subscriptions: Vec::with_capacity(1) };
                 *new.insert(self.channels.insert(channel))
             }
         };
-        let places = self.connections.entry(subscriber.id()).or_insert_with(|| Vec::with_capacity(1));
-        if places.iter().any(|place| place.channel == index) {
+        let member = self.members.entry(subscription.subscriber.id()).or_default();
+        if member.places.iter().any(|place| place.channel == index) {
             return false;
         }
-        let subscribers = &mut self.channels[index].subscribers;
-        places.push(Place { channel: index, position: subscribers.len() });
-        subscribers.push(subscriber);
+        let subscriptions = &mut self.channels[index].subscriptions;
+        member.places.reserve_exact(1);
+        member.places.push(Place { channel: index, position: subscriptions.len() });
+        subscriptions.push(subscription);
         true
     }
 
     /// Removes all subscriptions of a connection and returns the channels it was in.
     pub fn remove(&mut self, connection: ConnectionId) -> Vec<ChannelName> {
-        let places = self.connections.remove(&connection).unwrap_or_default();
+        let places = self.members.remove(&connection).unwrap_or_default().places;
         places.into_iter().map(|place| self.remove_at(place)).collect()
+    }
+
+    /// A connection that is in some channel.
+    pub(super) fn member(&mut self, connection: ConnectionId) -> Option<&mut Member> {
+        self.members.get_mut(&connection)
+    }
+
+    /// The connection itself.
+    pub(super) fn subscriber(&self, connection: ConnectionId) -> Option<&SharedSubscriber> {
+        let place = self.members.get(&connection)?.places.first()?;
+        Some(&self.channels[place.channel].subscriptions[place.position].subscriber)
+    }
+
+    /// The subscriptions of a connection, and their channels.
+    pub(super) fn for_each_of(
+        &mut self,
+        connection: ConnectionId,
+        mut act: impl FnMut(&ChannelName, &mut Subscription),
+    ) {
+        let places = self.members.get(&connection).map_or(&[][..], |member| &member.places);
+        for place in places {
+            let channel = &mut self.channels[place.channel];
+            act(&channel.name, &mut channel.subscriptions[place.position]);
+        }
     }
 
     fn remove_at(&mut self, place: Place) -> ChannelName {
         let channel = &mut self.channels[place.channel];
-        channel.subscribers.swap_remove(place.position);
-        if let Some(moved) = channel.subscribers.get(place.position) {
-            let places = self.connections.get_mut(&moved.id()).expect("every subscriber has its places");
+        channel.subscriptions.swap_remove(place.position);
+        if let Some(moved) = channel.subscriptions.get(place.position) {
+            let member = self.members.get_mut(&moved.subscriber.id());
+            let places = &mut member.expect("every subscriber has its places").places;
             let own = places.iter_mut().find(|own| own.channel == place.channel);
             own.expect("a subscriber knows its channel").position = place.position;
         }
         let name = channel.name.clone();
-        if channel.subscribers.is_empty() {
+        if channel.subscriptions.is_empty() {
             self.names.remove(&name);
             self.channels.remove(place.channel);
         }
@@ -79,7 +131,7 @@ impl Subscriptions {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Subscriber;
+    use super::super::{Delivery, End, Subscriber};
     use super::*;
     use bytes::Bytes;
     use proptest::prelude::*;
@@ -93,11 +145,19 @@ mod tests {
             ConnectionId(self.0)
         }
 
-        fn deliver(&self, _: &Bytes) {}
+        fn deliver(&self, _: &Bytes, _: usize) -> Delivery {
+            Delivery::Taken
+        }
+
+        fn is_drained(&self) -> bool {
+            true
+        }
 
         fn is_open(&self) -> bool {
             true
         }
+
+        fn end(&self, _: End) {}
     }
 
     proptest! {
@@ -109,7 +169,10 @@ mod tests {
             for (joins, connection, channel) in steps {
                 if joins {
                     let name = ChannelName::parse(&channel.to_string()).unwrap();
-                    let is_new = subscriptions.insert(&name, Arc::new(Number(connection)));
+                    let is_new = subscriptions.insert(
+                        &name,
+                        Subscription { subscriber: Arc::new(Number(connection)), live_from: 0, form: Form::Plain },
+                    );
                     prop_assert_eq!(is_new, model.insert((channel, connection)));
                 } else {
                     let left: BTreeSet<_> = subscriptions.remove(ConnectionId(connection)).into_iter().collect();
@@ -121,13 +184,13 @@ mod tests {
                 }
                 for channel in 0..5 {
                     let name = ChannelName::parse(&channel.to_string()).unwrap();
-                    let here: BTreeSet<_> = subscriptions.of(&name).iter().map(|member| member.id().0).collect();
+                    let here: BTreeSet<_> = subscriptions.of(&name).iter().map(|one| one.subscriber.id().0).collect();
                     let expected = model.iter().filter(|pair| pair.0 == channel).map(|pair| pair.1).collect();
                     prop_assert_eq!(here, expected);
                 }
             }
             prop_assert_eq!(subscriptions.names.len(), subscriptions.channels.len());
-            prop_assert!(subscriptions.channels.iter().all(|(_, channel)| !channel.subscribers.is_empty()));
+            prop_assert!(subscriptions.channels.iter().all(|(_, channel)| !channel.subscriptions.is_empty()));
         }
     }
 }

@@ -3,22 +3,43 @@
 //! Publications of one channel that gathered while the worker was busy leave as one write per subscriber ("batch while busy"):
 //! nothing waits for company when there is time.
 
+use super::catch_up::{Awaits, CatchUp};
 use super::demand::Demand;
-use super::{SharedSubscriber, Subscriptions};
-use crate::limits::{FANOUT_BATCH, FANOUT_CHUNK, JOINED_BYTES_MAX};
+use super::encoded::{Checkpoints, Encoded, Form, FrameEncoder, Run};
+use super::subscriptions::{NOT_LIVE, Subscription};
+use super::{Delivery, End, SharedSubscriber, Subscriptions};
+use crate::broker::{Depth, History, Page, Reading, Top};
+use crate::limits::{FANOUT_BATCH, FANOUT_CHUNK, OUTBOX_BYTES_MAX, OUTBOX_LIVE_BYTES_MAX};
 use crate::model::{ChannelName, ConnectionId};
-use bytes::{Bytes, BytesMut};
-use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use bytes::Bytes;
+use std::io;
+use std::sync::{Arc, Weak};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tracing::error;
 
-/// A connection joins a channel.
-pub struct Subscribe {
-    /// The channel.
-    pub channel: ChannelName,
+/// A connection joins channels.
+pub struct Join {
     /// The connection.
     pub subscriber: SharedSubscriber,
+    /// The channels, and from where on it hears them.
+    pub channels: Vec<(ChannelName, From)>,
+    /// How it wants its publications.
+    pub form: Form,
+    /// Whether the client understands that something is missing. Others are closed then, so that they come back.
+    pub is_aware: bool,
+    /// Whether the channels count for where the client stands, so that the replay ends with a checkpoint.
+    pub is_resumable: bool,
     /// Frames that tell the client so. They leave when the subscription is in place and before its first publication.
     pub reply: Bytes,
+}
+
+/// From where on a connection hears a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// From now on.
+    Now,
+    /// From the publication behind this turn.
+    After(u64),
 }
 
 /// Tells whoever asked for a subscription, or for its end, that it is done. Waiting for it before the next request keeps the
@@ -27,60 +48,148 @@ pub type Done = oneshot::Receiver<()>;
 
 /// What a worker is asked to do, in order.
 pub(super) enum Job {
-    Publish { channel: ChannelName, frame: Bytes },
-    Subscribe(Subscribe, oneshot::Sender<()>),
+    Publish(Arc<Encoded>),
+    Join(Join, oneshot::Sender<()>),
     Disconnect(ConnectionId, oneshot::Sender<()>),
+    /// Everybody leaves a channel, and all others, for good.
+    Revoke(ChannelName, oneshot::Sender<usize>),
+    /// Nothing waits for a connection any more.
+    Drained(ConnectionId),
+    /// What was read from disk for a connection.
+    Page {
+        connection: ConnectionId,
+        ticket: Weak<()>,
+        page: io::Result<Option<Page>>,
+        _permit: OwnedSemaphorePermit,
+    },
 }
 
-pub(super) struct Worker {
+/// Serves a part of the connections.
+pub struct Worker {
     index: usize,
     jobs: mpsc::UnboundedReceiver<Job>,
+    /// To itself, for what is to be done later.
+    later: mpsc::WeakUnboundedSender<Job>,
     demand: Arc<Demand>,
+    encoder: Arc<dyn FrameEncoder>,
+    /// How many pages may be read from disk at once, for all workers.
+    readers: Arc<Semaphore>,
     subscriptions: Subscriptions,
+    /// The last publication that was served.
+    reached: Option<Top>,
 }
 
 impl Worker {
-    pub(super) fn new(index: usize, jobs: mpsc::UnboundedReceiver<Job>, demand: Arc<Demand>) -> Self {
-        Self { index, jobs, demand, subscriptions: Subscriptions::default() }
+    pub(super) fn new(
+        index: usize,
+        jobs: mpsc::UnboundedReceiver<Job>,
+        later: mpsc::WeakUnboundedSender<Job>,
+        demand: Arc<Demand>,
+        encoder: Arc<dyn FrameEncoder>,
+        readers: Arc<Semaphore>,
+    ) -> Self {
+        let subscriptions = Subscriptions::default();
+        Self { index, jobs, later, demand, encoder, readers, subscriptions, reached: None }
     }
 
-    pub(super) async fn run(mut self) {
+    /// Works until its fan-out is dropped. Whoever catches up is served from `history`.
+    pub async fn run(mut self, history: Arc<dyn History>) {
         let mut batch = Vec::with_capacity(FANOUT_BATCH);
         while self.jobs.recv_many(&mut batch, FANOUT_BATCH).await > 0 {
             let mut jobs = batch.drain(..).peekable();
             while let Some(job) = jobs.next() {
                 match job {
                     // Whoever asked may not care to know.
-                    Job::Subscribe(join, done) => {
-                        self.subscribe(join);
+                    Job::Join(join, done) => {
+                        self.join(join, &history);
                         _ = done.send(());
                     }
                     Job::Disconnect(connection, done) => {
                         self.disconnect(connection);
                         _ = done.send(());
                     }
-                    Job::Publish { channel, frame } => {
-                        let mut joined = JoinedFrames::new(frame);
-                        while let Some(Job::Publish { frame, .. }) = jobs.next_if(
-                            |next| matches!(next, Job::Publish { channel: c, frame } if *c == channel && joined.fits(frame)),
-                        ) {
-                            joined.push(&frame);
+                    Job::Revoke(channel, done) => _ = done.send(self.revoke(&channel)),
+                    Job::Drained(connection) => self.drained(connection, &history),
+                    Job::Page { connection, ticket, page, _permit } => {
+                        self.take_page(connection, &ticket, page, &history);
+                    }
+                    Job::Publish(publication) => {
+                        let mut run = Run::new(publication);
+                        while let Some(Job::Publish(next)) =
+                            jobs.next_if(|next| matches!(next, Job::Publish(next) if run.fits(next)))
+                        {
+                            run.push(next);
                         }
-                        let frames = joined.finish();
-                        self.publish(&channel, &frames).await;
-                        self.demand.served(frames.len());
+                        let left_behind = self.publish(&mut run).await;
+                        for connection in left_behind {
+                            self.fall_behind(connection);
+                        }
+                        if let Some(last) = run.last_kept() {
+                            self.reached = Some(Top { turn: last.turn, cursor: last.cursor });
+                        }
+                        self.demand.served(run.cost());
                     }
                 }
             }
         }
     }
 
-    fn subscribe(&mut self, Subscribe { channel, subscriber, reply }: Subscribe) {
+    fn join(&mut self, join: Join, history: &Arc<dyn History>) {
+        let Join { subscriber, channels, form, is_aware, is_resumable, reply } = join;
         // A connection that closed has queued its farewell already; added now, it would stay forever.
-        if !subscriber.is_open() || !self.subscriptions.insert(&channel, subscriber.clone()) {
-            self.demand.unwant(&channel, self.index);
+        let is_open = subscriber.is_open();
+        let top = history.top().turn;
+        // Whoever is told where it stands is not told so by one channel while it catches up in another.
+        let is_read = is_resumable || self.catching_up(subscriber.id()).is_some_and(|one| one.counts);
+        let mut readings = Vec::new();
+        let mut is_again = false;
+        for (channel, from) in channels {
+            // Whatever is kept by now was published before this join; a checkpoint must not promise more than what follows it.
+            let (live_from, after) = match from {
+                From::Now if is_read => (NOT_LIVE, Some(top)),
+                From::Now => (top + 1, None),
+                From::After(after) => (NOT_LIVE, Some(after)),
+            };
+            let subscription = Subscription { subscriber: subscriber.clone(), live_from, form };
+            let is_new = is_open && self.subscriptions.insert(&channel, subscription);
+            if !is_new {
+                self.demand.unwant(&channel, self.index);
+            }
+            // Who is in the channel already and says from where hears it from there again; who does not, goes on.
+            let is_said = is_open && from != From::Now;
+            is_again |= is_said && !is_new;
+            if is_new || is_said {
+                readings.extend(after.map(|after| (channel, after)));
+            }
         }
-        subscriber.deliver(&reply);
+        if subscriber.deliver(&reply, OUTBOX_BYTES_MAX) == Delivery::Full {
+            self.end(subscriber.id(), End::Slow);
+        }
+        if is_again && form.has_checkpoints() {
+            // It may count for where the connection stands.
+            self.leave_live(subscriber.id());
+        }
+        let Some(member) = self.subscriptions.member(subscriber.id()) else {
+            return;
+        };
+        member.is_aware |= is_aware;
+        if readings.is_empty() {
+            return;
+        }
+        let catch_up = member.catch_up.get_or_insert_with(|| Box::new(CatchUp::new(form)));
+        catch_up.counts |= is_resumable;
+        for (channel, after) in &readings {
+            catch_up.start(channel, *after);
+        }
+        let is_idle = matches!(catch_up.awaits, Awaits::Nothing);
+        self.subscriptions.for_each_of(subscriber.id(), |channel, subscription| {
+            if readings.iter().any(|(read, _)| read == channel) {
+                subscription.live_from = NOT_LIVE;
+            }
+        });
+        if is_idle {
+            self.catch_up(subscriber.id(), history);
+        }
     }
 
     fn disconnect(&mut self, connection: ConnectionId) {
@@ -89,55 +198,253 @@ impl Worker {
         }
     }
 
-    async fn publish(&self, channel: &ChannelName, frames: &Bytes) {
-        let mut chunks = self.subscriptions.of(channel).chunks(FANOUT_CHUNK).peekable();
+    fn revoke(&mut self, channel: &ChannelName) -> usize {
+        let subscriptions = self.subscriptions.of(channel);
+        let members: Vec<_> = subscriptions.iter().map(|one| one.subscriber.clone()).collect();
+        for member in &members {
+            self.disconnect(member.id());
+            member.end(End::Revoked);
+        }
+        members.len()
+    }
+
+    /// Hands publications to whoever is live. Returns those that had no room for them.
+    async fn publish(&self, run: &mut Run) -> Vec<ConnectionId> {
+        let mut left_behind = Vec::new();
+        let first_turn = run.first_turn();
+        let channel = run.channel().clone();
+        let mut chunks = self.subscriptions.of(&channel).chunks(FANOUT_CHUNK).peekable();
         while let Some(chunk) = chunks.next() {
-            for subscriber in chunk {
-                subscriber.deliver(frames);
+            for Subscription { subscriber, live_from, form } in chunk {
+                let delivery = match (*live_from, first_turn) {
+                    (NOT_LIVE, _) => Delivery::Taken,
+                    (live_from, Some(turn)) if live_from > turn => {
+                        let frames = run.frames_from(live_from, *form);
+                        frames.map_or(Delivery::Taken, |frames| {
+                            subscriber.deliver(&frames, OUTBOX_LIVE_BYTES_MAX)
+                        })
+                    }
+                    _ => subscriber.deliver(run.frames(*form), OUTBOX_LIVE_BYTES_MAX),
+                };
+                // What is kept nowhere is lost to who has no room for it.
+                if delivery == Delivery::Full && first_turn.is_some() {
+                    left_behind.push(subscriber.id());
+                }
             }
             if chunks.peek().is_some() {
                 tokio::task::yield_now().await;
             }
         }
-    }
-}
-
-/// Frames of one channel that leave together. A single one, the usual case, is not copied.
-enum JoinedFrames {
-    One(Bytes),
-    Several(BytesMut),
-}
-
-impl JoinedFrames {
-    fn new(frame: Bytes) -> Self {
-        Self::One(frame)
+        left_behind
     }
 
-    fn fits(&self, frame: &Bytes) -> bool {
-        let length = match self {
-            Self::One(first) => first.len(),
-            Self::Several(joined) => joined.len(),
-        };
-        length + frame.len() <= JOINED_BYTES_MAX
+    /// A connection has no room for what comes: from now on it is served from history.
+    fn fall_behind(&mut self, connection: ConnectionId) {
+        self.leave_live(connection);
+        if self.catching_up(connection).is_some_and(|catch_up| matches!(catch_up.awaits, Awaits::Nothing)) {
+            self.await_room(connection);
+        }
     }
 
-    fn push(&mut self, frame: &Bytes) {
-        match self {
-            Self::One(first) => {
-                let mut joined =
-                    BytesMut::with_capacity(JOINED_BYTES_MAX.min(4 * (first.len() + frame.len())));
-                joined.extend_from_slice(first);
-                joined.extend_from_slice(frame);
-                *self = Self::Several(joined);
+    /// All live channels of a connection are read from history, from where they are.
+    fn leave_live(&mut self, connection: ConnectionId) {
+        let reached = self.reached;
+        let mut behind = Vec::new();
+        let mut form = Form::Plain;
+        self.subscriptions.for_each_of(connection, |channel, subscription| {
+            form = subscription.form;
+            if subscription.live_from != NOT_LIVE {
+                behind.push((channel.clone(), turn_of(reached).max(subscription.live_from - 1)));
+                subscription.live_from = NOT_LIVE;
             }
-            Self::Several(joined) => joined.extend_from_slice(frame),
+        });
+        let Some(member) = self.subscriptions.member(connection) else {
+            return;
+        };
+        let catch_up = member.catch_up.get_or_insert_with(|| Box::new(CatchUp::new(form)));
+        for (channel, after) in behind {
+            catch_up.start(&channel, after);
+        }
+        if form.has_checkpoints() && !catch_up.counts {
+            catch_up.counts = true;
+            member.stands = later(member.stands, reached);
         }
     }
 
-    fn finish(self) -> Bytes {
-        match self {
-            Self::One(frame) => frame,
-            Self::Several(joined) => joined.freeze(),
+    /// Goes on as soon as nothing waits for the connection.
+    fn await_room(&mut self, connection: ConnectionId) {
+        let is_drained = self.subscriptions.subscriber(connection).is_some_and(|one| one.is_drained());
+        if let Some(catch_up) = self.catching_up(connection) {
+            catch_up.awaits = Awaits::Room;
+            if is_drained && let Some(later) = self.later.upgrade() {
+                // Others get their turn in between.
+                _ = later.send(Job::Drained(connection));
+            }
         }
     }
+
+    fn drained(&mut self, connection: ConnectionId, history: &Arc<dyn History>) {
+        if self.catching_up(connection).is_some_and(|catch_up| matches!(catch_up.awaits, Awaits::Room)) {
+            self.catch_up(connection, history);
+        }
+    }
+
+    fn catching_up(&mut self, connection: ConnectionId) -> Option<&mut CatchUp> {
+        self.subscriptions.member(connection)?.catch_up.as_deref_mut()
+    }
+
+    /// Reads the next page for a connection: at once if it is in memory.
+    fn catch_up(&mut self, connection: ConnectionId, history: &Arc<dyn History>) {
+        let Some(catch_up) = self.catching_up(connection) else {
+            return;
+        };
+        match history.read(&catch_up.readings, Depth::Memory) {
+            Ok(None) => {
+                let (ticket, readings) = (catch_up.await_disk(), catch_up.readings.clone());
+                self.read_from_disk(connection, ticket, readings, history.clone());
+            }
+            page => self.deliver_page(connection, page, history),
+        }
+    }
+
+    fn read_from_disk(
+        &self,
+        connection: ConnectionId,
+        ticket: Weak<()>,
+        readings: Vec<Reading>,
+        history: Arc<dyn History>,
+    ) {
+        let (readers, later) = (self.readers.clone(), self.later.clone());
+        tokio::spawn(async move {
+            // Held until the page is delivered: so many pages are in memory at most.
+            let permit = readers.acquire_owned().await.expect("nobody closes it");
+            if ticket.strong_count() == 0 {
+                return;
+            }
+            let page = tokio::task::spawn_blocking(move || history.read(&readings, Depth::Disk)).await;
+            let page = page.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+            if let Some(later) = later.upgrade() {
+                _ = later.send(Job::Page { connection, ticket, page, _permit: permit });
+            }
+        });
+    }
+
+    /// A page was read from disk, perhaps for somebody who is not here any more or wants something else by now.
+    fn take_page(
+        &mut self,
+        connection: ConnectionId,
+        ticket: &Weak<()>,
+        page: io::Result<Option<Page>>,
+        history: &Arc<dyn History>,
+    ) {
+        let Some(catch_up) = self.catching_up(connection).filter(|one| one.expects(ticket)) else {
+            return;
+        };
+        if catch_up.end_wait() {
+            self.deliver_page(connection, page, history);
+        } else {
+            self.catch_up(connection, history);
+        }
+    }
+
+    /// Delivers what was read for a connection.
+    fn deliver_page(
+        &mut self,
+        connection: ConnectionId,
+        page: io::Result<Option<Page>>,
+        history: &Arc<dyn History>,
+    ) {
+        let page = match page {
+            Ok(Some(page)) => page,
+            Ok(None) => unreachable!("whoever may wait for the disk gets a page"),
+            Err(error) => {
+                error!(%error, "history could not be read");
+                self.end(connection, End::Slow);
+                return;
+            }
+        };
+        let (reached, encoder) = (self.reached, self.encoder.clone());
+        let Some(subscriber) = self.subscriptions.subscriber(connection).cloned() else {
+            return;
+        };
+        let Some(member) = self.subscriptions.member(connection) else {
+            return;
+        };
+        let is_silent = !page.losses.is_empty() && !member.is_aware;
+        let Some(catch_up) = &mut member.catch_up else {
+            return;
+        };
+        if is_silent {
+            self.end(connection, End::Slow);
+            return;
+        }
+        catch_up.awaits = Awaits::Nothing;
+        let stands = if catch_up.counts { member.stands } else { later(member.stands, reached) };
+        let frames = encode(&page, catch_up, stands, &*encoder);
+        if !frames.is_empty() && subscriber.deliver(&frames.into(), OUTBOX_BYTES_MAX) == Delivery::Full {
+            // It is read again when there is room.
+            self.await_room(connection);
+            return;
+        }
+        if catch_up.counts {
+            member.stands = later(stands, Some(page.reached));
+        }
+        let top = page.reached.turn;
+        catch_up.advance(top, &page.losses);
+        if !page.is_complete {
+            self.await_room(connection);
+        } else if top < turn_of(reached) {
+            // More was served since this was read.
+            self.catch_up(connection, history);
+        } else {
+            self.go_live(connection, top);
+        }
+    }
+
+    fn go_live(&mut self, connection: ConnectionId, top: u64) {
+        if let Some(member) = self.subscriptions.member(connection) {
+            member.catch_up = None;
+        }
+        self.subscriptions.for_each_of(connection, |_, subscription| {
+            if subscription.live_from == NOT_LIVE {
+                subscription.live_from = top + 1;
+            }
+        });
+    }
+
+    fn end(&mut self, connection: ConnectionId, reason: End) {
+        if let Some(subscriber) = self.subscriptions.subscriber(connection).cloned() {
+            self.disconnect(connection);
+            subscriber.end(reason);
+        }
+    }
+}
+
+fn turn_of(top: Option<Top>) -> u64 {
+    top.map_or(0, |top| top.turn)
+}
+
+fn later(one: Option<Top>, other: Option<Top>) -> Option<Top> {
+    if turn_of(one) > turn_of(other) { one } else { other.or(one) }
+}
+
+/// The frames of a page: what is missing, what there is, and where the client stands then. It stands at `stands` already; what is read
+/// moves it on if it counts.
+fn encode(page: &Page, catch_up: &CatchUp, stands: Option<Top>, encoder: &dyn FrameEncoder) -> Vec<u8> {
+    let mut frames = Vec::new();
+    for loss in &page.losses {
+        encoder.gap(&catch_up.readings[loss.reading].channel, loss.gap, catch_up.form, &mut frames);
+    }
+    let behind = |top: Option<Top>| later(stands, top.filter(|_| catch_up.counts)).map(|top| top.cursor);
+    let mut checkpoints = Checkpoints::new(catch_up.form);
+    for publication in &page.publications {
+        encoder.publication(publication, catch_up.form.base(), &mut frames);
+        let top = publication.kept.map(|kept| Top { turn: kept.turn, cursor: kept.cursor });
+        checkpoints.follow(publication, behind(top), encoder, &mut frames);
+    }
+    match behind(Some(page.reached)) {
+        Some(cursor) if catch_up.counts => checkpoints.finish_at(cursor, encoder, &mut frames),
+        _ => checkpoints.finish(encoder, &mut frames),
+    }
+    frames
 }

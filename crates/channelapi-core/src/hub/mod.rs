@@ -1,23 +1,60 @@
 //! The façade of a node: what its doors (the HTTP API and the gateway) may ask for.
 
+mod backup;
+mod consumers;
 mod tokens;
 
-pub use tokens::{Lookup, TokenError, Tokens};
+pub use backup::{Backup, BackupError, backup};
+pub use consumers::{AckError, Consumer, Consumers, Held};
+pub use tokens::{IssuedToken, Lookup, TokenError, Tokens};
 
-use crate::broker::MemoryBroker;
-use crate::clock::Clock;
-use crate::delivery::{Done, Fanout, FrameEncoder, Subscribe};
-use crate::model::{ChannelName, ConnectionId};
+use crate::broker::{
+    EmbeddedBroker, History as _, OpenError, PublicationSink as _, PublishError, PublishRequest, Published,
+    StoreSettings,
+};
+use crate::clock::{Clock, millis_of};
+use crate::delivery::{Done, Fanout, FrameEncoder, Join};
+use crate::limits::NOT_READY_TIME;
+use crate::model::{ChannelName, ConnectionId, Durability, EventName, Policies, Publication};
 use crate::state::{DataDirectory, DataDirectoryError, StateError, StateStore};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One node.
 pub struct Hub {
     /// Who may join what.
     pub tokens: Arc<Tokens>,
+    /// How far its readers have come.
+    pub consumers: Arc<Consumers>,
+    /// What was published, and where clients stand in it.
+    pub broker: Arc<EmbeddedBroker>,
     fanout: Arc<Fanout>,
-    broker: MemoryBroker,
+    clock: Clock,
+    /// When the disk last refused a publication, if none was stored since.
+    refused_at: AtomicU64,
+}
+
+/// Whether a node should get publications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// It should.
+    Ready,
+    /// Its disk is full, cannot be written, or has failed.
+    CannotStore,
+}
+
+/// The disk has refused nothing.
+const NEVER: u64 = u64::MAX;
+
+/// What a node is made of.
+pub struct Settings {
+    /// Fan-out workers.
+    pub workers: usize,
+    /// What is kept of which channels.
+    pub policies: Policies,
+    /// How the log is kept.
+    pub store: StoreSettings,
 }
 
 /// Why a node cannot start.
@@ -29,33 +66,95 @@ pub enum StartError {
     /// The state file in it.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The log in it.
+    #[error("{path}: {error}", path = path.display())]
+    Log {
+        /// Where it is.
+        path: std::path::PathBuf,
+        /// What is wrong with it.
+        error: OpenError,
+    },
 }
 
 impl Hub {
-    /// Starts a node on its data directory, with `workers` fan-out workers.
+    /// Starts a node on its data directory.
     pub fn start(
         directory: &DataDirectory,
         clock: Clock,
-        workers: usize,
+        settings: Settings,
         encoder: Arc<dyn FrameEncoder>,
     ) -> Result<Self, StartError> {
         let state = StateStore::open(directory)?;
-        let tokens = Arc::new(Tokens::new(state, directory.token_secret()?, clock));
-        // The workers end when the fan-out is dropped; nobody needs to wait for them.
-        let (fanout, _) = Fanout::start(workers, encoder);
+        let tokens = Arc::new(Tokens::new(state.clone(), directory.token_secret()?, clock.clone()));
+        let (fanout, workers) = Fanout::new(settings.workers, encoder);
         let fanout = Arc::new(fanout);
-        Ok(Self { tokens, broker: MemoryBroker::new(fanout.clone()), fanout })
+        let path = directory.path().join("log");
+        let broker =
+            EmbeddedBroker::open(&path, fanout.clone(), clock.clone(), settings.policies, settings.store);
+        let broker = Arc::new(broker.map_err(|error| StartError::Log { path, error })?);
+        fanout.begin(broker.top());
+        let known = broker.clone();
+        state.take_back_consumers(move |channel| {
+            known.standing(channel).map(|standing| (standing.epoch, standing.next_offset - 1))
+        })?;
+        let consumers = Arc::new(Consumers::new(state, broker.clone(), clock.clone()));
+        for worker in workers {
+            // The workers end with the runtime; nobody needs to wait for them.
+            tokio::spawn(worker.run(broker.clone()));
+        }
+        let refused_at = AtomicU64::new(NEVER);
+        Ok(Self { tokens, consumers, broker, fanout, clock, refused_at })
     }
 
-    /// Publishes `data`, which is JSON, to everyone in the channel. Waits only while this node is behind with its work.
-    pub async fn publish(&self, channel: ChannelName, data: Bytes) {
+    /// Publishes to everyone in the channel, now and later. When this returns, the publication is kept as safely as the channel's
+    /// policy says.
+    pub async fn publish(&self, request: PublishRequest) -> Result<Published, PublishError> {
         self.fanout.room().await;
-        self.broker.publish(channel, data);
+        let published = self.broker.publish(request).await;
+        self.note(&published);
+        published
     }
 
-    /// Puts a connection into a channel.
-    pub fn subscribe(&self, join: Subscribe) -> Done {
-        self.fanout.subscribe(join)
+    /// Publishes several, next to each other. See [`EmbeddedBroker::publish_all`].
+    pub async fn publish_all(&self, requests: Vec<PublishRequest>) -> Vec<Result<Published, PublishError>> {
+        self.fanout.room().await;
+        let published = self.broker.publish_all(requests).await;
+        for published in &published {
+            self.note(published);
+        }
+        published
+    }
+
+    /// Whether this node should get publications.
+    pub fn readiness(&self) -> Readiness {
+        let refused_at = self.refused_at.load(Ordering::Relaxed);
+        let is_recent = refused_at != NEVER
+            && self.clock.monotonic_millis().saturating_sub(refused_at) < millis_of(NOT_READY_TIME);
+        if is_recent || self.broker.is_fenced() { Readiness::CannotStore } else { Readiness::Ready }
+    }
+
+    /// Remembers when the disk last took nothing.
+    fn note(&self, published: &Result<Published, PublishError>) {
+        let refused_at = match published {
+            Err(PublishError::StorageFull | PublishError::NotStored(_)) => self.clock.monotonic_millis(),
+            Ok(published) if published.durability != Durability::Memory => NEVER,
+            _ => return,
+        };
+        if self.refused_at.load(Ordering::Relaxed) != refused_at {
+            self.refused_at.store(refused_at, Ordering::Relaxed);
+        }
+    }
+
+    /// Publishes to everyone who is in the channel right now. It is kept nowhere.
+    pub async fn publish_volatile(&self, channel: ChannelName, event: EventName, data: Bytes) {
+        self.fanout.room().await;
+        let published_at = self.clock.unix_millis();
+        self.fanout.deliver(Publication { channel, event, data, published_at, kept: None });
+    }
+
+    /// Puts a connection into channels.
+    pub fn join(&self, join: Join) -> Done {
+        self.fanout.join(join)
     }
 
     /// Takes a connection out of all its channels.
@@ -63,8 +162,84 @@ impl Hub {
         self.fanout.disconnect(connection)
     }
 
+    /// Nothing waits for a connection any more; it had been asked to say so.
+    pub fn drained(&self, connection: ConnectionId) {
+        self.fanout.drained(connection);
+    }
+
+    /// Ends all connections in a channel, and says how many there were.
+    pub async fn disconnect_channel(&self, channel: &ChannelName) -> usize {
+        self.fanout.revoke(channel).await
+    }
+
     /// Channels that somebody on this node is in.
     pub fn active_channels(&self) -> usize {
         self.fanout.channels()
+    }
+
+    /// Connections of this node that are in a channel.
+    pub fn subscribers(&self, channel: &ChannelName) -> usize {
+        self.fanout.subscribers(channel)
+    }
+
+    /// What time it is.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Gap;
+    use crate::delivery::Form;
+    use crate::model::{ConsumerName, Cursor, Durability, Policy, Retention};
+    use crate::state::{Ack, StoredPosition};
+
+    struct Silence;
+
+    impl FrameEncoder for Silence {
+        fn publication(&self, _: &Publication, _: Form, _: &mut Vec<u8>) {}
+        fn checkpoint(&self, _: &Cursor, _: &mut Vec<u8>) {}
+        fn gap(&self, _: &ChannelName, _: Gap, _: Form, _: &mut Vec<u8>) {}
+    }
+
+    fn start(directory: &DataDirectory) -> Hub {
+        let retention = Retention { messages: 100, age: u64::MAX, bytes: u64::MAX };
+        let policy = Policy { durability: Durability::Relaxed, retention, replay_on_join: 0 };
+        let policies = Policies::new(Vec::new(), policy);
+        let settings = Settings { workers: 1, policies, store: StoreSettings::default() };
+        Hub::start(directory, Clock::system(), settings, Arc::new(Silence)).unwrap()
+    }
+
+    async fn publish(hub: &Hub, channel: &ChannelName) -> Published {
+        let (event, data) = (EventName::default(), Bytes::from_static(b"1"));
+        let request =
+            PublishRequest { channel: channel.clone(), event, data, expires_at: 0, idempotency_key: None };
+        hub.publish(request).await.unwrap()
+    }
+
+    /// A consumer's position survives every power cut, what it has read need not: with relaxed durability the log may lose its
+    /// end. Whoever stood there must not miss the publications that take the lost ones' offsets.
+    #[tokio::test]
+    async fn a_consumer_that_is_ahead_of_the_log_misses_nothing_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::open(folder.path()).unwrap();
+        let (channel, consumer) = (ChannelName::parse("a").unwrap(), ConsumerName::default());
+        let hub = start(&directory);
+        let published = publish(&hub, &channel).await.position;
+        drop(hub);
+        let state = StateStore::open(&directory).unwrap();
+        let position = StoredPosition { epoch: published.epoch, offset: published.offset + 2, acked_at: 1 };
+        let ack = Ack { channel: channel.clone(), consumer: consumer.clone(), position };
+        state.acknowledge(vec![ack]).await.unwrap();
+        drop(state);
+
+        let hub = start(&directory);
+        for expected in 1..=3 {
+            assert_eq!(publish(&hub, &channel).await.position.epoch, published.epoch);
+            let held = hub.consumers.position(&channel, &consumer).await.unwrap();
+            assert_eq!(held, Held { offset: published.offset, unread: expected });
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The name of a channel: opaque text, compared byte for byte.
 
 use crate::limits::CHANNEL_NAME_BYTES_MAX;
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -58,6 +59,13 @@ impl ChannelName {
 fn is_invisible(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200B}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{2069}' | '\u{FEFF}')
+}
+
+/// Names are looked up by their text: they are equal and hashed as it is.
+impl Borrow<str> for ChannelName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Display for ChannelName {

@@ -1,11 +1,21 @@
 //! The words of this project as types.
 
 mod channel;
+mod consumer;
+mod cursor;
+mod event;
+mod policy;
+mod position;
 mod publication;
 mod token;
 
 pub use channel::{ChannelName, ChannelNameError};
-pub use publication::Publication;
+pub use consumer::{ConsumerName, ConsumerNameError};
+pub use cursor::{CURSOR_BYTES, CURSOR_CHARS, Cursor, CursorError};
+pub use event::{EventName, EventNameError};
+pub use policy::{Durability, Pattern, Policies, Policy, Retention};
+pub use position::{Position, PositionError};
+pub use publication::{Kept, Publication};
 pub use token::{Token, TokenHash};
 
 /// A connection of this node, for as long as the process lives. Never shown to anyone outside.

@@ -5,9 +5,17 @@
 //! - A write is answered after it is on disk (`synchronous=FULL`). Writes that arrive together share one sync.
 //! - A file that a newer version wrote, or that is no database, is refused with a clear text and left as it is.
 
+mod backup;
+mod check;
+mod consumers;
 mod directory;
 mod schema;
 mod store;
+mod tokens;
 
+pub use backup::backup;
+pub use check::check;
+pub use consumers::{Ack, StoredPosition};
 pub use directory::{DataDirectory, DataDirectoryError};
-pub use store::{StateError, StateStore, StoredToken};
+pub use store::{StateError, StateStore};
+pub use tokens::StoredToken;

@@ -1,6 +1,6 @@
 //! One encoded packet, ready for every client and both transports.
 
-use crate::websocket::frame::{Opcode, encode, payload_span};
+use crate::websocket::frame::{Opcode, encode, payload_span, write_header};
 use bytes::Bytes;
 
 /// Packets of a server as WebSocket frames. Polling takes the same bytes without their headers, so whatever the transports of
@@ -23,6 +23,15 @@ impl Frame {
     /// A text packet made of `parts`, the first of which begins with the packet's type.
     pub fn text(parts: &[&[u8]]) -> Self {
         Self(encode(Opcode::Text, parts).into())
+    }
+
+    /// Appends the bytes of a text packet made of `parts`, the first of which begins with the packet's type.
+    pub fn write_text(parts: &[&[u8]], out: &mut Vec<u8>) {
+        let length = parts.iter().map(|part| part.len()).fold(0, usize::saturating_add);
+        write_header(Opcode::Text, length, out);
+        for part in parts {
+            out.extend_from_slice(part);
+        }
     }
 
     /// A binary message.

@@ -1,6 +1,6 @@
 //! Several packets in one HTTP body, separated by the character U+001E; binary ones in base64 behind a `b`.
 
-use super::{Frame, Packet, PacketError};
+use super::{Frame, Frames, Packet, PacketError};
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -39,11 +39,17 @@ fn decode_one(part: &str) -> Result<Packet<'_>, PacketError> {
 }
 
 /// Moves up to `packets_max` packets from the front of `frames` to the end of a response's body, which may already hold some.
-/// Returns how many it moved; `frames` keeps the others.
-pub fn take(frames: &mut Frame, packets_max: usize, body: &mut Vec<u8>) -> usize {
+/// If not all of them fit, it ends behind the last of those that `is_good_end`, if there is one. Returns how many it moved; `frames`
+/// keeps the others.
+pub fn take(
+    frames: &mut Frame,
+    packets_max: usize,
+    is_good_end: impl Fn(&[u8]) -> bool,
+    body: &mut Vec<u8>,
+) -> usize {
+    let count = packets_that_leave(frames.frames(), packets_max, is_good_end);
     let mut packets = frames.frames();
-    let mut taken = 0_usize;
-    for packet in packets.by_ref().take(packets_max) {
+    for packet in packets.by_ref().take(count) {
         if !body.is_empty() {
             body.push(SEPARATOR);
         }
@@ -53,11 +59,25 @@ pub fn take(frames: &mut Frame, packets_max: usize, body: &mut Vec<u8>) -> usize
         } else {
             body.extend_from_slice(packet.payload);
         }
-        taken = taken.saturating_add(1);
     }
     let rest = packets.as_bytes().len();
     frames.keep_last(rest);
-    taken
+    count
+}
+
+fn packets_that_leave(
+    mut packets: Frames<'_>,
+    packets_max: usize,
+    is_good_end: impl Fn(&[u8]) -> bool,
+) -> usize {
+    let (mut count, mut good_end) = (0_usize, None);
+    for packet in packets.by_ref().take(packets_max) {
+        count = count.saturating_add(1);
+        if is_good_end(packet.payload) {
+            good_end = Some(count);
+        }
+    }
+    if packets.as_bytes().is_empty() { count } else { good_end.unwrap_or(count) }
 }
 
 #[cfg(test)]
@@ -95,12 +115,28 @@ mod tests {
             .collect();
         let mut frames = Frame::from_wire(wire.into());
         let mut body = Vec::new();
-        assert_eq!(take(&mut frames, 2, &mut body), 2);
+        assert_eq!(take(&mut frames, 2, |_| false, &mut body), 2);
         assert_eq!(body, b"4hello\x1ebAQIDBA==");
         assert_eq!(frames, Frame::PING);
-        assert_eq!(take(&mut frames, 2, &mut body), 1);
+        assert_eq!(take(&mut frames, 2, |_| false, &mut body), 1);
         assert_eq!(body, b"4hello\x1ebAQIDBA==\x1e2");
         assert!(frames.wire().is_empty());
-        assert_eq!(take(&mut frames, 2, &mut body), 0);
+        assert_eq!(take(&mut frames, 2, |_| false, &mut body), 0);
+    }
+
+    #[test]
+    fn ends_where_it_is_good_to_end() {
+        let wire: Vec<u8> = ["4a", "4!", "4b", "4c", "4!", "4d"]
+            .iter()
+            .flat_map(|text| Frame::text(&[text.as_bytes()]).into_wire())
+            .collect();
+        let mut frames = Frame::from_wire(wire.into());
+        let is_good_end = |payload: &[u8]| payload == b"4!";
+        let mut next = || {
+            let mut body = Vec::new();
+            take(&mut frames, 4, is_good_end, &mut body);
+            String::from_utf8(body).unwrap()
+        };
+        assert_eq!([next(), next()], ["4a\x1e4!", "4b\x1e4c\x1e4!\x1e4d"]);
     }
 }

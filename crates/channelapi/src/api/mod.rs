@@ -1,23 +1,20 @@
-//! The HTTP API for publishers: the two routes of the seed contract, byte for byte.
+//! The HTTP API for publishers: the routes of the seed contract, and version 1 under `/v1`.
 //!
 //! The key is checked before anything else is read, so that a stranger costs us nothing but the head of a request.
 
 mod message;
+mod seed;
+pub(crate) mod sse;
+mod v1;
 
-use crate::auth::is_authorized;
+use crate::config::origins::Origins;
 use crate::config::secret::Secret;
-use crate::http::{self, BodyError, Request, Response};
-use bytes::Bytes;
+use crate::http::{Request, Response};
 use channelapi_core::hub::Hub;
-use channelapi_core::limits::{API_BODY_BYTES_MAX, DATA_BYTES_MAX, HTTP_IDLE_TIMEOUT};
-use channelapi_core::model::ChannelName;
-use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_ENCODING, EXPECT, HeaderName, HeaderValue, RETRY_AFTER};
-use hyper::http::request::Parts;
-use hyper::{Method, StatusCode};
-use percent_encoding::percent_decode_str;
+use channelapi_core::limits::HTTP_IDLE_TIMEOUT;
+use hyper::header::{HeaderName, HeaderValue};
 use std::sync::Arc;
-use tracing::error;
+use v1::Streams;
 
 /// Answers publishers.
 pub(crate) struct Api {
@@ -26,168 +23,47 @@ pub(crate) struct Api {
     /// Tells publishers for how long they may keep an idle connection: a little less than we do, so that they never send a
     /// publication into one that is being closed.
     keep_alive: HeaderValue,
+    streams: Arc<Streams>,
 }
 
 /// The header of that name, which is older than the standard's own list.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
-/// What a path asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Route<'a> {
-    /// `/channel/{channel}`: the channel's token.
-    Channel(&'a str),
-    /// `/message/{channel}`: publish.
-    Message(&'a str),
-}
-
-impl<'a> Route<'a> {
-    /// Reads a path. The channel's name is everything behind the route, slashes included, still percent-encoded.
-    pub(crate) fn of(path: &'a str) -> Option<Self> {
-        let name_behind = |route| {
-            let rest = path.strip_prefix(route)?;
-            if rest.is_empty() { Some("") } else { rest.strip_prefix('/') }
-        };
-        name_behind("/channel").map(Self::Channel).or_else(|| name_behind("/message").map(Self::Message))
-    }
-}
-
-/// What an admitted request is to do.
-enum Action {
-    Token(ChannelName),
-    Publish(ChannelName),
-}
-
-/// An answer that says what went wrong.
-struct Refusal {
-    status: StatusCode,
-    message: String,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
-    }
-
-    fn into_response(self) -> Response {
-        let message = serde_json::Value::from(self.message);
-        let mut response = http::json(self.status, format!(r#"{{"success": false, "message": {message}}}"#));
-        let extra = match self.status {
-            StatusCode::METHOD_NOT_ALLOWED => Some((ALLOW, "POST")),
-            StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, "1")),
-            _ => None,
-        };
-        if let Some((name, value)) = extra {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
-        }
-        response
-    }
-}
-
 impl Api {
-    /// An API that lets in whoever has `key`.
-    pub(crate) fn new(hub: Arc<Hub>, key: Secret) -> Self {
+    /// An API that lets in whoever has `key`. Pages of `origins` may read streams.
+    pub(crate) fn new(hub: Arc<Hub>, key: Secret, origins: Origins) -> Self {
         let timeout = HTTP_IDLE_TIMEOUT.as_secs().saturating_sub(5);
         let keep_alive = HeaderValue::try_from(format!("timeout={timeout}")).expect("it is a header value");
-        Self { hub, key, keep_alive }
+        let streams = Arc::new(Streams::new(hub.clone(), origins));
+        Self { hub, key, keep_alive, streams }
     }
 
-    /// Answers a request to one of [`Route`]'s paths.
+    /// Whether a path is one of ours.
+    pub(crate) fn answers(path: &str) -> bool {
+        is_v1(path) || seed::Route::of(path).is_some()
+    }
+
+    /// Answers a request to one of our paths.
     pub(crate) async fn serve(&self, request: Request) -> Response {
-        let (head, body) = request.into_parts();
-        let answer = match self.admit(&head) {
-            Ok(Action::Token(channel)) => self.channel_token(&channel).await,
-            Ok(Action::Publish(channel)) => self.publish(channel, body).await,
-            Err(refusal) => {
-                // Closed with a part of the body unread, a connection would take the answer with it. A client that asks before it
-                // sends a body needs no such care.
-                if !head.headers.contains_key(EXPECT) {
-                    http::discard_body(body, API_BODY_BYTES_MAX).await;
-                }
-                Err(refusal)
-            }
+        let mut response = if is_v1(request.uri().path()) {
+            self.serve_v1(request).await
+        } else {
+            self.serve_seed(request).await
         };
-        let mut response = answer.unwrap_or_else(Refusal::into_response);
-        response.headers_mut().insert(KEEP_ALIVE, self.keep_alive.clone());
+        if !response.body().is_stream() {
+            response.headers_mut().insert(KEEP_ALIVE, self.keep_alive.clone());
+        }
         response
     }
 
-    /// Judges a request by its head alone.
-    fn admit(&self, head: &Parts) -> Result<Action, Refusal> {
-        if head.method != Method::POST {
-            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "Use POST."));
-        }
-        if !is_authorized(&head.headers, &self.key) {
-            let message = "The Authorization header does not carry the API key.";
-            return Err(Refusal::new(StatusCode::FORBIDDEN, message));
-        }
-        match Route::of(head.uri.path()) {
-            Some(Route::Channel(name)) => channel(name).map(Action::Token),
-            Some(Route::Message(_)) if head.headers.contains_key(CONTENT_ENCODING) => {
-                let message = "Send the body without a Content-Encoding.";
-                Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
-            }
-            Some(Route::Message(name)) => channel(name).map(Action::Publish),
-            None => Err(Refusal::new(StatusCode::NOT_FOUND, "There is nothing here.")),
-        }
-    }
-
-    async fn channel_token(&self, channel: &ChannelName) -> Result<Response, Refusal> {
-        match self.hub.tokens.get_or_create(channel).await {
-            Ok(token) => Ok(http::json(
-                StatusCode::OK,
-                format!(r#"{{"success": true, "token": "{}"}}"#, token.reveal()),
-            )),
-            Err(error) => {
-                error!(%error, "a token could not be made");
-                let message = "The token could not be stored. Try again; the server's log says why.";
-                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
-            }
-        }
-    }
-
-    async fn publish(&self, channel: ChannelName, body: Incoming) -> Result<Response, Refusal> {
-        let body = http::read_body(body, API_BODY_BYTES_MAX).await.map_err(body_refusal)?;
-        let data = message::data_of(&body).map_err(|error| match error {
-            message::MessageError::Format => {
-                // The original's own words, which clients may have been written against.
-                Refusal::new(StatusCode::BAD_REQUEST, "Body is in incorrect format. Key 'message' not found.")
-            }
-            message::MessageError::TooDeep => Refusal::new(
-                StatusCode::BAD_REQUEST,
-                format!("The message is nested deeper than {} levels.", message::DEPTH_MAX),
-            ),
-        })?;
-        if data.len() > DATA_BYTES_MAX {
-            let message = format!("The message is {} bytes, the limit is {DATA_BYTES_MAX}.", data.len());
-            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
-        }
-        self.hub.publish(channel, data).await;
-        Ok(http::json(StatusCode::OK, Bytes::from_static(br#"{"success": true}"#)))
+    /// Ends all event streams, and lets nobody open another. Their clients come back elsewhere or later.
+    pub(crate) fn end_streams(&self) {
+        self.streams.end_all();
     }
 }
 
-fn channel(encoded: &str) -> Result<ChannelName, Refusal> {
-    let name: Vec<u8> = percent_decode_str(encoded).collect();
-    ChannelName::parse_bytes(&name).map_err(|error| {
-        let text = error.to_string();
-        let mut letters = text.chars();
-        let first = letters.next().map(|letter| letter.to_ascii_uppercase());
-        Refusal::new(
-            StatusCode::BAD_REQUEST,
-            first.into_iter().chain(letters).chain(['.']).collect::<String>(),
-        )
-    })
-}
-
-fn body_refusal(error: BodyError) -> Refusal {
-    match error {
-        BodyError::TooLarge => Refusal::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            format!("The body is larger than {API_BODY_BYTES_MAX} bytes."),
-        ),
-        BodyError::TooSlow => Refusal::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time."),
-        BodyError::Broken => Refusal::new(StatusCode::BAD_REQUEST, "The body could not be read."),
-    }
+fn is_v1(path: &str) -> bool {
+    path.strip_prefix("/v1").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -195,37 +71,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_everything_behind_its_route() {
-        let check = |path, expected| assert_eq!(Route::of(path), expected, "{path}");
-        check("/channel/a", Some(Route::Channel("a")));
-        check("/message/a/b//c/", Some(Route::Message("a/b//c/")));
-        check("/channel/..%2f..", Some(Route::Channel("..%2f..")));
-        check("/channel/", Some(Route::Channel("")));
-        check("/channel", Some(Route::Channel("")));
-        check("/channels/a", None);
-        check("/message_box", None);
-        check("/", None);
-    }
-
-    #[test]
-    fn names_are_decoded_to_exactly_their_bytes() {
-        let check = |encoded, expected: Result<&str, &str>| match (channel(encoded), expected) {
-            (Ok(name), Ok(expected)) => assert_eq!(name.as_str(), expected),
-            (Err(refusal), Err(text)) => assert!(refusal.message.contains(text), "{}", refusal.message),
-            (result, _) => panic!(
-                "{encoded}: {}",
-                result.map_or_else(|refusal| refusal.message, |name| name.to_string())
-            ),
-        };
-        check("user%2F42", Ok("user/42"));
-        check("a+b%20c", Ok("a+b c"));
-        check("%E9%A0%BB%E9%81%93", Ok("頻道"));
-        check("..%2f..%2fetc%2fpasswd", Ok("../../etc/passwd"));
-        check("100%", Ok("100%"));
-        check("", Err("Channel name is empty."));
-        check("%00", Err("U+0000"));
-        check("%0d%0aX:1", Err("U+000D"));
-        check("%c0%ae", Err("not UTF-8"));
-        check("%ff", Err("not UTF-8"));
+    fn a_version_is_a_whole_segment() {
+        for path in ["/v1", "/v1/", "/v1/channels/a/messages", "/message/a", "/channel"] {
+            assert!(Api::answers(path), "{path}");
+        }
+        for path in ["/", "/v10", "/v1x/messages", "/V1/messages", "/channels/a"] {
+            assert!(!Api::answers(path), "{path}");
+        }
     }
 }

@@ -2,18 +2,26 @@
 
 use std::ffi::OsString;
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{
+    Command,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
-use super::{Exit, Invocation, version};
+use super::{Exit, Invocation, command::command, version};
 use crate::config::{
     nearest::{did_you_mean, nearest},
-    options::{OPTIONS, Spec},
+    options::{OPTIONS, POLICY, Spec},
     value::{Shape, Value},
 };
 
 /// What can be meant by a word, and how it is written in full.
-const VERBS: [(&str, &str); 7] = [
+const VERBS: [(&str, &str); 12] = [
     ("serve", "serve"),
+    ("publish", "publish"),
+    ("subscribe", "subscribe"),
+    ("tail", "subscribe"),
+    ("store", "store"),
+    ("backup", "store backup"),
     ("check", "check"),
     ("config", "config"),
     ("default", "config default"),
@@ -22,24 +30,109 @@ const VERBS: [(&str, &str); 7] = [
     ("version", "version"),
 ];
 
-const HELP: &str = "`channelapi --help` lists them all";
-
 /// Turns the parser's complaint into ours; a wish for help is not one.
 pub(super) fn explain(error: &clap::Error, args: &[OsString]) -> Result<Invocation, Exit> {
+    let verb = verb_of(args);
     let message = match error.kind() {
         ErrorKind::DisplayVersion => return Ok(Invocation::Print(version())),
-        ErrorKind::DisplayHelp => return Ok(Invocation::Print(error.render().to_string())),
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            "which of them? `channelapi config default`, `channelapi config show` or `channelapi config doc`"
-                .to_owned()
+        // The parser takes every word that begins with -h for a wish for help.
+        ErrorKind::DisplayHelp if asks_for_help(args) => {
+            return Ok(Invocation::Print(error.render().to_string()));
         }
-        ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand => unknown(&subject(error), args),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => which(&verb),
+        ErrorKind::DisplayHelp => verb.unknown("-h", args),
+        ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand => verb.unknown(&subject(error), args),
         ErrorKind::InvalidValue | ErrorKind::NoEquals | ErrorKind::WrongNumberOfValues => {
             missing_value(&subject(error))
         }
-        _ => first_line(error),
+        ErrorKind::MissingRequiredArgument => verb.incomplete(&subject(error)),
+        _ => first_line(error, &verb),
     };
     Err(Exit::unusable(format!("error: {message}\n")))
+}
+
+fn asks_for_help(args: &[OsString]) -> bool {
+    args.iter().any(|arg| arg == "-h" || arg == "--help" || arg == "help")
+}
+
+/// The verb that was typed, as far as one was recognised.
+struct Verb {
+    /// In full, the program's name first.
+    name: String,
+    command: Command,
+}
+
+fn verb_of(args: &[OsString]) -> Verb {
+    let mut verb = Verb { name: "channelapi".to_owned(), command: command() };
+    for arg in args.iter().skip(1) {
+        if let Some(below) = verb.command.find_subcommand(arg) {
+            verb = Verb { name: format!("{} {}", verb.name, below.get_name()), command: below.clone() };
+        }
+    }
+    verb
+}
+
+fn which(verb: &Verb) -> String {
+    let names = verb.command.get_subcommands().filter(|below| !below.is_hide_set());
+    let mut full: Vec<String> = names.map(|below| format!("`{} {}`", verb.name, below.get_name())).collect();
+    let last = full.pop().unwrap_or_default();
+    if full.is_empty() {
+        return format!("what of it? write {last}");
+    }
+    format!("which of them? {} or {last}", full.join(", "))
+}
+
+impl Verb {
+    fn help(&self) -> String {
+        format!("`{} --help` lists them all", self.name)
+    }
+
+    /// What its flags are called; those of the server where it has none of its own.
+    fn flags(&self) -> Vec<String> {
+        let own = self.command.get_arguments().filter(|arg| !arg.is_hide_set());
+        let own: Vec<String> = own.filter_map(|arg| arg.get_long().map(str::to_owned)).collect();
+        let of_the_server = || OPTIONS.iter().filter(|spec| spec.in_file).map(Spec::flag);
+        if own.is_empty() { of_the_server().chain(["config".to_owned()]).collect() } else { own }
+    }
+
+    fn unknown(&self, word: &str, args: &[OsString]) -> String {
+        if !word.starts_with('-') {
+            return if self.command.get_positionals().next().is_some() {
+                format!("`{word}` is one word too many; what contains spaces needs quotes around it")
+            } else {
+                unknown_command(word)
+            };
+        }
+        // Of `-prot=80` the parser names only `-p`, as it might be a short flag.
+        let typed =
+            args.iter().filter_map(|arg| arg.to_str()).find(|arg| arg.starts_with(word)).unwrap_or(word);
+        let name = typed.split('=').next().unwrap_or(typed);
+        if name.trim_start_matches('-').starts_with(POLICY) {
+            return format!("unknown option `{name}`; policies are written in the file, below [[policy]]");
+        }
+        let flags = self.flags();
+        let known = flags.iter().map(String::as_str).chain(["help", "version"]);
+        let guess = did_you_mean(name.trim_start_matches('-'), known).replacen('`', "`--", 1);
+        let help = self.help();
+        let is_data = self.command.get_name() == "publish" && !name.starts_with("--");
+        if !guess.is_empty() && !is_data {
+            format!("unknown option `{name}`{guess}")
+        } else if OPTIONS.iter().any(|spec| spec.flag() == name.trim_start_matches('-')) {
+            format!("`{name}` is an option of the server; say where it is with --server=URL")
+        } else if is_data {
+            format!("unknown option `{name}`; {help}, and data that begins with a dash goes behind ` -- `")
+        } else {
+            format!("unknown option `{name}`; {help}")
+        }
+    }
+
+    /// Something without which the verb means nothing is missing.
+    fn incomplete(&self, missing: &str) -> String {
+        let usage = self.command.clone().render_usage().to_string();
+        let usage = usage.trim_start_matches("Usage: ").lines().next().unwrap_or_default();
+        let missing = missing.trim_matches(['<', '>']);
+        format!("{missing} is missing; write `{}`", usage.replace("[OPTIONS] ", ""))
+    }
 }
 
 /// The word that the parser stumbled over.
@@ -52,23 +145,6 @@ fn subject(error: &clap::Error) -> String {
             _ => None,
         })
         .unwrap_or_default()
-}
-
-fn unknown(word: &str, args: &[OsString]) -> String {
-    if !word.starts_with('-') {
-        return unknown_command(word);
-    }
-    // Of `-prot=80` the parser names only `-p`, as it might be a short flag.
-    let typed = args.iter().filter_map(|arg| arg.to_str()).find(|arg| arg.starts_with(word)).unwrap_or(word);
-    let name = typed.split('=').next().unwrap_or(typed);
-    let flags: Vec<String> = OPTIONS.iter().filter(|spec| spec.in_file).map(Spec::flag).collect();
-    let known = flags.iter().map(String::as_str).chain(["config", "help", "version"]);
-    let guess = did_you_mean(name.trim_start_matches('-'), known).replacen('`', "`--", 1);
-    if guess.is_empty() {
-        format!("unknown option `{name}`; {HELP}")
-    } else {
-        format!("unknown option `{name}`{guess}")
-    }
 }
 
 fn unknown_command(word: &str) -> String {
@@ -85,7 +161,7 @@ fn unknown_command(word: &str) -> String {
     match VERBS.iter().find(|(short, _)| Some(*short) == guess) {
         Some((_, verb)) if *verb == word => format!("`{word}` follows another command; give only one"),
         Some((_, verb)) => format!("unknown command `{word}`; did you mean `{verb}`?"),
-        None => format!("unknown command `{word}`; {HELP}"),
+        None => format!("unknown command `{word}`; `channelapi --help` lists them all"),
     }
 }
 
@@ -103,15 +179,26 @@ fn missing_value(flag: &str) -> String {
             );
         }
         Some(spec) => spec.default.unwrap_or(spec.placeholder),
-        None if name == "--config" => "FILE",
-        None => "VALUE",
+        None => match name {
+            "--config" => "FILE",
+            "--server" => "http://127.0.0.1:8888",
+            "--key" => {
+                return "--key needs a value; write --key=KEY, with the equals sign if it starts with a dash"
+                    .to_owned();
+            }
+            "--since" => "all",
+            "--count" => "1",
+            "--ttl" => "1h",
+            "--output" => "json",
+            _ => "VALUE",
+        },
     };
     format!("{name} needs a value; write {name}={example}")
 }
 
 /// What is left is rare: the parser's own words, without its advice.
-fn first_line(error: &clap::Error) -> String {
+fn first_line(error: &clap::Error, verb: &Verb) -> String {
     let text = error.render().to_string();
     let line = text.lines().next().unwrap_or_default();
-    format!("{}; {HELP}", line.trim_start_matches("error: "))
+    format!("{}; see `{} --help`", line.trim_start_matches("error: "), verb.name)
 }

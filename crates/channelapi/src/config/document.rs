@@ -3,6 +3,8 @@
 //! All problems of a file are found in one reading, each with line and column, because fixing a file one error per
 //! start is misery. A secret is never quoted, not even when the line it stands on is what is wrong.
 
+mod policies;
+
 use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
@@ -10,7 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::{
     file::Contents,
     nearest::did_you_mean,
-    options::{OPTIONS, Spec},
+    options::{OPTIONS, POLICY, POLICY_OPTIONS, Spec},
     source::{Given, Problem, Source},
     syntax,
     value::Shape,
@@ -45,7 +47,10 @@ impl Reader<'_> {
             let spec =
                 OPTIONS.iter().find(|spec| spec.in_file && spec.section == section && spec.name == name);
             if let Some(spec) = spec {
-                self.option(spec, value.get_ref(), value.span());
+                let given = self.option(spec, value.get_ref(), value.span());
+                self.contents.given.extend(given);
+            } else if section.is_none() && name == POLICY {
+                self.policies(value.get_ref(), value.span());
             } else if section.is_none() && sections().any(|section| section == name) {
                 self.section(name, value.get_ref(), value.span());
             } else {
@@ -67,14 +72,12 @@ impl Reader<'_> {
         self.problem(span, message);
     }
 
-    fn option(&mut self, spec: &'static Spec, value: &DeValue<'_>, span: Range<usize>) {
-        match text_of(spec.shape, value) {
-            Some(text) => {
-                let source = self.place(span.start);
-                self.contents.given.push(Given { spec, text, source });
-            }
-            None => self.problem(span, wrong_type(spec, value)),
+    fn option(&mut self, spec: &'static Spec, value: &DeValue<'_>, span: Range<usize>) -> Option<Given> {
+        let text = text_of(spec.shape, value);
+        if text.is_none() {
+            self.problem(span.clone(), wrong_type(spec, value));
         }
+        Some(Given { spec, text: text?, source: self.place(span.start) })
     }
 
     fn syntax_error(&mut self, mut error: toml::de::Error) {
@@ -118,12 +121,12 @@ impl Reader<'_> {
 fn text_of(shape: Shape, value: &DeValue<'_>) -> Option<String> {
     match (shape, value) {
         (Shape::Text | Shape::Quantity, DeValue::String(text)) => Some(text.to_string()),
-        (Shape::Integer | Shape::Quantity, DeValue::Integer(number)) => {
+        (Shape::Integer | Shape::Quantity | Shape::Amount, DeValue::Integer(number)) => {
             // Written as 0x50 it is still 80; a number too large for any option stays as it was written.
             let value = i128::from_str_radix(number.as_str(), number.radix());
             Some(value.map_or_else(|_| number.to_string(), |value| value.to_string()))
         }
-        (Shape::Boolean, DeValue::Boolean(value)) => Some(value.to_string()),
+        (Shape::Boolean | Shape::Amount, DeValue::Boolean(value)) => Some(value.to_string()),
         (Shape::List, DeValue::Array(items)) => {
             let items: Option<Vec<&str>> = items.iter().map(|item| item.get_ref().as_str()).collect();
             items.map(|items| items.join(","))
@@ -134,22 +137,19 @@ fn text_of(shape: Shape, value: &DeValue<'_>) -> Option<String> {
 
 fn wrong_type(spec: &Spec, value: &DeValue<'_>) -> String {
     let key = spec.key;
-    let example = spec.shape.toml(spec.default.unwrap_or("…"));
-    let found = match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "a number",
-        DeValue::Float(_) => "a number with a fraction",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a section",
-    };
+    let example = spec.shape.toml(spec.example);
+    let found = kind(value);
     let (wanted, fix) = match (spec.shape, value) {
-        (Shape::Integer, DeValue::String(text)) if text.parse::<u16>().is_ok() => {
+        (Shape::Integer, DeValue::String(text)) if text.parse::<u64>().is_ok() => {
             ("a whole number", format!("without quotes: {} = {text}", spec.name))
         }
         (Shape::Boolean, DeValue::String(text)) if matches!(&**text, "true" | "false") => {
             ("true or false", format!("without quotes: {} = {text}", spec.name))
+        }
+        (Shape::Amount, DeValue::String(text))
+            if matches!(&**text, "true" | "false") || text.parse::<u64>().is_ok() =>
+        {
+            ("true, false or a whole number", format!("without quotes: {} = {text}", spec.name))
         }
         (Shape::List, DeValue::String(text)) => {
             ("a list", format!("in brackets: {} = {}", spec.name, Shape::List.toml(text)))
@@ -163,10 +163,26 @@ fn wrong_type(spec: &Spec, value: &DeValue<'_>) -> String {
         (Shape::Text, _) => ("a string", format!("in quotes: {} = {example}", spec.name)),
         (Shape::Quantity, _) => ("a string with a unit", format!("like {} = {example}", spec.name)),
         (Shape::Integer, _) => ("a whole number", format!("like {} = {example}", spec.name)),
+        (Shape::Amount, _) => {
+            ("true, false or a whole number", format!("like {} = {example} or {} = 20", spec.name, spec.name))
+        }
         (Shape::Boolean, _) => ("true or false", format!("like {} = {example}", spec.name)),
         (Shape::List, _) => ("a list", format!("like {} = {example}", spec.name)),
     };
     format!("{key} is {found}, but must be {wanted}; write it {fix}")
+}
+
+/// What TOML calls a value, in the words of people.
+fn kind(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a section",
+    }
 }
 
 fn sections() -> impl Iterator<Item = &'static str> {
@@ -174,7 +190,6 @@ fn sections() -> impl Iterator<Item = &'static str> {
 }
 
 fn unknown_key(section: Option<&str>, name: &str) -> String {
-    let known = || OPTIONS.iter().filter(|spec| spec.in_file);
     let message = match section {
         Some(section) => format!("unknown key `{name}` in [{section}]"),
         None => format!("unknown key `{name}`"),
@@ -183,28 +198,34 @@ fn unknown_key(section: Option<&str>, name: &str) -> String {
         let variable = secret.file_variable().expect("secrets have one");
         return format!("{message}; the file of a secret is named by the variable {variable}");
     }
-    // The right key in the wrong place. TOML's own trap is the first: a section lasts until the next one starts.
+    if let Some(place) = right_place(section, name) {
+        return message + &place;
+    }
+    let here = OPTIONS.iter().filter(|spec| spec.in_file && spec.section == section).map(|spec| spec.name);
+    let sections = sections().chain([POLICY]).filter(|_| section.is_none());
+    message + &guess(name, here.chain(sections))
+}
+
+/// Where a key belongs that is right, but not in this section. TOML's own trap is the first: a section lasts until the
+/// next one starts.
+fn right_place(section: Option<&str>, name: &str) -> Option<String> {
     let flat = name.replace('-', "_");
-    let elsewhere = known().find(|spec| spec.name == flat || spec.key.replace('.', "_") == flat);
-    match elsewhere.map(|spec| (spec, spec.section)) {
-        Some((spec, None)) if section.is_some() => {
-            return format!(
-                "{message}; `{}` belongs at the top of the file, above the first [section]",
-                spec.name
-            );
+    let known = OPTIONS.iter().chain(POLICY_OPTIONS).filter(|spec| spec.in_file);
+    let spec = known.into_iter().find(|spec| spec.name == flat || spec.key.replace('.', "_") == flat)?;
+    let name = spec.name;
+    match spec.section {
+        None if section.is_some() => {
+            Some(format!("; `{name}` belongs at the top of the file, above the first [section]"))
         }
-        Some((spec, Some(home))) if section != Some(home) => {
-            return format!("{message}; write it below [{home}], as `{}`", spec.name);
-        }
-        _ => {}
+        Some(POLICY) if section != Some(POLICY) => Some(format!("; write it below [[policy]], as `{name}`")),
+        Some(home) if section != Some(home) => Some(format!("; write it below [{home}], as `{name}`")),
+        _ => None,
     }
-    let here = known().filter(|spec| spec.section == section).map(|spec| spec.name);
-    let sections = sections().filter(|_| section.is_none());
-    let guess = did_you_mean(name, here.chain(sections));
-    if guess.is_empty() {
-        return format!("{message}; `channelapi config doc` lists all keys");
-    }
-    message + &guess
+}
+
+fn guess<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let guess = did_you_mean(name, known);
+    if guess.is_empty() { "; `channelapi config doc` lists all keys".to_owned() } else { guess }
 }
 
 #[cfg(test)]
@@ -412,7 +433,7 @@ mod tests {
 
     #[test]
     fn a_file_cut_anywhere_gets_problems_that_point_into_it() {
-        let text = "port = 80\nauth_key = \"\"\"é\nhunter2\"\"\"\n[http]\ncors_origins = [\"https://a.example\"]\nx = 1\n";
+        let text = "port = 80\nauth_key = \"\"\"é\nhunter2\"\"\"\n[http]\ncors_origins = [\"https://a.example\"]\nx = 1\n[[policy]]\nmatch = \"é*\"\nhistory = { max_age = \"1h\" }\n[[policy]]\nauth_key = \"hunter2\"\n";
         for end in (0..=text.len()).filter(|end| text.is_char_boundary(*end)) {
             let cut = &text[..end];
             for problem in parse("c", cut).problems {

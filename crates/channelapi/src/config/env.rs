@@ -12,12 +12,15 @@ use std::{
 
 use super::{
     nearest::did_you_mean,
-    options::{OPTIONS, Spec, spec},
+    options::{OPTIONS, POLICY, Spec, spec},
     source::{Given, Problem, Source},
 };
 
 /// Names the configuration file, as `--config` does.
 pub const CONFIG_VARIABLE: &str = "CHANNELAPI_CONFIG";
+
+/// Names the server that `publish` and `subscribe` talk to, as `--server` does.
+pub const URL_VARIABLE: &str = "CHANNELAPI_URL";
 
 const PREFIX: &str = "CHANNELAPI_";
 
@@ -29,6 +32,8 @@ const SECRET_BYTES_MAX: u64 = 64 << 10;
 pub struct Environment {
     /// The configuration file it names.
     pub config: Option<OsString>,
+    /// The server it names, for the verbs that talk to one.
+    pub url: Option<OsString>,
     /// The values in it.
     pub given: Vec<Given>,
     /// What is impossible about it.
@@ -47,6 +52,7 @@ pub fn load(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Enviro
         .collect();
 
     environment.config = ours.remove(CONFIG_VARIABLE).filter(|path| !path.is_empty());
+    environment.url = ours.remove(URL_VARIABLE).filter(|url| !url.is_empty());
     let platform_port = ours.remove("PORT").filter(|port| !port.is_empty());
     for spec in OPTIONS {
         environment.option(spec, &mut ours);
@@ -145,11 +151,16 @@ fn unknown_variable(name: &str) -> String {
     if OPTIONS.iter().any(|spec| format!("{}_FILE", spec.variable()) == name) {
         return format!("unknown variable {name} is ignored; only secrets can be read from a file");
     }
+    if name.trim_start_matches(PREFIX).starts_with(&POLICY.to_ascii_uppercase()) {
+        return format!(
+            "unknown variable {name} is ignored; policies are written in the file, below [[policy]]"
+        );
+    }
     let known: Vec<String> = OPTIONS
         .iter()
         .flat_map(|spec| [Some(spec.variable()), spec.file_variable()])
         .flatten()
-        .chain([CONFIG_VARIABLE.to_owned()])
+        .chain([CONFIG_VARIABLE, URL_VARIABLE].map(str::to_owned))
         .collect();
     // Compared without the prefix, which would make everything look alike.
     let bare = |name: &str| name.trim_start_matches(PREFIX).to_owned();
@@ -198,6 +209,7 @@ mod tests {
             reads(&[(&spec.variable(), "1")], &[(spec.key, "1", &spec.variable())]);
         }
         assert_eq!(environment(&[("CHANNELAPI_CONFIG", "x.toml")]).config, Some("x.toml".into()));
+        assert_eq!(environment(&[("CHANNELAPI_URL", "http://a")]).url, Some("http://a".into()));
     }
 
     #[test]
@@ -227,6 +239,10 @@ mod tests {
         warns(
             &[("CHANNELAPI_PORT_FILE", "x")],
             "unknown variable CHANNELAPI_PORT_FILE is ignored; only secrets can be read from a file",
+        );
+        warns(
+            &[("CHANNELAPI_POLICY_MATCH", "user-*")],
+            "unknown variable CHANNELAPI_POLICY_MATCH is ignored; policies are written in the file, below [[policy]]",
         );
         warns(&[("CHANNELAPI_QQQ", "x")], "unknown variable CHANNELAPI_QQQ is ignored");
         warns(

@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     document,
+    policy::GivenPolicy,
     source::{Given, Problem},
 };
 
@@ -25,6 +26,8 @@ pub struct Contents {
     pub path: Option<PathBuf>,
     /// The values in it.
     pub given: Vec<Given>,
+    /// The policies in it, in their order.
+    pub policies: Vec<GivenPolicy>,
     /// Why it cannot be used.
     pub problems: Vec<Problem>,
     /// What its owner should know.

@@ -144,6 +144,11 @@ pub fn check_auth_key(
     Ok(Some(warnings))
 }
 
+/// The key that an earlier start left in this directory, if there is one; for who wants to use it, not to run with it.
+pub fn stored_key(data_dir: &Path) -> Result<Option<Secret>, KeyError> {
+    Ok(read_stored(&key_file(data_dir))?.map(|(key, _)| key))
+}
+
 /// Where a generated key is kept.
 pub fn key_file(data_dir: &Path) -> PathBuf {
     data_dir.join("auth_key")

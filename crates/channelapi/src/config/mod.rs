@@ -3,6 +3,7 @@
 //! [`options`] is the one place where an option is written down. Nothing here touches global state or ends the
 //! process: what the caller should print or log comes back as data.
 
+mod broker;
 mod document;
 pub mod env;
 pub mod file;
@@ -11,6 +12,8 @@ pub mod nearest;
 pub mod options;
 pub mod origins;
 pub mod pages;
+pub mod pattern;
+pub mod policy;
 pub mod secret;
 pub mod source;
 mod syntax;
@@ -50,15 +53,18 @@ pub fn load(
     let mut values = Resolver::new(&given);
     let mut config = Config::resolve(&mut values);
 
-    let warnings = [environment.warnings, file.warnings].concat();
-    let mut problems = [file.problems, environment.problems, values.problems].concat();
+    config.settings = values.settings;
+    let policies = policy::resolve(&file.policies, &config);
+
+    let warnings = [environment.warnings, file.warnings, policies.warnings].concat();
+    let mut problems = [file.problems, environment.problems, values.problems, policies.problems].concat();
     if !problems.is_empty() {
         problems.sort();
         return Err(Rejected { problems, warnings });
     }
     config.file = file.path;
     config.warnings = warnings;
-    config.settings = values.settings;
+    config.policy = policies.policies;
     config.imply();
     Ok(config)
 }

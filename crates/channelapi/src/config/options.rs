@@ -2,16 +2,19 @@
 //!
 //! Its place gives the TOML key (`log.level`), from which follow the flag (`--log-level`) and the variable
 //! (`CHANNELAPI_LOG_LEVEL`); its doc comment becomes the help text (first paragraph), the example file and the
-//! reference page. `docs/configuration.md` is printed from here, and a test fails when it differs.
+//! reference page. `docs/configuration.md` is printed from here, and a test fails when it differs. What a `[[policy]]` can
+//! hold stands below the others; it has neither flag nor variable.
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{
     origins::Origins,
+    pattern::NamePattern,
+    policy::{Policy, Replay},
     secret::Secret,
     source::{Resolver, Setting},
     units::ByteSize,
-    value::{LogFormat, LogLevel, Shape, Value},
+    value::{Durability, LogFormat, LogLevel, Shape, StoreDurability, Value},
 };
 
 /// What is known about an option besides its type.
@@ -27,6 +30,8 @@ pub struct Spec {
     pub key: &'static str,
     /// The default as one would write it; `None` when there is no value by default.
     pub default: Option<&'static str>,
+    /// A value to show in examples; the default if there is one.
+    pub example: &'static str,
     /// The smallest and largest value, both allowed.
     pub range: Option<(&'static str, &'static str)>,
     /// Whether it can be written in the file; the original's options that we only recognise cannot.
@@ -88,18 +93,32 @@ pub fn spec(key: &str) -> &'static Spec {
     OPTIONS.iter().find(|spec| spec.key == key).expect("keys come from the table")
 }
 
+/// The section that is a list, each item for the channels that match a pattern.
+pub const POLICY: &str = "policy";
+
+/// The option with this key, among those of a policy.
+pub fn policy_spec(key: &str) -> &'static Spec {
+    POLICY_OPTIONS.iter().find(|spec| spec.key == key).expect("keys come from the table")
+}
+
 /// Turns the table into the structs, the list of [`Spec`]s and the code that fills the one by the other.
 macro_rules! options {
     (@default) => { None };
     (@default $default:literal) => { Some($default) };
+    (@example) => { "…" };
+    (@example $example:literal) => { $example };
     (@range) => { None };
     (@range $low:literal $high:literal) => { Some(($low, $high)) };
     (@in_file) => { true };
     (@in_file flags_only) => { false };
-    (@spec $title:literal, $section:expr, $name:expr, $key:expr, $in_file:expr, $default:expr, $range:expr, $type:ty, $doc:expr) => {
+    (
+        @spec $title:literal, $section:expr, $name:expr, $key:expr, $in_file:expr,
+        $default:expr, $example:expr, $range:expr, $type:ty, $doc:expr
+    ) => {
         Spec {
-            title: $title, section: $section, name: $name, key: $key, default: $default, range: $range,
-            in_file: $in_file, shape: <$type as Value>::SHAPE, placeholder: <$type as Value>::PLACEHOLDER,
+            title: $title, section: $section, name: $name, key: $key, in_file: $in_file,
+            default: $default, example: $example, range: $range,
+            shape: <$type as Value>::SHAPE, placeholder: <$type as Value>::PLACEHOLDER,
             accepts: <$type as Value>::ACCEPTS, secret: <$type as Value>::SECRET, doc: $doc,
         }
     };
@@ -115,12 +134,17 @@ macro_rules! options {
                     $( = $sdefault:literal $( in $slow:literal ..= $shigh:literal )? )? ; )+
             }
         )+
+        [[policy]] $policy_title:literal {
+            $( $( #[doc = $pdoc:literal] )+ $pname:literal : $ptype:ty, like $pexample:literal ; )+
+        }
     ) => {
         /// Everything the server can be told, checked and complete.
         #[derive(Debug, Clone)]
         pub struct Config {
             $( $( #[doc = $doc] )+ pub $field: $type, )+
             $( $( #[doc = $about] )+ pub $section: $Section, )+
+            /// What is different for some channels; the first that matches decides.
+            pub policy: Vec<Policy>,
             /// The file that was read, if there was one.
             pub file: Option<PathBuf>,
             /// Every option with its value as text (secrets masked) and where it came from.
@@ -143,12 +167,21 @@ macro_rules! options {
         /// Every option, in the order of the reference page.
         pub static OPTIONS: &[Spec] = &[
             $( options!(@spec $top_title, None, stringify!($field), stringify!($field), true,
-                options!(@default $( $default )?), options!(@range $( $( $low $high )? )?), $type,
+                options!(@default $( $default )?), options!(@example $( $default )?),
+                options!(@range $( $( $low $high )? )?), $type,
                 concat!($( $doc, "\n" ),+)), )+
             $( $( options!(@spec $title, Some(stringify!($section)), stringify!($sfield),
                 concat!(stringify!($section), ".", stringify!($sfield)), $Section::IN_FILE,
-                options!(@default $( $sdefault )?), options!(@range $( $( $slow $shigh )? )?), $stype,
+                options!(@default $( $sdefault )?), options!(@example $( $sdefault )?),
+                options!(@range $( $( $slow $shigh )? )?), $stype,
                 concat!($( $sdoc, "\n" ),+)), )+ )+
+        ];
+
+        /// What a policy can hold besides its `history`, which has the options of that section. They are found in the
+        /// file alone, as no flag or variable could say of which policy it speaks.
+        pub static POLICY_OPTIONS: &[Spec] = &[
+            $( options!(@spec $policy_title, Some(POLICY), $pname, concat!("policy.", $pname), true,
+                None, $pexample, None, $ptype, concat!($( $pdoc, "\n" ),+)), )+
         ];
 
         impl Config {
@@ -159,6 +192,7 @@ macro_rules! options {
                     $( $section: $Section {
                         $( $sfield: values.take(spec(concat!(stringify!($section), ".", stringify!($sfield)))), )+
                     }, )+
+                    policy: Vec::new(),
                     file: None,
                     settings: Vec::new(),
                     warnings: Vec::new(),
@@ -236,6 +270,41 @@ options! {
         max_payload: ByteSize = "64KiB" in "1KiB" ..= "1MiB";
     }
 
+    /// How publications are kept on disk.
+    "Store" store: Store {
+        /// How safely a publication is kept before its publisher is answered.
+        ///
+        /// `fsync`: it is on disk, and survives a power cut; what arrives together is written together. `relaxed`: it is
+        /// with the operating system, and survives the end of this process, also a crash; a power cut may take the last
+        /// moments. A policy can choose otherwise for some channels, also `memory`, which needs no disk at all.
+        durability: StoreDurability = "fsync";
+
+        /// Disk space for publications.
+        ///
+        /// Above it the oldest are given up, of whatever channel, 64 MiB at a time; clients that come back for them are
+        /// told of the gap. Leave some room on the disk for tokens and for the moment before space is given back.
+        max_disk: ByteSize = "10GB" in "128MiB" ..= "1000TB";
+    }
+
+    /// How much of each channel is kept, unless a policy says otherwise.
+    "History" history: History {
+        /// Number of publications kept of each channel, the newest.
+        ///
+        /// Of `max_messages`, `max_age` and `max_bytes` the one that is reached first decides. `0` keeps none: clients get
+        /// what is published while they are connected, and nothing that they missed. A policy can choose otherwise for
+        /// some channels.
+        max_messages: u64 = "1000" in "0" ..= "1000000";
+
+        /// Age at which a publication is given up.
+        max_age: Duration = "24h" in "1s" ..= "3650d";
+
+        /// Size of what is kept of each channel, with what the store adds to each publication.
+        ///
+        /// The largest publication there can be takes a little over 256 KiB. With less than that, large ones are delivered
+        /// but not kept.
+        max_bytes: ByteSize = "4MiB" in "1KiB" ..= "1TiB";
+    }
+
     /// What is logged, and how.
     "Logging" log: Log {
         /// How much is logged: this level and everything more serious.
@@ -264,6 +333,25 @@ options! {
 
         /// Redis port of the original's command line.
         port: Option<u16>;
+    }
+
+    [[policy]] "Policies" {
+        /// Names of channels: `*` stands for any run of characters, everything else for itself.
+        ///
+        /// `user-*` matches `user-42` and `user-`, `*` matches every channel. Every policy needs a pattern of its own; one
+        /// that can never come first, because another above matches all its channels, is an error.
+        "match": NamePattern, like "user-*";
+
+        /// How safely a publication is kept before its publisher is answered.
+        ///
+        /// As in `[store]`, and `memory`: without any disk, for as long as the server runs. Left out, it is as in `[store]`.
+        "durability": Durability, like "fsync";
+
+        /// What a client gets that joins without saying where it stands.
+        ///
+        /// `false`, or left out: only what is published from then on. A number: that many of the newest publications first.
+        /// `true`: everything that is kept. Clients that say where they stand get what they missed, whatever is set here.
+        "replay_on_join": Replay, like "false";
     }
 }
 
@@ -302,9 +390,9 @@ mod tests {
 
     #[test]
     fn every_option_explains_itself() {
-        for spec in OPTIONS {
+        for spec in OPTIONS.iter().chain(POLICY_OPTIONS) {
             let summary = spec.summary();
-            assert!(summary.len() > 10 && summary.len() <= 80, "{}: {summary}", spec.key);
+            assert!(summary.len() > 10 && summary.len() <= 90, "{}: {summary}", spec.key);
             assert!(!spec.accepts.is_empty() && !spec.placeholder.is_empty(), "{}", spec.key);
         }
     }
@@ -328,10 +416,10 @@ mod tests {
 
         for spec in OPTIONS.iter().filter(|spec| spec.range.is_some()) {
             let text = spec.default.unwrap();
-            let parsed = if spec.placeholder == "SIZE" {
-                spec.parse::<ByteSize>(text).map(|_| ())
-            } else {
-                spec.parse::<Duration>(text).map(|_| ())
+            let parsed = match spec.placeholder {
+                "SIZE" => spec.parse::<ByteSize>(text).map(|_| ()),
+                "N" => spec.parse::<u64>(text).map(|_| ()),
+                _ => spec.parse::<Duration>(text).map(|_| ()),
             };
             assert_eq!(parsed, Ok(()), "{}", spec.key);
         }
@@ -343,6 +431,12 @@ mod tests {
         for (text, fits) in [("99ms", false), ("100ms", true), ("10m", true), ("601s", false), ("0s", false)]
         {
             assert_eq!(interval.parse::<Duration>(text).is_ok(), fits, "{text}");
+        }
+        for (text, fits) in [("0", true), ("1000000", true), ("1000001", false)] {
+            assert_eq!(spec("history.max_messages").parse::<u64>(text).is_ok(), fits, "{text}");
+        }
+        for (text, fits) in [("127MiB", false), ("128MiB", true), ("48TiB", true), ("1000TiB", false)] {
+            assert_eq!(spec("store.max_disk").parse::<ByteSize>(text).is_ok(), fits, "{text}");
         }
         let message = interval.parse::<Duration>("1d").unwrap_err();
         assert_eq!(message, "`1d` is out of range; write 100ms to 10m");

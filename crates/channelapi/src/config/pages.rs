@@ -1,9 +1,12 @@
 //! What is printed from the table of options: the example file, the reference page and the effective values.
 
+mod policies;
+
 use std::fmt::Write;
 
 use super::{
     options::{Config, OPTIONS, Spec},
+    source::Setting,
     tornado,
 };
 
@@ -24,15 +27,10 @@ pub fn example() -> String {
             let _ = write!(page, "\n[{name}]\n");
         }
         page.push('\n');
-        for (index, paragraph) in spec.paragraphs().iter().enumerate() {
-            if index > 0 {
-                page.push_str("#\n");
-            }
-            wrap(&mut page, &plain(paragraph));
-        }
+        comment(&mut page, &spec.paragraphs());
         let _ = writeln!(page, "#{}", assignment(spec));
     }
-    page
+    page + &policies::example()
 }
 
 /// The reference page, in Markdown.
@@ -46,6 +44,7 @@ pub fn reference() -> String {
         }
         entry(&mut page, spec);
     }
+    page += &policies::reference();
     page.push_str(ORIGINAL);
     for spec in OPTIONS.iter().filter(|spec| !spec.in_file) {
         let (flag, variable) = (spec.flag(), spec.variable());
@@ -67,12 +66,18 @@ pub fn effective(config: &Config) -> String {
         Some(path) => format!("file: {}\n\n", path.display()),
         None => "file: none\n\n".to_owned(),
     };
-    let key_width = config.settings.iter().map(|setting| setting.key.len()).max().unwrap_or(0);
-    let value_width =
-        config.settings.iter().map(|setting| setting.value.chars().count()).max().unwrap_or(0).min(32);
-    for setting in &config.settings {
-        let _ =
-            writeln!(page, "{:key_width$}  {:value_width$}  {}", setting.key, setting.value, setting.source);
+    let all = || config.policy.iter().flat_map(|policy| &policy.settings).chain(&config.settings);
+    let key_width = all().map(|setting| setting.key.len()).max().unwrap_or(0);
+    let value_width = all().map(|setting| setting.value.chars().count()).max().unwrap_or(0).min(32);
+    let rows = |page: &mut String, settings: &[Setting]| {
+        for Setting { key, value, source } in settings {
+            let _ = writeln!(page, "{key:key_width$}  {value:value_width$}  {source}");
+        }
+    };
+    rows(&mut page, &config.settings);
+    for policy in &config.policy {
+        page.push('\n');
+        rows(&mut page, &policy.settings);
     }
     page
 }
@@ -101,7 +106,10 @@ A switch is turned on by `--debug` and set by `--debug=true` or `--debug=false`.
 unknown variable that starts with `CHANNELAPI_` is a warning.
 
 **Values.** Durations have a unit: `500ms`, `25s`, `10m`, `2h`, `7d`. Sizes are bytes or have a unit: `65536`,
-`64KiB`, `1MB`.
+`64KiB`, `1MB`, `10GB`.
+
+**Policies.** The settings of single channels, or of all that match a pattern, are a list and can only be written in
+the file; see [Policies](#policies).
 
 **Exit codes.** 0: all is well. 2: the command line, a variable or the file is wrong. 78: the auth key is refused;
 tell the process manager not to restart after it, as the next start would end the same way.
@@ -139,7 +147,17 @@ fn entry(page: &mut String, spec: &Spec) {
 }
 
 fn assignment(spec: &Spec) -> String {
-    format!("{} = {}", spec.name, spec.shape.toml(spec.default.unwrap_or("…")))
+    format!("{} = {}", spec.name, spec.shape.toml(spec.example))
+}
+
+/// Paragraphs as a comment of the example file.
+fn comment(page: &mut String, paragraphs: &[String]) {
+    for (index, paragraph) in paragraphs.iter().enumerate() {
+        if index > 0 {
+            page.push_str("#\n");
+        }
+        wrap(page, &plain(paragraph));
+    }
 }
 
 /// Markdown's backquotes are noise in a comment.
@@ -236,5 +254,29 @@ mod tests {
         assert_eq!(row("auth_key"), ["auth_key", "****", "CHANNELAPI_AUTH_KEY"]);
         assert_eq!(row("port"), ["port", "8888", "default"]);
         assert_eq!(page.lines().count(), OPTIONS.len() + 2);
+    }
+
+    #[test]
+    fn effective_policies_follow_the_options_in_their_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        std::fs::write(
+            &path,
+            "[[policy]]\nmatch = 'b*'\nhistory.max_messages = 7\n[[policy]]\nmatch = 'a'\n",
+        )
+        .unwrap();
+        let page = effective(&load(vec![], Some(&path), env::load([]), &[]).unwrap());
+        let (options, policies) = page.split_once("\n\npolicy.match").unwrap();
+        assert_eq!(options.lines().count(), OPTIONS.len() + 2);
+        let file = path.display();
+        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let policies: Vec<String> = policies.lines().map(words).collect();
+        assert_eq!(policies[0], format!("b* {file}:2"));
+        assert_eq!(policies[1], "policy.durability fsync default");
+        assert_eq!(policies[2], format!("history.max_messages 7 {file}:3"));
+        assert_eq!(
+            policies[6..9].join("|"),
+            format!("|policy.match a {file}:5|policy.durability fsync default")
+        );
     }
 }

@@ -112,6 +112,18 @@ impl<'a> Resolver<'a> {
 
     /// The value of this option. After a problem it is a placeholder, so that the others are still checked.
     pub fn take<T: Value>(&mut self, spec: &'static Spec) -> T {
+        let (value, source) =
+            self.winner(spec).unwrap_or_else(|| (T::from_default(spec.default), Source::Default));
+        self.decide(spec, value, source)
+    }
+
+    /// The value of this option, or else the one that it has elsewhere, as `setting` shows it.
+    pub fn inherit<T: Value>(&mut self, spec: &'static Spec, value: T, setting: &Setting) -> T {
+        let (value, source) = self.winner(spec).unwrap_or_else(|| (value, setting.source.clone()));
+        self.decide(spec, value, source)
+    }
+
+    fn winner<T: Value>(&mut self, spec: &'static Spec) -> Option<(T, Source)> {
         let mut winner = None;
         for given in self.given.iter().filter(|given| given.spec.key == spec.key) {
             match spec.parse::<T>(&given.text) {
@@ -119,7 +131,10 @@ impl<'a> Resolver<'a> {
                 Err(reason) => self.problems.push(Problem::at(given.source.clone(), in_place(given, reason))),
             }
         }
-        let (value, source) = winner.unwrap_or_else(|| (T::from_default(spec.default), Source::Default));
+        winner
+    }
+
+    fn decide<T: Value>(&mut self, spec: &'static Spec, value: T, source: Source) -> T {
         self.settings.push(Setting { key: spec.key, value: value.show(), source });
         value
     }

@@ -1,12 +1,16 @@
 //! Lines that are not TOML: what their author probably meant, and how they can be quoted without their secrets.
 
-use super::{options::OPTIONS, value::Shape};
+use super::{
+    options::{OPTIONS, POLICY_OPTIONS},
+    value::Shape,
+};
 
 /// What to write instead of a line of which the parser knows only that it is wrong.
 pub(super) fn hint(line: &str) -> String {
     let Some((key, value)) = line.split_once(['=', ':']) else { return String::new() };
     let (key, value) = (key.trim(), value.split('#').next().unwrap_or_default().trim());
-    let Some(spec) = OPTIONS.iter().find(|spec| spec.in_file && (spec.name == key || spec.key == key)) else {
+    let mut known = OPTIONS.iter().chain(POLICY_OPTIONS).filter(|spec| spec.in_file);
+    let Some(spec) = known.find(|spec| spec.name == key || spec.key == key) else {
         return String::new();
     };
     let bare = !value.is_empty() && !value.starts_with(['"', '\'', '[', '=']);
@@ -14,7 +18,7 @@ pub(super) fn hint(line: &str) -> String {
         _ if spec.secret => "auth_key = \"…\", with the key in quotes".replace("auth_key", key),
         Shape::Text | Shape::Quantity if bare => format!("{key} = {}", spec.shape.toml(value)),
         Shape::Boolean => format!("{key} = true or {key} = false"),
-        _ => format!("{key} = {}", spec.shape.toml(spec.default.unwrap_or("…"))),
+        _ => format!("{key} = {}", spec.shape.toml(spec.example)),
     };
     format!("; write it like {right}")
 }
@@ -66,6 +70,7 @@ mod tests {
     #[test]
     fn hints_are_given_for_keys_we_know() {
         assert_eq!(hint("level = info"), "; write it like level = \"info\"");
+        assert_eq!(hint("match = user-*"), "; write it like match = \"user-*\"");
         assert_eq!(hint("auth_key = hunter2"), "; write it like auth_key = \"…\", with the key in quotes");
         for line in ["colour = red", "no equals sign", "", "host = x"] {
             assert_eq!(hint(line), "", "{line}");

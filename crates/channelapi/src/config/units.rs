@@ -12,7 +12,9 @@ const TIME_UNITS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Units of size in bytes, largest first. At equal standing the powers of two come first: 64 KiB is not 65.536 kB.
-const SIZE_UNITS: [(&str, u64); 7] = [
+const SIZE_UNITS: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("TB", 1_000_000_000_000),
     ("GiB", 1 << 30),
     ("GB", 1_000_000_000),
     ("MiB", 1 << 20),
@@ -65,8 +67,7 @@ impl ByteSize {
 impl Value for ByteSize {
     const SHAPE: Shape = Shape::Quantity;
     const PLACEHOLDER: &'static str = "SIZE";
-    const ACCEPTS: &'static str =
-        "a whole number of bytes, or one with a unit: `B`, `kB`, `KiB`, `MB`, `MiB`, `GB` or `GiB`";
+    const ACCEPTS: &'static str = "a whole number of bytes, or one with a unit: `B`, `kB`, `KiB`, `MB`, `MiB`, `GB`, `GiB`, `TB` or `TiB`";
 
     fn parse(text: &str) -> Result<Self, String> {
         let (number, unit) = split(text);
@@ -159,6 +160,10 @@ mod tests {
         check::<ByteSize>("1MiB", Ok((1_048_576, "1MiB")));
         check::<ByteSize>("1000", Ok((1_000, "1kB")));
         check::<ByteSize>("1001B", Ok((1_001, "1001B")));
+        check::<ByteSize>("10GB", Ok((10_000_000_000, "10GB")));
+        check::<ByteSize>("10 gib", Ok((10_737_418_240, "10GiB")));
+        check::<ByteSize>("48TB", Ok((48_000_000_000_000, "48TB")));
+        check::<ByteSize>("2048GiB", Ok((2_199_023_255_552, "2TiB")));
         check::<ByteSize>("0", Ok((0, "0B")));
     }
 

@@ -20,6 +20,8 @@ pub enum Shape {
     Integer,
     /// `true`
     Boolean,
+    /// `true`, `false` or a number.
+    Amount,
     /// `["a", "b"]`; flags and variables separate the items with commas.
     List,
 }
@@ -29,7 +31,7 @@ impl Shape {
     pub fn toml(self, text: &str) -> String {
         match self {
             Self::Text | Self::Quantity => quoted(text),
-            Self::Integer | Self::Boolean => text.to_owned(),
+            Self::Integer | Self::Boolean | Self::Amount => text.to_owned(),
             Self::List => {
                 let items: Vec<String> = text.split(',').map(|item| quoted(item.trim())).collect();
                 format!("[{}]", items.join(", "))
@@ -105,6 +107,28 @@ impl Value for u16 {
 
     fn show(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Value for u64 {
+    const SHAPE: Shape = Shape::Integer;
+    const PLACEHOLDER: &'static str = "N";
+    const ACCEPTS: &'static str = "a whole number";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits {
+            return Err(not(text, "a count", "write the digits alone, such as 1000"));
+        }
+        text.parse().map_err(|_| format!("`{text}` is more than anything can be counted to; write less"))
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+
+    fn magnitude(&self) -> Option<u128> {
+        Some(u128::from(*self))
     }
 }
 
@@ -260,6 +284,37 @@ choice! {
     }
 }
 
+choice! {
+    /// How safely a publication is kept, unless a policy says otherwise.
+    StoreDurability, "HOW", "how the store can keep publications", "`fsync` or `relaxed`" {
+        /// It survives a power cut.
+        Fsync = "fsync",
+        /// It survives the end of the process.
+        Relaxed = "relaxed",
+    }
+}
+
+choice! {
+    /// How safely a publication of some channels is kept.
+    Durability, "HOW", "a durability", "`fsync`, `relaxed` or `memory`" {
+        /// It survives a power cut.
+        Fsync = "fsync",
+        /// It survives the end of the process.
+        Relaxed = "relaxed",
+        /// It lives as long as the process.
+        Memory = "memory",
+    }
+}
+
+impl From<StoreDurability> for Durability {
+    fn from(durability: StoreDurability) -> Self {
+        match durability {
+            StoreDurability::Fsync => Self::Fsync,
+            StoreDurability::Relaxed => Self::Relaxed,
+        }
+    }
+}
+
 /// The one sentence every refusal has: what was written, what it is not, and the fix.
 pub(super) fn not(text: &str, what: &str, fix: &str) -> String {
     if text.is_empty() {
@@ -292,6 +347,17 @@ mod tests {
             refuse::<u16>(wrong, "write ");
         }
         refuse::<u16>("http", "`http` is not a port number; write a number from 0 to 65535");
+    }
+
+    #[test]
+    fn counts_are_digits() {
+        check::<u64>("0", "0");
+        check::<u64>("1000000", "1000000");
+        for wrong in ["-1", "+1", "1_000", "1k", "1.5"] {
+            refuse::<u64>(wrong, "is not a count; write the digits alone, such as 1000");
+        }
+        refuse::<u64>("", "the value is empty");
+        refuse::<u64>("99999999999999999999", "write less");
     }
 
     #[test]
@@ -332,6 +398,9 @@ mod tests {
         refuse::<LogLevel>("loud", "write error / warn / info / debug / trace");
         check::<LogFormat>("json", "json");
         refuse::<LogFormat>("xml", "write auto / pretty / json");
+        check::<Durability>("Memory", "memory");
+        refuse::<Durability>("ram", "`ram` is not a durability; write fsync / relaxed / memory");
+        refuse::<StoreDurability>("memory", "write fsync / relaxed");
     }
 
     #[test]

@@ -30,6 +30,12 @@ pub(crate) trait Application: Send + Sync + 'static {
     /// A message arrived.
     fn message(&self, connection: &Arc<Connection>, message: Inbound<'_>) -> Handled;
 
+    /// Nothing waits for the client any more; the application had asked to be told.
+    fn drained(&self, connection: &Connection);
+
+    /// What the client was let in with is no longer good.
+    fn revoked(&self, connection: &Connection);
+
     /// The session has ended. Called once.
     fn closed(&self, connection: &Connection);
 }

@@ -3,7 +3,7 @@
 use super::application::{Application, Handled, Inbound};
 use super::connection::Connection;
 use super::frames;
-use super::socketio::{Event, Events};
+use super::socketio::{Event, Events, admit};
 use channelapi_protocol::engineio::Frame;
 use channelapi_protocol::socketio::{Arguments, Kind, Packet, ROOT, event_data};
 use std::sync::Arc;
@@ -22,6 +22,10 @@ impl Application for Echo {
         Handled::Now
     }
 
+    fn drained(&self, _: &Connection) {}
+
+    fn revoked(&self, _: &Connection) {}
+
     fn closed(&self, _: &Connection) {}
 }
 
@@ -33,9 +37,12 @@ impl Events for SuiteEvents {
         matches!(namespace, ROOT | "/custom")
     }
 
-    fn entered(&self, _: &Arc<Connection>, namespace: &str, auth: &str) -> Frame {
+    fn enter(&self, connection: &Arc<Connection>, namespace: &str, auth: &str) -> Handled {
         let data = event_data("auth", &[if auth.is_empty() { "{}" } else { auth }]);
-        frames::packet(&Packet { namespace, ..Packet::new(Kind::Event, &data) })
+        let greeting = frames::packet(&Packet { namespace, ..Packet::new(Kind::Event, &data) });
+        let admission = admit(connection, namespace, None);
+        connection.send(&frames::join(&[admission, greeting]));
+        Handled::Now
     }
 
     fn event(&self, connection: &Arc<Connection>, event: Event<'_>) -> Handled {
@@ -65,6 +72,10 @@ impl Events for SuiteEvents {
     fn left(&self, _: &Arc<Connection>) -> Handled {
         Handled::Now
     }
+
+    fn drained(&self, _: &Connection) {}
+
+    fn revoked(&self, _: &Connection) {}
 
     fn closed(&self, _: &Connection) {}
 }

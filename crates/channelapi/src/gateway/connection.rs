@@ -12,8 +12,8 @@ use super::namespaces::Namespaces;
 use super::outbox::{Outbox, Pushed};
 use bytes::Bytes;
 use channelapi_core::clock::millis_of;
-use channelapi_core::delivery::Subscriber;
-use channelapi_core::limits::CLOSED_SESSION_LINGER;
+use channelapi_core::delivery::{Delivery, End, Subscriber};
+use channelapi_core::limits::{CLOSED_SESSION_LINGER, OUTBOX_BYTES_MAX};
 use channelapi_core::model::ConnectionId;
 use channelapi_protocol::engineio::{Beat, Frame, Heartbeat, PollStart, Session, Violation};
 use parking_lot::Mutex;
@@ -43,6 +43,8 @@ struct State {
     /// When it will be looked at for the sake of a deadline.
     look_at: u64,
     ended: Option<Disconnect>,
+    /// Whether the application wants to know when nothing waits any more.
+    tells_when_drained: bool,
     /// The WebSocket's task, while it sleeps.
     task: Option<Waker>,
     /// Only while the session polls, so that an idle WebSocket does not pay for it.
@@ -100,6 +102,7 @@ impl Connection {
             deadline: NEVER,
             look_at: NEVER,
             ended: None,
+            tells_when_drained: false,
             task: None,
             polling,
         };
@@ -111,21 +114,37 @@ impl Connection {
         &self.gateway
     }
 
-    /// Sends or queues a frame. A client that cannot keep up is closed.
+    /// Sends or queues a frame. A client that has no room even for this is closed.
     pub(super) fn send(&self, frame: &Frame) {
-        self.send_wire(frame.wire());
+        if self.offer(frame.wire(), OUTBOX_BYTES_MAX) == Delivery::Full {
+            self.close(Disconnect::Slow);
+        }
     }
 
-    fn send_wire(&self, frames: &Bytes) {
-        let failed = {
+    fn offer(&self, frames: &Bytes, bytes_max: usize) -> Delivery {
+        let pushed = {
             let mut state = self.state.lock();
             if state.ended.is_some() {
-                return;
+                return Delivery::Taken;
             }
-            state.push(frames)
+            state.push(frames, bytes_max)
         };
-        if let Some(reason) = failed {
-            self.close(reason);
+        match pushed {
+            Pushed::Sent | Pushed::Queued => {}
+            Pushed::Full => return Delivery::Full,
+            Pushed::Broken => self.close(Disconnect::Lost),
+        }
+        Delivery::Taken
+    }
+
+    /// Tells the application that nothing waits any more, if it wants to know.
+    fn tell_if_drained(&self) {
+        let tells = {
+            let mut state = self.state.lock();
+            state.outbox.is_empty() && std::mem::take(&mut state.tells_when_drained)
+        };
+        if tells {
+            self.gateway.application.drained(self);
         }
     }
 
@@ -187,7 +206,14 @@ impl Connection {
             }
             match state.heartbeat.tick(now, &self.gateway.settings.timing) {
                 Beat::Wait(next) => (Some(next), None),
-                Beat::Ping(next) => (Some(next), state.push(Frame::PING.wire())),
+                Beat::Ping(next) => {
+                    let failed = match state.push(Frame::PING.wire(), OUTBOX_BYTES_MAX) {
+                        Pushed::Sent | Pushed::Queued => None,
+                        Pushed::Full => Some(Disconnect::Slow),
+                        Pushed::Broken => Some(Disconnect::Lost),
+                    };
+                    (Some(next), failed)
+                }
                 Beat::Dead => (None, Some(Disconnect::PingTimeout)),
             }
         };
@@ -270,12 +296,17 @@ impl Connection {
             }
             return Poll::Pending;
         }
-        Poll::Ready(state.end_poll())
+        let end = state.end_poll();
+        drop(state);
+        self.tell_if_drained();
+        Poll::Ready(end)
     }
 
     /// Ends a poll that was held back for an upgrade which has not come.
     pub(super) fn end_brief_poll(&self) -> PollEnd {
-        self.state.lock().end_poll()
+        let end = self.state.lock().end_poll();
+        self.tell_if_drained();
+        end
     }
 
     /// The client gave up its poll.
@@ -355,14 +386,20 @@ impl Connection {
 impl Connection {
     /// Writes what waits. Ready when there is a reason to end.
     pub(super) fn poll_outbox(&self, cx: &mut Context<'_>) -> Poll<Disconnect> {
-        let mut state = self.state.lock();
-        if let Some(reason) = state.ended {
-            return Poll::Ready(reason);
+        let is_to_tell = {
+            let mut state = self.state.lock();
+            if let Some(reason) = state.ended {
+                return Poll::Ready(reason);
+            }
+            if let Poll::Ready(Err(_)) = state.outbox.poll_flush(cx) {
+                return Poll::Ready(Disconnect::Lost);
+            }
+            register(&mut state.task, cx);
+            state.tells_when_drained && state.outbox.is_empty()
+        };
+        if is_to_tell {
+            self.tell_if_drained();
         }
-        if let Poll::Ready(Err(_)) = state.outbox.poll_flush(cx) {
-            return Poll::Ready(Disconnect::Lost);
-        }
-        register(&mut state.task, cx);
         Poll::Pending
     }
 
@@ -378,7 +415,7 @@ impl Connection {
 
     /// Writes a last frame behind everything else, if the socket takes it.
     pub(super) fn send_last(&self, frame: Vec<u8>) {
-        self.state.lock().outbox.push(&frame.into());
+        self.state.lock().outbox.push(&frame.into(), usize::MAX);
     }
 
     /// The task has ended: nobody writes any more.
@@ -397,27 +434,36 @@ impl Subscriber for Connection {
         self.id
     }
 
-    fn deliver(&self, frames: &Bytes) {
-        self.send_wire(frames);
+    fn deliver(&self, frames: &Bytes, bytes_max: usize) -> Delivery {
+        self.offer(frames, bytes_max)
+    }
+
+    fn is_drained(&self) -> bool {
+        let mut state = self.state.lock();
+        state.tells_when_drained = !state.outbox.is_empty();
+        !state.tells_when_drained
     }
 
     fn is_open(&self) -> bool {
         self.state.lock().ended.is_none()
     }
+
+    fn end(&self, reason: End) {
+        match reason {
+            End::Slow => self.close(Disconnect::Slow),
+            End::Revoked => self.gateway.application.revoked(self),
+        }
+    }
 }
 
 impl State {
-    /// Sends or queues frames; the reason to end the connection if neither is possible.
-    fn push(&mut self, frames: &Bytes) -> Option<Disconnect> {
-        match self.outbox.push(frames) {
-            Pushed::Sent => None,
-            Pushed::Queued => {
-                self.wake();
-                None
-            }
-            Pushed::Full => Some(Disconnect::Slow),
-            Pushed::Broken => Some(Disconnect::Lost),
+    /// Sends or queues frames.
+    fn push(&mut self, frames: &Bytes, bytes_max: usize) -> Pushed {
+        let pushed = self.outbox.push(frames, bytes_max);
+        if pushed == Pushed::Queued {
+            self.wake();
         }
+        pushed
     }
 
     fn end(&mut self, reason: Disconnect) {
@@ -425,7 +471,7 @@ impl State {
         if self.session.is_polling() {
             if reason.lingers() || self.session.is_polled() {
                 if let Some(farewell) = reason.farewell() {
-                    self.outbox.push(farewell.wire());
+                    self.outbox.push(farewell.wire(), usize::MAX);
                 }
                 self.session.close();
             } else {
@@ -464,7 +510,7 @@ impl State {
             if has_ended {
                 return PollEnd::Ended;
             }
-            self.outbox.push(Frame::NOOP.wire());
+            self.outbox.push(Frame::NOOP.wire(), usize::MAX);
         }
         PollEnd::Payload(self.outbox.take_payload())
     }

@@ -17,6 +17,8 @@ pub(super) enum Disconnect {
     PingTimeout,
     /// The client did not read what was sent to it.
     Slow,
+    /// The client is here again, with another connection.
+    Replaced,
     /// The server stops.
     Drain,
     /// The client entered no namespace, or did not finish what it began, in time.
@@ -36,7 +38,7 @@ impl Disconnect {
             Self::ConnectTimeout => Some(CloseCode(4501)),
             Self::Protocol => Some(CloseCode(4500)),
             Self::WebSocket(code) => Some(code),
-            Self::Lost | Self::Slow | Self::PingTimeout | Self::Drain => None,
+            Self::Lost | Self::Slow | Self::PingTimeout | Self::Replaced | Self::Drain => None,
         }
     }
 
@@ -47,6 +49,7 @@ impl Disconnect {
             Self::Lost => "lost",
             Self::PingTimeout => "ping_timeout",
             Self::Slow => "slow",
+            Self::Replaced => "replaced",
             Self::Drain => "drain",
             Self::ConnectTimeout => "connect_timeout",
             Self::Protocol => "protocol_error",
@@ -56,7 +59,7 @@ impl Disconnect {
 
     /// Whether nothing more can or should be written, not even a farewell.
     pub(super) fn is_abrupt(self) -> bool {
-        matches!(self, Self::Lost | Self::Slow | Self::PingTimeout)
+        matches!(self, Self::Lost | Self::Slow | Self::PingTimeout | Self::Replaced)
     }
 
     /// Whether a polling client may still fetch what waits for it, with a poll that comes after the end: it said goodbye with
@@ -70,7 +73,7 @@ impl Disconnect {
     pub(super) fn farewell(self) -> Option<Frame> {
         match self {
             Self::Client => Some(Frame::NOOP),
-            Self::Drain | Self::Lost | Self::Slow => None,
+            Self::Drain | Self::Lost | Self::Slow | Self::Replaced => None,
             Self::PingTimeout | Self::ConnectTimeout | Self::Protocol | Self::WebSocket(_) => {
                 Some(Frame::CLOSE)
             }

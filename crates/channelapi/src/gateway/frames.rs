@@ -1,22 +1,61 @@
 //! The frames of the seed contract, byte for byte.
 
-use bytes::Bytes;
-use channelapi_core::delivery::FrameEncoder;
-use channelapi_core::model::{ChannelName, Publication};
+use channelapi_core::broker::Gap;
+use channelapi_core::model::{ChannelName, Cursor, Publication};
 use channelapi_protocol::engineio::Frame;
 use channelapi_protocol::socketio::{Kind, Packet};
+use serde_json::Value;
 
-/// Encodes publications as the event `message`.
-pub(crate) struct PublicationFrames;
-
-impl FrameEncoder for PublicationFrames {
-    fn encode(&self, publication: &Publication) -> Bytes {
-        let data: &[u8] = &publication.data;
+/// Appends a publication as the event it was published as. With `is_meta`, its last argument says where and when.
+pub(crate) fn publication(publication: &Publication, is_meta: bool, out: &mut Vec<u8>) {
+    let event;
+    let head: &[u8] = if publication.event.is_message() {
+        br#"42["message""#
+    } else {
+        event = format!("42[{}", Value::from(publication.event.as_str()));
+        event.as_bytes()
+    };
+    let data: &[u8] = &publication.data;
+    if is_meta {
+        Frame::write_text(&[head, b",", data, b",", meta(publication).as_bytes(), b"]"], out);
+    } else if data == b"null" {
         // The original published `null` as an event without arguments.
-        let parts: &[&[u8]] =
-            if data == b"null" { &[br#"42["message"]"#] } else { &[br#"42["message","#, data, b"]"] };
-        Frame::text(parts).into_wire()
+        Frame::write_text(&[head, b"]"], out);
+    } else {
+        Frame::write_text(&[head, b",", data, b"]"], out);
     }
+}
+
+/// Where and when something was published, as JSON.
+fn meta(publication: &Publication) -> String {
+    let (channel, at) = (Value::from(publication.channel.as_str()), publication.published_at);
+    match publication.kept {
+        None => format!(r#"{{"channel":{channel},"ts":{at}}}"#),
+        Some(kept) => format!(
+            r#"{{"id":"{}","channel":{channel},"offset":{},"cursor":"{}","ts":{at}}}"#,
+            kept.position, kept.position.offset, kept.cursor
+        ),
+    }
+}
+
+/// What a checkpoint begins with.
+const CHECKPOINT: &[u8] = br#"42["checkpoint",""#;
+
+/// Appends the event that tells a client where it stands. Stock clients remember it because it ends with text.
+pub(crate) fn checkpoint(cursor: &Cursor, out: &mut Vec<u8>) {
+    Frame::write_text(&[CHECKPOINT, &cursor.encode(), br#""]"#], out);
+}
+
+/// Whether a packet is a checkpoint. Polls do not tear it from the publication before it.
+pub(super) fn is_checkpoint(packet: &[u8]) -> bool {
+    packet.starts_with(CHECKPOINT)
+}
+
+/// Appends the event that tells a client that something is missing.
+pub(crate) fn gap(channel: &ChannelName, gap: Gap, out: &mut Vec<u8>) {
+    let channel = Value::from(channel.as_str());
+    let event = format!(r#"42["gap",{{"channel":{channel},"reason":"{gap}"}}]"#);
+    Frame::write_text(&[event.as_bytes()], out);
 }
 
 /// A packet of Socket.IO in a message of Engine.IO.
@@ -33,12 +72,24 @@ pub(super) fn connected() -> Frame {
 
 /// Tells a client that it is in a channel, and answers its event if it asked for an answer.
 pub(super) fn joined(channel: &ChannelName, ack: Option<u64>) -> Frame {
-    let text = serde_json::Value::from(format!("Connected to {channel}"));
+    let text = Value::from(format!("Connected to {channel}"));
     let event = packet(&Packet::new(Kind::Event, &format!(r#"["clientevent",{{"data":{text}}}]"#)));
     match ack {
         None => event,
-        Some(_) => join(&[event, packet(&Packet { ack, ..Packet::new(Kind::Ack, "[]") })]),
+        Some(_) => join(&[event, answer(ack, "[]")]),
     }
+}
+
+/// Answers an event of a client.
+pub(super) fn answer(ack: Option<u64>, arguments: &str) -> Frame {
+    packet(&Packet { ack, ..Packet::new(Kind::Ack, arguments) })
+}
+
+/// Does not let a client in, for a reason that its program can tell from others.
+pub(super) fn refusal(code: &str, message: &str) -> Frame {
+    let message = Value::from(message);
+    let data = format!(r#"{{"message":{message},"data":{{"code":"{code}"}}}}"#);
+    packet(&Packet::new(Kind::ConnectError, &data))
 }
 
 /// Several frames as one write.
@@ -49,6 +100,8 @@ pub(super) fn join(frames: &[Frame]) -> Frame {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
+    use channelapi_core::model::{EventName, Kept, Position};
 
     fn texts(frame: &Frame) -> Vec<String> {
         frame.frames().map(|packet| String::from_utf8(packet.payload.into()).unwrap()).collect()
@@ -58,19 +111,56 @@ mod tests {
         ChannelName::parse(name).unwrap()
     }
 
+    fn published(event: &str, data: &'static str, kept: Option<Kept>) -> Publication {
+        Publication {
+            channel: channel("a"),
+            event: EventName::parse(event).unwrap(),
+            data: Bytes::from_static(data.as_bytes()),
+            published_at: 7,
+            kept,
+        }
+    }
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> Vec<String> {
+        let mut out = Vec::new();
+        write(&mut out);
+        texts(&Frame::from_wire(out.into()))
+    }
+
     #[test]
     fn data_is_passed_on_unchanged() {
         let check = |data: &'static str, expected: &str| {
-            let data = Bytes::from_static(data.as_bytes());
-            let publication = Publication { channel: channel("a"), sequence: 1, data };
-            let frame = Frame::from_wire(PublicationFrames.encode(&publication));
-            assert_eq!(texts(&frame), [expected]);
+            assert_eq!(written(|out| publication(&published("message", data, None), false, out)), [expected]);
         };
         check(r#"{"b":1e400,"a":"\u00e9\ud800"}"#, r#"42["message",{"b":1e400,"a":"\u00e9\ud800"}]"#);
         check("12345678901234567890", r#"42["message",12345678901234567890]"#);
         check("null", r#"42["message"]"#);
         check(r#""null""#, r#"42["message","null"]"#);
         check("[]", r#"42["message",[]]"#);
+    }
+
+    #[test]
+    fn other_events_and_where_they_are_kept() {
+        let cursor = Cursor { generation: 1, sequence: 2, memory: 0 };
+        let kept = Kept { position: Position { epoch: 1, offset: 2, tag: 3 }, turn: 2, cursor };
+        let one = published("order \"placed\"", "1", Some(kept));
+        assert_eq!(written(|out| publication(&one, false, out)), [r#"42["order \"placed\"",1]"#]);
+        let meta = format!(
+            r#"{{"id":"0000000000000001-2-00000003","channel":"a","offset":2,"cursor":"{cursor}","ts":7}}"#
+        );
+        assert_eq!(
+            written(|out| publication(&published("message", "null", Some(kept)), true, out)),
+            [format!(r#"42["message",null,{meta}]"#)]
+        );
+        assert_eq!(
+            written(|out| publication(&published("message", "1", None), true, out)),
+            [r#"42["message",1,{"channel":"a","ts":7}]"#]
+        );
+        assert_eq!(written(|out| checkpoint(&cursor, out)), [format!(r#"42["checkpoint","{cursor}"]"#)]);
+        assert_eq!(
+            written(|out| gap(&channel("a\"b"), Gap::Trimmed, out)),
+            [r#"42["gap",{"channel":"a\"b","reason":"trimmed"}]"#]
+        );
     }
 
     #[test]

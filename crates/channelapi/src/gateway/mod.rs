@@ -2,25 +2,32 @@
 //!
 //! - `polling.rs` and `websocket.rs` are the two transports, `connection.rs` is what they have in common.
 //! - `outbox.rs` is the way out to one client, `heartbeats.rs` the one timer for all.
-//! - `socketio.rs` is Socket.IO on top, and `events.rs` the events of the seed contract on top of that.
+//! - `socketio.rs` is Socket.IO on top, and `events.rs` the events of clients on top of that.
+//! - `doors.rs` are the ways into channels: `join.rs` for the event `join_channel`, `handshake.rs` for clients that bring their tokens
+//!   and come back to where they were, with a `pid.rs`, and `sessions.rs` of those that are here. `acks.rs` notes what clients confirm.
 
+mod acks;
 mod application;
 pub(crate) mod conformance;
 mod connection;
 mod cors;
 mod disconnect;
+mod doors;
 mod events;
-mod frames;
+pub(crate) mod frames;
+mod handshake;
 mod heartbeats;
+mod join;
 mod namespaces;
 mod outbox;
+mod pid;
 mod polling;
+mod sessions;
 mod socketio;
 mod websocket;
 
 pub(crate) use application::Application;
-pub(crate) use events::SeedEvents;
-pub(crate) use frames::PublicationFrames;
+pub(crate) use events::ChannelEvents;
 pub(crate) use socketio::SocketIo;
 
 use crate::config::origins::Origins;
@@ -213,7 +220,8 @@ impl Gateway {
                 return None;
             }
             connections.opened = connections.opened.wrapping_add(1);
-            let opened = connections.opened;
+            // The highest bit is for the event streams of the API, which are subscribers too.
+            let opened = connections.opened & (u32::MAX >> 1);
             let place = connections.all.vacant_entry();
             let id = ConnectionId(u64::from(opened) << 32 | place.key() as u64);
             place.insert(Arc::new(make(id, self.clone()))).clone()

@@ -1,10 +1,11 @@
 //! What Socket.IO remembers of one client: where it is, and what it has not finished sending.
 
+use super::pid::PidName;
+use channelapi_core::delivery::Form;
 use channelapi_core::model::ChannelName;
 use channelapi_protocol::socketio::{Attachments, ROOT};
 
 /// What Socket.IO knows of one client.
-#[derive(Default)]
 pub(super) struct Namespaces {
     is_in_root: bool,
     others: Vec<Box<str>>,
@@ -12,6 +13,23 @@ pub(super) struct Namespaces {
     pub(super) incomplete: Option<Box<Attachments>>,
     /// The channels it has joined.
     pub(super) channels: Vec<ChannelName>,
+    /// How it wants its publications.
+    pub(super) form: Form,
+    /// What it may come back with, if it was let in through the handshake door.
+    pub(super) pid: Option<Box<PidName>>,
+}
+
+impl Default for Namespaces {
+    fn default() -> Self {
+        Self {
+            is_in_root: false,
+            others: Vec::new(),
+            incomplete: None,
+            channels: Vec::new(),
+            form: Form::Plain,
+            pid: None,
+        }
+    }
 }
 
 impl Namespaces {

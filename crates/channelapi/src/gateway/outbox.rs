@@ -3,12 +3,13 @@
 //! Invariants:
 //! - `push` never waits. If nothing is queued it writes straight into the socket, from whatever thread it is called on: no task
 //!   is woken and nothing is copied for a client that keeps up.
-//! - What the socket does not take is queued in order, up to [`OUTBOX_BYTES_MAX`]; beyond that the outbox says so, and its
-//!   connection is closed. Nothing is dropped silently.
+//! - What the socket does not take is queued in order, up to a limit; beyond that the outbox says so, and takes nothing. Nothing is
+//!   dropped silently.
 //! - Queued frames fit both transports, so that a session may change over with a full queue.
 
+use super::frames;
 use bytes::Bytes;
-use channelapi_core::limits::{OUTBOX_BYTES_MAX, OUTBOX_ENTRY_BYTES, PACKETS_PER_POLL_MAX};
+use channelapi_core::limits::{OUTBOX_ENTRY_BYTES, PACKETS_PER_POLL_MAX};
 use channelapi_protocol::engineio::{Frame, payload};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -47,8 +48,8 @@ impl Outbox {
         Self { socket: Some(socket), ..Self::default() }
     }
 
-    /// Sends or queues whole frames.
-    pub(super) fn push(&mut self, frames: &Bytes) -> Pushed {
+    /// Sends or queues whole frames, unless something waits already and more than `bytes_max` would then.
+    pub(super) fn push(&mut self, frames: &Bytes, bytes_max: usize) -> Pushed {
         let sent = match &self.socket {
             Some(socket) if self.queue.is_empty() => match socket.as_ref().try_write(frames) {
                 Ok(sent) if sent == frames.len() => return Pushed::Sent,
@@ -60,7 +61,8 @@ impl Outbox {
         };
         let rest = frames.slice(sent..);
         let cost = rest.len() + OUTBOX_ENTRY_BYTES;
-        if self.cost + cost > OUTBOX_BYTES_MAX {
+        // What was sent in part must go on.
+        if !self.queue.is_empty() && self.cost + cost > bytes_max {
             return Pushed::Full;
         }
         self.cost += cost;
@@ -92,11 +94,15 @@ impl Outbox {
         {
             self.cost -= frames.len() + OUTBOX_ENTRY_BYTES;
             let mut frames = Frame::from_wire(frames);
-            room -= payload::take(&mut frames, room, &mut body);
+            let taken = payload::take(&mut frames, room, frames::is_checkpoint, &mut body);
             if !frames.wire().is_empty() {
                 self.cost += frames.wire().len() + OUTBOX_ENTRY_BYTES;
                 self.queue.push_front(frames.into_wire());
             }
+            if taken == 0 {
+                break;
+            }
+            room -= taken;
         }
         body
     }
@@ -142,6 +148,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use channelapi_core::limits::OUTBOX_BYTES_MAX;
     use std::future::poll_fn;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
@@ -160,8 +167,8 @@ mod tests {
     fn polling_fetches_what_waits_in_portions() {
         let mut outbox = Outbox::default();
         let joined: Vec<u8> = (0..PACKETS_PER_POLL_MAX).flat_map(|_| frame("4x")).collect();
-        assert_eq!(outbox.push(&frame("4a")), Pushed::Queued);
-        assert_eq!(outbox.push(&joined.into()), Pushed::Queued);
+        assert_eq!(outbox.push(&frame("4a"), OUTBOX_BYTES_MAX), Pushed::Queued);
+        assert_eq!(outbox.push(&joined.into(), OUTBOX_BYTES_MAX), Pushed::Queued);
         let portion = format!("4a{}", "\x1e4x".repeat(PACKETS_PER_POLL_MAX - 1));
         assert_eq!(outbox.take_payload(), portion.as_bytes());
         assert_eq!(outbox.take_payload(), b"4x");
@@ -172,16 +179,16 @@ mod tests {
     fn a_full_outbox_says_so_and_keeps_what_it_has() {
         let mut outbox = Outbox::default();
         let large = frame(&"4".repeat(OUTBOX_BYTES_MAX / 2));
-        assert_eq!(outbox.push(&large), Pushed::Queued);
-        assert_eq!(outbox.push(&large), Pushed::Full);
-        assert_eq!(outbox.push(&frame("4x")), Pushed::Queued);
+        assert_eq!(outbox.push(&large, OUTBOX_BYTES_MAX), Pushed::Queued);
+        assert_eq!(outbox.push(&large, OUTBOX_BYTES_MAX), Pushed::Full);
+        assert_eq!(outbox.push(&frame("4x"), OUTBOX_BYTES_MAX), Pushed::Queued);
     }
 
     #[test]
     fn many_small_frames_cannot_cost_more_than_the_limit() {
         let mut outbox = Outbox::default();
         let pong = Bytes::from_static(&[0x8A, 0]);
-        let taken = std::iter::repeat_with(|| outbox.push(&pong))
+        let taken = std::iter::repeat_with(|| outbox.push(&pong, OUTBOX_BYTES_MAX))
             .take_while(|pushed| *pushed == Pushed::Queued)
             .count();
         assert_eq!(taken, OUTBOX_BYTES_MAX / (pong.len() + OUTBOX_ENTRY_BYTES));
@@ -200,7 +207,7 @@ mod tests {
             let next = frame(&format!("4{number:5000}"));
             number += 1;
             expected.extend_from_slice(&next);
-            assert!(matches!(outbox.push(&next), Pushed::Sent | Pushed::Queued));
+            assert!(matches!(outbox.push(&next, OUTBOX_BYTES_MAX), Pushed::Sent | Pushed::Queued));
         }
         let reading = tokio::spawn(async move {
             let mut received = Vec::new();
@@ -219,9 +226,13 @@ mod tests {
         let (server, mut client) = connected().await;
         let (_read, write) = server.into_split();
         let mut outbox = Outbox::default();
-        outbox.push(&frame("4first"));
+        outbox.push(&frame("4first"), OUTBOX_BYTES_MAX);
         outbox.attach(write);
-        assert_eq!(outbox.push(&frame("4second")), Pushed::Queued, "behind what waits, never before it");
+        assert_eq!(
+            outbox.push(&frame("4second"), OUTBOX_BYTES_MAX),
+            Pushed::Queued,
+            "behind what waits, never before it"
+        );
         poll_fn(|cx| outbox.poll_flush(cx)).await.unwrap();
         let expected = [frame("4first"), frame("4second")].concat();
         let mut received = vec![0; expected.len()];

@@ -33,14 +33,21 @@ pub(crate) trait Events: Send + Sync + 'static {
     /// Whether clients may enter a namespace.
     fn has_namespace(&self, namespace: &str) -> bool;
 
-    /// A client has entered. Returns the frame that follows its admission. `auth` is what it brought, an object or `""`.
-    fn entered(&self, connection: &Arc<Connection>, namespace: &str, auth: &str) -> Frame;
+    /// A client wants to enter. Whoever lets it in calls [`admit`] and sends its frame. `auth` is what it brought, an object or
+    /// `""`.
+    fn enter(&self, connection: &Arc<Connection>, namespace: &str, auth: &str) -> Handled;
 
     /// An event of a client that is in its namespace.
     fn event(&self, connection: &Arc<Connection>, event: Event<'_>) -> Handled;
 
     /// A client has left the root namespace.
     fn left(&self, connection: &Arc<Connection>) -> Handled;
+
+    /// Nothing waits for the client any more; somebody had asked to be told.
+    fn drained(&self, connection: &Connection);
+
+    /// What the client was let in with is no longer good.
+    fn revoked(&self, connection: &Connection);
 
     /// A client is gone.
     fn closed(&self, connection: &Connection);
@@ -61,7 +68,7 @@ impl<E: Events> SocketIo<E> {
     fn packet(&self, connection: &Arc<Connection>, packet: &Packet<'_>, attachments: &[Vec<u8>]) -> Handled {
         let is_inside = connection.namespaces.lock().holds(packet.namespace);
         match packet.kind {
-            Kind::Connect if !is_inside => self.connect(connection, packet),
+            Kind::Connect if !is_inside => return self.connect(connection, packet),
             Kind::Event | Kind::BinaryEvent if is_inside => {
                 let Packet { namespace, ack, data, .. } = *packet;
                 return self.events.event(connection, Event { namespace, ack, data, attachments });
@@ -80,20 +87,14 @@ impl<E: Events> SocketIo<E> {
         Handled::Now
     }
 
-    fn connect(&self, connection: &Arc<Connection>, packet: &Packet<'_>) {
+    fn connect(&self, connection: &Arc<Connection>, packet: &Packet<'_>) -> Handled {
         let namespace = packet.namespace;
-        if !self.events.has_namespace(namespace) {
-            let refusal = r#"{"message":"Invalid namespace"}"#;
-            let refusal = Packet { namespace, ..Packet::new(Kind::ConnectError, refusal) };
-            connection.send(&frames::packet(&refusal));
-            return;
+        if self.events.has_namespace(namespace) {
+            return self.events.enter(connection, namespace, packet.data);
         }
-        connection.namespaces.lock().enter(namespace);
-        connection.clear_deadline();
-        let admission = format!(r#"{{"sid":"{}"}}"#, random_id());
-        let admission = frames::packet(&Packet { namespace, ..Packet::new(Kind::Connect, &admission) });
-        let greeting = self.events.entered(connection, namespace, packet.data);
-        connection.send(&frames::join(&[admission, greeting]));
+        let refusal = r#"{"message":"Invalid namespace"}"#;
+        connection.send(&frames::packet(&Packet { namespace, ..Packet::new(Kind::ConnectError, refusal) }));
+        Handled::Now
     }
 
     fn text(&self, connection: &Arc<Connection>, text: &str) -> Handled {
@@ -158,9 +159,29 @@ impl<E: Events> Application for SocketIo<E> {
         }
     }
 
+    fn drained(&self, connection: &Connection) {
+        self.events.drained(connection);
+    }
+
+    fn revoked(&self, connection: &Connection) {
+        self.events.revoked(connection);
+    }
+
     fn closed(&self, connection: &Connection) {
         self.events.closed(connection);
     }
+}
+
+/// Lets a client into a namespace. Returns the frame that tells it so, with `pid`, if it has one, to come back with.
+pub(super) fn admit(connection: &Connection, namespace: &str, pid: Option<&str>) -> Frame {
+    connection.namespaces.lock().enter(namespace);
+    connection.clear_deadline();
+    let sid = random_id();
+    let admission = match pid {
+        None => format!(r#"{{"sid":"{sid}"}}"#),
+        Some(pid) => format!(r#"{{"sid":"{sid}","pid":"{pid}"}}"#),
+    };
+    frames::packet(&Packet { namespace, ..Packet::new(Kind::Connect, &admission) })
 }
 
 /// Puts a client out of the root namespace for good: a stock client does not come back by itself.

@@ -1,11 +1,13 @@
 //! What all HTTP is made of here: the socket under a connection, requests, answers, and reading a body.
 
+mod body;
 mod socket;
 
+pub(crate) use body::Body;
 pub(crate) use socket::Socket;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::StatusCode;
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
@@ -13,8 +15,8 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 /// A request as it comes from the network.
 pub(crate) type Request = hyper::Request<Incoming>;
 
-/// An answer, known as a whole.
-pub(crate) type Response = hyper::Response<Full<Bytes>>;
+/// An answer.
+pub(crate) type Response = hyper::Response<Body>;
 
 /// An answer without a body.
 pub(crate) fn empty(status: StatusCode) -> Response {
@@ -25,7 +27,7 @@ pub(crate) fn empty(status: StatusCode) -> Response {
 
 /// An answer that no cache may keep.
 pub(crate) fn fresh(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {
-    let mut response = Response::new(Full::new(body.into()));
+    let mut response = Response::new(Body::whole(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

@@ -3,7 +3,7 @@
 //! hyper has one deadline for both the head of a request and the silence before it. A head that trickles in is an attack and
 //! gets little time; a publisher that keeps its connection for the next publication is welcome to.
 
-use channelapi_core::limits::{HTTP_HEADER_TIMEOUT, HTTP_IDLE_TIMEOUT};
+use channelapi_core::limits::{HTTP_HEADER_TIMEOUT, HTTP_IDLE_TIMEOUT, STREAM_STALL_TIMEOUT};
 use parking_lot::Mutex;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -31,6 +31,8 @@ enum Stage {
     Head(Instant),
     /// A request is being answered; whoever does that has deadlines of its own.
     Busy,
+    /// The answer is a stream, of which the client took something then. It is never silent, so who takes nothing is gone.
+    Stream(Instant),
 }
 
 impl Socket {
@@ -57,6 +59,11 @@ impl Progress {
         *self.0.lock() = Stage::Idle(Instant::now());
     }
 
+    /// It is answered with a stream.
+    pub(crate) fn stream(&self) {
+        *self.0.lock() = Stage::Stream(Instant::now());
+    }
+
     /// Ready when the client has been silent, or slow with the head of a request, for too long.
     pub(crate) async fn stalled(&self) {
         loop {
@@ -65,6 +72,7 @@ impl Progress {
                 Stage::Idle(since) => since + HTTP_IDLE_TIMEOUT,
                 Stage::Head(since) => since + HTTP_HEADER_TIMEOUT,
                 Stage::Busy => now + HTTP_HEADER_TIMEOUT,
+                Stage::Stream(since) => since + STREAM_STALL_TIMEOUT,
             };
             if look_at <= now {
                 return;
@@ -78,6 +86,12 @@ impl Progress {
         let mut stage = self.0.lock();
         if let Stage::Idle(_) = *stage {
             *stage = Stage::Head(Instant::now());
+        }
+    }
+
+    fn sent(&self) {
+        if let Stage::Stream(since) = &mut *self.0.lock() {
+            *since = Instant::now();
         }
     }
 }
@@ -99,7 +113,9 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        self.progress.sent();
+        Poll::Ready(Ok(sent))
     }
 
     fn poll_write_vectored(
@@ -107,7 +123,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
+        self.progress.sent();
+        Poll::Ready(Ok(sent))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -154,5 +172,17 @@ mod tests {
             stalls_within(&progress, HTTP_IDLE_TIMEOUT + HTTP_HEADER_TIMEOUT).await,
             "an idle connection"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_lasts_as_long_as_somebody_takes_it() {
+        let second = Duration::from_secs(1);
+        let progress = Progress(Mutex::new(Stage::Busy));
+        progress.stream();
+        for _ in 0..3 {
+            assert!(!stalls_within(&progress, STREAM_STALL_TIMEOUT.saturating_sub(second)).await);
+            progress.sent();
+        }
+        assert!(stalls_within(&progress, STREAM_STALL_TIMEOUT + second).await);
     }
 }

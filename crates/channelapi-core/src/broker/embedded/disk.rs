@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,13 +16,23 @@ pub(super) trait Disk: Send + Sync + 'static {
     /// All bytes of a file.
     fn read(&self, name: &str) -> io::Result<Bytes>;
 
+    /// All bytes of a file, in place of what is in `bytes`: reading many files into the same memory is twice as fast.
+    fn read_into(&self, name: &str, bytes: &mut Vec<u8>) -> io::Result<()> {
+        *bytes = self.read(name)?.to_vec();
+        Ok(())
+    }
+
     /// Makes an empty file, whose name survives a power cut when this returns.
     fn create(&self, name: &str) -> io::Result<Arc<dyn LogFile>>;
 
-    /// Opens a file and cuts it to `length` bytes, durably.
-    fn open_cut(&self, name: &str, length: u64) -> io::Result<Arc<dyn LogFile>>;
+    /// Opens a file, and how long it is.
+    fn open(&self, name: &str) -> io::Result<(Arc<dyn LogFile>, u64)>;
 
-    /// Removes a file. Readers that have it open may go on.
+    /// Gives a file the name of another one, which is gone then, and waits until that survives a power cut. After a power cut in
+    /// between it is one or the other.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file. Readers that have it open may go on. A power cut may bring it back.
     fn remove(&self, name: &str) -> io::Result<()>;
 }
 
@@ -42,14 +52,18 @@ pub(super) trait LogFile: Send + Sync {
 }
 
 /// A directory of the operating system.
-pub(super) struct Directory(pub(super) PathBuf);
+pub(super) struct Directory(PathBuf);
 
 impl Directory {
     /// Makes the directory, for this user only, if it is missing.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt as _;
+    pub(super) fn make(path: &Path) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
         Ok(Self(path.to_owned()))
+    }
+
+    /// A directory that is there.
+    pub(super) fn existing(path: &Path) -> Self {
+        Self(path.to_owned())
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -67,6 +81,11 @@ impl Disk for Directory {
         fs::read(self.0.join(name)).map(Bytes::from)
     }
 
+    fn read_into(&self, name: &str, bytes: &mut Vec<u8>) -> io::Result<()> {
+        bytes.clear();
+        File::open(self.0.join(name))?.read_to_end(bytes).map(drop)
+    }
+
     fn create(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
         let mut options = OpenOptions::new();
         let file = options.create_new(true).read(true).append(true).mode(0o600).open(self.0.join(name))?;
@@ -74,13 +93,15 @@ impl Disk for Directory {
         Ok(Arc::new(file))
     }
 
-    fn open_cut(&self, name: &str, length: u64) -> io::Result<Arc<dyn LogFile>> {
+    fn open(&self, name: &str) -> io::Result<(Arc<dyn LogFile>, u64)> {
         let file = OpenOptions::new().read(true).append(true).open(self.0.join(name))?;
-        if file.metadata()?.len() > length {
-            file.set_len(length)?;
-            file.sync_all()?;
-        }
-        Ok(Arc::new(file))
+        let length = file.metadata()?.len();
+        Ok((Arc::new(file), length))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.0.join(from), self.0.join(to))?;
+        self.sync()
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

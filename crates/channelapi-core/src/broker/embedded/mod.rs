@@ -1,45 +1,100 @@
 //! The embedded broker: publications in an append-only log of our own, on one disk, durable before anyone hears of them.
 //!
-//! - `record.rs` and `log.rs` are the bytes on disk (`docs/storage.md` draws them), `disk.rs` the seam to the file system.
-//! - `writer.rs` is the one thread that writes; `index.rs` is what the log holds, in memory.
+//! - `record.rs` and `segment.rs` are the bytes on disk (`docs/storage.md` draws them), `disk.rs` is the seam to the file system,
+//!   `log.rs` the end of the log, where it grows; `open.rs` and `replay.rs` read it all at the start.
+//! - `index.rs` is what is kept, in memory; `held.rs` holds what is kept nowhere else, `hot.rs` the newest bytes of the log;
+//!   `stored.rs` is all of that under its lock, and `reader.rs` looks things up in it.
+//! - `writer.rs` is the one thread that writes, `group.rs` what it writes at once, `repeats.rs` what it knows of idempotency keys; `upkeep.rs` is the thread that
+//!   gives space back, `rewrite.rs` how it does so inside of a segment.
+//! - `inspect.rs` looks at a log from outside: checks, figures, copies.
 //!
 //! Invariants:
 //! - Whoever was answered "published" finds the publication after a crash or a power cut, at the same place.
 //! - What was not answered so is either there as a whole or not at all, and never before anything that was.
-//! - What damage or retention took away is known: [`EmbeddedBroker::complete_since`] never claims too much.
+//! - What damage or retention took away is known: nothing is called complete that is not.
+//!
+//! The order of everything: a publication in the log has a *sequence*; one that is kept in memory only has none, but is counted.
+//! The sum of both is a publication's *turn*, which is only known to this process. A [`Cursor`] holds both, and the *generation*,
+//! one life of the log.
 
 mod disk;
+mod group;
+mod held;
+mod hot;
 mod index;
+mod inspect;
 mod log;
+mod open;
+mod reader;
 mod record;
+mod repeats;
+mod replay;
+mod rewrite;
+mod segment;
+mod stored;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod writer;
 
-pub use index::Retention;
-pub use log::OpenError;
+pub use inspect::{Backup as LogBackup, Damage, Report, SegmentStats, Stats, backup, stats, verify};
+pub use open::OpenError;
+pub use reader::{HistoryPage, HistoryQuery, Standing};
 
 use super::PublicationSink;
 use crate::clock::Clock;
-use crate::limits::{HISTORY_PAGE_BYTES_MAX, LOG_QUEUE_MAX, LOG_SEGMENT_BYTES};
-use crate::model::ChannelName;
+use crate::limits::{LOG_QUEUE_MAX, LOG_SEGMENT_BYTES, RELAXED_SYNC_INTERVAL};
+use crate::model::{ChannelName, Cursor, Durability, EventName, Policies, Position};
 use bytes::Bytes;
 use disk::{Directory, Disk};
-use index::Index;
-use log::Log;
+use log::Fence;
+use open::Opened;
 use parking_lot::RwLock;
-use record::{Generation, Record, StoredPublication};
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc as std_mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use stored::Stored;
 use tokio::sync::{mpsc, oneshot};
-use writer::{Repeats, Stored, Waiting, Writer, entry_of, random, standing_of};
+use upkeep::Upkeep;
+use writer::{Command, Guard, Waiting, Writer};
 
 /// Stores publications on this machine's disk and carries them to this node.
 pub struct EmbeddedBroker {
-    waiting: mpsc::Sender<Waiting>,
+    /// `None` only while it is dropped.
+    commands: Option<mpsc::Sender<Command>>,
     stored: Arc<RwLock<Stored>>,
+    policies: Arc<Policies>,
+    clock: Clock,
+    fence: Fence,
+    is_stopping: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+    /// Asks for upkeep at once.
+    #[cfg(test)]
+    pokes: std_mpsc::SyncSender<upkeep::Poke>,
+}
+
+/// How the log is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct StoreSettings {
+    /// Bytes of the whole log. Above it, the oldest segment is given up with everything in it.
+    pub disk_bytes_max: u64,
+    /// Bytes after which the log goes on in a new segment; less if that would be a large part of the whole.
+    pub segment_bytes: u64,
+    /// How long what is kept `relaxed` may wait for being synced.
+    pub relaxed_sync: Duration,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            disk_bytes_max: crate::limits::LOG_BYTES_MAX,
+            segment_bytes: LOG_SEGMENT_BYTES,
+            relaxed_sync: RELAXED_SYNC_INTERVAL,
+        }
+    }
 }
 
 /// What a publisher wants stored.
@@ -47,23 +102,25 @@ pub struct EmbeddedBroker {
 pub struct PublishRequest {
     /// Where.
     pub channel: ChannelName,
+    /// The event it is to arrive as.
+    pub event: EventName,
     /// JSON, byte for byte.
     pub data: Bytes,
     /// When it dies, in milliseconds since 1970; 0 is never.
     pub expires_at: u64,
-    /// Under the same key, the same channel and the same data, nothing is stored twice.
+    /// Under the same key, the same channel, event and data, nothing is stored twice.
     pub idempotency_key: Option<Box<str>>,
 }
 
 /// Where a publication is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Published {
-    /// The channel's history it belongs to.
-    pub epoch: u64,
-    /// Its place in that history, from 1 on, without holes.
-    pub offset: u64,
-    /// Its place among all publications of this broker.
-    pub sequence: u64,
+    /// Its place in its channel.
+    pub position: Position,
+    /// Where a client stands that has received it and everything before.
+    pub cursor: Cursor,
+    /// How safely it is kept.
+    pub durability: Durability,
     /// Whether it was stored before, by an earlier request under the same key.
     pub is_duplicate: bool,
 }
@@ -90,146 +147,129 @@ pub enum PublishError {
     Stopped,
 }
 
-/// A stored publication, read back.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HistoryItem {
-    /// Its place in the channel.
-    pub offset: u64,
-    /// Its place among all publications.
-    pub sequence: u64,
-    /// Milliseconds since 1970.
-    pub published_at: u64,
-    /// JSON, as it was published.
-    pub data: Bytes,
-}
-
-/// A part of a channel's history.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HistoryPage {
-    /// The history's identity.
-    pub epoch: u64,
-    /// The oldest first.
-    pub items: Vec<HistoryItem>,
-    /// The offset that the next publication will have.
-    pub next_offset: u64,
-}
-
 impl EmbeddedBroker {
     /// Opens the log in a directory, making it if it is missing, and starts the thread that writes.
     pub fn open(
         path: &Path,
         sink: Arc<dyn PublicationSink>,
         clock: Clock,
-        retention: Retention,
+        policies: Policies,
+        settings: StoreSettings,
     ) -> Result<Self, OpenError> {
-        Self::open_on(Box::new(Directory::open(path)?), LOG_SEGMENT_BYTES, sink, clock, retention)
+        Self::open_on(Arc::new(Directory::make(path)?), sink, clock, policies, settings)
     }
 
     fn open_on(
-        disk: Box<dyn Disk>,
-        segment_bytes: u64,
+        disk: Arc<dyn Disk>,
         sink: Arc<dyn PublicationSink>,
         clock: Clock,
-        retention: Retention,
+        policies: Policies,
+        mut settings: StoreSettings,
     ) -> Result<Self, OpenError> {
-        let mut index = Index::default();
-        let mut repeats = Repeats::default();
-        let mut generations = Vec::new();
-        let mut log = Log::open(disk, segment_bytes, |record, place| match record {
-            Record::Generation(generation) => generations.push(generation),
-            Record::Publication(publication) => {
-                index.insert(&publication.channel, standing_of(&publication), entry_of(&publication, place));
-                index.trim(&publication.channel, retention, publication.published_at);
-                repeats.remember(&publication);
-            }
-        })?;
-        let next = log.first_free().max(1);
-        index.expect(next);
-        // From here on the log goes on under another name: a position of a life that this disk has not seen is recognised.
-        let generation = Generation { id: random(), first: next };
-        let mut bytes = Vec::new();
-        Record::Generation(generation).write(&mut bytes);
-        log.append(next, &bytes).map_err(|error| OpenError::Io(io::Error::other(error)))?;
-        generations.push(generation);
-
-        let stored = Arc::new(RwLock::new(Stored { index, files: log.files(), generations }));
-        let (waiting, queue) = mpsc::channel(LOG_QUEUE_MAX);
-        let writer = Writer { log, stored: stored.clone(), sink, clock, retention, next, repeats };
-        thread::Builder::new()
-            .name("log-writer".into())
-            .spawn(move || writer.run(queue))
-            .map_err(OpenError::Io)?;
-        Ok(Self { waiting, stored })
-    }
-
-    /// Stores a publication and hands it to the sink. When this returns, it survives a power cut.
-    pub async fn publish(&self, request: PublishRequest) -> Result<Published, PublishError> {
-        let (answer, answered) = oneshot::channel();
-        let waiting = Waiting { request, answer };
-        self.waiting.send(waiting).await.map_err(|_| PublishError::Stopped)?;
-        answered.await.map_err(|_| PublishError::Stopped)?
-    }
-
-    /// Up to `limit` publications of a channel with an offset of at least `from`, the oldest first, and no more than fits into a
-    /// page of [`HISTORY_PAGE_BYTES_MAX`]. `None` for a channel that nothing is known of. It reads from disk.
-    pub fn history(&self, channel: &ChannelName, from: u64, limit: usize) -> io::Result<Option<HistoryPage>> {
-        let (epoch, next_offset, places) = {
-            let stored = self.stored.read();
-            let Some(known) = stored.index.channel(channel) else {
-                return Ok(None);
-            };
-            let skipped = usize::try_from(from.saturating_sub(known.first_offset())).unwrap_or(usize::MAX);
-            let mut room = HISTORY_PAGE_BYTES_MAX;
-            let places: Vec<_> = known
-                .entries
-                .iter()
-                .skip(skipped)
-                .take(limit)
-                .take_while(|entry| {
-                    let is_first = room == HISTORY_PAGE_BYTES_MAX;
-                    let length = entry.place.length as usize;
-                    let fits = is_first || length <= room;
-                    room = room.saturating_sub(length);
-                    fits
-                })
-                .filter_map(|entry| Some((stored.files.get(&entry.place.segment)?.clone(), entry.place)))
-                .collect();
-            (known.epoch, known.next_offset, places)
+        // Space is given back by segments: some must fit.
+        settings.segment_bytes = settings.segment_bytes.min(settings.disk_bytes_max / 8);
+        let policies = Arc::new(policies);
+        let fence = Fence::default();
+        let opened = open::open(&disk, &policies, &settings, clock.unix_millis(), &fence)?;
+        let Opened { log, stored, repeats, next, has_reserve } = opened;
+        let stored = Arc::new(RwLock::new(stored));
+        let (commands, queue) = mpsc::channel(LOG_QUEUE_MAX);
+        let (pokes, wishes) = std_mpsc::sync_channel(1);
+        let is_stopping = Arc::new(AtomicBool::new(false));
+        let upkeep = Upkeep {
+            disk: disk.clone(),
+            stored: stored.clone(),
+            clock: clock.clone(),
+            settings,
+            writer: commands.downgrade(),
+            is_stopping: is_stopping.clone(),
         };
-        let mut items = Vec::with_capacity(places.len());
-        for (file, place) in places {
-            let Record::Publication(publication) = log::read(&*file, place)? else {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "the index points at no publication"));
-            };
-            let StoredPublication { offset, sequence, published_at, data, .. } = publication;
-            items.push(HistoryItem { offset, sequence, published_at, data });
+        let writer = Writer {
+            log,
+            disk,
+            stored: stored.clone(),
+            sink,
+            clock: clock.clone(),
+            settings,
+            next,
+            repeats,
+            unsynced: None,
+            has_reserve,
+            pokes: pokes.clone(),
+        };
+        let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
+            let guard = Guard(fence.clone());
+            thread::Builder::new().name(name.into()).spawn(move || {
+                let _guard = guard;
+                work();
+            })
+        };
+        let threads = vec![
+            start("log-writer", Box::new(move || writer.run(queue)))?,
+            start("log-upkeep", Box::new(move || upkeep.run(&wishes)))?,
+        ];
+        Ok(Self {
+            commands: Some(commands),
+            stored,
+            policies,
+            clock,
+            fence,
+            is_stopping,
+            threads,
+            #[cfg(test)]
+            pokes,
+        })
+    }
+
+    /// Stores a publication and hands it to the sink. When this returns, it is kept as safely as its channel's policy says.
+    pub async fn publish(&self, request: PublishRequest) -> Result<Published, PublishError> {
+        self.publish_all(vec![request]).await.pop().expect("every item has a result")
+    }
+
+    /// Stores publications next to each other: nothing comes between those of one channel, and what is not refused for its own
+    /// sake (a reused key) is stored as a whole or not at all.
+    pub async fn publish_all(&self, requests: Vec<PublishRequest>) -> Vec<Result<Published, PublishError>> {
+        let count = requests.len();
+        let answered = self.ask(|answer| Command::Publish(Waiting { requests, answer })).await;
+        answered.unwrap_or_else(|| vec![Err(PublishError::Stopped); count])
+    }
+
+    /// Gives up everything a channel holds, durably, and says how many publications that were. The next one begins a new epoch;
+    /// whoever resumes from before is told so. Their bytes leave the disk when their segment is rewritten or removed.
+    pub async fn purge(&self, channel: &ChannelName) -> Result<usize, PublishError> {
+        let answered = self.ask(|answer| Command::Purge(channel.clone(), answer)).await;
+        answered.unwrap_or(Err(PublishError::Stopped))
+    }
+
+    /// Whether nothing more is stored, because a sync failed or a thread of the log ended. The process should end, too.
+    pub fn is_fenced(&self) -> bool {
+        self.fence.is_closed()
+    }
+
+    /// Waits until [`Self::is_fenced`].
+    pub async fn fenced(&self) {
+        self.fence.closed().await;
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        self.commands.as_ref()?.send(command(answer)).await.ok()?;
+        answered.await.ok()
+    }
+}
+
+impl Drop for EmbeddedBroker {
+    /// Waits until everything that waits is stored, so that another one can open the same directory.
+    fn drop(&mut self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+        self.commands = None;
+        #[cfg(test)]
+        {
+            self.pokes = std_mpsc::sync_channel(0).0;
         }
-        Ok(Some(HistoryPage { epoch, items, next_offset }))
-    }
-
-    /// The sequence since which everything of a channel is provably here, whether the channel is known or not.
-    pub fn complete_since(&self, channel: &ChannelName) -> u64 {
-        self.stored.read().index.complete_since(channel)
-    }
-
-    /// Whether this log has lived through a sequence of a generation: only then does a position there mean what it says.
-    pub fn has_lived(&self, generation: u64, sequence: u64) -> bool {
-        let stored = self.stored.read();
-        let mut later = stored.generations.iter().skip_while(|known| known.id != generation);
-        match (later.next(), later.next()) {
-            (Some(known), Some(next)) => (known.first..=next.first).contains(&(sequence + 1)),
-            (Some(known), None) => (known.first..=stored.index.next_sequence()).contains(&(sequence + 1)),
-            (None, _) => false,
+        for thread in self.threads.drain(..) {
+            // If it panicked, it has said so.
+            _ = thread.join();
         }
-    }
-
-    /// The name under which the log goes on since this process started.
-    pub fn generation(&self) -> u64 {
-        self.stored.read().generations.last().expect("opening adds one").id
-    }
-
-    /// Channels and publications that are kept.
-    pub fn size(&self) -> (usize, usize) {
-        self.stored.read().index.size()
     }
 }

@@ -1,314 +1,583 @@
 //! The one thread that writes: it takes what waits, stores it as one group, and only then lets anyone know.
 //!
 //! The order of a group: plan (places in channels, repeats), append, sync, index, deliver, answer. Nothing of a group that could
-//! not be stored is visible anywhere.
+//! not be stored is visible anywhere. A group without a publication that has to survive a power cut is not synced at once, but
+//! before [`StoreSettings::relaxed_sync`] has passed.
 
-use super::disk::LogFile;
-use super::index::{Entry, Index, Retention, Standing};
-use super::log::{AppendError, Log, Place};
-use super::record::{Generation, Idempotency, Record, StoredPublication};
-use super::{PublishError, PublishRequest, Published};
-use crate::broker::PublicationSink;
+use super::disk::{Disk, LogFile};
+use super::group::{Batch, Group, Planned, Planning, Ticket};
+use super::held::HeldPublication;
+use super::index::{Arrival, Entry, MEMORY, Next, Reset, Standing};
+use super::log::{AppendError, Fence, Log};
+use super::record::{Purge, Record, StoredTop};
+use super::repeats::{Key, Repeats, fingerprint};
+use super::segment::RESERVE;
+use super::stored::{Segment, Stored};
+use super::upkeep::Poke;
+use super::{PublishError, PublishRequest, Published, StoreSettings};
+use crate::broker::{Gap, PublicationSink};
 use crate::clock::Clock;
-use crate::limits::{
-    IDEMPOTENCY_WINDOW, LOG_BYTES_MAX, LOG_GROUP_BYTES_MAX, LOG_GROUP_MAX, LOG_SWEEP_INTERVAL,
-};
-use crate::model::{ChannelName, Publication};
+use crate::failpoint;
+use crate::limits::{DATA_BYTES_MAX, LOG_GROUP_BYTES_MAX, LOG_GROUP_MAX, LOG_RESERVE_BYTES};
+use crate::model::{ChannelName, Cursor, Durability, Kept, Position, Publication};
+use bytes::Bytes;
 use parking_lot::RwLock;
-use sha2::{Digest as _, Sha256};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc as std_mpsc;
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
-/// What readers share with the writer.
-#[derive(Default)]
-pub(super) struct Stored {
-    pub(super) index: Index,
-    pub(super) files: BTreeMap<u64, Arc<dyn LogFile>>,
-    pub(super) generations: Vec<Generation>,
+/// What came of each publication of a batch, in its order.
+pub(super) type Results = Vec<Result<Published, PublishError>>;
+
+/// What the writer can be asked for.
+pub(super) enum Command {
+    /// To store a batch.
+    Publish(Waiting),
+    /// To give up a channel's history; answered with how many publications that were.
+    Purge(ChannelName, oneshot::Sender<Result<usize, PublishError>>),
+    /// To write down where channels stand of which nothing is kept, because the segment is to go that says so.
+    Anchor { channels: Vec<u32>, segment: u32, done: oneshot::Sender<bool> },
+    /// To write down that the log begins with another segment.
+    Begin { number: u64, done: oneshot::Sender<bool> },
+    /// To look after what only the writer has.
+    Tend,
 }
 
-/// A publication that waits to be stored.
+/// Publications that wait to be stored, next to each other.
 pub(super) struct Waiting {
-    pub(super) request: PublishRequest,
-    pub(super) answer: oneshot::Sender<Result<Published, PublishError>>,
+    pub(super) requests: Vec<PublishRequest>,
+    pub(super) answer: oneshot::Sender<Results>,
 }
 
 pub(super) struct Writer {
     pub(super) log: Log,
+    pub(super) disk: Arc<dyn Disk>,
     pub(super) stored: Arc<RwLock<Stored>>,
     pub(super) sink: Arc<dyn PublicationSink>,
     pub(super) clock: Clock,
-    pub(super) retention: Retention,
-    /// The sequence of the next publication.
+    pub(super) settings: StoreSettings,
+    /// The sequence of the next publication in the log.
     pub(super) next: u64,
     pub(super) repeats: Repeats,
+    /// Since when something waits for being synced.
+    pub(super) unsynced: Option<Instant>,
+    /// Whether the reserve is there. Without it the disk was full: nothing is published until it is there again.
+    pub(super) has_reserve: bool,
+    pub(super) pokes: std_mpsc::SyncSender<Poke>,
 }
 
-/// A publication of the group that is being stored.
-struct Planned {
-    publication: StoredPublication,
-    /// Where its record begins in the group's bytes, and its length.
-    span: (u32, u32),
-    answer: oneshot::Sender<Result<Published, PublishError>>,
-}
-
-/// A repeat of a publication of the same group, which is answered with it.
-struct Repeat {
-    published: Published,
-    answer: oneshot::Sender<Result<Published, PublishError>>,
-}
+/// A publication that is stored, on its way out.
+type Stocked = (Ticket, Publication, Published);
 
 impl Writer {
     /// Stores what comes until nobody can send any more.
-    pub(super) fn run(mut self, mut waiting: mpsc::Receiver<Waiting>) {
-        let mut group = Vec::with_capacity(LOG_GROUP_MAX);
-        let mut swept_at = self.clock.monotonic_millis();
-        while waiting.blocking_recv_many(&mut group, LOG_GROUP_MAX) > 0 {
-            let mut rest = group.drain(..).peekable();
-            while rest.peek().is_some() {
-                self.store(&mut rest);
-            }
-            let now = self.clock.monotonic_millis();
-            if now.saturating_sub(swept_at) >= crate::clock::millis_of(LOG_SWEEP_INTERVAL) {
-                swept_at = now;
-                self.sweep();
-            }
-        }
+    pub(super) fn run(mut self, waiting: mpsc::Receiver<Command>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        runtime.expect("a runtime without I/O needs nothing").block_on(self.serve(waiting));
     }
 
-    /// Stores as much of what waits as fits into one group.
-    fn store(&mut self, waiting: &mut impl Iterator<Item = Waiting>) {
-        let mut bytes = Vec::new();
-        let mut planned = Vec::new();
-        let mut repeats = Vec::new();
-        let mut standings = HashMap::new();
-        let now = self.clock.unix_millis();
-        while bytes.len() < LOG_GROUP_BYTES_MAX
-            && let Some(Waiting { request, answer }) = waiting.next()
-        {
-            let idempotency = request
-                .idempotency_key
-                .map(|key| Idempotency { key, fingerprint: fingerprint(&request.data) });
-            match self.repeats.look_up(&request.channel, idempotency.as_ref(), now) {
-                Some(Ok(published)) => {
-                    repeats.push(Repeat { published, answer });
-                    continue;
+    async fn serve(&mut self, mut waiting: mpsc::Receiver<Command>) {
+        let mut commands = Vec::with_capacity(LOG_GROUP_MAX);
+        loop {
+            let receive = waiting.recv_many(&mut commands, LOG_GROUP_MAX);
+            let count = match self.unsynced {
+                None => receive.await,
+                Some(since) => {
+                    let due = tokio::time::Instant::from_std(since + self.settings.relaxed_sync);
+                    tokio::time::timeout_at(due, receive).await.unwrap_or(usize::MAX)
                 }
-                Some(Err(error)) => {
-                    _ = answer.send(Err(error));
-                    continue;
+            };
+            if count == 0 {
+                break;
+            }
+            let mut rest = commands.drain(..).peekable();
+            while let Some(command) = rest.next() {
+                match command {
+                    Command::Publish(first) => self.store(first, &mut rest),
+                    Command::Purge(channel, answer) => _ = answer.send(self.purge(&channel)),
+                    Command::Anchor { channels, segment, done } => {
+                        _ = done.send(self.say(|writer| writer.anchor(&channels, segment)));
+                    }
+                    Command::Begin { number, done } => _ = done.send(self.say(|writer| writer.begin(number))),
+                    Command::Tend => self.tend(),
                 }
-                None => {}
             }
-            let standing = self.next_standing(&request.channel, &mut standings);
-            let publication = StoredPublication {
-                sequence: self.next + planned.len() as u64,
-                published_at: now,
-                expires_at: request.expires_at,
-                epoch: standing.epoch,
-                offset: standing.offset,
-                channel: request.channel,
-                idempotency,
-                data: request.data,
-            };
-            // Known before it is stored, so that a repeat in the same group finds it; forgotten if it is not stored.
-            self.repeats.remember(&publication);
-            let start = bytes.len();
-            Record::Publication(publication.clone()).write(&mut bytes);
-            let number = |value: usize| u32::try_from(value).expect("groups are smaller than 4 GiB");
-            let span = (number(start), number(bytes.len() - start));
-            planned.push(Planned { publication, span, answer });
-        }
-        if planned.is_empty() {
-            repeats.into_iter().for_each(Repeat::answer);
-            return;
-        }
-        match self.log.append(self.next, &bytes) {
-            Ok((segment, position)) => {
-                self.publish(planned, segment, position);
-                repeats.into_iter().for_each(Repeat::answer);
+            if self.unsynced.is_some_and(|since| since.elapsed() >= self.settings.relaxed_sync) {
+                self.sync_relaxed();
             }
-            Err(failure) => self.refuse(planned, repeats, &failure),
+        }
+        self.sync_relaxed();
+    }
+
+    fn sync_relaxed(&mut self) {
+        if self.unsynced.take().is_some() {
+            // A failure fences the log, and has said so.
+            _ = self.log.sync();
         }
     }
 
-    /// A group is durable: now it is indexed, delivered and answered, in this order.
-    fn publish(&mut self, planned: Vec<Planned>, segment: u64, position: u64) {
-        self.next += planned.len() as u64;
-        {
-            let mut stored = self.stored.write();
-            if !stored.files.contains_key(&segment) {
-                stored.files = self.log.files();
-            }
-            for Planned { publication, span: (start, length), .. } in &planned {
-                let position = u32::try_from(position).expect("segments are smaller than 4 GiB") + start;
-                let place = Place { segment, position, length: *length };
-                stored.index.insert(
-                    &publication.channel,
-                    standing_of(publication),
-                    entry_of(publication, place),
-                );
-                stored.index.trim(&publication.channel, self.retention, publication.published_at);
-            }
-        }
-        for Planned { publication, answer, .. } in planned {
-            let published = Published {
-                epoch: publication.epoch,
-                offset: publication.offset,
-                sequence: publication.sequence,
-                is_duplicate: false,
-            };
-            let StoredPublication { channel, sequence, data, .. } = publication;
-            self.sink.deliver(Publication { channel, sequence, data });
-            // Whoever asked may be gone; what is stored stays stored.
-            _ = answer.send(Ok(published));
-        }
-    }
-
-    fn refuse(&mut self, planned: Vec<Planned>, repeats: Vec<Repeat>, failure: &AppendError) {
-        error!(error = %failure, publications = planned.len(), "publications could not be stored");
-        let error = match failure {
-            AppendError::Fenced(_) => PublishError::Fenced,
-            AppendError::NotStored(error) if is_full(error) => PublishError::StorageFull,
-            AppendError::NotStored(error) => PublishError::NotStored(error.to_string()),
-        };
-        for Planned { publication, answer, .. } in planned {
-            self.repeats.forget(&publication);
-            _ = answer.send(Err(error.clone()));
-        }
-        for Repeat { published, answer } in repeats {
-            // One of an earlier group is stored, one of this group is not.
-            let is_stored = published.sequence < self.next;
-            _ = answer.send(if is_stored { Ok(published) } else { Err(error.clone()) });
-        }
-    }
-
-    fn next_standing(&self, channel: &ChannelName, planned: &mut HashMap<ChannelName, Standing>) -> Standing {
-        let known = planned.get(channel).copied();
-        let standing = known
-            .or_else(|| self.stored.read().index.next_standing(channel))
-            .unwrap_or_else(|| Standing { epoch: random(), offset: 1 });
-        planned.insert(channel.clone(), Standing { offset: standing.offset + 1, ..standing });
-        standing
-    }
-
-    /// Gives up what is too old, and the segments that nobody needs any more.
-    fn sweep(&mut self) {
+    /// Stores as much of what waits as fits into one group; a batch is never divided.
+    fn store(&mut self, first: Waiting, rest: &mut std::iter::Peekable<impl Iterator<Item = Command>>) {
+        let mut group = Group::default();
         let now = self.clock.unix_millis();
         self.repeats.forget_old(now);
-        self.stored.write().index.trim_old(self.retention.age, now);
-        loop {
-            let is_unused = self.log.oldest().is_some_and(|oldest| !self.stored.read().index.uses(oldest));
-            if !is_unused && self.log.bytes() <= LOG_BYTES_MAX {
+        let mut next = Some(first);
+        while let Some(Waiting { requests, answer }) = next {
+            let batch = group.batches.len();
+            group.batches.push(Batch { results: vec![None; requests.len()], answer });
+            let planned = group.planned.len();
+            {
+                let stored = self.stored.clone();
+                let stored = stored.read();
+                for (item, request) in requests.into_iter().enumerate() {
+                    self.plan(&stored, &mut group, Ticket { batch, item }, request, now);
+                }
+            }
+            group.encode(planned, now);
+            next = if group.bytes.len() < LOG_GROUP_BYTES_MAX
+                && let Some(Command::Publish(waiting)) =
+                    rest.next_if(|command| matches!(command, Command::Publish(_)))
+            {
+                Some(waiting)
+            } else {
+                None
+            };
+        }
+        let bytes = std::mem::take(&mut group.bytes);
+        let appended =
+            if group.logged == 0 { Ok(None) } else { self.append(bytes, group.must_sync).map(Some) };
+        match appended {
+            Ok(appended) => self.publish(&mut group, appended, now),
+            Err(failure) => self.refuse(&mut group, &failure, now),
+        }
+        failpoint::pass("before-answer");
+        group.answer();
+    }
+
+    /// Finds a publication its place in its channel and in the group, unless it repeats an earlier one.
+    fn plan(&self, stored: &Stored, group: &mut Group, ticket: Ticket, request: PublishRequest, now: u64) {
+        let PublishRequest { channel, event, data, expires_at, idempotency_key } = request;
+        if data.len() > DATA_BYTES_MAX {
+            group.settle(ticket, Err(PublishError::NotStored("the data is over the limit".into())));
+            return;
+        }
+        let mut idempotency = None;
+        if let Some(key) = idempotency_key {
+            let key: Key = (channel.clone(), key.into());
+            let fingerprint = fingerprint(&event, &data);
+            if let Some(known) = self.repeats.look_up(&key, &fingerprint, now) {
+                group.settle(ticket, known);
                 return;
             }
-            match self.log.remove_oldest() {
-                Ok(Some(removed)) => {
-                    let mut stored = self.stored.write();
-                    stored.index.trim_before(removed + 1);
-                    stored.files.remove(&removed);
+            let next = group.planned.len();
+            let twin = *group.keys.entry(key.clone()).or_insert(next);
+            if twin != next {
+                if group.planned[twin].idempotency.as_ref().is_some_and(|(_, known)| *known == fingerprint) {
+                    group.repeats.push((ticket, twin));
+                } else {
+                    group.settle(ticket, Err(PublishError::KeyReused));
                 }
-                Ok(None) => return,
-                Err(error) => {
-                    warn!(%error, "an old segment could not be removed");
-                    return;
-                }
+                return;
             }
+            idempotency = Some((key, fingerprint));
         }
+        let (durability, id) = stored.index.durability(&channel);
+        let is_in_memory = durability == Durability::Memory;
+        let sequence = self.next + group.logged;
+        let planning = group.standings.get(&channel).copied().unwrap_or_else(|| {
+            match stored.index.next(id, is_in_memory) {
+                Next::Follows(standing, previous) => Planning { standing, previous },
+                Next::Begins(previous) => Planning {
+                    standing: Standing { epoch: random(), offset: 1 },
+                    previous: previous.unwrap_or(sequence - 1),
+                },
+            }
+        });
+        let Planning { standing, previous } = planning;
+        let following = Standing { offset: standing.offset + 1, ..standing };
+        group.standings.insert(channel.clone(), Planning { standing: following, previous: sequence });
+        group.logged += u64::from(!is_in_memory);
+        group.must_sync |= durability == Durability::Fsync;
+        let span = (!is_in_memory).then_some((0, 0));
+        group.planned.push(Planned {
+            ticket,
+            channel,
+            id,
+            event,
+            data,
+            expires_at,
+            idempotency,
+            standing,
+            previous,
+            sequence,
+            durability,
+            tag: 0,
+            span,
+        });
     }
-}
 
-impl Repeat {
-    fn answer(self) {
-        _ = self.answer.send(Ok(self.published));
+    /// Makes records survive: all of what was written so far if `must_sync`, soon otherwise.
+    fn append(&mut self, bytes: Vec<u8>, must_sync: bool) -> Result<Appended, AppendError> {
+        self.restore_reserve()?;
+        self.write(bytes, must_sync).inspect_err(|failure| self.meet_full_disk(failure))
     }
-}
 
-/// What was published under which key, for as long as a publisher may repeat it.
-#[derive(Default)]
-pub(super) struct Repeats {
-    known: HashMap<(ChannelName, Box<str>), Known>,
-    by_age: VecDeque<(u64, (ChannelName, Box<str>))>,
-}
-
-struct Known {
-    fingerprint: [u8; 16],
-    published_at: u64,
-    published: Published,
-}
-
-impl Repeats {
-    /// The first publication under the same key, if there was one; an error if that was another.
-    fn look_up(
-        &self,
-        channel: &ChannelName,
-        idempotency: Option<&Idempotency>,
-        now: u64,
-    ) -> Option<Result<Published, PublishError>> {
-        let Idempotency { key, fingerprint } = idempotency?;
-        let known = self.known.get(&(channel.clone(), key.clone()))?;
-        if now.saturating_sub(known.published_at) > crate::clock::millis_of(IDEMPOTENCY_WINDOW) {
-            return None;
+    fn write(&mut self, bytes: Vec<u8>, must_sync: bool) -> Result<Appended, AppendError> {
+        if self.log.is_full() {
+            self.roll()?;
         }
-        let is_same = known.fingerprint == *fingerprint;
-        Some(if is_same {
-            Ok(Published { is_duplicate: true, ..known.published })
+        let position = self.log.append(&bytes)?;
+        if must_sync {
+            self.unsynced = None;
+            self.log.sync()?;
         } else {
-            Err(PublishError::KeyReused)
-        })
-    }
-
-    /// Keeps a publication's key in mind.
-    pub(super) fn remember(&mut self, publication: &StoredPublication) {
-        let Some(Idempotency { key, fingerprint }) = &publication.idempotency else {
-            return;
-        };
-        let key = (publication.channel.clone(), key.clone());
-        let &StoredPublication { epoch, offset, sequence, published_at, .. } = publication;
-        let published = Published { epoch, offset, sequence, is_duplicate: false };
-        self.known.insert(key.clone(), Known { fingerprint: *fingerprint, published_at, published });
-        self.by_age.push_back((published_at, key));
-    }
-
-    fn forget(&mut self, publication: &StoredPublication) {
-        if let Some(Idempotency { key, .. }) = &publication.idempotency {
-            self.known.remove(&(publication.channel.clone(), key.clone()));
+            self.unsynced.get_or_insert_with(Instant::now);
         }
+        Ok(Appended { segment: self.log.head.id, position, bytes })
     }
 
-    fn forget_old(&mut self, now: u64) {
-        let window = crate::clock::millis_of(IDEMPOTENCY_WINDOW);
-        while let Some((_, key)) = self.by_age.pop_front_if(|(at, _)| now.saturating_sub(*at) > window) {
-            if self.known.get(&key).is_some_and(|known| now.saturating_sub(known.published_at) > window) {
-                self.known.remove(&key);
+    /// Goes on in a new segment.
+    fn roll(&mut self) -> Result<(), AppendError> {
+        let mut preface = Vec::new();
+        {
+            let stored = self.stored.read();
+            Record::Preface(stored.preface(self.next, stored.begins)).write(&mut preface);
+        }
+        let sealed = self.log.head.number;
+        let rolled = self.log.roll(self.next, &preface);
+        let mut stored = self.stored.write();
+        if self.log.head.number == sealed {
+            let length = self.log.head.length;
+            stored.segments.list.entry(sealed).and_modify(|segment| segment.length = length);
+            return rolled;
+        }
+        self.unsynced = None;
+        let head = &mut self.log.head;
+        let id = stored.segments.identify(head.file.clone());
+        head.id = id;
+        let segment = Segment { id, length: head.length, is_damaged: false, keyed_at: 0 };
+        stored.segments.list.insert(head.number, segment);
+        drop(stored);
+        // If upkeep is busy, it will see the segment anyway.
+        _ = self.pokes.try_send(Poke::default());
+        rolled
+    }
+
+    /// A group is as durable as it was to be: now it is indexed, delivered and answered, in this order.
+    fn publish(&mut self, group: &mut Group, appended: Option<Appended>, now: u64) {
+        failpoint::pass("before-index");
+        self.next += group.logged;
+        let planned = std::mem::take(&mut group.planned);
+        let mut stocked = Vec::with_capacity(planned.len());
+        {
+            let stored = self.stored.clone();
+            let mut stored = stored.write();
+            let is_keyed =
+                planned.iter().any(|planned| planned.span.is_some() && planned.idempotency.is_some());
+            let place = appended.as_ref().map(|appended| (appended.segment, appended.position));
+            for planned in planned {
+                stocked.push(self.keep(&mut stored, planned, place, now));
+            }
+            if let Some(Appended { segment, position, bytes }) = appended {
+                let head = &self.log.head;
+                if let Some(known) = stored.segments.list.get_mut(&head.number) {
+                    known.length = head.length;
+                    known.keyed_at = if is_keyed { now } else { known.keyed_at };
+                }
+                stored.hot.push(segment, position, bytes);
             }
         }
+        failpoint::pass("before-deliver");
+        let mut answers = Vec::with_capacity(if group.repeats.is_empty() { 0 } else { stocked.len() });
+        for (ticket, publication, answer) in stocked {
+            self.sink.deliver(publication);
+            group.settle(ticket, Ok(answer));
+            if !group.repeats.is_empty() {
+                answers.push(answer);
+            }
+        }
+        for (ticket, twin) in std::mem::take(&mut group.repeats) {
+            group.settle(ticket, Ok(Published { is_duplicate: true, ..answers[twin] }));
+        }
+    }
+
+    /// Puts a publication into the index.
+    fn keep(
+        &mut self,
+        stored: &mut Stored,
+        planned: Planned,
+        place: Option<(u32, u64)>,
+        now: u64,
+    ) -> Stocked {
+        let Planned {
+            ticket, channel, event, data, expires_at, idempotency, standing, sequence, tag, ..
+        } = planned;
+        let (mut segment, mut position, mut length) = (MEMORY, 0, data.len());
+        let mut logged = None;
+        if let (Some((start, bytes)), Some((id, at))) = (planned.span, place) {
+            stored.index.advance(sequence);
+            segment = id;
+            position = u32::try_from(at).expect("segments are smaller than 4 GiB") + start;
+            length = bytes as usize;
+            logged = Some(sequence);
+        } else {
+            stored.in_memory += 1;
+        }
+        let top = stored.top();
+        let length = u32::try_from(length).expect("data is limited");
+        let entry = Entry { turn: top.turn, published_at: now, tag, segment, position, length };
+        let held = (segment == MEMORY).then(|| HeldPublication {
+            channel: channel.clone(),
+            event: event.clone(),
+            data: Bytes::copy_from_slice(&data),
+            sequence: top.cursor.sequence,
+        });
+        let id = stored.index.intern_again(planned.id, &channel);
+        let arrival = Arrival { standing, sequence: logged, since: None, expires_at, entry };
+        stored.index.insert(id, &arrival, held);
+        let position = Position { epoch: standing.epoch, offset: standing.offset, tag };
+        let durability = planned.durability;
+        let published = Published { position, cursor: top.cursor, durability, is_duplicate: false };
+        if let Some((key, fingerprint)) = idempotency {
+            self.repeats.remember(key, fingerprint, now, published);
+        }
+        let kept = Some(Kept { position, turn: top.turn, cursor: top.cursor });
+        (ticket, Publication { channel, event, data, published_at: now, kept }, published)
+    }
+
+    /// What should have gone into the log is not stored. What is kept in memory only needs no disk.
+    fn refuse(&mut self, group: &mut Group, failure: &AppendError, now: u64) {
+        let error = refusal(failure);
+        error!(error = %failure, publications = group.logged, "publications could not be stored");
+        let repeats = std::mem::take(&mut group.repeats);
+        let (mut kept, mut places) = (Vec::new(), HashMap::new());
+        for (index, planned) in std::mem::take(&mut group.planned).into_iter().enumerate() {
+            if planned.span.is_some() {
+                group.settle(planned.ticket, Err(error.clone()));
+            } else {
+                places.insert(index, kept.len());
+                kept.push(planned);
+            }
+        }
+        for (ticket, twin) in repeats {
+            match places.get(&twin) {
+                Some(place) => group.repeats.push((ticket, *place)),
+                None => group.settle(ticket, Err(error.clone())),
+            }
+        }
+        group.logged = 0;
+        group.planned = kept;
+        self.publish(group, None, now);
+    }
+
+    /// Gives up a channel's history; the next publication begins a new one.
+    fn purge(&mut self, channel: &ChannelName) -> Result<usize, PublishError> {
+        let is_in_memory = {
+            let stored = self.stored.read();
+            if stored.index.channel(channel).is_none() {
+                return Ok(0);
+            }
+            stored.index.durability(channel).0 == Durability::Memory
+        };
+        let (epoch, sequence) = (random(), self.next);
+        let mut bytes = Vec::new();
+        Record::Purge(Purge { sequence, epoch, channel: channel.as_str() }).write(&mut bytes);
+        let appended = if is_in_memory {
+            None
+        } else {
+            let appended = self.append(bytes, true);
+            Some(appended.map_err(|failure| {
+                warn!(error = %failure, "a purge could not be stored");
+                refusal(&failure)
+            })?)
+        };
+        let mut stored = self.stored.write();
+        let segment = appended.as_ref().map_or(MEMORY, |appended| appended.segment);
+        if let Some(appended) = appended {
+            self.next += 1;
+            stored.index.advance(sequence);
+            self.lengthen(&mut stored);
+            stored.hot.push(appended.segment, appended.position, appended.bytes);
+        } else {
+            stored.in_memory += 1;
+        }
+        let turn = stored.top().turn;
+        let id = stored.index.intern(channel);
+        let last = if is_in_memory { stored.index.get(id).map_or(0, |known| known.last) } else { sequence };
+        let reset = Reset { complete_since: turn + 1, last, ..Reset::purge(epoch, sequence, segment) };
+        Ok(stored.index.reset(id, &reset))
+    }
+
+    /// Writes down where channels stand of which nothing is kept.
+    fn anchor(&mut self, channels: &[u32], segment: u32) -> Result<(), AppendError> {
+        let (mut bytes, mut anchored) = (Vec::new(), Vec::new());
+        {
+            let stored = self.stored.read();
+            for id in channels {
+                let Some(known) = stored.index.get(*id) else {
+                    continue;
+                };
+                if known.anchor != segment || !known.entries.is_empty() {
+                    continue;
+                }
+                let mut top = StoredTop {
+                    epoch: known.epoch,
+                    next_offset: known.next_offset,
+                    last: known.last,
+                    tag: known.tag,
+                    loss: known.loss,
+                    channel: known.name.as_str(),
+                };
+                if known.is_in_doubt {
+                    // What is in doubt stays so under a name of its own, when the damage that tells of it is gone.
+                    let last = stored.index.floor().sequence.max(known.last + 1) - 1;
+                    top = StoredTop { epoch: random(), next_offset: 1, last, loss: Gap::Epoch, ..top };
+                }
+                anchored.push((*id, known.is_in_doubt.then_some((top.epoch, top.last))));
+                Record::Top(top).write(&mut bytes);
+            }
+        }
+        if anchored.is_empty() {
+            return Ok(());
+        }
+        let Appended { segment: head, .. } = self.write(bytes, true)?;
+        let mut stored = self.stored.write();
+        self.lengthen(&mut stored);
+        for (id, begun) in anchored {
+            stored.index.move_anchor(id, segment, head);
+            if let Some((epoch, last)) = begun {
+                stored.index.begin_epoch(id, epoch, last);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down that the log begins with a segment, and what is not known of channels that were forgotten.
+    fn begin(&mut self, number: u64) -> Result<(), AppendError> {
+        let mut bytes = Vec::new();
+        Record::Preface(self.stored.read().preface(self.next, number)).write(&mut bytes);
+        self.write(bytes, true)?;
+        let mut stored = self.stored.write();
+        stored.begins = number;
+        self.lengthen(&mut stored);
+        Ok(())
+    }
+
+    /// Tells upkeep whether something was done for it.
+    fn say(&mut self, act: impl FnOnce(&mut Self) -> Result<(), AppendError>) -> bool {
+        let done = act(self);
+        if let Err(failure) = &done {
+            self.meet_full_disk(failure);
+            warn!(error = %failure, "upkeep of the log could not write");
+        }
+        done.is_ok()
+    }
+
+    fn tend(&mut self) {
+        self.repeats.forget_old(self.clock.unix_millis());
+        // If it fails, the disk is still full.
+        _ = self.restore_reserve();
+    }
+
+    /// The head holds more than it did.
+    fn lengthen(&self, stored: &mut Stored) {
+        if let Some(segment) = stored.segments.list.get_mut(&self.log.head.number) {
+            segment.length = self.log.head.length;
+        }
+    }
+
+    /// Gives up the reserve if the disk is full, so that upkeep can go on.
+    fn meet_full_disk(&mut self, failure: &AppendError) {
+        if let AppendError::NotStored(error) = failure
+            && is_full(error)
+            && self.has_reserve
+        {
+            self.has_reserve = false;
+            if let Err(error) = self.disk.remove(RESERVE) {
+                warn!(%error, "the reserve could not be given up");
+            }
+            _ = self.pokes.try_send(Poke::default());
+        }
+    }
+
+    /// Nothing is published while the reserve is missing.
+    fn restore_reserve(&mut self) -> Result<(), AppendError> {
+        if !self.has_reserve {
+            make_reserve(&*self.disk, self.settings.segment_bytes).map_err(AppendError::NotStored)?;
+            self.has_reserve = true;
+        }
+        Ok(())
     }
 }
 
-/// Where a stored publication stands.
-pub(super) fn standing_of(publication: &StoredPublication) -> Standing {
-    Standing { epoch: publication.epoch, offset: publication.offset }
+/// What was appended, and where.
+struct Appended {
+    segment: u32,
+    position: u64,
+    bytes: Vec<u8>,
 }
 
-/// What the index keeps of a publication.
-pub(super) fn entry_of(publication: &StoredPublication, place: Place) -> Entry {
-    Entry { sequence: publication.sequence, published_at: publication.published_at, place }
+/// Sets bytes aside. They are no zeros, because a file system may not give those any room.
+pub(super) fn make_reserve(disk: &dyn Disk, segment_bytes: u64) -> io::Result<()> {
+    let length = LOG_RESERVE_BYTES.min(segment_bytes);
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut bytes = Vec::new();
+    while (bytes.len() as u64) < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    // There must be room for twice as much: otherwise the room is the reserve's own, just given up for upkeep.
+    let write = |file: Arc<dyn LogFile>| {
+        file.append(&bytes)?;
+        file.append(&bytes)?;
+        file.cut(bytes.len() as u64)?;
+        file.sync()
+    };
+    let made = disk.create(RESERVE).and_then(write);
+    if made.is_err() {
+        _ = disk.remove(RESERVE);
+    }
+    made
 }
 
+/// What publishers are told.
+fn refusal(failure: &AppendError) -> PublishError {
+    match failure {
+        AppendError::Fenced(_) => PublishError::Fenced,
+        AppendError::NotStored(error) if is_full(error) => PublishError::StorageFull,
+        AppendError::NotStored(error) => PublishError::NotStored(error.to_string()),
+    }
+}
+
+/// Closes the log if the thread that holds it ends otherwise than it should.
+pub(super) struct Guard(pub(super) Fence);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            error!("a thread of the log panicked: nothing more is written; this is a bug, please report it");
+            self.0.close();
+        }
+    }
+}
+
+/// Never 0.
 pub(super) fn random() -> u64 {
-    getrandom::u64().expect("the operating system has random numbers")
+    getrandom::u64().expect("the operating system has random numbers").max(1)
 }
 
-fn fingerprint(data: &[u8]) -> [u8; 16] {
-    let hash = Sha256::digest(data);
-    *hash.first_chunk().expect("a hash is longer")
-}
-
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+}
+
+/// A cursor as the broker gives them out.
+pub(super) fn cursor_of(generation: u64, sequence: u64, turn: u64) -> Cursor {
+    Cursor { generation, sequence, memory: turn - sequence }
 }

@@ -1,0 +1,60 @@
+//! The disk itself: what a record costs that is only appended and synced, without a server and without a store.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::fs::statfs;
+
+use crate::backend::DATA_BYTES;
+use crate::lanes::Load;
+
+/// What Linux calls the file systems that live in memory.
+const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
+
+/// Appends and syncs, one after the other, until the time has come. Waits: not for an async task.
+pub(crate) fn sync_repeatedly(time: Duration) -> Result<Load> {
+    let folder = tempfile::tempdir()?;
+    let mut file = File::create(folder.path().join("records"))?;
+    let (mut latencies, started) = (Vec::new(), Instant::now());
+    while started.elapsed() < time {
+        let before = Instant::now();
+        file.write_all(&[0x5a; DATA_BYTES])?;
+        file.sync_data()?;
+        latencies.push(before.elapsed());
+    }
+    let elapsed = started.elapsed();
+    latencies.sort_unstable();
+    Ok(Load { latencies, elapsed })
+}
+
+/// Fails if a folder is on a file system in memory, where making things durable costs nothing.
+pub(crate) fn ensure_disk(folder: &Path) -> Result<()> {
+    let file_system = statfs(folder).with_context(|| format!("cannot look at {}", folder.display()))?.f_type;
+    ensure!(
+        !u64::try_from(file_system).is_ok_and(|file_system| IN_MEMORY.contains(&file_system)),
+        "{} is in memory: set TMPDIR to a folder on a disk",
+        folder.display()
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn syncs_are_counted() {
+        let load = sync_repeatedly(Duration::from_millis(50)).unwrap();
+        assert!(!load.latencies.is_empty());
+        assert!(load.latencies.iter().sum::<Duration>() <= load.elapsed);
+    }
+
+    #[test]
+    fn memory_is_no_disk() {
+        let error = ensure_disk(Path::new("/dev/shm")).unwrap_err().to_string();
+        assert!(error.contains("set TMPDIR"), "{error}");
+    }
+}

@@ -1,0 +1,119 @@
+//! A group of publications on their way into the log, from plan to answer.
+
+use super::index::Standing;
+use super::record::{Record, StoredPublication};
+use super::repeats::Key;
+use super::writer::Results;
+use super::{PublishError, Published};
+use crate::model::{ChannelName, Durability, EventName};
+use bytes::Bytes;
+use std::collections::HashMap;
+use tokio::sync::oneshot;
+
+/// A group that is being stored.
+#[derive(Default)]
+pub(super) struct Group {
+    /// The records of what goes into the log.
+    pub(super) bytes: Vec<u8>,
+    pub(super) planned: Vec<Planned>,
+    /// Repeats of publications of this group: which batch and item repeats which planned one.
+    pub(super) repeats: Vec<(Ticket, usize)>,
+    pub(super) batches: Vec<Batch>,
+    /// What was planned under which idempotency key.
+    pub(super) keys: HashMap<Key, usize>,
+    pub(super) standings: HashMap<ChannelName, Planning>,
+    /// Publications that go into the log.
+    pub(super) logged: u64,
+    /// Whether one of them has to survive a power cut.
+    pub(super) must_sync: bool,
+}
+
+/// Where the next publication of a channel in this group stands, and the sequence of the newest one.
+#[derive(Clone, Copy)]
+pub(super) struct Planning {
+    pub(super) standing: Standing,
+    pub(super) previous: u64,
+}
+
+/// A batch on its way to its answer.
+pub(super) struct Batch {
+    pub(super) results: Vec<Option<Result<Published, PublishError>>>,
+    pub(super) answer: oneshot::Sender<Results>,
+}
+
+/// Which item of which batch of the group.
+#[derive(Clone, Copy)]
+pub(super) struct Ticket {
+    pub(super) batch: usize,
+    pub(super) item: usize,
+}
+
+/// A publication of the group.
+pub(super) struct Planned {
+    pub(super) ticket: Ticket,
+    pub(super) channel: ChannelName,
+    /// Its number in the index, unless it is new.
+    pub(super) id: Option<u32>,
+    pub(super) event: EventName,
+    pub(super) data: Bytes,
+    pub(super) expires_at: u64,
+    pub(super) idempotency: Option<(Key, [u8; 16])>,
+    pub(super) standing: Standing,
+    /// Nothing of the channel has a sequence between this one and its own.
+    pub(super) previous: u64,
+    pub(super) sequence: u64,
+    pub(super) durability: Durability,
+    pub(super) tag: u32,
+    /// Where its record begins in the group's bytes, and its length; `None` if it is kept in memory only.
+    pub(super) span: Option<(u32, u32)>,
+}
+
+/// Bytes of a record besides data, channel and key, roughly.
+const RECORD_BYTES_ABOUT: usize = 80;
+
+impl Group {
+    /// Writes the records of the publications from `from` on, which are one batch.
+    pub(super) fn encode(&mut self, from: usize, now: u64) {
+        let batch = &mut self.planned[from..];
+        let about =
+            |planned: &Planned| planned.data.len() + planned.channel.as_str().len() + RECORD_BYTES_ABOUT;
+        self.bytes.reserve(batch.iter().map(about).sum());
+        let last = batch.iter().rposition(|planned| planned.span.is_some());
+        for (index, planned) in batch.iter_mut().enumerate() {
+            if planned.span.is_none() {
+                planned.tag = crc32fast::hash(&planned.data);
+                continue;
+            }
+            let start = self.bytes.len();
+            let key = planned.idempotency.as_ref();
+            planned.tag = Record::Publication(StoredPublication {
+                continues: Some(index) != last,
+                sequence: planned.sequence,
+                previous: planned.previous,
+                published_at: now,
+                expires_at: planned.expires_at,
+                epoch: planned.standing.epoch,
+                offset: planned.standing.offset,
+                channel: planned.channel.as_str(),
+                event: if planned.event.is_message() { "" } else { planned.event.as_str() },
+                idempotency: key.map(|((_, key), fingerprint)| (&**key, *fingerprint)),
+                data: &planned.data,
+            })
+            .write(&mut self.bytes);
+            let number = |value: usize| u32::try_from(value).expect("groups are smaller than 4 GiB");
+            planned.span = Some((number(start), number(self.bytes.len() - start)));
+        }
+    }
+
+    pub(super) fn settle(&mut self, ticket: Ticket, result: Result<Published, PublishError>) {
+        self.batches[ticket.batch].results[ticket.item] = Some(result);
+    }
+
+    pub(super) fn answer(self) {
+        for Batch { results, answer } in self.batches {
+            let results = results.into_iter().map(|result| result.expect("every item is settled"));
+            // Whoever asked may be gone; what is stored stays stored.
+            _ = answer.send(results.collect());
+        }
+    }
+}

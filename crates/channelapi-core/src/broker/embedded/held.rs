@@ -1,0 +1,51 @@
+//! What is kept in memory only: the publications of channels whose policy says so, bounded over all of them.
+
+use crate::limits::MEMORY_HISTORY_BYTES_MAX;
+use crate::model::{ChannelName, EventName};
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// All of them, by their turns.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    publications: BTreeMap<u64, Arc<HeldPublication>>,
+    bytes: usize,
+}
+
+/// One of them.
+#[derive(Debug)]
+pub(super) struct HeldPublication {
+    pub(super) channel: ChannelName,
+    pub(super) event: EventName,
+    /// A copy: a part of a request would keep all of it in memory.
+    pub(super) data: Bytes,
+    /// The newest sequence of the log when it was published.
+    pub(super) sequence: u64,
+}
+
+/// What a publication costs besides its data.
+const OVERHEAD: usize = 200;
+
+impl Held {
+    pub(super) fn insert(&mut self, turn: u64, publication: HeldPublication) {
+        self.bytes += publication.data.len() + OVERHEAD;
+        self.publications.insert(turn, Arc::new(publication));
+    }
+
+    pub(super) fn remove(&mut self, turn: u64) {
+        if let Some(publication) = self.publications.remove(&turn) {
+            self.bytes -= publication.data.len() + OVERHEAD;
+        }
+    }
+
+    pub(super) fn get(&self, turn: u64) -> Option<&Arc<HeldPublication>> {
+        self.publications.get(&turn)
+    }
+
+    /// The oldest publication, if there are too many.
+    pub(super) fn excess(&self) -> Option<&HeldPublication> {
+        let oldest = self.publications.first_key_value().filter(|_| self.bytes > MEMORY_HISTORY_BYTES_MAX)?;
+        Some(oldest.1)
+    }
+}

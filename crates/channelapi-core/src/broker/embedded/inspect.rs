@@ -1,0 +1,234 @@
+//! Looking at a log from outside, and copying it: whether a server runs on it or not, nothing of it is changed.
+
+use super::disk::{Directory, Disk};
+use super::open::{Listing, OpenError, Read, begins, list};
+use super::record::Record;
+use super::replay::Replay;
+use super::segment::{EndKind, Part, first_of, name_of, scan};
+use crate::model::{ChannelName, Policies};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+
+/// What a check of every byte found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Segments.
+    pub segments: usize,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Records of every kind.
+    pub records: u64,
+    /// Publications among them, also those that retention has given up.
+    pub publications: u64,
+    /// Bytes at the end that were never written as a whole: what a crash leaves. The next start cuts them off.
+    pub torn_bytes: u64,
+    /// What is wrong; nothing if it is empty.
+    pub damage: Vec<Damage>,
+}
+
+/// Something that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: String,
+    /// Where in it.
+    pub position: u64,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// What a log holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Its segments, the oldest first.
+    pub segments: Vec<SegmentStats>,
+    /// Channels that are known, also those of which nothing is kept.
+    pub channels: usize,
+    /// Publications that are kept.
+    pub publications: usize,
+    /// When the oldest and the newest of them were published, in milliseconds since 1970.
+    pub times: Option<(u64, u64)>,
+    /// The channels that take most: their names, publications and bytes.
+    pub largest: Vec<(ChannelName, usize, u64)>,
+}
+
+/// One segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SegmentStats {
+    /// Its file.
+    pub file: String,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Bytes of what is kept; the others are given back when it is rewritten or removed.
+    pub live_bytes: u64,
+    /// Publications that are kept.
+    pub publications: u32,
+}
+
+/// What was copied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backup {
+    /// Segments.
+    pub segments: usize,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+/// Channels that [`Stats`] names.
+const LARGEST: usize = 10;
+
+/// Checks every record of the log in a directory.
+pub fn verify(path: &Path) -> Result<Report, OpenError> {
+    verify_on(&Directory::existing(path))
+}
+
+/// Sums up the log in a directory: what a server with these policies would know of it at this time.
+pub fn stats(path: &Path, policies: &Policies, now: u64) -> Result<Stats, OpenError> {
+    stats_on(&(Arc::new(Directory::existing(path)) as Arc<dyn Disk>), policies, now)
+}
+
+/// Copies the log in a directory to a new one, also while a server writes to it: everything that was answered before this was
+/// called is in the copy.
+pub fn backup(path: &Path, destination: &Path) -> Result<Backup, OpenError> {
+    let disk = Directory::existing(path);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(destination)?;
+    if fs::read_dir(destination)?.next().is_some() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the destination is not empty").into());
+    }
+    let mut copied = std::collections::BTreeMap::new();
+    // The oldest first: whatever is removed or rewritten meanwhile is told of in what is copied later. The last one is copied
+    // again if it was sealed meanwhile, until there is nothing newer.
+    loop {
+        let newest = copied.keys().next_back().copied();
+        let numbers = list(&disk)?.numbers;
+        let is_whole = newest.is_some() && numbers.last().copied() == newest;
+        if is_whole || numbers.is_empty() {
+            break;
+        }
+        for number in numbers.into_iter().filter(|number| newest.is_none_or(|newest| *number >= newest)) {
+            match copy(&path.join(name_of(number)), &destination.join(name_of(number))) {
+                Ok(bytes) => _ = copied.insert(number, bytes),
+                // Given up since it was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+    File::open(destination)?.sync_all()?;
+    Ok(Backup { segments: copied.len(), bytes: copied.values().sum() })
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<u64> {
+    let mut from = File::open(from)?;
+    let mut to = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(to)?;
+    let bytes = io::copy(&mut from, &mut to)?;
+    to.sync_all()?;
+    Ok(bytes)
+}
+
+pub(super) fn verify_on(disk: &dyn Disk) -> Result<Report, OpenError> {
+    let Listing { numbers, .. } = list(disk)?;
+    let mut report = Report::default();
+    let begins = begins(disk, &numbers)?.0;
+    let newest = numbers.last().copied();
+    let (mut next_number, mut next) = (None, None);
+    for number in numbers.into_iter().filter(|number| *number >= begins) {
+        let name = name_of(number);
+        let bytes = match disk.read(&name) {
+            // Given up since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            bytes => bytes?,
+        };
+        report.segments += 1;
+        report.bytes += bytes.len() as u64;
+        let mut damage = Vec::new();
+        let mut find =
+            |position: u64, what: String| damage.push(Damage { file: name.clone(), position, what });
+        if next_number.unwrap_or(if begins == 0 { number } else { begins }) != number {
+            find(0, "the segment before this one is missing".into());
+        }
+        next_number = Some(number + 1);
+        match first_of(&name, number, &bytes)? {
+            None if Some(number) == newest && bytes.len() < super::segment::SEGMENT_HEADER_BYTES => {}
+            None => find(0, "the header is damaged".into()),
+            Some(first) => next = next.or(Some(first)),
+        }
+        let end = scan(&bytes, |part| match part {
+            Part::Damage(from, to) => find(from as u64, format!("{} bytes are no record", to - from)),
+            Part::Record(record, position, _) => {
+                report.records += 1;
+                report.publications += u64::from(matches!(record, Record::Publication(_)));
+                let (from, to) = match &record {
+                    Record::Skip { from, to } => (Some(*from), *to),
+                    Record::Seal { next } => (Some(*next), *next),
+                    record => (record.sequence(), record.sequence().map_or(0, |sequence| sequence + 1)),
+                };
+                if let Some(from) = from {
+                    if next.is_some_and(|next| next != from) {
+                        let missing = i128::from(from) - i128::from(next.unwrap_or(from));
+                        find(
+                            position.into(),
+                            format!("{missing} publications are missing before this record"),
+                        );
+                    }
+                    next = Some(to);
+                }
+            }
+        });
+        match end.kind {
+            EndKind::Torn if Some(number) == newest => {
+                report.torn_bytes = (bytes.len() - end.position) as u64;
+            }
+            EndKind::Torn => find(end.position as u64, "the end of the segment is missing".into()),
+            EndKind::Sealed | EndKind::Damaged => {}
+        }
+        report.damage.append(&mut damage);
+    }
+    Ok(report)
+}
+
+pub(super) fn stats_on(disk: &Arc<dyn Disk>, policies: &Policies, now: u64) -> Result<Stats, OpenError> {
+    let Listing { numbers, .. } = list(&**disk)?;
+    let mut replay = Replay::new(&Arc::new(policies.clone()), now);
+    let begins = begins(&**disk, &numbers)?.0;
+    replay.begins = begins;
+    let newest = numbers.last().copied();
+    let mut read = Read::default();
+    for number in numbers.into_iter().filter(|number| *number >= begins) {
+        match disk.read(&name_of(number)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            bytes => {
+                read.segment(disk, &mut replay, number, &bytes?, Some(number) == newest)?;
+            }
+        }
+    }
+    let index = &mut replay.index;
+    let ids = 0..index.ids();
+    index.trim_old(ids.clone(), now);
+    let mut stats = Stats { publications: index.size().1, ..Stats::default() };
+    for known in ids.filter_map(|id| index.get(id)) {
+        stats.channels += 1;
+        let (Some(oldest), Some(newest)) = (known.entries.front(), known.entries.back()) else {
+            continue;
+        };
+        let (from, to) = stats.times.unwrap_or((u64::MAX, 0));
+        stats.times = Some((from.min(oldest.published_at), to.max(newest.published_at)));
+        let bytes = known.entries.iter().map(|entry| u64::from(entry.length)).sum();
+        stats.largest.push((known.name.clone(), known.entries.len(), bytes));
+    }
+    stats.largest.sort_unstable_by(|a, b| b.2.cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
+    stats.largest.truncate(LARGEST);
+    for (number, segment) in &read.segments.list {
+        let usage = index.usage(segment.id);
+        stats.segments.push(SegmentStats {
+            file: name_of(*number),
+            bytes: segment.length,
+            live_bytes: usage.live_bytes,
+            publications: usage.live,
+        });
+    }
+    Ok(stats)
+}

@@ -1,0 +1,298 @@
+//! Opening a log: what lies on the disk becomes what is known in memory, leftovers of a crash are removed, and a new life begins.
+
+use super::StoreSettings;
+use super::disk::{Disk, LogFile};
+use super::hot::Hot;
+use super::log::{AppendError, Fence, Head, Log, start};
+use super::record::{Generation, RECORD_BYTES_MIN, Record};
+use super::repeats::Repeats;
+use super::replay::Replay;
+use super::segment::{
+    End, EndKind, Name, Part, RESERVE, SEGMENT_HEADER_BYTES, first_of, name_of, parse_name, scan,
+};
+use super::stored::{Segment, Segments, Stored};
+use super::writer::{is_full, make_reserve, random};
+use crate::limits::HOT_TAIL_BYTES_MAX;
+use crate::model::Policies;
+use bytes::Bytes;
+use std::io;
+use std::sync::Arc;
+use tracing::{info, warn};
+
+/// Why a log could not be opened. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The operating system says no.
+    #[error("the log cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// A newer version of this program wrote it.
+    #[error("{0} was written in another format: start the version that wrote it, or restore a backup")]
+    Format(String),
+    /// A file that is not ours lies among the segments.
+    #[error("{0} is no segment of the log: move it away")]
+    Foreign(String),
+}
+
+/// What a log is opened into.
+pub(super) struct Opened {
+    pub(super) log: Log,
+    pub(super) stored: Stored,
+    pub(super) repeats: Repeats,
+    /// The sequence of the next publication.
+    pub(super) next: u64,
+    /// Whether the file is there that is given up when the disk is full.
+    pub(super) has_reserve: bool,
+}
+
+/// Opens a log, or makes one.
+pub(super) fn open(
+    disk: &Arc<dyn Disk>,
+    policies: &Arc<Policies>,
+    settings: &StoreSettings,
+    now: u64,
+    fence: &Fence,
+) -> Result<Opened, OpenError> {
+    let Listing { mut numbers, leftovers, has_reserve } = list(&**disk)?;
+    let mut replay = Replay::new(policies, now);
+    let (oldest, mut last) = begins(&**disk, &numbers)?;
+    replay.begins = oldest;
+    for name in leftovers {
+        disk.remove(&name)?;
+    }
+    if let Some(number) = numbers.pop_if(|number| was_never_written(*number, &last)) {
+        // Made, but never written to: the process ended in between. The one before it is the last one.
+        disk.remove(&name_of(number))?;
+        last = numbers.last().map_or(Ok(Bytes::new()), |number| disk.read(&name_of(*number)))?;
+    }
+    let newest = numbers.last().copied();
+    let mut read = Read::default();
+    let mut bytes = Vec::new();
+    for number in numbers {
+        if number < replay.begins {
+            // It was given up, but a crash came before its end.
+            disk.remove(&name_of(number))?;
+        } else if Some(number) == newest {
+            read.last_segment(disk, &mut replay, number, &last)?;
+        } else {
+            disk.read_into(&name_of(number), &mut bytes)?;
+            read.segment(disk, &mut replay, number, &bytes, false)?;
+        }
+    }
+    drop(last);
+    finish(disk, replay, read, settings, has_reserve, fence)
+}
+
+/// The number of the segment with which the log begins, as its last segments say, and the bytes of the last one.
+pub(super) fn begins(disk: &dyn Disk, numbers: &[u64]) -> io::Result<(u64, Bytes)> {
+    let (mut begins, mut last) = (0, Bytes::new());
+    for (place, number) in numbers.iter().rev().take(2).enumerate() {
+        let bytes = disk.read(&name_of(*number))?;
+        scan(&bytes, |part| {
+            if let Part::Record(Record::Preface(preface), ..) = part {
+                begins = begins.max(preface.begins);
+            }
+        });
+        if place == 0 {
+            last = bytes;
+        }
+    }
+    Ok((begins, last))
+}
+
+/// What lies in the directory.
+pub(super) struct Listing {
+    /// The numbers of the segments, in order.
+    pub(super) numbers: Vec<u64>,
+    leftovers: Vec<String>,
+    has_reserve: bool,
+}
+
+/// Looks at everything that is there before anything is changed.
+pub(super) fn list(disk: &dyn Disk) -> Result<Listing, OpenError> {
+    let mut listing = Listing { numbers: Vec::new(), leftovers: Vec::new(), has_reserve: false };
+    for name in disk.list()? {
+        match parse_name(&name).ok_or_else(|| OpenError::Foreign(name.clone()))? {
+            Name::Segment(number) => {
+                let header = disk.open(&name)?.0.read_at(0, SEGMENT_HEADER_BYTES).unwrap_or_default();
+                first_of(&name, number, &header)?;
+                listing.numbers.push(number);
+            }
+            Name::Reserve => listing.has_reserve = true,
+            Name::Rewritten(_) => listing.leftovers.push(name),
+        }
+    }
+    listing.numbers.sort_unstable();
+    Ok(listing)
+}
+
+/// What was read of the segments.
+#[derive(Default)]
+pub(super) struct Read {
+    pub(super) segments: Segments,
+    hot: Hot,
+    head: Option<Head>,
+}
+
+impl Read {
+    /// Reads a segment, and says where it ends.
+    pub(super) fn segment(
+        &mut self,
+        disk: &Arc<dyn Disk>,
+        replay: &mut Replay,
+        number: u64,
+        bytes: &[u8],
+        is_last: bool,
+    ) -> Result<(Arc<dyn LogFile>, End), OpenError> {
+        let name = name_of(number);
+        let (file, length) = disk.open(&name)?;
+        let id = self.segments.identify(file.clone());
+        let first = first_of(&name, number, bytes)?;
+        let before = self.segments.list.keys().next_back().copied();
+        if first.is_none() {
+            warn!(segment = name, "the header of a segment is damaged");
+        }
+        if before.is_some_and(|before| before + 1 != number)
+            || before.is_none() && replay.begins < number && replay.begins > 0
+        {
+            warn!(
+                before = name,
+                "a segment is missing: channels that had publications in it begin a new epoch"
+            );
+            replay.damage();
+        }
+        if let Some(first) = first {
+            if before.is_none() && replay.begins == number {
+                // What was before it was given up on purpose.
+                replay.index.advance(first - 1);
+            } else if replay.index.expect(first) {
+                warn!(before = name, "publications before this segment are missing");
+            }
+        }
+        let mut segment = Segment { id, length, is_damaged: first.is_none(), keyed_at: 0 };
+        let end = replay.segment(&name, bytes, is_last, &mut segment);
+        self.segments.list.insert(number, segment);
+        Ok((file, end))
+    }
+
+    /// Reads the segment that grew when the last process ended.
+    fn last_segment(
+        &mut self,
+        disk: &Arc<dyn Disk>,
+        replay: &mut Replay,
+        number: u64,
+        bytes: &[u8],
+    ) -> Result<(), OpenError> {
+        let (file, end) = self.segment(disk, replay, number, bytes, true)?;
+        let segment = self.segments.list.get_mut(&number).expect("it was just read");
+        let is_torn = end.kind == EndKind::Torn;
+        if is_torn {
+            let cut = bytes.len() - end.position;
+            if cut > 0 {
+                info!(segment = name_of(number), bytes = cut, "what was never written as a whole is cut off");
+                file.cut(end.position as u64)?;
+            }
+            segment.length = end.position as u64;
+            // The end of the log is what is asked for first.
+            let from = end.position.saturating_sub(HOT_TAIL_BYTES_MAX / 2);
+            self.hot.push(segment.id, from as u64, bytes[from..end.position].to_vec());
+        }
+        // What the last process left to the operating system is made to survive a power cut before anyone reads it.
+        file.sync()?;
+        if end.kind == EndKind::Damaged {
+            // Nobody knows how many records the damage hides, but there is room for so many.
+            let hidden = (bytes.len() - end.position) / RECORD_BYTES_MIN + 1;
+            replay.index.expect(replay.index.next_sequence() + hidden as u64);
+        }
+        self.head = Some(Head { number, id: segment.id, file, length: segment.length, is_sealed: !is_torn });
+        Ok(())
+    }
+}
+
+/// Whether the last segment holds nothing, not even a header.
+fn was_never_written(number: u64, bytes: &[u8]) -> bool {
+    let has_header = matches!(first_of(&name_of(number), number, bytes), Ok(Some(_)));
+    let nothing = End { position: SEGMENT_HEADER_BYTES, kind: EndKind::Torn };
+    bytes.len() < SEGMENT_HEADER_BYTES || !has_header && scan(bytes, drop) == nothing
+}
+
+/// Starts a new life at the end of the log.
+fn finish(
+    disk: &Arc<dyn Disk>,
+    mut replay: Replay,
+    read: Read,
+    settings: &StoreSettings,
+    has_reserve: bool,
+    fence: &Fence,
+) -> Result<Opened, OpenError> {
+    let Read { mut segments, hot, head } = read;
+    let next = replay.index.next_sequence();
+    replay.index.settle();
+    let all = 0..replay.index.ids();
+    replay.index.trim_old(all, replay.now);
+    // From here on the log goes on under another name: a position of a life that this disk has not seen is recognised.
+    let generation = Generation { id: random(), first: next, layout: replay.policies.memory_layout() };
+    replay.generations.push(generation);
+    replay.repeats.adopt(generation.id);
+    let number = head.as_ref().map_or(1, |head| head.number + 1);
+    let begins = segments.list.keys().next().copied().unwrap_or(number);
+    let mut stored = Stored {
+        index: replay.index,
+        segments: Segments::default(),
+        hot,
+        generations: replay.generations,
+        in_memory: 0,
+        begins,
+    };
+    let mut preface = Vec::new();
+    Record::Preface(stored.preface(next, begins)).write(&mut preface);
+    let mut has_reserve = has_reserve || make_reserve(&**disk, settings.segment_bytes).is_ok();
+    let begin = || match &head {
+        Some(head) if !head.is_sealed && head.length < settings.segment_bytes => {
+            let mut log = Log::new(disk.clone(), settings.segment_bytes, head.clone(), fence.clone());
+            log.append(&preface)?;
+            log.sync()?;
+            Ok(log)
+        }
+        head => {
+            let mut number = 1;
+            if let Some(head) = head {
+                number = head.number + 1;
+                if !head.is_sealed {
+                    let mut log = Log::new(disk.clone(), settings.segment_bytes, head.clone(), fence.clone());
+                    log.seal(next)?;
+                }
+            }
+            let head = start(&**disk, number, next, &preface)?;
+            let mut log = Log::new(disk.clone(), settings.segment_bytes, head, fence.clone());
+            log.sync()?;
+            Ok(log)
+        }
+    };
+    let log = begin().or_else(|failure: AppendError| match failure {
+        AppendError::NotStored(error) if is_full(&error) && has_reserve => {
+            // That is what it is for.
+            has_reserve = false;
+            disk.remove(RESERVE).map_err(AppendError::NotStored)?;
+            begin()
+        }
+        failure => Err(failure),
+    });
+    let mut log = log.map_err(|error| OpenError::Io(io::Error::other(error)))?;
+    if let Some(sealed) = head.filter(|head| head.number != log.head.number)
+        && let Some(segment) = segments.list.get_mut(&sealed.number)
+    {
+        segment.length = disk.open(&name_of(sealed.number))?.1;
+    }
+    if segments.file(log.head.id).is_none() {
+        log.head.id = segments.identify(log.head.file.clone());
+    }
+    let segment = segments.list.entry(log.head.number).or_insert(Segment {
+        id: log.head.id,
+        length: 0,
+        is_damaged: false,
+        keyed_at: 0,
+    });
+    segment.length = log.head.length;
+    stored.segments = segments;
+    Ok(Opened { log, stored, repeats: replay.repeats, next, has_reserve })
+}

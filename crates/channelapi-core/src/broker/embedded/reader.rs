@@ -1,0 +1,414 @@
+//! Looking things up: where somebody stands, what follows, what is kept.
+
+use super::EmbeddedBroker;
+use super::disk::LogFile;
+use super::held::HeldPublication;
+use super::index::{Channel, Entry, MEMORY};
+use super::record::{Found as FoundRecord, Record};
+use super::stored::Stored;
+use super::writer::cursor_of;
+use crate::broker::{Depth, Gap, History, Loss, Page, Reading, Since, Start, Top};
+use crate::limits::HISTORY_PAGE_BYTES_MAX;
+use crate::model::{ChannelName, Cursor, Durability, EventName, Kept, Policy, Position, Publication};
+use bytes::Bytes;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::sync::Arc;
+use tracing::error;
+
+/// What to show of a channel.
+#[derive(Debug, Clone, Copy)]
+pub struct HistoryQuery {
+    /// Publications of a later turn.
+    pub after: u64,
+    /// Publications with a lower offset.
+    pub before: u64,
+    /// No more than so many.
+    pub limit: usize,
+    /// Whether the newest come first, and are the ones that count.
+    pub is_reverse: bool,
+}
+
+/// A part of a channel's history.
+#[derive(Debug, Clone)]
+pub struct HistoryPage {
+    /// In the order that was asked for.
+    pub publications: Vec<Publication>,
+    /// Whether there is more in that direction.
+    pub has_more: bool,
+    /// Where a client stands that has this page and everything before it; with the newest first, one that has everything.
+    pub cursor: Cursor,
+    /// Where the channel stands.
+    pub standing: Option<Standing>,
+}
+
+/// What a channel holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Its history.
+    pub epoch: u64,
+    /// The offset of the oldest publication that is kept, or of the next one.
+    pub first_offset: u64,
+    /// The offset that the next publication will have.
+    pub next_offset: u64,
+}
+
+/// A place that says nothing about what is here: all of it may be new.
+const DIVERGED: Start = Start { after: 0, gap: Some(Gap::Diverged) };
+
+/// A publication that was found, but not read yet.
+struct Found {
+    channel: ChannelName,
+    entry: Entry,
+    standing: (u64, u64),
+    source: Source,
+}
+
+/// Where it is.
+enum Source {
+    Held(Arc<HeldPublication>),
+    Hot(Bytes),
+    File(Arc<dyn LogFile>),
+    /// The index points at nothing: that is damage.
+    Nowhere,
+}
+
+/// A publication could not be read: what is kept of its channel up to it is lost.
+struct Damaged;
+
+impl EmbeddedBroker {
+    /// Where somebody stands in a channel, and whether everything that follows is here.
+    pub fn locate(&self, channel: &ChannelName, since: Since) -> Start {
+        let stored = self.stored.read();
+        let start = match since {
+            Since::Cursor(cursor) => self.locate_cursor(&stored, channel, cursor),
+            Since::All => Ok(0),
+            Since::Offset(offset) => match stored.index.channel(channel) {
+                None if offset == 0 => Ok(0),
+                None => Err(Start { after: 0, gap: Some(Gap::Ahead) }),
+                Some(known) => locate_offset(known, offset),
+            },
+            Since::Position(position) => match stored.index.channel(channel) {
+                Some(known) if known.epoch == position.epoch => match known.at(position.offset) {
+                    Some(entry) if entry.tag == position.tag => Ok(entry.turn),
+                    Some(_) => Err(Start { after: 0, gap: Some(Gap::Diverged) }),
+                    None if position.offset >= known.next_offset => {
+                        Err(Start { after: stored.top().turn, gap: Some(Gap::Ahead) })
+                    }
+                    // It is not kept, but it was the newest one: nothing follows.
+                    None if position.offset + 1 == known.next_offset && position.tag == known.tag => {
+                        Ok(known.newest_turn())
+                    }
+                    None => Err(Start { after: 0, gap: Some(known.loss) }),
+                },
+                _ => Err(Start { after: 0, gap: Some(Gap::Epoch) }),
+            },
+        };
+        let (complete_since, loss) = stored.index.complete_since(channel);
+        let Start { after, gap } = start.map_or_else(
+            |incomplete| incomplete,
+            |after| Start { after, gap: (complete_since > after + 1).then_some(loss) },
+        );
+        // What is gone is said to be gone once: reading begins behind it.
+        Start { after: after.max(complete_since.saturating_sub(1)), gap }
+    }
+
+    fn locate_cursor(&self, stored: &Stored, channel: &ChannelName, cursor: Cursor) -> Result<u64, Start> {
+        let top = stored.top();
+        if cursor.generation == top.cursor.generation {
+            let is_known = cursor.sequence <= top.cursor.sequence && cursor.memory <= top.cursor.memory;
+            return if is_known { Ok(cursor.sequence + cursor.memory) } else { Err(DIVERGED) };
+        }
+        let mut lives = stored.generations.iter().skip_while(|known| known.id != cursor.generation);
+        let (Some(life), Some(next)) = (lives.next().filter(|life| life.id != 0), lives.next()) else {
+            return Err(DIVERGED);
+        };
+        // An earlier life ends where the next one begins.
+        if cursor.sequence >= next.first {
+            return Err(DIVERGED);
+        }
+        // What was kept in memory only is gone with its life. Which channels that were is known only if they still are.
+        let has_same_layout = next.layout == life.layout && lives.all(|later| later.layout == life.layout);
+        if !has_same_layout || self.policies.of(channel).durability == Durability::Memory {
+            return Err(Start { after: cursor.sequence, gap: Some(Gap::Epoch) });
+        }
+        Ok(cursor.sequence)
+    }
+
+    /// The turn behind which only the newest `count` publications of a channel follow.
+    pub fn after_all_but(&self, channel: &ChannelName, count: usize) -> u64 {
+        let stored = self.stored.read();
+        let Some(known) = stored.index.channel(channel) else {
+            return stored.index.complete_since(channel).0.saturating_sub(1);
+        };
+        let left_out = known.entries.len().saturating_sub(count);
+        match left_out.checked_sub(1).and_then(|last| known.entries.get(last)) {
+            Some(last) => last.turn,
+            None => known.complete_since.saturating_sub(1),
+        }
+    }
+
+    /// A cursor for a turn. It may be of an earlier place in a later life, never of a later one.
+    pub fn cursor_at(&self, turn: u64) -> Cursor {
+        let top = self.stored.read().top().cursor;
+        // Whatever of it was kept in memory only is of no use to a later life.
+        let memory = top.memory.min(turn);
+        Cursor { sequence: (turn - memory).min(top.sequence), memory, ..top }
+    }
+
+    /// A part of a channel's history. It may wait for the disk.
+    pub fn history(&self, channel: &ChannelName, query: HistoryQuery) -> io::Result<HistoryPage> {
+        loop {
+            if let Ok(page) = self.try_history(channel, query) {
+                return Ok(page);
+            }
+        }
+    }
+
+    fn try_history(&self, channel: &ChannelName, query: HistoryQuery) -> Result<HistoryPage, Damaged> {
+        let now = self.clock.unix_millis();
+        let stored = self.stored.read();
+        let (top, generation) = (stored.top().cursor, stored.generation());
+        let Some(known) = stored.index.channel(channel) else {
+            return Ok(HistoryPage {
+                publications: Vec::new(),
+                has_more: false,
+                cursor: top,
+                standing: None,
+            });
+        };
+        let first = known.behind(query.after);
+        let before = query.before.min(known.next_offset).saturating_sub(known.first_offset());
+        let before = usize::try_from(before).unwrap_or(usize::MAX).clamp(first, known.entries.len());
+        let mut room = Room::new(query.limit);
+        let mut found = Vec::new();
+        let mut take = |entry: &Entry| {
+            let shows = known.shows(entry, now);
+            let fits = !shows || room.takes(entry);
+            if fits && shows {
+                found.push(stored.find(known, entry));
+            }
+            fits
+        };
+        let range = known.entries.range(first..before);
+        let all = range.len();
+        let taken = if query.is_reverse {
+            range.rev().take_while(|entry| take(entry)).count()
+        } else {
+            range.take_while(|entry| take(entry)).count()
+        };
+        let standing = standing_of(known);
+        // Reading forward ends here, if not with the newest: whoever goes on does so with this one.
+        let following = (!query.is_reverse).then(|| known.entries.get(first + taken)).flatten();
+        let following = following.map(|entry| stored.find(known, entry));
+        drop(stored);
+        let publications =
+            found.into_iter().map(|found| self.load(found, generation)).collect::<Result<Vec<_>, _>>()?;
+        let last = publications.last().and_then(|last| last.kept);
+        let cursor = match (following, last) {
+            (Some(_), Some(kept)) => kept.cursor,
+            (Some(following), None) => self.before(following, generation)?,
+            (None, _) => top,
+        };
+        Ok(HistoryPage { publications, has_more: taken < all, cursor, standing: Some(standing) })
+    }
+
+    /// Where a client stands that has everything before a publication.
+    fn before(&self, following: Found, generation: u64) -> Result<Cursor, Damaged> {
+        let is_in_memory = following.entry.segment == MEMORY;
+        let cursor = self.load(following, generation)?.kept.map(|kept| kept.cursor).ok_or(Damaged)?;
+        Ok(if is_in_memory {
+            Cursor { memory: cursor.memory - 1, ..cursor }
+        } else {
+            Cursor { sequence: cursor.sequence - 1, ..cursor }
+        })
+    }
+
+    /// Where a channel stands, if anything is known of it.
+    pub fn standing(&self, channel: &ChannelName) -> Option<Standing> {
+        self.stored.read().index.channel(channel).map(standing_of)
+    }
+
+    /// The settings of a channel.
+    pub fn policy(&self, channel: &ChannelName) -> Policy {
+        self.policies.of(channel)
+    }
+
+    /// Channels and publications that are kept.
+    pub fn size(&self) -> (usize, usize) {
+        self.stored.read().index.size()
+    }
+
+    fn load(&self, found: Found, generation: u64) -> Result<Publication, Damaged> {
+        let turn = found.entry.turn;
+        let channel = found.channel.clone();
+        load(found, generation).map_err(|reason| {
+            error!(
+                %channel, turn, reason,
+                "a publication that was stored cannot be read: the disk is damaged; what is kept of its channel up to it is given up"
+            );
+            self.stored.write().index.lose(&channel, turn);
+            Damaged
+        })
+    }
+
+    fn try_read(&self, readings: &[Reading], depth: Depth) -> Result<Option<Page>, Damaged> {
+        let now = self.clock.unix_millis();
+        let stored = self.stored.read();
+        let generation = stored.generation();
+        let mut losses = Vec::new();
+        // Which entry of which reading is next, the one with the lowest turn first.
+        let mut next = BinaryHeap::new();
+        for (index, reading) in readings.iter().enumerate() {
+            let known = stored.index.channel(&reading.channel);
+            let (complete_since, gap) = stored.index.complete_since(&reading.channel);
+            let after = complete_since.saturating_sub(1);
+            if after > reading.after {
+                losses.push(Loss { reading: index, gap, after });
+            }
+            if let Some(known) = known {
+                let place = known.behind(reading.after);
+                next.extend(known.entries.get(place).map(|entry| Reverse((entry.turn, index, place))));
+            }
+        }
+        let mut found = Vec::new();
+        let mut room = Room::new(usize::MAX);
+        let mut is_complete = true;
+        while let Some(Reverse((_, index, place))) = next.pop() {
+            let known = stored.index.channel(&readings[index].channel).expect("it was there a moment ago");
+            let entry = &known.entries[place];
+            if known.shows(entry, now) {
+                if !room.takes(entry) {
+                    is_complete = false;
+                    break;
+                }
+                let one = stored.find(known, entry);
+                if depth == Depth::Memory && matches!(one.source, Source::File(_) | Source::Nowhere) {
+                    return Ok(None);
+                }
+                found.push(one);
+            }
+            let following = known.entries.get(place + 1);
+            next.extend(following.map(|entry| Reverse((entry.turn, index, place + 1))));
+        }
+        let top = stored.top();
+        drop(stored);
+        let publications =
+            found.into_iter().map(|found| self.load(found, generation)).collect::<Result<Vec<_>, _>>()?;
+        let last = publications.last().and_then(|last| last.kept);
+        let reached = match last {
+            Some(kept) if !is_complete => Top { turn: kept.turn, cursor: kept.cursor },
+            _ => top,
+        };
+        Ok(Some(Page { publications, reached, is_complete, losses }))
+    }
+}
+
+impl History for EmbeddedBroker {
+    fn read(&self, readings: &[Reading], depth: Depth) -> io::Result<Option<Page>> {
+        // Whatever is damaged is given up and said to be missing: it ends.
+        loop {
+            if let Ok(page) = self.try_read(readings, depth) {
+                return Ok(page);
+            }
+        }
+    }
+
+    fn top(&self) -> Top {
+        self.stored.read().top()
+    }
+}
+
+impl Stored {
+    fn find(&self, known: &Channel, entry: &Entry) -> Found {
+        let source = if entry.segment == MEMORY {
+            self.index.held.get(entry.turn).map(|held| Source::Held(held.clone()))
+        } else if let Some(bytes) = self.hot.find(entry) {
+            Some(Source::Hot(bytes))
+        } else {
+            self.segments.file(entry.segment).map(|file| Source::File(file.clone()))
+        };
+        let source = source.unwrap_or(Source::Nowhere);
+        let offset = known.offset_of(entry);
+        Found { channel: known.name.clone(), entry: *entry, standing: (known.epoch, offset), source }
+    }
+}
+
+/// Reads a publication, and makes sure that it is the one that was looked for.
+fn load(found: Found, generation: u64) -> Result<Publication, String> {
+    let Found { channel, entry, standing: (epoch, offset), source } = found;
+    let kept = |sequence| {
+        let position = Position { epoch, offset, tag: entry.tag };
+        Some(Kept { position, turn: entry.turn, cursor: cursor_of(generation, sequence, entry.turn) })
+    };
+    let bytes = match source {
+        Source::Held(held) => {
+            let (event, data) = (held.event.clone(), held.data.clone());
+            let kept = kept(held.sequence);
+            return Ok(Publication { channel, event, data, published_at: entry.published_at, kept });
+        }
+        Source::Hot(bytes) => bytes,
+        Source::File(file) => {
+            file.read_at(entry.position.into(), entry.length as usize).map_err(|error| error.to_string())?
+        }
+        Source::Nowhere => return Err("its segment is gone".into()),
+    };
+    let FoundRecord::Record(Record::Publication(publication), _) = Record::find(&bytes) else {
+        return Err("its record is damaged".into());
+    };
+    if (publication.epoch, publication.offset, publication.channel) != (epoch, offset, channel.as_str())
+        || publication.sequence > entry.turn
+    {
+        return Err("another record is in its place".into());
+    }
+    let event = match publication.event {
+        "" => EventName::default(),
+        name => EventName::parse(name).map_err(|error| error.to_string())?,
+    };
+    let (published_at, kept) = (publication.published_at, kept(publication.sequence));
+    let data = bytes.slice_ref(publication.data);
+    Ok(Publication { channel, event, data, published_at, kept })
+}
+
+/// What a publication takes of a page at least, however small it is: its frame has a head, too, and it is handled one by one.
+const ENTRY_BYTES_MIN: u64 = 128;
+
+/// What still fits into a page: a number, and [`HISTORY_PAGE_BYTES_MAX`] but for a single publication that is larger.
+struct Room {
+    count: usize,
+    bytes: u64,
+}
+
+impl Room {
+    fn new(count: usize) -> Self {
+        Self { count, bytes: HISTORY_PAGE_BYTES_MAX as u64 }
+    }
+
+    fn takes(&mut self, entry: &Entry) -> bool {
+        let bytes = u64::from(entry.length).max(ENTRY_BYTES_MIN);
+        let is_first = self.bytes == HISTORY_PAGE_BYTES_MAX as u64;
+        let fits = self.count > 0 && (is_first || bytes <= self.bytes);
+        if fits {
+            self.count -= 1;
+            self.bytes = self.bytes.saturating_sub(bytes);
+        }
+        fits
+    }
+}
+
+fn locate_offset(known: &Channel, offset: u64) -> Result<u64, Start> {
+    let newest = known.next_offset - 1;
+    if offset > newest {
+        return Err(Start { after: known.newest_turn(), gap: Some(Gap::Ahead) });
+    }
+    match known.at(offset + 1) {
+        Some(next) => Ok(next.turn - 1),
+        None if offset == newest => Ok(known.newest_turn()),
+        None => Err(Start { after: 0, gap: Some(known.loss) }),
+    }
+}
+
+fn standing_of(known: &Channel) -> Standing {
+    Standing { epoch: known.epoch, first_offset: known.first_offset(), next_offset: known.next_offset }
+}

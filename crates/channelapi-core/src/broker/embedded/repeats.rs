@@ -1,0 +1,91 @@
+//! What was published under which idempotency key, for as long as a publisher may repeat it.
+
+use super::{PublishError, Published};
+use crate::clock::millis_of;
+use crate::limits::{IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_WINDOW};
+use crate::model::{ChannelName, EventName};
+use sha2::{Digest as _, Sha256};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+/// The keys that are known.
+#[derive(Default)]
+pub(super) struct Repeats {
+    known: HashMap<Key, Known>,
+    by_age: VecDeque<(u64, Key)>,
+}
+
+/// A publisher's key; it belongs to a channel.
+pub(super) type Key = (ChannelName, Arc<str>);
+
+struct Known {
+    fingerprint: [u8; 16],
+    published_at: u64,
+    published: Published,
+}
+
+/// A hash of what is published, to tell a repeat from another publication under the same key.
+pub(super) fn fingerprint(event: &EventName, data: &[u8]) -> [u8; 16] {
+    let hash = Sha256::new().chain_update(event.as_str()).chain_update([0]).chain_update(data).finalize();
+    *hash.first_chunk().expect("a hash is longer")
+}
+
+/// Whether what was published then may still be repeated.
+pub(super) fn is_fresh(published_at: u64, now: u64) -> bool {
+    now.saturating_sub(published_at) <= millis_of(IDEMPOTENCY_WINDOW)
+}
+
+impl Repeats {
+    /// The first publication under the same key, if there was one; an error if that was another.
+    pub(super) fn look_up(
+        &self,
+        key: &Key,
+        fingerprint: &[u8; 16],
+        now: u64,
+    ) -> Option<Result<Published, PublishError>> {
+        let known = self.known.get(key).filter(|known| is_fresh(known.published_at, now))?;
+        let is_same = known.fingerprint == *fingerprint;
+        Some(if is_same {
+            Ok(Published { is_duplicate: true, ..known.published })
+        } else {
+            Err(PublishError::KeyReused)
+        })
+    }
+
+    /// Keeps in mind what was published under a key.
+    pub(super) fn remember(
+        &mut self,
+        key: Key,
+        fingerprint: [u8; 16],
+        published_at: u64,
+        published: Published,
+    ) {
+        self.by_age.push_back((published_at, key.clone()));
+        self.known.insert(key, Known { fingerprint, published_at, published });
+        if self.by_age.len() > IDEMPOTENCY_KEYS_MAX {
+            self.forget_oldest();
+        }
+    }
+
+    /// What was read from the log belongs to this life from now on.
+    pub(super) fn adopt(&mut self, generation: u64) {
+        for known in self.known.values_mut() {
+            known.published.cursor.generation = generation;
+        }
+    }
+
+    /// Forgets what nobody may repeat any more.
+    pub(super) fn forget_old(&mut self, now: u64) {
+        while self.by_age.front().is_some_and(|(at, _)| !is_fresh(*at, now)) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((at, key)) = self.by_age.pop_front()
+            && self.known.get(&key).is_some_and(|known| known.published_at == at)
+        {
+            self.known.remove(&key);
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Reading the records of a log, in order, into what is known of it.
+//!
+//! Damage is stepped over and never read; what it may have hidden is in doubt until a later record proves the contrary.
+
+use super::Published;
+use super::index::{Arrival, Entry, Index, Reset, Standing};
+use super::record::{Generation, Preface, Record, StoredPublication, tag_of};
+use super::repeats::{Repeats, is_fresh};
+use super::segment::{End, EndKind, Part, scan};
+use super::stored::Segment;
+use crate::model::{ChannelName, Cursor, Policies, Position};
+use std::sync::Arc;
+use tracing::warn;
+
+/// What the log says, as it is read.
+pub(super) struct Replay {
+    pub(super) index: Index,
+    pub(super) repeats: Repeats,
+    pub(super) policies: Arc<Policies>,
+    pub(super) generations: Vec<Generation>,
+    /// The number of the segment with which the log begins.
+    pub(super) begins: u64,
+    pub(super) now: u64,
+}
+
+impl Replay {
+    pub(super) fn new(policies: &Arc<Policies>, now: u64) -> Self {
+        Self {
+            index: Index::new(policies.clone()),
+            repeats: Repeats::default(),
+            policies: policies.clone(),
+            generations: Vec::new(),
+            begins: 0,
+            now,
+        }
+    }
+
+    /// Something is missing here.
+    pub(super) fn damage(&mut self) {
+        self.index.doubt();
+        self.cap();
+    }
+
+    /// The missing stretch may have held the beginning of a life.
+    fn cap(&mut self) {
+        self.generations.push(Generation { id: 0, first: self.index.next_sequence(), layout: 0 });
+    }
+
+    /// The next record has this sequence. What should have been before it and is not, is damage.
+    fn expect(&mut self, next: u64, name: &str, segment: &mut Segment) {
+        let before = self.index.next_sequence();
+        if self.index.expect(next) {
+            warn!(
+                segment = name,
+                missing = next - before,
+                "publications are missing: channels that may have had them begin a new epoch"
+            );
+            self.generations.push(Generation { id: 0, first: before, layout: 0 });
+            segment.is_damaged = true;
+        }
+    }
+
+    /// Reads all records of a segment.
+    pub(super) fn segment(&mut self, name: &str, bytes: &[u8], is_last: bool, segment: &mut Segment) -> End {
+        let end = scan(bytes, |part| match part {
+            Part::Record(record, position, length) => {
+                let tag = tag_of(&bytes[position as usize..]);
+                self.record(&record, name, (position, length, tag), segment);
+            }
+            Part::Damage(from, to) => {
+                warn!(
+                    segment = name,
+                    from,
+                    to,
+                    "damage in the log: channels that may have had publications there begin a new epoch"
+                );
+                segment.is_damaged = true;
+                self.damage();
+            }
+        });
+        if !is_last && end.kind == EndKind::Torn {
+            warn!(
+                segment = name,
+                from = end.position,
+                "the end of a segment is missing: channels that may have had publications there begin a new epoch"
+            );
+            segment.is_damaged = true;
+            self.damage();
+        }
+        end
+    }
+
+    fn record(&mut self, record: &Record<'_>, name: &str, place: (u32, u32, u32), segment: &mut Segment) {
+        if let Some(sequence) = record.sequence() {
+            if sequence < self.index.next_sequence() {
+                warn!(segment = name, sequence, "a record of the log comes twice and is left out");
+                segment.is_damaged = true;
+                return self.damage();
+            }
+            self.expect(sequence, name, segment);
+        }
+        match record {
+            Record::Publication(publication) => self.publication(publication, place, segment),
+            Record::Preface(Preface { next, begins: _, floor, generations }) => {
+                self.expect(*next, name, segment);
+                self.index.raise_floor(*floor);
+                self.generations.clone_from(generations);
+            }
+            Record::Top(top) => {
+                if let Some(id) = self.index.intern_text(top.channel) {
+                    self.index.reset(
+                        id,
+                        &Reset {
+                            next: Standing { epoch: top.epoch, offset: top.next_offset },
+                            last: top.last,
+                            complete_since: top.last + 1,
+                            loss: top.loss,
+                            tag: top.tag,
+                            segment: segment.id,
+                        },
+                    );
+                }
+            }
+            Record::Purge(purge) => {
+                if let Some(id) = self.index.intern_text(purge.channel) {
+                    self.index.reset(id, &Reset::purge(purge.epoch, purge.sequence, segment.id));
+                }
+                self.index.advance(purge.sequence);
+            }
+            Record::Skip { from, to } => {
+                self.expect(*from, name, segment);
+                if *to > self.index.next_sequence() {
+                    self.index.advance(to - 1);
+                }
+            }
+            Record::Seal { next } => self.expect(*next, name, segment),
+        }
+    }
+
+    fn publication(
+        &mut self,
+        publication: &StoredPublication<'_>,
+        (position, length, tag): (u32, u32, u32),
+        segment: &mut Segment,
+    ) {
+        let sequence = publication.sequence;
+        let arrival = Arrival {
+            standing: Standing { epoch: publication.epoch, offset: publication.offset },
+            sequence: Some(sequence),
+            since: Some(publication.previous + 1),
+            expires_at: publication.expires_at,
+            entry: Entry {
+                turn: sequence,
+                published_at: publication.published_at,
+                tag,
+                segment: segment.id,
+                position,
+                length,
+            },
+        };
+        if let Some(id) = self.index.intern_text(publication.channel) {
+            self.index.insert(id, &arrival, None);
+        }
+        self.index.advance(sequence);
+        if let Some((key, fingerprint)) = publication.idempotency {
+            segment.keyed_at = segment.keyed_at.max(publication.published_at);
+            if is_fresh(publication.published_at, self.now)
+                && let Ok(name) = ChannelName::parse(publication.channel)
+            {
+                let position = Position { epoch: publication.epoch, offset: publication.offset, tag };
+                let cursor = Cursor { generation: 0, sequence, memory: 0 };
+                let durability = self.policies.of(&name).durability;
+                let published = Published { position, cursor, durability, is_duplicate: false };
+                self.repeats.remember((name, key.into()), fingerprint, publication.published_at, published);
+            }
+        }
+    }
+}

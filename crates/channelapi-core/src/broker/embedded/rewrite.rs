@@ -1,0 +1,219 @@
+//! Rewriting a sealed segment without what nobody needs any more.
+//!
+//! The new file is written beside the old one and takes its name when it is whole and synced: a crash at any moment leaves one or
+//! the other, and both say the same. What was left out is marked, so that a start does not take it for damage.
+//!
+//! What stays: publications in the index, the newest record of every channel whose newest record is here, and the last preface.
+
+use super::disk::Disk;
+use super::index::{Entry, Index};
+use super::record::{Preface, Record, StoredPublication, tag_of};
+use super::segment::{EndKind, Part, first_of, header, name_of, rewritten_name_of, scan};
+use super::stored::{Segment, Stored};
+use crate::failpoint;
+use crate::model::ChannelName;
+use parking_lot::RwLock;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tracing::warn;
+
+/// A segment with less dead bytes than this is not worth rewriting: a header, a preface, markers.
+pub(super) const DEAD_BYTES_MIN: u64 = if cfg!(test) { 600 } else { 1024 * 1024 };
+
+/// What came of it.
+pub(super) enum Rewritten {
+    /// It takes less space now.
+    Done {
+        /// Bytes before.
+        before: u64,
+        /// Bytes now.
+        after: u64,
+    },
+    /// It is not as it was written: nothing was changed.
+    Damaged,
+    /// The process ends: nothing was changed.
+    Stopped,
+}
+
+/// Records that are looked up before others get the lock.
+const CHUNK: usize = 512;
+
+/// An entry whose record moves.
+struct Move {
+    channel: ChannelName,
+    from: Entry,
+    to: u32,
+}
+
+/// Why a record stays.
+enum Need {
+    /// An entry points at it.
+    Entry(Entry),
+    /// It says something that no other record says.
+    Whole,
+}
+
+/// Rewrites a sealed segment.
+pub(super) fn rewrite(
+    disk: &dyn Disk,
+    stored: &RwLock<Stored>,
+    number: u64,
+    segment: &Segment,
+    is_stopping: &AtomicBool,
+) -> io::Result<Rewritten> {
+    let name = name_of(number);
+    let bytes = disk.read(&name)?;
+    let Some(first) = first_of(&name, number, &bytes).ok().flatten() else {
+        return Ok(Rewritten::Damaged);
+    };
+    let mut records = Vec::new();
+    let mut is_damaged = false;
+    let end = scan(&bytes, |part| match part {
+        Part::Record(record, position, length) => records.push((record, position, length)),
+        Part::Damage(..) => is_damaged = true,
+    });
+    if is_damaged || end.kind != EndKind::Sealed || !is_contiguous(first, &records) {
+        return Ok(Rewritten::Damaged);
+    }
+    let preface = records.iter().rposition(|(record, ..)| matches!(record, Record::Preface(_)));
+    let mut out = header(number, first);
+    let mut moves = Vec::new();
+    let mut covered = first;
+    for (chunk, records) in records.chunks(CHUNK).enumerate() {
+        if is_stopping.load(Ordering::Relaxed) {
+            return Ok(Rewritten::Stopped);
+        }
+        let stored = stored.read();
+        for (place, (record, position, length)) in records.iter().enumerate() {
+            let raw = &bytes[*position as usize..(position + length) as usize];
+            let kept = match record {
+                Record::Preface(Preface { next, .. }) if Some(chunk * CHUNK + place) == preface => {
+                    skip(covered, *next, &mut out);
+                    covered = *next;
+                    Some(Need::Whole)
+                }
+                Record::Preface(_) | Record::Skip { .. } => None,
+                Record::Seal { next } => {
+                    skip(covered, *next, &mut out);
+                    Some(Need::Whole)
+                }
+                record => is_needed(&stored.index, record, segment.id, *position, tag_of(raw)),
+            };
+            let Some(need) = kept else {
+                continue;
+            };
+            if let Some(sequence) = record.sequence() {
+                skip(covered, sequence, &mut out);
+                covered = sequence + 1;
+            }
+            if let (Need::Entry(from), Record::Publication(publication)) = (need, record)
+                && let Ok(channel) = ChannelName::parse(publication.channel)
+            {
+                let to = u32::try_from(out.len()).expect("it is smaller than it was");
+                moves.push(Move { channel, from, to });
+            }
+            out.extend_from_slice(raw);
+        }
+    }
+    if moves.len() < stored.read().index.usage(segment.id).live as usize {
+        // The index points at something that was not found.
+        return Ok(Rewritten::Damaged);
+    }
+    replace(disk, stored, number, segment, &out, &moves)
+}
+
+/// Puts the new file into the place of the old one.
+fn replace(
+    disk: &dyn Disk,
+    stored: &RwLock<Stored>,
+    number: u64,
+    segment: &Segment,
+    bytes: &[u8],
+    moves: &[Move],
+) -> io::Result<Rewritten> {
+    let name = rewritten_name_of(number);
+    let file = disk.create(&name)?;
+    if let Err(error) = file.append(bytes).and_then(|()| file.sync()) {
+        disk.remove(&name)?;
+        return Err(error);
+    }
+    failpoint::pass("before-rename");
+    if let Err(error) = disk.rename(&name, &name_of(number)) {
+        // Nobody knows which of the two has the name now. Both say the same; it is only not rewritten again.
+        warn!(%error, "a rewritten segment could not be put into its place");
+        _ = disk.remove(&name);
+        return Ok(Rewritten::Damaged);
+    }
+    failpoint::pass("after-rename");
+    let id = stored.write().segments.identify(file);
+    for moves in moves.chunks(CHUNK) {
+        let mut stored = stored.write();
+        for Move { channel, from, to } in moves {
+            stored.index.move_entry(channel, from, id, *to);
+        }
+    }
+    let mut ids = 0..stored.read().index.ids();
+    while !ids.is_empty() {
+        let chunk = ids.start..ids.end.min(ids.start + 2 * u32::try_from(CHUNK).expect("it is small"));
+        ids.start = chunk.end;
+        let mut stored = stored.write();
+        chunk.for_each(|channel| stored.index.move_anchor(channel, segment.id, id));
+    }
+    let mut stored = stored.write();
+    stored.segments.list.insert(number, Segment { id, length: bytes.len() as u64, ..segment.clone() });
+    stored.segments.close(segment.id);
+    Ok(Rewritten::Done { before: segment.length, after: bytes.len() as u64 })
+}
+
+/// Whether nothing is missing between the records.
+fn is_contiguous(first: u64, records: &[(Record<'_>, u32, u32)]) -> bool {
+    let mut next = first;
+    records.iter().all(|(record, ..)| match record {
+        Record::Skip { from, to } => {
+            let fits = *from == next;
+            next = *to;
+            fits
+        }
+        Record::Seal { next: end } => *end == next,
+        record => record.sequence().is_none_or(|sequence| {
+            let fits = sequence == next;
+            next = sequence + 1;
+            fits
+        }),
+    })
+}
+
+/// Says that records were here.
+fn skip(from: u64, to: u64, out: &mut Vec<u8>) {
+    if from < to {
+        Record::Skip { from, to }.write(out);
+    }
+}
+
+/// Whether and why somebody needs a record.
+fn is_needed(index: &Index, record: &Record<'_>, segment: u32, position: u32, tag: u32) -> Option<Need> {
+    let channel = match record {
+        Record::Publication(StoredPublication { channel, .. }) => *channel,
+        Record::Top(top) => top.channel,
+        Record::Purge(purge) => purge.channel,
+        _ => return None,
+    };
+    let known = index.by_text(channel)?;
+    let is_anchor = known.anchor == segment;
+    match record {
+        Record::Publication(publication) => {
+            let entry = known.at(publication.offset).filter(|entry| {
+                known.epoch == publication.epoch
+                    && (entry.segment, entry.position, entry.tag) == (segment, position, tag)
+            });
+            let is_newest =
+                is_anchor && known.epoch == publication.epoch && known.next_offset == publication.offset + 1;
+            let newest = is_newest.then_some(Need::Whole);
+            entry.map(|entry| Need::Entry(*entry)).or(newest)
+        }
+        Record::Top(top) => (is_anchor && known.epoch == top.epoch && known.next_offset == top.next_offset)
+            .then_some(Need::Whole),
+        Record::Purge(purge) => (is_anchor && known.last == purge.sequence).then_some(Need::Whole),
+        _ => None,
+    }
+}

@@ -1,0 +1,189 @@
+//! The bytes of one segment: its name, its header, and the records behind it, damage included.
+
+use super::OpenError;
+use super::record::{Found, Record};
+
+/// The first bytes of every segment, its format in them.
+const MAGIC: [u8; 8] = *b"CHANLOG1";
+
+/// The part of [`MAGIC`] that is the same in every format.
+const FAMILY: &[u8] = b"CHANLOG";
+
+/// Magic, number, first sequence, and a checksum over them.
+pub(super) const SEGMENT_HEADER_BYTES: usize = 28;
+
+/// The file that is given up when the disk is full, so that there is room to tidy up.
+pub(super) const RESERVE: &str = "reserve";
+
+/// What a file in the log's directory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Name {
+    /// A segment, by its number.
+    Segment(u64),
+    /// A segment that is being rewritten; nothing, once the process has ended.
+    Rewritten(u64),
+    /// See [`RESERVE`].
+    Reserve,
+}
+
+/// The file of a segment.
+pub(super) fn name_of(number: u64) -> String {
+    format!("{number:016x}.log")
+}
+
+/// The file a segment is rewritten into.
+pub(super) fn rewritten_name_of(number: u64) -> String {
+    format!("{number:016x}.new")
+}
+
+/// What a file is; `None` if it is not ours.
+pub(super) fn parse_name(name: &str) -> Option<Name> {
+    if name == RESERVE {
+        return Some(Name::Reserve);
+    }
+    let (digits, kind) = name.split_once('.')?;
+    let number = u64::from_str_radix(digits, 16).ok().filter(|number| format!("{number:016x}") == digits)?;
+    match kind {
+        "log" => Some(Name::Segment(number)),
+        "new" => Some(Name::Rewritten(number)),
+        _ => None,
+    }
+}
+
+/// The first bytes of a segment.
+pub(super) fn header(number: u64, first: u64) -> Vec<u8> {
+    let mut header = Vec::with_capacity(SEGMENT_HEADER_BYTES);
+    header.extend_from_slice(&MAGIC);
+    header.extend_from_slice(&number.to_le_bytes());
+    header.extend_from_slice(&first.to_le_bytes());
+    header.extend_from_slice(&crc32fast::hash(&header).to_le_bytes());
+    header
+}
+
+/// The first sequence of a segment; `None` if its header is damaged, which is no reason to give it up: the records behind it
+/// have checksums of their own. Another format is refused.
+pub(super) fn first_of(name: &str, number: u64, bytes: &[u8]) -> Result<Option<u64>, OpenError> {
+    let Some((header, _)) = bytes.split_first_chunk::<SEGMENT_HEADER_BYTES>() else {
+        return Ok(None);
+    };
+    let (front, checksum) = header.split_at(SEGMENT_HEADER_BYTES - 4);
+    if crc32fast::hash(front).to_le_bytes() != checksum {
+        return Ok(None);
+    }
+    if front.starts_with(FAMILY) && !front.starts_with(&MAGIC) {
+        return Err(OpenError::Format(name.to_owned()));
+    }
+    let is_ours = front.starts_with(&MAGIC) && front[8..16] == number.to_le_bytes();
+    Ok(is_ours.then(|| u64::from_le_bytes(*front[16..].first_chunk().expect("it has eight bytes"))))
+}
+
+/// A part of a segment.
+#[derive(Debug)]
+pub(super) enum Part<'a> {
+    /// A record, where it begins, and how many bytes it takes.
+    Record(Record<'a>, u32, u32),
+    /// Bytes that are no record, from here to there.
+    Damage(usize, usize),
+}
+
+/// Where the records of a segment end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct End {
+    /// Behind the last whole one.
+    pub(super) position: usize,
+    pub(super) kind: EndKind,
+}
+
+/// What is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum EndKind {
+    /// A seal: the log goes on in another segment.
+    Sealed,
+    /// Nothing, zeros, or the beginning of what was never written as a whole.
+    Torn,
+    /// Bytes that are no record, to the very end.
+    Damaged,
+}
+
+/// Hands every part of a segment to `on_part`, in order. The beginning of a batch whose end is missing at the end of the segment
+/// counts as never written.
+pub(super) fn scan<'a>(bytes: &'a [u8], mut on_part: impl FnMut(Part<'a>)) -> End {
+    let mut position = SEGMENT_HEADER_BYTES.min(bytes.len());
+    let mut batch: Vec<(Record<'a>, u32, u32)> = Vec::new();
+    let number = |value: usize| u32::try_from(value).expect("segments are smaller than 4 GiB");
+    loop {
+        let rest = &bytes[position..];
+        match Record::find(rest) {
+            Found::Record(record, length) => {
+                let continues = matches!(&record, Record::Publication(publication) if publication.continues);
+                let is_seal = matches!(record, Record::Seal { .. });
+                if continues || !batch.is_empty() {
+                    batch.push((record, number(position), number(length)));
+                    if !continues {
+                        batch
+                            .drain(..)
+                            .for_each(|(record, at, length)| on_part(Part::Record(record, at, length)));
+                    }
+                } else {
+                    on_part(Part::Record(record, number(position), number(length)));
+                }
+                position += length;
+                if is_seal {
+                    return End { position, kind: EndKind::Sealed };
+                }
+            }
+            Found::End => {
+                let position = batch.first().map_or(position, |(_, begin, _)| *begin as usize);
+                return End { position, kind: EndKind::Torn };
+            }
+            Found::Damage => {
+                batch.drain(..).for_each(|(record, at, length)| on_part(Part::Record(record, at, length)));
+                let Some(distance) = next_record(rest) else {
+                    on_part(Part::Damage(position, bytes.len()));
+                    return End { position, kind: EndKind::Damaged };
+                };
+                on_part(Part::Damage(position, position + distance));
+                position += distance;
+            }
+        }
+    }
+}
+
+/// How far behind damage the next whole record begins.
+fn next_record(bytes: &[u8]) -> Option<usize> {
+    let is_record = |distance: &usize| {
+        Record::may_begin(&bytes[*distance..])
+            && matches!(Record::find(&bytes[*distance..]), Found::Record(..))
+    };
+    (1..bytes.len()).find(is_record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_recognised_and_nothing_else_is() {
+        let check = |name: &str, expected| assert_eq!(parse_name(name), expected, "{name}");
+        check(&name_of(1), Some(Name::Segment(1)));
+        check(&rewritten_name_of(u64::MAX), Some(Name::Rewritten(u64::MAX)));
+        check(RESERVE, Some(Name::Reserve));
+        for name in ["1.log", "000000000000000G.log", "00000000000000AB.log", "0000000000000001.txt", "notes"]
+        {
+            check(name, None);
+        }
+    }
+
+    #[test]
+    fn another_format_is_refused_and_damage_is_not() {
+        let whole = header(3, 7);
+        assert!(matches!(first_of("x", 3, &whole), Ok(Some(7))));
+        assert!(matches!(first_of("x", 4, &whole), Ok(None)), "a segment under another's name");
+        let mut other = whole[..SEGMENT_HEADER_BYTES - 4].to_vec();
+        other[7] = b'2';
+        other.extend_from_slice(&crc32fast::hash(&other).to_le_bytes());
+        assert!(matches!(first_of("x", 3, &other), Err(OpenError::Format(_))));
+        other[9] ^= 1;
+        assert!(matches!(first_of("x", 3, &other), Ok(None)));
+    }
+}

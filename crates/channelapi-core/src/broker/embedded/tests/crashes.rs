@@ -1,0 +1,164 @@
+//! Crashes, damage and failing disks.
+
+use super::*;
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, ..ProptestConfig::default() })]
+
+    /// Lives, each ended by a power cut that keeps any part of what was not synced: what was answered is there, once, in
+    /// order, and nothing else is.
+    #[test]
+    fn what_was_answered_survives_every_power_cut(
+        lives in prop::collection::vec((prop::collection::vec((0_usize..4, 0_usize..120), 0..25), any::<prop::sample::Index>()), 1..5),
+    ) {
+        run(async {
+            let mut disk = SimulatedDisk::default();
+            let mut answered: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+            let mut number = 0;
+            for (publications, kept) in lives {
+                let broker = open(&disk);
+                for (name, size) in publications {
+                    number += 1;
+                    let data = format!("{number}:{}", "x".repeat(size));
+                    let published = broker.publish(request(name, &data)).await.unwrap();
+                    let history = answered.entry(name).or_default();
+                    history.push(data);
+                    assert_eq!(published.position.offset, history.len() as u64, "offsets go on over restarts");
+                }
+                for name in 0..4 {
+                    assert_eq!(data_of(&broker, name), answered.get(&name).cloned().unwrap_or_default());
+                    assert!(complete_since(&broker, name) <= 1, "nothing is missing");
+                }
+                drop(broker);
+                disk = disk.after_power_cut(kept.index(200));
+            }
+        });
+    }
+
+    /// Damage anywhere (a flipped bit, a garbled stretch, a file that is gone): what is read is right, and where something is
+    /// missing, it is said to be.
+    #[test]
+    fn damage_is_never_read_and_never_silent(
+        place in any::<prop::sample::Index>(),
+        which in any::<prop::sample::Index>(),
+        damage in damage(),
+    ) {
+        run(async {
+            let disk = SimulatedDisk::default();
+            let broker = open(&disk);
+            let mut written: BTreeMap<usize, Vec<(u64, String)>> = BTreeMap::new();
+            for number in 0..60 {
+                let data = format!("{number}:{}", "x".repeat(number % 50));
+                let published = broker.publish(request(number % 3, &data)).await.unwrap();
+                written.entry(number % 3).or_default().push((published.cursor.sequence, data));
+            }
+            drop(broker);
+            let disk = disk.after_power_cut(0);
+            disk.damage(which, place, &damage);
+            let broker = open(&disk);
+            for (name, written) in &written {
+                let since = complete_since(&broker, *name);
+                let expected: Vec<_> = written.iter().filter(|(sequence, _)| *sequence >= since).collect();
+                let read = data_of(&broker, *name);
+                assert!(read.len() >= expected.len(), "channel {name} claims to be complete since {since}");
+                let tail = &read[read.len() - expected.len()..];
+                assert!(tail.iter().zip(&expected).all(|(read, (_, written))| read == written));
+                assert!(read.iter().all(|read| written.iter().any(|(_, written)| written == read)));
+                broker.publish(request(*name, "life goes on")).await.unwrap();
+            }
+        });
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Damage {
+    Bit(u8),
+    Stretch(Vec<u8>),
+    FileGone,
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    prop_oneof![
+        4 => (0_u8..8).prop_map(Damage::Bit),
+        4 => prop::collection::vec(any::<u8>(), 1..400).prop_map(Damage::Stretch),
+        1 => Just(Damage::FileGone),
+    ]
+}
+
+#[test]
+fn a_log_cut_at_every_byte_opens_with_what_is_whole() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        for number in 0..12 {
+            broker.publish(request(0, &number.to_string())).await.unwrap();
+        }
+        drop(broker);
+        let whole = disk.sizes();
+        assert_eq!(whole.len(), 1, "one segment, for this test");
+        for length in 0..=whole[0] {
+            let disk = disk.after_power_cut(0);
+            disk.with_last_file(|bytes| bytes.truncate(length));
+            let broker = open(&disk);
+            let read = data_of(&broker, 0);
+            let expected: Vec<_> = (0..read.len()).map(|number| number.to_string()).collect();
+            assert_eq!(read, expected, "cut at {length}");
+            let next = broker.publish(request(0, "next")).await.unwrap();
+            assert_eq!(next.position.offset, read.len() as u64 + 1);
+            assert_eq!(data_of(&broker, 0).last().map(String::as_str), Some("next"));
+        }
+    });
+}
+
+#[test]
+fn a_full_disk_refuses_and_recovers_without_a_trace() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        broker.publish(request(0, "before")).await.unwrap();
+        disk.0.lock().room = Some(30);
+        for _ in 0..3 {
+            assert_eq!(broker.publish(request(0, "too much")).await, Err(PublishError::StorageFull));
+        }
+        assert_eq!(data_of(&broker, 0), ["before"], "reading goes on");
+        disk.0.lock().room = None;
+        assert_eq!(broker.publish(request(0, "after")).await.unwrap().position.offset, 2);
+        drop(broker);
+        assert_eq!(data_of(&open(&disk.after_power_cut(usize::MAX / 2)), 0), ["before", "after"]);
+    });
+}
+
+#[test]
+fn a_failed_sync_closes_the_log_for_good() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        broker.publish(request(0, "before")).await.unwrap();
+        disk.0.lock().syncs_fail = true;
+        assert_eq!(broker.publish(request(0, "lost")).await, Err(PublishError::Fenced));
+        disk.0.lock().syncs_fail = false;
+        assert_eq!(
+            broker.publish(request(0, "later")).await,
+            Err(PublishError::Fenced),
+            "it is not tried again"
+        );
+        assert_eq!(data_of(&broker, 0), ["before"]);
+        drop(broker);
+        assert_eq!(data_of(&open(&disk.after_power_cut(0)), 0), ["before"]);
+    });
+}
+
+#[test]
+fn a_write_that_cannot_be_taken_back_closes_the_log() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        broker.publish(request(0, "before")).await.unwrap();
+        {
+            let mut state = disk.0.lock();
+            (state.cuts_fail, state.room) = (true, Some(5));
+        }
+        assert_eq!(broker.publish(request(0, "half")).await, Err(PublishError::Fenced));
+    });
+}

@@ -1,0 +1,259 @@
+//! A disk in memory that knows what was synced.
+
+use super::super::disk::{Disk, LogFile};
+use super::crashes::Damage;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+/// A disk in memory. Clones are the same disk.
+#[derive(Clone, Default)]
+pub(super) struct SimulatedDisk(pub(super) Arc<Mutex<State>>);
+
+#[derive(Default)]
+pub(super) struct State {
+    files: BTreeMap<String, Inode>,
+    pub(super) syncs_fail: bool,
+    pub(super) cuts_fail: bool,
+    pub(super) reads_fail: bool,
+    /// Bytes that may still be written.
+    pub(super) room: Option<usize>,
+    pub(super) syncs: usize,
+    pub(super) reads: usize,
+    /// After every change, what a power cut would leave, if somebody wants to know.
+    pub(super) moments: Option<Vec<Moment>>,
+    /// Removed, but a power cut brings them back: nobody waits for that.
+    removed: BTreeMap<String, Content>,
+}
+
+/// What a power cut would leave at some moment.
+#[derive(Clone)]
+pub(super) struct Moment {
+    files: BTreeMap<String, Content>,
+    removed: BTreeMap<String, Content>,
+}
+
+type Inode = Arc<Mutex<Content>>;
+
+#[derive(Default, Clone)]
+struct Content {
+    bytes: Vec<u8>,
+    /// How much of them survives a power cut for sure.
+    synced: usize,
+}
+
+struct SimulatedFile(SimulatedDisk, Inode);
+
+impl Moment {
+    /// The disk after a power cut: of what was not synced, `kept` bytes of each file happen to be there; and maybe what was removed.
+    pub(super) fn disk(&self, kept: usize, is_removed_back: bool) -> SimulatedDisk {
+        let mut files = self.files.clone();
+        if is_removed_back {
+            for (name, content) in &self.removed {
+                files.entry(name.clone()).or_insert_with(|| content.clone());
+            }
+        }
+        let files = files.into_iter().map(|(name, mut content)| {
+            content.bytes.truncate(content.synced.saturating_add(kept));
+            content.synced = content.bytes.len();
+            (name, Arc::new(Mutex::new(content)))
+        });
+        let state = State { files: files.collect(), ..State::default() };
+        SimulatedDisk(Arc::new(Mutex::new(state)))
+    }
+}
+
+impl State {
+    fn moment(&self) -> Moment {
+        let files = self.files.iter().map(|(name, inode)| (name.clone(), inode.lock().clone()));
+        Moment { files: files.collect(), removed: self.removed.clone() }
+    }
+
+    fn changed(&mut self) {
+        if let Some(mut moments) = self.moments.take() {
+            moments.push(self.moment());
+            self.moments = Some(moments);
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.files.keys().filter(|name| name.contains(".log")).cloned().collect()
+    }
+}
+
+impl SimulatedDisk {
+    /// The disk after a power cut: of what was not synced, `kept` bytes of each file happen to be there.
+    pub(super) fn after_power_cut(&self, kept: usize) -> Self {
+        self.0.lock().moment().disk(kept, false)
+    }
+
+    /// The same, and maybe what was removed is back.
+    pub(super) fn cut(&self, kept: usize, is_removed_back: bool) -> Self {
+        self.0.lock().moment().disk(kept, is_removed_back)
+    }
+
+    pub(super) fn with_last_file(&self, change: impl FnOnce(&mut Vec<u8>)) {
+        let state = self.0.lock();
+        let name = state.names().pop().expect("there is a segment");
+        change(&mut state.files[&name].lock().bytes);
+    }
+
+    /// Damages one of the segments at some place. The last file stays, because a log without its end is a shorter log.
+    pub(super) fn damage(&self, which: prop::sample::Index, place: prop::sample::Index, damage: &Damage) {
+        let mut state = self.0.lock();
+        let names = state.names();
+        let name = &names[which.index(names.len())];
+        if let Damage::FileGone = damage {
+            if Some(name) != names.last() {
+                state.files.remove(name);
+            }
+            return;
+        }
+        let bytes = &mut state.files[name].lock().bytes;
+        let place = place.index(bytes.len());
+        match damage {
+            Damage::Bit(bit) => bytes[place] ^= 1 << bit,
+            Damage::Stretch(garbage) => {
+                bytes.iter_mut().skip(place).zip(garbage).for_each(|(byte, garbage)| *byte = *garbage);
+            }
+            Damage::FileGone => {}
+        }
+    }
+
+    /// The sizes of the segments, the oldest first.
+    pub(super) fn sizes(&self) -> Vec<usize> {
+        let state = self.0.lock();
+        state.names().iter().map(|name| state.files[name].lock().bytes.len()).collect()
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.lock().files.contains_key(name)
+    }
+
+    /// Flips bits in all places where these bytes are.
+    pub(super) fn garble(&self, needle: &[u8]) {
+        for inode in self.0.lock().files.values() {
+            let bytes = &mut inode.lock().bytes;
+            let places: Vec<_> =
+                (0..bytes.len()).filter(|place| bytes[*place..].starts_with(needle)).collect();
+            for place in places {
+                bytes[place] ^= 1;
+            }
+        }
+    }
+}
+
+impl Disk for SimulatedDisk {
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.0.lock().files.keys().cloned().collect())
+    }
+
+    fn read(&self, name: &str) -> io::Result<Bytes> {
+        Ok(self.0.lock().files[name].lock().bytes.clone().into())
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
+        let inode = Inode::default();
+        let mut state = self.0.lock();
+        let before = state.files.insert(name.to_owned(), inode.clone());
+        assert!(before.is_none(), "no file is made twice");
+        state.changed();
+        Ok(Arc::new(SimulatedFile(self.clone(), inode)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<(Arc<dyn LogFile>, u64)> {
+        let inode = self.0.lock().files[name].clone();
+        let length = inode.lock().bytes.len() as u64;
+        Ok((Arc::new(SimulatedFile(self.clone(), inode)), length))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.0.lock();
+        let inode = state.files.remove(from).expect("it was made");
+        {
+            let content = inode.lock();
+            assert_eq!(content.synced, content.bytes.len(), "it is whole before it takes a name");
+        }
+        state.files.insert(to.to_owned(), inode);
+        state.changed();
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.0.lock();
+        if let Some(inode) = state.files.remove(name) {
+            let content = inode.lock().clone();
+            state.room = state.room.map(|room| room + content.bytes.len());
+            state.removed.insert(name.to_owned(), content);
+        }
+        state.changed();
+        Ok(())
+    }
+}
+
+impl SimulatedFile {
+    fn with<T>(&self, act: impl FnOnce(&mut Content) -> T) -> T {
+        let mut state = self.0.0.lock();
+        let result = act(&mut self.1.lock());
+        state.changed();
+        result
+    }
+}
+
+impl LogFile for SimulatedFile {
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        let room = {
+            let mut state = self.0.0.lock();
+            let room = state.room.unwrap_or(usize::MAX).min(bytes.len());
+            state.room = state.room.map(|left| left - room);
+            room
+        };
+        self.with(|content| content.bytes.extend_from_slice(&bytes[..room]));
+        if room < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        {
+            let mut state = self.0.0.lock();
+            state.syncs += 1;
+            if state.syncs_fail {
+                return Err(io::Error::other("I/O error"));
+            }
+        }
+        self.with(|content| content.synced = content.bytes.len());
+        Ok(())
+    }
+
+    fn cut(&self, length: u64) -> io::Result<()> {
+        if self.0.0.lock().cuts_fail {
+            return Err(io::Error::other("I/O error"));
+        }
+        let length = usize::try_from(length).unwrap();
+        let cut = self.1.lock().bytes.len() - length;
+        {
+            let mut state = self.0.0.lock();
+            state.room = state.room.map(|room| room + cut);
+        }
+        self.with(|content| {
+            content.bytes.truncate(length);
+            content.synced = content.synced.min(length);
+        });
+        Ok(())
+    }
+
+    fn read_at(&self, position: u64, length: usize) -> io::Result<Bytes> {
+        {
+            let mut state = self.0.0.lock();
+            state.reads += 1;
+            if state.reads_fail {
+                return Err(io::Error::other("I/O error"));
+            }
+        }
+        let position = usize::try_from(position).unwrap();
+        let bytes = self.1.lock().bytes.get(position..position + length).map(<[u8]>::to_vec);
+        bytes.map(Bytes::from).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+}

@@ -1,0 +1,73 @@
+//! Looking at a log from outside.
+
+use super::*;
+
+fn open_in(path: &Path, clock: &Clock) -> EmbeddedBroker {
+    let sink = Arc::new(Delivered::default());
+    EmbeddedBroker::open(path, sink, clock.clone(), policies(ALL), settings()).unwrap()
+}
+
+#[test]
+fn a_check_counts_everything_and_names_the_place_of_damage() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let clock = Clock::manual(1_000);
+        let broker = open_in(&path, &clock);
+        for number in 0..50 {
+            broker.publish(request(number % 3, &format!("number {number}"))).await.unwrap();
+        }
+        broker.purge(&channel(2)).await.unwrap();
+        let report = verify(&path).unwrap();
+        assert_eq!((report.publications, report.damage.len(), report.torn_bytes), (50, 0, 0));
+        assert!(report.segments > 2 && report.records > 50);
+        let sums = stats(&path, &policies(ALL), 1_000).unwrap();
+        assert_eq!((sums.channels, sums.publications, sums.times), (3, 34, Some((1_000, 1_000))));
+        assert_eq!(sums.segments.len(), report.segments);
+        assert_eq!(sums.segments.iter().map(|segment| segment.publications).sum::<u32>(), 34);
+        assert_eq!(sums.largest.len(), 2, "the purged one takes nothing");
+        drop(broker);
+        let file = path.join("0000000000000001.log");
+        let mut bytes = std::fs::read(&file).unwrap();
+        let place = bytes.windows(8).position(|window| window == b"number 5").unwrap();
+        bytes[place] ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+        let damage = verify(&path).unwrap().damage;
+        assert_eq!(damage.len(), 2, "the record, and the hole it leaves: {damage:?}");
+        assert_eq!(damage[0].file, "0000000000000001.log");
+        assert!(damage[0].position < place as u64 && damage[0].position + 200 > place as u64);
+        assert_eq!(std::fs::read(&file).unwrap(), bytes, "nothing was changed");
+    });
+}
+
+#[test]
+fn a_copy_made_while_the_server_writes_holds_everything_that_was_answered() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let clock = Clock::manual(1_000);
+        let broker = open_in(&path, &clock);
+        for round in 0..5 {
+            for number in 0..20 {
+                broker.publish(request(0, &format!("{round}/{number}"))).await.unwrap();
+            }
+            let copy = directory.path().join(format!("copy-{round}"));
+            let destination = copy.clone();
+            let from = path.clone();
+            let copying = thread::spawn(move || backup(&from, &destination).unwrap());
+            let mut during = 0;
+            while !copying.is_finished() {
+                broker.publish(request(1, "meanwhile")).await.unwrap();
+                during += 1;
+            }
+            assert!(copying.join().unwrap().segments > 0);
+            assert!(backup(&path, &copy).is_err(), "nothing is overwritten");
+            assert_eq!(verify(&copy).unwrap().damage, []);
+            let restored = open_in(&copy, &clock);
+            assert_eq!(data_of(&restored, 0), data_of(&broker, 0), "{during} were published meanwhile");
+            let top = broker.stored.read().top().cursor;
+            let later = broker.publish(request(0, "later")).await.unwrap().cursor;
+            assert_eq!(gap(&restored, 0, later), Some(Gap::Diverged), "{top}");
+        }
+    });
+}

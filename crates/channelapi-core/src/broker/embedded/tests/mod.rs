@@ -1,0 +1,101 @@
+//! The log under a disk that crashes, fails and rots.
+
+mod crashes;
+mod disk;
+mod inspection;
+mod model;
+mod places;
+mod safety;
+mod space;
+
+use super::*;
+use crate::broker::{Gap, Since, Start};
+use crate::model::{Pattern, Policy, Publication, Retention};
+use disk::SimulatedDisk;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
+
+/// Remembers the turns it was handed.
+#[derive(Default)]
+struct Delivered(Mutex<Vec<u64>>);
+
+impl PublicationSink for Delivered {
+    fn deliver(&self, publication: Publication) {
+        self.0.lock().push(publication.turn().expect("a broker keeps what it delivers"));
+    }
+}
+
+const ALL: Retention = Retention { messages: usize::MAX, age: u64::MAX, bytes: u64::MAX };
+
+fn open(disk: &SimulatedDisk) -> EmbeddedBroker {
+    open_with(disk, ALL, &Clock::manual(1_000))
+}
+
+fn open_with(disk: &SimulatedDisk, retention: Retention, clock: &Clock) -> EmbeddedBroker {
+    open_as(disk, clock, policies(retention), settings())
+}
+
+fn open_as(
+    disk: &SimulatedDisk,
+    clock: &Clock,
+    policies: Policies,
+    settings: StoreSettings,
+) -> EmbeddedBroker {
+    let sink = Arc::new(Delivered::default());
+    EmbeddedBroker::open_on(Arc::new(disk.clone()), sink, clock.clone(), policies, settings).unwrap()
+}
+
+fn policies(retention: Retention) -> Policies {
+    let policy = |durability| Policy { durability, retention, replay_on_join: 0 };
+    let in_memory = (Pattern::new("memory-*"), policy(Durability::Memory));
+    let relaxed = (Pattern::new("relaxed-*"), policy(Durability::Relaxed));
+    Policies::new(vec![in_memory, relaxed], policy(Durability::Fsync))
+}
+
+fn settings() -> StoreSettings {
+    StoreSettings { segment_bytes: 2_000, ..StoreSettings::default() }
+}
+
+/// Lets upkeep do all it can.
+fn tidy(broker: &EmbeddedBroker) {
+    let (done, is_done) = std_mpsc::sync_channel(1);
+    broker.pokes.send(upkeep::Poke { done: Some(done) }).unwrap();
+    is_done.recv_timeout(Duration::from_mins(1)).expect("upkeep comes to an end");
+}
+
+fn channel(number: usize) -> ChannelName {
+    ChannelName::parse(&format!("channel-{number}")).unwrap()
+}
+
+fn request(number: usize, data: &str) -> PublishRequest {
+    let data = Bytes::copy_from_slice(data.as_bytes());
+    let event = EventName::default();
+    PublishRequest { channel: channel(number), event, data, expires_at: 0, idempotency_key: None }
+}
+
+/// Everything that is kept.
+const EVERYTHING: HistoryQuery =
+    HistoryQuery { after: 0, before: u64::MAX, limit: usize::MAX, is_reverse: false };
+
+fn history(broker: &EmbeddedBroker, number: usize) -> HistoryPage {
+    broker.history(&channel(number), EVERYTHING).unwrap()
+}
+
+/// Whether a client that stands at `cursor` gets everything that follows, in its channel.
+fn gap(broker: &EmbeddedBroker, number: usize, cursor: Cursor) -> Option<Gap> {
+    broker.locate(&channel(number), Since::Cursor(cursor)).gap
+}
+
+/// The lowest sequence from which on a channel is complete.
+fn complete_since(broker: &EmbeddedBroker, number: usize) -> u64 {
+    broker.stored.read().index.complete_since(&channel(number)).0
+}
+
+fn data_of(broker: &EmbeddedBroker, number: usize) -> Vec<String> {
+    let publications = history(broker, number).publications;
+    publications.iter().map(|publication| String::from_utf8(publication.data.to_vec()).unwrap()).collect()
+}
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+}

@@ -1,0 +1,122 @@
+//! The log beside a plain map: whatever is done to both, the log never claims what the map does not know.
+
+use super::*;
+use proptest::prelude::*;
+
+#[derive(Debug, Clone)]
+enum Act {
+    Publish(usize, usize),
+    Batch(usize, usize),
+    Purge(usize),
+    Wait(u64),
+    Tidy,
+    /// A power cut and a start; the flag brings removed files back.
+    Restart(usize, bool),
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        12 => (0_usize..6, 0_usize..150).prop_map(|(name, size)| Act::Publish(name, size)),
+        2 => (0_usize..6, 2_usize..5).prop_map(|(name, count)| Act::Batch(name, count)),
+        1 => (0_usize..6).prop_map(Act::Purge),
+        2 => (1_u64..400).prop_map(Act::Wait),
+        2 => Just(Act::Tidy),
+        2 => (0_usize..300, any::<bool>()).prop_map(|(kept, is_back)| Act::Restart(kept, is_back)),
+    ]
+}
+
+/// Everything that was ever published in a channel, and where clients stood afterwards.
+#[derive(Default)]
+struct Told {
+    data: Vec<String>,
+    /// Publications before this one were purged.
+    purged: usize,
+}
+
+/// A client that stood somewhere, and how much of each channel had been published then.
+struct Client {
+    cursor: Cursor,
+    had: Vec<usize>,
+}
+
+const RETENTION: Retention = Retention { messages: 6, age: 1_000, bytes: 2_000 };
+
+fn check(broker: &EmbeddedBroker, told: &[Told], clients: &[Client]) {
+    for (name, told) in told.iter().enumerate() {
+        let kept = data_of(broker, name);
+        assert!(told.data.ends_with(&kept), "what is kept is the end of what was published");
+        assert!(kept.len() <= told.data.len() - told.purged);
+        for client in clients {
+            let Start { after, gap } = broker.locate(&channel(name), Since::Cursor(client.cursor));
+            let page = broker.history(&channel(name), HistoryQuery { after, ..EVERYTHING }).unwrap();
+            let missed = &told.data[client.had[name]..];
+            let got: Vec<_> = page.publications.iter().map(|p| String::from_utf8_lossy(&p.data)).collect();
+            if gap.is_none() {
+                assert!(
+                    got == missed,
+                    "channel {name}: {got:?} is called complete, but {missed:?} was missed"
+                );
+            } else {
+                assert!(got.len() <= missed.len() && missed.ends_with(&kept[kept.len() - got.len()..]));
+            }
+            let is_lost = matches!(gap, Some(Gap::Diverged | Gap::Ahead));
+            assert!(!is_lost, "no life was lost, but channel {name} says {gap:?}");
+            if missed.is_empty() && client.had[name] >= told.purged.max(1) && told.purged == 0 {
+                assert_eq!(gap, None, "channel {name}: nothing was missed");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_called_complete_that_is_not(acts in prop::collection::vec(act(), 1..120)) {
+        run(async {
+            let clock = Clock::manual(1_000);
+            let mut disk = SimulatedDisk::default();
+            let mut broker = Some(open_with(&disk, RETENTION, &clock));
+            let mut told: Vec<Told> = (0..6).map(|_| Told::default()).collect();
+            let mut clients: Vec<Client> = Vec::new();
+            let mut number = 0;
+            for act in acts {
+                let now = broker.as_ref().expect("it runs");
+                match act {
+                    Act::Publish(name, size) => {
+                        number += 1;
+                        let data = format!("{number}:{}", "x".repeat(size));
+                        now.publish(request(name, &data)).await.unwrap();
+                        told[name].data.push(data);
+                    }
+                    Act::Batch(name, count) => {
+                        let batch: Vec<_> = (0..count).map(|item| format!("{number}/{item}")).collect();
+                        number += 1;
+                        for result in now.publish_all(batch.iter().map(|data| request(name, data)).collect()).await {
+                            result.unwrap();
+                        }
+                        told[name].data.extend(batch);
+                    }
+                    Act::Purge(name) => {
+                        now.purge(&channel(name)).await.unwrap();
+                        told[name].purged = told[name].data.len();
+                    }
+                    Act::Wait(millis) => clock.advance(Duration::from_millis(millis)),
+                    Act::Tidy => tidy(now),
+                    Act::Restart(kept, is_back) => {
+                        disk.0.lock().moments = Some(Vec::new());
+                        drop(broker.take());
+                        disk = disk.cut(kept, is_back);
+                        broker = Some(open_with(&disk, RETENTION, &clock));
+                    }
+                }
+                let now = broker.as_ref().expect("it runs");
+                check(now, &told, &clients);
+                if clients.len() < 12 {
+                    let had = told.iter().map(|told| told.data.len()).collect();
+                    clients.push(Client { cursor: now.stored.read().top().cursor, had });
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,144 @@
+//! Where somebody stands, and what follows.
+
+use super::*;
+
+#[test]
+fn a_repeat_is_answered_with_the_first_and_stored_once() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let broker = open_with(&disk, ALL, &clock);
+        let keyed = |data| PublishRequest { idempotency_key: Some("key".into()), ..request(0, data) };
+        let first = broker.publish(keyed("a")).await.unwrap();
+        assert_eq!(broker.publish(keyed("a")).await.unwrap(), Published { is_duplicate: true, ..first });
+        assert_eq!(broker.publish(keyed("b")).await, Err(PublishError::KeyReused));
+        let other = PublishRequest { channel: channel(1), ..keyed("b") };
+        assert!(!broker.publish(other).await.unwrap().is_duplicate, "keys belong to channels");
+        drop(broker);
+        let broker = open_with(&disk.after_power_cut(0), ALL, &clock);
+        let again = broker.publish(keyed("a")).await.unwrap();
+        assert_eq!((again.position, again.is_duplicate), (first.position, true));
+        let racing: Vec<_> = (0..20)
+            .map(|_| {
+                broker.publish(PublishRequest { idempotency_key: Some("race".into()), ..request(2, "c") })
+            })
+            .collect();
+        let mut fresh = 0;
+        for publish in racing {
+            fresh += usize::from(!publish.await.unwrap().is_duplicate);
+        }
+        assert_eq!((fresh, data_of(&broker, 2).len()), (1, 1));
+    });
+}
+
+#[test]
+fn retention_gives_up_the_oldest_and_says_so() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let retention = Retention { messages: 3, ..ALL };
+        let broker = open_with(&disk, retention, &Clock::manual(1_000));
+        let mut sequences = Vec::new();
+        for number in 0..5 {
+            sequences.push(broker.publish(request(0, &number.to_string())).await.unwrap().cursor.sequence);
+        }
+        assert_eq!(data_of(&broker, 0), ["2", "3", "4"]);
+        assert_eq!(complete_since(&broker, 0), sequences[2]);
+        let after = broker.locate(&channel(0), Since::Offset(3)).after;
+        let page = broker.history(&channel(0), HistoryQuery { after, limit: 1, ..EVERYTHING }).unwrap();
+        assert_eq!(&page.publications[0].data[..], b"3");
+        assert_eq!((page.has_more, page.standing.unwrap().next_offset), (true, 6));
+        drop(broker);
+        let broker = open_with(&disk.after_power_cut(0), retention, &Clock::manual(1_000));
+        assert_eq!(data_of(&broker, 0), ["2", "3", "4"]);
+    });
+}
+
+#[test]
+fn a_restored_backup_does_not_know_positions_of_the_life_after_it() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        let seen = broker.publish(request(0, "in the backup")).await.unwrap().cursor;
+        let backup = disk.after_power_cut(0);
+        let later = broker.publish(request(0, "after the backup")).await.unwrap().cursor;
+        assert_eq!(gap(&broker, 0, later), None);
+        drop(broker);
+        let broker = open(&backup);
+        assert_eq!(gap(&broker, 0, seen), None);
+        assert_eq!(gap(&broker, 0, later), Some(Gap::Diverged), "another publication has this place now");
+        broker.publish(request(0, "instead of it")).await.unwrap();
+        assert_eq!(gap(&broker, 0, later), Some(Gap::Diverged));
+        let unknown = Cursor { generation: seen.generation ^ 1, ..seen };
+        assert_eq!(gap(&broker, 0, unknown), Some(Gap::Diverged), "nobody knows this life");
+    });
+}
+
+#[test]
+fn a_place_is_found_by_offset_id_and_cursor() {
+    run(async {
+        let broker =
+            open_with(&SimulatedDisk::default(), Retention { messages: 3, ..ALL }, &Clock::manual(1_000));
+        let mut published = Vec::new();
+        for number in 0..5 {
+            published.push(broker.publish(request(0, &number.to_string())).await.unwrap());
+            broker.publish(request(1, "between")).await.unwrap();
+        }
+        let follows = |since| {
+            let Start { after, gap } = broker.locate(&channel(0), since);
+            let query = HistoryQuery { after, ..EVERYTHING };
+            let page = broker.history(&channel(0), query).unwrap();
+            (page.publications.iter().map(|p| p.kept.unwrap().position.offset).collect::<Vec<_>>(), gap)
+        };
+        assert_eq!(follows(Since::All), (vec![3, 4, 5], Some(Gap::Trimmed)));
+        assert_eq!(follows(Since::Offset(1)), (vec![3, 4, 5], Some(Gap::Trimmed)));
+        assert_eq!(follows(Since::Offset(2)), (vec![3, 4, 5], None));
+        assert_eq!(follows(Since::Offset(4)), (vec![5], None));
+        assert_eq!(follows(Since::Offset(5)), (vec![], None));
+        assert_eq!(follows(Since::Offset(6)), (vec![], Some(Gap::Ahead)));
+        for (index, expected) in [(0, Some(Gap::Trimmed)), (1, None), (3, None), (4, None)] {
+            let Published { position, cursor, .. } = published[index];
+            let rest: Vec<u64> = (3..=5).filter(|offset| *offset > index as u64 + 1).collect();
+            assert_eq!(follows(Since::Cursor(cursor)), (rest.clone(), expected), "{index}");
+            // The tag of what was trimmed cannot be checked any more, so nothing is claimed.
+            let expected = if index < 2 { Some(Gap::Trimmed) } else { expected };
+            assert_eq!(follows(Since::Position(position)), (rest, expected), "{index}");
+        }
+        let other = Position { tag: published[3].position.tag ^ 1, ..published[3].position };
+        assert_eq!(follows(Since::Position(other)), (vec![3, 4, 5], Some(Gap::Diverged)));
+        let other = Position { epoch: 7, ..published[3].position };
+        assert_eq!(follows(Since::Position(other)), (vec![3, 4, 5], Some(Gap::Epoch)));
+    });
+}
+
+#[test]
+fn what_is_kept_in_memory_is_lost_with_the_process_and_said_to_be() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        let memory = ChannelName::parse("memory-1").unwrap();
+        let start = broker.publish(request(0, "on disk")).await.unwrap();
+        disk.0.lock().room = Some(0);
+        let first = PublishRequest { channel: memory.clone(), ..request(0, "1") };
+        let first = broker.publish(first).await.unwrap();
+        assert_eq!(first.durability, Durability::Memory, "it needs no disk");
+        assert_eq!(broker.publish(request(0, "on disk")).await, Err(PublishError::StorageFull));
+        disk.0.lock().room = None;
+        broker.publish(PublishRequest { channel: memory.clone(), ..request(0, "2") }).await.unwrap();
+        broker.publish(request(0, "on disk, too")).await.unwrap();
+        let Start { after, gap } = broker.locate(&memory, Since::Cursor(first.cursor));
+        assert_eq!(gap, None);
+        let page = broker.history(&memory, HistoryQuery { after, ..EVERYTHING }).unwrap();
+        assert_eq!(page.publications.iter().map(|p| &p.data[..]).collect::<Vec<_>>(), [&b"2"[..]]);
+        drop(broker);
+        let broker = open(&disk.after_power_cut(0));
+        assert_eq!(broker.locate(&memory, Since::Cursor(first.cursor)).gap, Some(Gap::Epoch));
+        assert_eq!(gap_after(&broker, start.cursor), (None, vec!["on disk, too".to_owned()]));
+    });
+}
+
+fn gap_after(broker: &EmbeddedBroker, cursor: Cursor) -> (Option<Gap>, Vec<String>) {
+    let Start { after, gap } = broker.locate(&channel(0), Since::Cursor(cursor));
+    let page = broker.history(&channel(0), HistoryQuery { after, ..EVERYTHING }).unwrap();
+    let data = page.publications.iter().map(|p| String::from_utf8(p.data.to_vec()).unwrap());
+    (gap, data.collect())
+}

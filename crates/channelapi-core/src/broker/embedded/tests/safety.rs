@@ -1,0 +1,210 @@
+//! How safely things are kept, what is kept in memory, and what happens when nothing can be kept any more.
+
+use super::*;
+use crate::broker::{Depth, History as _, Reading};
+
+fn on(name: &str, data: &str) -> PublishRequest {
+    PublishRequest { channel: ChannelName::parse(name).unwrap(), ..request(0, data) }
+}
+
+/// Waits until something is so.
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..6_000 {
+        if is_so() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{what} does not happen");
+}
+
+#[test]
+fn relaxed_publications_are_synced_soon_and_with_the_next_that_must_be() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let slow = StoreSettings { relaxed_sync: Duration::from_hours(1), ..settings() };
+        let broker = open_as(&disk, &clock, policies(ALL), slow);
+        let before = disk.0.lock().syncs;
+        let first = broker.publish(on("relaxed-1", "a")).await.unwrap();
+        assert_eq!(first.durability, Durability::Relaxed);
+        assert_eq!(disk.0.lock().syncs, before, "nobody waits for the disk");
+        let lost = disk.after_power_cut(0);
+        broker.publish(request(0, "must survive")).await.unwrap();
+        let kept = disk.after_power_cut(0);
+        broker.publish(on("relaxed-1", "b")).await.unwrap();
+        drop(broker);
+        let size = |disk: &SimulatedDisk| open(disk).size().1;
+        assert_eq!(
+            (size(&lost), size(&kept), size(&disk.after_power_cut(0))),
+            (0, 2, 3),
+            "an orderly end syncs"
+        );
+        let after_loss = open(&lost);
+        let relaxed = ChannelName::parse("relaxed-1").unwrap();
+        let gap = after_loss.locate(&relaxed, Since::Cursor(first.cursor)).gap;
+        assert_eq!(gap, Some(Gap::Diverged), "who has seen what is lost is told");
+
+        let disk = SimulatedDisk::default();
+        let quick = StoreSettings { relaxed_sync: Duration::from_millis(5), ..settings() };
+        let broker = open_as(&disk, &clock, policies(ALL), quick);
+        broker.publish(on("relaxed-1", "a")).await.unwrap();
+        wait_until("the sync", || open(&disk.after_power_cut(0)).size().1 == 1);
+        let syncs = disk.0.lock().syncs;
+        thread::sleep(Duration::from_millis(50));
+        assert_eq!(disk.0.lock().syncs, syncs, "nothing is synced while nothing is written");
+    });
+}
+
+#[test]
+fn a_relaxed_sync_that_fails_closes_the_log_and_says_so() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let quick = StoreSettings { relaxed_sync: Duration::from_millis(5), ..settings() };
+        let broker = open_as(&disk, &Clock::manual(1_000), policies(ALL), quick);
+        assert!(!broker.is_fenced());
+        disk.0.lock().syncs_fail = true;
+        broker.publish(on("relaxed-1", "a")).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(30), broker.fenced()).await.expect("it is said");
+        assert!(broker.is_fenced());
+        assert_eq!(broker.publish(on("relaxed-1", "b")).await, Err(PublishError::Fenced));
+    });
+}
+
+/// A sink that panics, as a bug would.
+struct Bug;
+
+impl PublicationSink for Bug {
+    fn deliver(&self, _: Publication) {
+        panic!("a bug, for this test");
+    }
+}
+
+#[test]
+fn a_panic_of_the_writer_is_the_end_and_nobody_waits_for_ever() {
+    run(async {
+        let disk = Arc::new(SimulatedDisk::default());
+        let clock = Clock::manual(1_000);
+        let broker = EmbeddedBroker::open_on(disk, Arc::new(Bug), clock, policies(ALL), settings()).unwrap();
+        assert_eq!(broker.publish(request(0, "a")).await, Err(PublishError::Stopped));
+        tokio::time::timeout(Duration::from_secs(30), broker.fenced()).await.expect("it is said");
+        assert_eq!(broker.publish(request(0, "b")).await, Err(PublishError::Stopped));
+        assert_eq!(broker.purge(&channel(0)).await, Err(PublishError::Stopped));
+    });
+}
+
+#[test]
+fn the_newest_is_read_without_the_disk_also_after_a_restart() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        for number in 0..40 {
+            broker.publish(request(0, &number.to_string())).await.unwrap();
+        }
+        let newest = |broker: &EmbeddedBroker, after| {
+            let reads = disk.0.lock().reads;
+            let readings = [Reading { channel: channel(0), after }];
+            let page = broker.read(&readings, Depth::Memory).unwrap();
+            assert_eq!(disk.0.lock().reads, reads, "the disk is left alone");
+            page.map(|page| page.publications.len())
+        };
+        assert_eq!(newest(&broker, 0), Some(40));
+        drop(broker);
+        let broker = open(&disk);
+        assert_eq!(newest(&broker, 38), Some(2), "the last segment is in memory");
+        assert_eq!(newest(&broker, 0), None, "the others are on the disk");
+        assert_eq!(data_of(&broker, 0).len(), 40);
+    });
+}
+
+#[test]
+fn what_is_kept_in_memory_only_is_bounded_over_all_channels() {
+    run(async {
+        let broker = open(&SimulatedDisk::default());
+        let big = "x".repeat(crate::limits::DATA_BYTES_MAX);
+        let first = broker.publish(on("memory-0", "first")).await.unwrap();
+        let count = crate::limits::MEMORY_HISTORY_BYTES_MAX / crate::limits::DATA_BYTES_MAX + 3;
+        for number in 0..count {
+            broker.publish(on(&format!("memory-{}", number % 3 + 1), &big)).await.unwrap();
+        }
+        let (_, kept) = broker.size();
+        assert!((count - 5..count).contains(&kept), "{kept} of {count} are kept");
+        let name = ChannelName::parse("memory-0").unwrap();
+        assert_eq!(broker.locate(&name, Since::All).gap, Some(Gap::Trimmed));
+        assert_eq!(broker.locate(&name, Since::Cursor(first.cursor)).gap, None);
+        let name = ChannelName::parse("memory-1").unwrap();
+        assert_eq!(broker.locate(&name, Since::Cursor(first.cursor)).gap, Some(Gap::Trimmed));
+    });
+}
+
+/// A channel that was kept in memory only, and is kept on disk after a restart: nothing of the earlier life is called complete.
+#[test]
+fn a_channel_whose_policy_changed_does_not_hide_what_is_gone() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let broker = open(&disk);
+        let before = broker.publish(request(0, "before")).await.unwrap().cursor;
+        broker.publish(on("memory-1", "lost with the process")).await.unwrap();
+        drop(broker);
+        let policy = Policy { durability: Durability::Fsync, retention: ALL, replay_on_join: 0 };
+        let disk = disk.after_power_cut(0);
+        let broker = open_as(&disk, &clock, Policies::new(Vec::new(), policy), settings());
+        let name = ChannelName::parse("memory-1").unwrap();
+        assert_eq!(broker.locate(&name, Since::Cursor(before)).gap, Some(Gap::Epoch));
+        let later = broker.publish(on("memory-1", "kept")).await.unwrap().cursor;
+        drop(broker);
+        let broker = open_as(&disk.after_power_cut(0), &clock, Policies::new(Vec::new(), policy), settings());
+        assert_eq!(broker.locate(&name, Since::Cursor(later)).gap, None);
+    });
+}
+
+/// A batch whose end did not reach the disk is not there at all.
+#[test]
+fn a_batch_is_stored_as_a_whole_or_not_at_all() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let slow = StoreSettings { relaxed_sync: Duration::from_hours(1), ..settings() };
+        let broker = open_as(&disk, &clock, policies(ALL), slow);
+        broker.publish(request(0, "before")).await.unwrap();
+        let batch = || (0..4).map(|number| on("relaxed-1", &format!("{number}"))).collect();
+        for result in broker.publish_all(batch()).await {
+            result.unwrap();
+        }
+        let mut seen = Vec::new();
+        for kept in 0..400 {
+            let broker = open(&disk.after_power_cut(kept));
+            seen.push(broker.size().1);
+            assert_eq!(
+                broker.publish(on("relaxed-1", "next")).await.unwrap().position.offset,
+                seen[kept] as u64
+            );
+        }
+        seen.dedup();
+        assert_eq!(seen, [1, 5]);
+    });
+}
+
+#[test]
+fn a_page_says_where_it_ends() {
+    run(async {
+        let broker = open(&SimulatedDisk::default());
+        let mut published = Vec::new();
+        for number in 0..6 {
+            published.push(broker.publish(request(0, &number.to_string())).await.unwrap());
+            broker.publish(request(1, "between")).await.unwrap();
+        }
+        let page = |after, before| {
+            broker.history(&channel(0), HistoryQuery { after, before, ..EVERYTHING }).unwrap()
+        };
+        let follows = |cursor| {
+            let Start { after, gap } = broker.locate(&channel(0), Since::Cursor(cursor));
+            assert_eq!(gap, None);
+            page(after, u64::MAX).publications.len()
+        };
+        assert_eq!(follows(page(0, 4).cursor), 3, "up to the third one");
+        assert_eq!(follows(page(0, 1).cursor), 6, "nothing was read");
+        assert_eq!(follows(page(0, u64::MAX).cursor), 0);
+    });
+}

@@ -1,0 +1,318 @@
+//! Giving space back: retention, removal, rewriting, the disk's cap, purges.
+
+use super::*;
+use crate::limits::{IDEMPOTENCY_WINDOW, LOG_SWEEP_INTERVAL};
+
+const FEW: Retention = Retention { messages: 2, ..ALL };
+
+/// Fills some segments with what is soon given up.
+async fn churn(broker: &EmbeddedBroker, count: usize) {
+    for number in 0..count {
+        broker.publish(request(9, &format!("{number}:{}", "x".repeat(60)))).await.unwrap();
+    }
+}
+
+#[test]
+fn a_quiet_channel_goes_on_where_it_was_after_its_segment_is_gone() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let age = Retention { age: 1_000_000, messages: 5, ..ALL };
+        let broker = open_with(&disk, age, &clock);
+        let quiet = broker.publish(request(0, "quiet")).await.unwrap();
+        let other = broker.publish(request(1, "before")).await.unwrap();
+        clock.advance(Duration::from_secs(2_000));
+        churn(&broker, 100).await;
+        tidy(&broker);
+        assert!(!disk.has("0000000000000001.log"), "the oldest segment is given back");
+        let check = |broker: &EmbeddedBroker| {
+            assert!(data_of(broker, 0).is_empty());
+            assert_eq!(gap(broker, 0, quiet.cursor), None, "nothing was missed");
+            assert_eq!(broker.locate(&channel(0), Since::Position(quiet.position)).gap, None);
+            assert_eq!(gap(broker, 1, quiet.cursor), Some(Gap::Trimmed), "one was missed");
+            assert_eq!(gap(broker, 1, other.cursor), None);
+            assert_eq!(gap(broker, 5, quiet.cursor), None, "nothing was ever published there");
+        };
+        check(&broker);
+        drop(broker);
+        let disk = disk.after_power_cut(0);
+        let broker = open_with(&disk, age, &clock);
+        check(&broker);
+        // Its top is carried on as often as its segment goes.
+        churn(&broker, 100).await;
+        tidy(&broker);
+        drop(broker);
+        let broker = open_with(&disk.after_power_cut(0), age, &clock);
+        check(&broker);
+        let next = broker.publish(request(0, "again")).await.unwrap();
+        assert_eq!((next.position.epoch, next.position.offset), (quiet.position.epoch, 2));
+        assert_eq!(gap(&broker, 0, quiet.cursor), None);
+    });
+}
+
+#[test]
+fn mostly_dead_segments_are_rewritten_and_nothing_that_lives_is_touched() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open_with(&disk, FEW, &Clock::manual(1_000));
+        let mut cursors = Vec::new();
+        for name in 0..5 {
+            cursors.push(broker.publish(request(name, &format!("live {name}"))).await.unwrap().cursor);
+            churn(&broker, 20).await;
+        }
+        tidy(&broker);
+        let bytes: usize = disk.sizes().iter().sum();
+        assert!(bytes < 5_000, "of about 15,000 bytes {bytes} are left");
+        let check = |broker: &EmbeddedBroker| {
+            for (name, cursor) in cursors.iter().enumerate() {
+                assert_eq!(data_of(broker, name), [format!("live {name}")]);
+                assert_eq!(gap(broker, name, *cursor), None);
+                assert_eq!(broker.locate(&channel(name), Since::All).gap, None);
+            }
+            assert_eq!(data_of(broker, 9).len(), 2);
+            assert_eq!(gap(broker, 9, cursors[0]), Some(Gap::Trimmed));
+        };
+        check(&broker);
+        drop(broker);
+        let broker = open_with(&disk.after_power_cut(0), FEW, &Clock::manual(1_000));
+        check(&broker);
+        assert_eq!(broker.publish(request(0, "next")).await.unwrap().position.offset, 2);
+    });
+}
+
+/// A power cut at every moment of rewriting and removing, with what was removed back or not, and with any part of what was not
+/// synced: what lived lives, at its place, and nothing is called complete that is not.
+#[test]
+fn a_power_cut_at_any_moment_of_upkeep_loses_nothing() {
+    run(async {
+        let clock = Clock::manual(1_000);
+        let disk = SimulatedDisk::default();
+        let broker = open_with(&disk, FEW, &clock);
+        // The oldest segment is to go as a whole, with a channel whose newest record it holds.
+        let gone = broker.publish(request(7, "gone")).await.unwrap().cursor;
+        broker.purge(&channel(7)).await.unwrap();
+        let mut cursors = Vec::new();
+        disk.0.lock().moments = Some(Vec::new());
+        churn(&broker, 40).await;
+        tidy(&broker);
+        assert!(!disk.has("0000000000000001.log"), "it was removed");
+        let removal = disk.0.lock().moments.take().unwrap();
+        for (place, moment) in removal.iter().enumerate() {
+            for is_removed_back in [false, true] {
+                let broker = open_with(&moment.disk(0, is_removed_back), FEW, &clock);
+                let story = format!("moment {place}, removed files back: {is_removed_back}");
+                assert_eq!(gap(&broker, 7, gone), Some(Gap::Epoch), "{story}");
+                assert_eq!(gap(&broker, 5, gone), None, "{story}");
+                let newest = data_of(&broker, 9).len();
+                assert!(newest == 2 || place < 10 && newest < 2, "{story}: {newest}");
+            }
+        }
+        for name in 0..4 {
+            cursors.push(broker.publish(request(name, &format!("live {name}"))).await.unwrap().cursor);
+            churn(&broker, 18).await;
+        }
+        broker.publish(request(4, "purged")).await.unwrap();
+        let purged = broker.publish(request(4, "purged")).await.unwrap().cursor;
+        broker.purge(&channel(4)).await.unwrap();
+        disk.0.lock().moments = Some(Vec::new());
+        churn(&broker, 40).await;
+        tidy(&broker);
+        let moments = disk.0.lock().moments.take().unwrap();
+        assert!(moments.len() > 10, "there was something to do");
+        drop(broker);
+        for (place, moment) in moments.iter().enumerate() {
+            for (kept, is_removed_back) in [(0, false), (0, true), (7, true), (40, false), (usize::MAX, true)]
+            {
+                let disk = moment.disk(kept, is_removed_back);
+                let broker = open_with(&disk, FEW, &clock);
+                let story =
+                    format!("moment {place}, {kept} bytes kept, removed files back: {is_removed_back}");
+                for (name, cursor) in cursors.iter().enumerate() {
+                    assert_eq!(data_of(&broker, name), [format!("live {name}")], "{story}");
+                    assert_eq!(gap(&broker, name, *cursor), None, "{story}");
+                }
+                assert!(data_of(&broker, 9).len() >= 2, "{story}");
+                assert_eq!(gap(&broker, 9, cursors[0]), Some(Gap::Trimmed), "{story}");
+                assert_eq!(gap(&broker, 4, purged), Some(Gap::Epoch), "{story}");
+                assert_eq!(gap(&broker, 5, cursors[0]), None, "{story}");
+                assert_eq!(broker.publish(request(0, "next")).await.unwrap().position.offset, 2, "{story}");
+                tidy(&broker);
+                assert_eq!(data_of(&broker, 1), ["live 1"], "{story}");
+            }
+        }
+    });
+}
+
+#[test]
+fn lives_are_known_after_their_segments_are_gone() {
+    run(async {
+        let mut disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let mut cursors = Vec::new();
+        for _ in 0..4 {
+            let broker = open_with(&disk, FEW, &clock);
+            cursors.push(broker.publish(request(0, "one per life")).await.unwrap().cursor);
+            churn(&broker, 60).await;
+            tidy(&broker);
+            drop(broker);
+            disk = disk.after_power_cut(0);
+        }
+        let broker = open_with(&disk, FEW, &clock);
+        assert!(!disk.has("0000000000000001.log"));
+        let gaps: Vec<_> = cursors.iter().map(|cursor| gap(&broker, 0, *cursor)).collect();
+        assert_eq!(gaps, [Some(Gap::Trimmed), None, None, None]);
+        let beyond = Cursor { sequence: cursors[1].sequence, ..cursors[0] };
+        assert_eq!(gap(&broker, 0, beyond), Some(Gap::Diverged), "the first life did not come that far");
+    });
+}
+
+#[test]
+fn over_the_disks_cap_the_oldest_goes_and_its_channels_say_so() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let settings = StoreSettings { disk_bytes_max: 16_000, ..settings() };
+        let broker = open_as(&disk, &clock, policies(ALL), settings);
+        let first = broker.publish(request(0, "first")).await.unwrap();
+        let nothing = Cursor { sequence: first.cursor.sequence - 1, ..first.cursor };
+        churn(&broker, 300).await;
+        tidy(&broker);
+        let bytes: usize = disk.sizes().iter().sum();
+        assert!((8_000..=16_000).contains(&bytes), "{bytes} bytes are left");
+        let check = |broker: &EmbeddedBroker| {
+            assert!(data_of(broker, 0).is_empty());
+            assert_eq!(gap(broker, 0, first.cursor), None);
+            assert_eq!(gap(broker, 0, nothing), Some(Gap::Trimmed));
+            assert_eq!(gap(broker, 9, first.cursor), Some(Gap::Trimmed));
+            let kept = data_of(broker, 9);
+            assert!(kept.len() > 20 && kept.last().unwrap().starts_with("299:"));
+        };
+        check(&broker);
+        drop(broker);
+        check(&open_as(&disk.after_power_cut(0), &clock, policies(ALL), settings));
+    });
+}
+
+#[test]
+fn a_purged_channel_is_empty_begins_anew_and_says_so() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        assert_eq!(broker.purge(&channel(0)).await, Ok(0), "there is nothing");
+        let first = broker.publish(request(0, "a")).await.unwrap();
+        let second = broker.publish(request(0, "b")).await.unwrap();
+        let other = broker.publish(request(1, "other")).await.unwrap();
+        assert_eq!(broker.purge(&channel(0)).await, Ok(2));
+        let check = |broker: &EmbeddedBroker| {
+            assert!(data_of(broker, 0).is_empty());
+            for published in [first, second] {
+                assert_eq!(gap(broker, 0, published.cursor), Some(Gap::Epoch));
+                assert_eq!(
+                    broker.locate(&channel(0), Since::Position(published.position)).gap,
+                    Some(Gap::Epoch)
+                );
+                assert_eq!(gap(broker, 1, published.cursor), None, "the others are as they were");
+            }
+            assert_eq!(gap(broker, 0, other.cursor), Some(Gap::Epoch));
+        };
+        check(&broker);
+        drop(broker);
+        let broker = open(&disk.after_power_cut(0));
+        check(&broker);
+        let again = broker.publish(request(0, "c")).await.unwrap();
+        assert_ne!(again.position.epoch, first.position.epoch);
+        assert_eq!(again.position.offset, 1);
+        assert_eq!(gap(&broker, 0, again.cursor), None);
+        let memory = ChannelName::parse("memory-1").unwrap();
+        let publish = || PublishRequest { channel: memory.clone(), ..request(0, "m") };
+        let before = broker.publish(publish()).await.unwrap();
+        assert_eq!(broker.purge(&memory).await, Ok(1));
+        assert_eq!(broker.locate(&memory, Since::Cursor(before.cursor)).gap, Some(Gap::Epoch));
+        assert_eq!(broker.publish(publish()).await.unwrap().position.offset, 1);
+    });
+}
+
+#[test]
+fn a_key_is_remembered_after_a_restart_though_its_publication_is_long_given_up() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let broker = open_with(&disk, FEW, &clock);
+        let keyed = || PublishRequest { idempotency_key: Some("key".into()), ..request(9, "keyed") };
+        let first = broker.publish(keyed()).await.unwrap();
+        churn(&broker, 100).await;
+        tidy(&broker);
+        drop(broker);
+        let disk = disk.after_power_cut(0);
+        let broker = open_with(&disk, FEW, &clock);
+        let again = broker.publish(keyed()).await.unwrap();
+        assert_eq!((again.position, again.is_duplicate), (first.position, true));
+        clock.advance(IDEMPOTENCY_WINDOW + Duration::from_secs(1));
+        tidy(&broker);
+        assert!(!disk.has("0000000000000001.log"), "nobody may repeat it any more");
+        assert!(!broker.publish(keyed()).await.unwrap().is_duplicate);
+    });
+}
+
+#[test]
+fn a_full_disk_can_still_be_tidied_and_heals() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let age = Retention { age: 1_000_000, ..ALL };
+        let broker = open_with(&disk, age, &clock);
+        let quiet = broker.publish(request(0, "quiet")).await.unwrap();
+        churn(&broker, 100).await;
+        let live = broker.publish(request(1, "too old, too")).await.unwrap();
+        tidy(&broker);
+        disk.0.lock().room = Some(0);
+        assert_eq!(broker.publish(request(9, "full")).await, Err(PublishError::StorageFull));
+        clock.advance(Duration::from_secs(2_000));
+        tidy(&broker);
+        assert!(!disk.has("0000000000000001.log"), "the reserve let it be written down");
+        broker.publish(request(9, "there is room again")).await.unwrap();
+        assert!(disk.has("reserve"));
+        drop(broker);
+        let broker = open_with(&disk.after_power_cut(0), age, &clock);
+        assert_eq!(gap(&broker, 0, quiet.cursor), None);
+        assert_eq!(gap(&broker, 1, live.cursor), None);
+        assert_eq!(data_of(&broker, 9), ["there is room again"]);
+    });
+}
+
+#[test]
+fn what_is_too_old_goes_though_nobody_publishes() {
+    run(async {
+        let clock = Clock::manual(1_000);
+        let broker = open_with(&SimulatedDisk::default(), Retention { age: 1_000, ..ALL }, &clock);
+        broker.publish(request(0, "a")).await.unwrap();
+        clock.advance(LOG_SWEEP_INTERVAL);
+        assert_eq!(data_of(&broker, 0).len(), 1);
+        tidy(&broker);
+        assert!(data_of(&broker, 0).is_empty());
+    });
+}
+
+#[test]
+fn rotten_records_are_given_up_said_to_be_missing_and_the_rest_lives_on() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        let mut published = Vec::new();
+        for number in 0..5 {
+            published.push(broker.publish(request(0, &format!("number-{number}"))).await.unwrap());
+        }
+        broker.publish(request(1, "healthy")).await.unwrap();
+        // Nothing is in memory any more.
+        broker.stored.write().hot = hot::Hot::default();
+        disk.garble(b"number-2");
+        assert_eq!(data_of(&broker, 0), ["number-3", "number-4"]);
+        assert_eq!(gap(&broker, 0, published[1].cursor), Some(Gap::Epoch));
+        assert_eq!(gap(&broker, 0, published[2].cursor), None);
+        assert_eq!(data_of(&broker, 1), ["healthy"]);
+        assert_eq!(broker.publish(request(0, "next")).await.unwrap().position.offset, 6);
+        disk.0.lock().reads_fail = true;
+        broker.stored.write().hot = hot::Hot::default();
+        assert!(data_of(&broker, 0).is_empty(), "it comes to an end");
+    });
+}

@@ -1,0 +1,223 @@
+//! The thread that tidies up: what is too old is given up, segments of which nothing is in use are removed, and those of which
+//! little is in use are rewritten.
+//!
+//! It works by time, whether anybody publishes or not, and in small steps: readers and the writer get their turn in between.
+//! Whatever has to be written into the log for it is written by the writer.
+//!
+//! Invariants:
+//! - Before a segment is removed, everything that only it says is written down, durably, further back: where the channels stand
+//!   whose newest record it holds, and that the log begins behind it.
+//! - A segment with a publication whose idempotency key may still be repeated stays.
+
+use super::disk::Disk;
+use super::rewrite::{Rewritten, rewrite};
+use super::segment::name_of;
+use super::stored::{Segment, Stored};
+use super::writer::Command;
+use super::{StoreSettings, repeats};
+use crate::clock::Clock;
+use crate::failpoint;
+use crate::limits::{IDLE_CHANNELS_MAX, LOG_SWEEP_INTERVAL, REWRITE_LIVE_FRACTION, UPKEEP_CHUNK};
+use parking_lot::RwLock;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc as std_mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, warn};
+
+/// Asks upkeep to look now instead of later.
+#[derive(Default)]
+pub(super) struct Poke {
+    /// Told when it has.
+    pub(super) done: Option<std_mpsc::SyncSender<()>>,
+}
+
+pub(super) struct Upkeep {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) stored: Arc<RwLock<Stored>>,
+    pub(super) clock: Clock,
+    pub(super) settings: StoreSettings,
+    /// Does not keep the writer alive.
+    pub(super) writer: mpsc::WeakSender<Command>,
+    pub(super) is_stopping: Arc<AtomicBool>,
+}
+
+impl Upkeep {
+    /// Tidies up from time to time, until the writer has ended.
+    pub(super) fn run(self, pokes: &std_mpsc::Receiver<Poke>) {
+        loop {
+            let poke = match pokes.recv_timeout(LOG_SWEEP_INTERVAL) {
+                Ok(poke) => poke,
+                Err(std_mpsc::RecvTimeoutError::Timeout) => Poke::default(),
+                Err(std_mpsc::RecvTimeoutError::Disconnected) => return,
+            };
+            self.tidy();
+            if let Some(done) = poke.done {
+                _ = done.send(());
+            }
+        }
+    }
+
+    fn tidy(&self) {
+        let now = self.clock.unix_millis();
+        self.in_chunks(|stored, ids| stored.index.trim_old(ids, now));
+        if self.stored.read().index.size().0 > IDLE_CHANNELS_MAX {
+            self.stored.write().index.forget_idle(IDLE_CHANNELS_MAX);
+        }
+        if let Some(writer) = self.writer.upgrade() {
+            _ = writer.blocking_send(Command::Tend);
+        }
+        while !self.is_stopping() && self.take_back(now) {}
+    }
+
+    /// Gives back the space of one segment. Returns whether there may be more to do.
+    fn take_back(&self, now: u64) -> bool {
+        let (oldest, is_too_much, rewritable) = {
+            let stored = self.stored.read();
+            let Some((oldest, segment)) = stored.segments.list.first_key_value() else {
+                return false;
+            };
+            if stored.segments.list.len() < 2 {
+                return false;
+            }
+            let is_too_much = stored.segments.bytes() > self.settings.disk_bytes_max;
+            ((*oldest, segment.clone()), is_too_much, most_dead(&stored, now))
+        };
+        let (number, segment) = oldest;
+        if is_too_much {
+            warn!(
+                segment = name_of(number),
+                limit = self.settings.disk_bytes_max,
+                "the log is over its limit: the oldest segment is given up with everything in it"
+            );
+            self.in_chunks(|stored, ids| stored.index.give_up(ids, segment.id));
+        }
+        let is_unused = self.stored.read().index.usage(segment.id).live == 0;
+        if is_unused && (is_too_much || is_done(&segment, now)) {
+            return self.remove(number, &segment);
+        }
+        let Some((number, segment)) = rewritable else {
+            return false;
+        };
+        if !self.free_anchors(&segment) || !self.begin(None) {
+            return false;
+        }
+        match rewrite(&*self.disk, &self.stored, number, &segment, &self.is_stopping) {
+            Ok(Rewritten::Done { before, after }) => {
+                debug!(segment = name_of(number), before, after, "rewrote a segment");
+                true
+            }
+            Ok(Rewritten::Damaged) => {
+                warn!(
+                    segment = name_of(number),
+                    "a segment is damaged and is left as it is until its time has come"
+                );
+                let mut stored = self.stored.write();
+                stored.segments.list.entry(number).and_modify(|segment| segment.is_damaged = true);
+                true
+            }
+            Ok(Rewritten::Stopped) => false,
+            Err(error) => {
+                warn!(%error, segment = name_of(number), "a segment could not be rewritten");
+                false
+            }
+        }
+    }
+
+    /// Removes the oldest segment, of which nothing is in use.
+    fn remove(&self, number: u64, segment: &Segment) -> bool {
+        let next = {
+            let stored = self.stored.read();
+            stored.segments.list.range(number + 1..).next().map(|(number, _)| *number)
+        };
+        let Some(next) = next else {
+            return false;
+        };
+        if !self.free_anchors(segment) || !self.begin(Some(next)) {
+            return false;
+        }
+        failpoint::pass("before-remove");
+        let mut stored = self.stored.write();
+        if stored.index.usage(segment.id) != super::index::Usage::default() {
+            return false;
+        }
+        stored.segments.list.remove(&number);
+        stored.segments.close(segment.id);
+        drop(stored);
+        if let Err(error) = self.disk.remove(&name_of(number)) {
+            warn!(%error, segment = name_of(number), "an old segment could not be removed; the next start will do it");
+        }
+        true
+    }
+
+    /// Has it written down where the channels stand whose newest record is in a segment, and of which nothing is kept.
+    fn free_anchors(&self, segment: &Segment) -> bool {
+        let end = self.stored.read().index.ids();
+        let mut idle = Vec::new();
+        for ids in chunks(end) {
+            let stored = self.stored.read();
+            idle.extend(ids.filter(|id| {
+                let known = stored.index.get(*id);
+                known.is_some_and(|known| known.anchor == segment.id && known.entries.is_empty())
+            }));
+        }
+        idle.chunks(UPKEEP_CHUNK as usize).all(|channels| {
+            self.ask(|done| Command::Anchor { channels: channels.to_vec(), segment: segment.id, done })
+        })
+    }
+
+    /// Has it written down with which segment the log begins: as it is, or with another one.
+    fn begin(&self, number: Option<u64>) -> bool {
+        let number = number.unwrap_or_else(|| self.stored.read().begins);
+        self.ask(|done| Command::Begin { number, done })
+    }
+
+    fn ask(&self, command: impl FnOnce(oneshot::Sender<bool>) -> Command) -> bool {
+        let (done, is_done) = oneshot::channel();
+        let Some(writer) = self.writer.upgrade() else {
+            return false;
+        };
+        writer.blocking_send(command(done)).is_ok() && is_done.blocking_recv().unwrap_or(false)
+    }
+
+    fn in_chunks(&self, act: impl Fn(&mut Stored, Range<u32>)) {
+        let end = self.stored.read().index.ids();
+        for ids in chunks(end) {
+            act(&mut self.stored.write(), ids);
+        }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
+    }
+}
+
+fn chunks(end: u32) -> impl Iterator<Item = Range<u32>> {
+    let chunk = UPKEEP_CHUNK;
+    (0..end.div_ceil(chunk)).map(move |place| place * chunk..(place * chunk).saturating_add(chunk).min(end))
+}
+
+/// Whether no publication in a segment may be repeated any more.
+fn is_done(segment: &Segment, now: u64) -> bool {
+    segment.keyed_at == 0 || !repeats::is_fresh(segment.keyed_at, now)
+}
+
+/// The sealed segment that gives back most if it is rewritten, if it is worth the while. Its size afterwards is not known exactly:
+/// what is anchored in it stays.
+fn most_dead(stored: &Stored, now: u64) -> Option<(u64, Segment)> {
+    let newest = stored.segments.list.keys().next_back()?;
+    let worth = |segment: &Segment| {
+        let live = stored.index.usage(segment.id).live_bytes;
+        let is_mostly_dead = live.saturating_mul(REWRITE_LIVE_FRACTION) < segment.length;
+        let dead = segment.length.saturating_sub(live);
+        // What is left of an empty one is not rewritten again and again.
+        let is_small = dead < super::rewrite::DEAD_BYTES_MIN;
+        (is_mostly_dead && !is_small && !segment.is_damaged && is_done(segment, now)).then_some(dead)
+    };
+    let sealed = stored.segments.list.range(..newest);
+    let worth = sealed.filter_map(|(number, segment)| Some((worth(segment)?, *number, segment)));
+    worth
+        .max_by_key(|(dead, number, _)| (*dead, *number))
+        .map(|(_, number, segment)| (number, segment.clone()))
+}

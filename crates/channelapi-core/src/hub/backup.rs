@@ -1,0 +1,159 @@
+//! A copy of a data directory, taken while a server runs on it or while none does.
+//!
+//! Invariants: the copy is complete or it is not there; nothing is ever written over. It is what one moment, the end of copying,
+//! could have left behind: the state is copied before the publications, so no consumer's position is ahead of them.
+
+use crate::broker::{OpenError, backup_log};
+use crate::state::{StateError, backup as copy_state};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+/// Small files that are copied as they are. A key that was configured has no file.
+const SECRETS: [&str; 2] = ["token_secret", "auth_key"];
+
+/// What was copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backup {
+    /// Bytes of publications.
+    pub log_bytes: u64,
+    /// Bytes of everything else.
+    pub state_bytes: u64,
+}
+
+/// Why there is no backup.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// No server has ever run there.
+    #[error("{0} is no data directory: it has no state.db; say which one with --data-dir")]
+    NoData(PathBuf),
+    /// The name is taken.
+    #[error("{0} exists already; name a directory that does not")]
+    Exists(PathBuf),
+    /// It would be lost together with what it is for.
+    #[error("{0} is inside the data directory; name a place outside, best on another disk")]
+    Inside(PathBuf),
+    /// The state could not be read or written.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The log could not be read or written.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// The operating system says no.
+    #[error("{path}: {error}")]
+    Io {
+        /// What was tried on.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+/// Copies a data directory to a new place.
+pub fn backup(data: &Path, destination: &Path) -> Result<Backup, BackupError> {
+    if !data.join("state.db").is_file() {
+        return Err(BackupError::NoData(data.to_owned()));
+    }
+    if destination.symlink_metadata().is_ok() {
+        return Err(BackupError::Exists(destination.to_owned()));
+    }
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |error| BackupError::Io { path, error }
+    };
+    let parent =
+        destination.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let real = |path: &Path| path.canonicalize().map_err(at(path));
+    if real(parent)?.starts_with(real(data)?) {
+        return Err(BackupError::Inside(destination.to_owned()));
+    }
+    let mut name = destination.file_name().unwrap_or_default().to_owned();
+    name.push(".unfinished");
+    let unfinished = parent.join(name);
+    DirBuilder::new().mode(0o700).create(&unfinished).map_err(at(&unfinished))?;
+    let copied = copy(data, &unfinished).and_then(|backup| {
+        fs::rename(&unfinished, destination).map_err(at(destination))?;
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(at(parent))?;
+        Ok(backup)
+    });
+    if copied.is_err() {
+        // It is ours: it was made just now. Half a copy is worse than none.
+        _ = fs::remove_dir_all(&unfinished);
+    }
+    copied
+}
+
+fn copy(data: &Path, to: &Path) -> Result<Backup, BackupError> {
+    let failed = |path: PathBuf| move |error| BackupError::Io { path, error };
+    let state = to.join("state.db");
+    copy_state(data, &state)?;
+    let mut state_bytes = state.metadata().map_err(failed(state))?.len();
+    for name in SECRETS {
+        state_bytes += copy_secret(&data.join(name), &to.join(name)).map_err(failed(data.join(name)))?;
+    }
+    let log = data.join("log");
+    let log_bytes = if log.is_dir() { backup_log(&log, &to.join("log"))?.bytes } else { 0 };
+    File::open(to).and_then(|folder| folder.sync_all()).map_err(failed(to.to_owned()))?;
+    Ok(Backup { log_bytes, state_bytes })
+}
+
+fn copy_secret(from: &Path, to: &Path) -> io::Result<u64> {
+    let secret = match fs::read(from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        read => read?,
+    };
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(to)?;
+    file.write_all(&secret)?;
+    file.sync_all()?;
+    Ok(secret.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{DataDirectory, StateStore};
+
+    #[test]
+    fn a_backup_has_everything_and_is_never_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let directory = DataDirectory::open(&data).unwrap();
+        let _running = StateStore::open(&directory).unwrap();
+        let secret = directory.token_secret().unwrap();
+        fs::create_dir(data.join("log")).unwrap();
+        fs::write(data.join("log/0000000000000000.log"), b"publications").unwrap();
+
+        let copy = folder.path().join("copy");
+        let taken = backup(&data, &copy).unwrap();
+        assert_eq!(taken.log_bytes, 12);
+        assert!(taken.state_bytes > 32, "{taken:?}");
+        assert_eq!(fs::read(copy.join("log/0000000000000000.log")).unwrap(), b"publications");
+        assert_eq!(DataDirectory::open(&copy).unwrap().token_secret().unwrap(), secret);
+        StateStore::open(&DataDirectory::open(&copy).unwrap()).unwrap();
+
+        assert!(matches!(backup(&data, &copy), Err(BackupError::Exists(_))));
+    }
+
+    #[test]
+    fn what_cannot_be_a_backup_is_refused_and_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, copy) = (folder.path().join("data"), folder.path().join("copy"));
+        assert!(matches!(backup(&data, &copy), Err(BackupError::NoData(_))));
+        let directory = DataDirectory::open(&data).unwrap();
+        assert!(matches!(backup(&data, &copy), Err(BackupError::NoData(_))));
+        drop(StateStore::open(&directory).unwrap());
+        assert!(matches!(backup(&data, &data.join("copy")), Err(BackupError::Inside(_))));
+        assert!(matches!(backup(&data, &folder.path().join("missing/copy")), Err(BackupError::Io { .. })));
+        fs::write(data.join("token_secret"), b"x").unwrap();
+        fs::write(data.join("log"), b"no directory").unwrap();
+        backup(&data, &copy).unwrap();
+        fs::remove_dir_all(&copy).unwrap();
+
+        // A log that cannot be read at all.
+        fs::remove_file(data.join("log")).unwrap();
+        fs::create_dir_all(data.join("log/0000000000000000.log")).unwrap();
+        assert!(matches!(backup(&data, &copy), Err(BackupError::Log(_))));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "only the data");
+    }
+}

@@ -1,0 +1,127 @@
+//! Where a client stands over all channels of this server's log, as text of a constant size.
+//!
+//! ```text
+//! ca1. | base64url of: generation u64 | sequence u48 | memory u40 | checksum u16
+//! ```
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::fmt;
+use std::str::FromStr;
+
+/// A place in the order in which this server stores publications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Cursor {
+    /// The life of the log in which it was given out.
+    pub generation: u64,
+    /// Publications in the log up to here.
+    pub sequence: u64,
+    /// Publications kept only in memory up to here, in this life.
+    pub memory: u64,
+}
+
+/// A text is no cursor of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it is no cursor of this server")]
+pub struct CursorError;
+
+/// What every cursor begins with; the digit is its format.
+const PREFIX: &str = "ca1.";
+
+/// Bytes behind the prefix, before they become text.
+const BYTES: usize = CURSOR_BYTES + 2;
+
+/// Characters of a cursor.
+pub const CURSOR_CHARS: usize = PREFIX.len() + BYTES.div_ceil(3) * 4;
+
+/// Bytes of the numbers alone.
+pub const CURSOR_BYTES: usize = 8 + 6 + 5;
+
+impl Cursor {
+    /// Its numbers, without a checksum.
+    pub fn to_bytes(&self) -> [u8; CURSOR_BYTES] {
+        let mut bytes = [0; CURSOR_BYTES];
+        bytes[..8].copy_from_slice(&self.generation.to_be_bytes());
+        bytes[8..14].copy_from_slice(&self.sequence.to_be_bytes()[2..]);
+        bytes[14..].copy_from_slice(&self.memory.to_be_bytes()[3..]);
+        bytes
+    }
+
+    /// The cursor with these numbers.
+    pub fn from_bytes(bytes: &[u8; CURSOR_BYTES]) -> Self {
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+        Self {
+            generation: number(&bytes[..8]),
+            sequence: number(&bytes[8..14]),
+            memory: number(&bytes[14..]),
+        }
+    }
+
+    /// Its text.
+    pub fn encode(&self) -> [u8; CURSOR_CHARS] {
+        let mut bytes = [0; BYTES];
+        bytes[..CURSOR_BYTES].copy_from_slice(&self.to_bytes());
+        let checksum = checksum(&bytes[..CURSOR_BYTES]);
+        bytes[CURSOR_BYTES..].copy_from_slice(&checksum);
+        let mut text = [0; CURSOR_CHARS];
+        text[..PREFIX.len()].copy_from_slice(PREFIX.as_bytes());
+        URL_SAFE_NO_PAD.encode_slice(bytes, &mut text[PREFIX.len()..]).expect("the size is right");
+        text
+    }
+}
+
+/// Keeps text that was damaged on its way from being taken for another place.
+fn checksum(bytes: &[u8]) -> [u8; 2] {
+    let [.., high, low] = crc32fast::hash(bytes).to_be_bytes();
+    [high, low]
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(&self.encode()).expect("it is ASCII"))
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = CursorError;
+
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        let text = text.strip_prefix(PREFIX).ok_or(CursorError)?;
+        let mut bytes = [0; BYTES];
+        match URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
+            Ok(BYTES) => {}
+            _ => return Err(CursorError),
+        }
+        let (numbers, rest) = bytes.split_first_chunk().ok_or(CursorError)?;
+        if checksum(numbers) == *rest { Ok(Self::from_bytes(numbers)) } else { Err(CursorError) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_cursor_survives_its_text(generation: u64, sequence in 0_u64..1 << 48, memory in 0_u64..1 << 40) {
+            let cursor = Cursor { generation, sequence, memory };
+            let text = cursor.to_string();
+            prop_assert_eq!(text.len(), 32);
+            prop_assert_eq!(text.parse(), Ok(cursor));
+        }
+
+        #[test]
+        fn other_text_is_no_cursor(text in ".{0,40}") {
+            prop_assert_eq!(text.parse::<Cursor>(), Err(CursorError));
+        }
+
+        #[test]
+        fn a_damaged_cursor_is_noticed(place in 4_usize..32, other in "[A-Za-z0-9_-]") {
+            let text = Cursor { generation: 1, sequence: 2, memory: 3 }.to_string();
+            let mut damaged = text.clone();
+            damaged.replace_range(place..=place, &other);
+            prop_assert_eq!(damaged.parse::<Cursor>().is_ok(), damaged == text);
+        }
+    }
+}

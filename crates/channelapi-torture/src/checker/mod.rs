@@ -1,0 +1,151 @@
+//! Judges a history: was anything lost, invented, repeated or reordered, and was every verdict on a resume true?
+//!
+//! Sorting and searching only, so that a run of a million messages is judged in seconds. The checker knows nothing of
+//! the server: `mutants.rs` shows that it sees each kind of mistake, `simulation.rs` that it accepts what is right.
+
+mod findings;
+mod ledger;
+#[cfg(test)]
+mod mutants;
+#[cfg(test)]
+mod simulation;
+mod walk;
+
+pub(crate) use self::findings::Findings;
+use self::findings::Law;
+use self::ledger::{Ledger, Place, is_accepted};
+use self::walk::Walk;
+use crate::history::{Branch, ChannelId, Dump, Event, History, Time};
+
+/// What one or more histories come to.
+#[derive(Default)]
+pub(crate) struct Verdict {
+    pub(crate) findings: Findings,
+    pub(crate) accepted: usize,
+    pub(crate) deliveries: usize,
+    pub(crate) resumes: usize,
+}
+
+impl Verdict {
+    pub(crate) fn on(history: &History) -> Self {
+        let mut findings = Findings::default();
+        let ledger = Ledger::new(history, &mut findings);
+        for branch in 0..=ledger.last_branch().0 {
+            for channel in 0..history.channels.len() {
+                let channel = ChannelId(u16::try_from(channel).unwrap_or(u16::MAX));
+                check_order(&ledger, Branch(branch), channel, &mut findings);
+            }
+        }
+        for dump in &history.dumps {
+            check_dump(&ledger, dump, &mut findings);
+        }
+        for client in &history.clients {
+            Walk::new(&ledger, client, &mut findings).check();
+        }
+        let events = || history.clients.iter().flat_map(|client| &client.events).map(|entry| &entry.event);
+        Self {
+            findings,
+            accepted: history.publishes.iter().filter(|publish| !publish.answers().is_empty()).count(),
+            deliveries: events().filter(|event| matches!(event, Event::Delivered(_))).count(),
+            resumes: events().filter(|event| is_resume(event)).count(),
+        }
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.findings.merge(other.findings);
+        self.accepted += other.accepted;
+        self.deliveries += other.deliveries;
+        self.resumes += other.resumes;
+    }
+
+    /// The line that closes a run.
+    pub(crate) fn line(&self) -> String {
+        let lost = self.findings.count(&[Law::NothingLost]);
+        let phantoms = self.findings.count(&[Law::NoPhantom, Law::RefusedStaysOut]);
+        let gaps = self.findings.count(&[Law::NoHole, Law::HonestVerdict]);
+        let others =
+            [Law::OneContent, Law::RealTimeOrder, Law::NoRepeat, Law::OneKeyOneOffset, Law::OwnChannelsOnly];
+        let (accepted, deliveries, resumes) = (self.accepted, self.deliveries, self.resumes);
+        let others = self.findings.count(&others);
+        format!(
+            "{accepted} publications acked, {deliveries} deliveries, {resumes} resumes, {lost} lost, \
+             {phantoms} phantom, {gaps} silent gaps, {others} other violations"
+        )
+    }
+}
+
+fn is_resume(event: &Event) -> bool {
+    use crate::history::Asked;
+    match event {
+        Event::Connected(connected) => matches!(connected.asked, Asked::After(_)),
+        Event::Joined(joined) => matches!(joined.asked, Asked::After(_)),
+        _ => false,
+    }
+}
+
+/// Whoever was accepted before another was sent lies before it.
+fn check_order(ledger: &Ledger<'_>, branch: Branch, channel: ChannelId, findings: &mut Findings) {
+    let mut latest: Option<(Time, Place, usize)> = None;
+    let stored = ledger.stored(branch, channel);
+    for (index, message) in stored.iter().enumerate() {
+        let invoked = message.publish.invoked;
+        if let (Some(accepted), Some((sent, _, earlier))) = (message.accepted, latest)
+            && accepted < sent
+        {
+            let earlier = &stored[earlier];
+            let text = format!(
+                "{} at {} was accepted before {} at {} was sent",
+                message.publish.id, message.position, earlier.publish.id, earlier.position
+            );
+            let history = ledger.history;
+            findings.add(Law::RealTimeOrder, text, || {
+                vec![history.publish_line(message.publish), history.publish_line(earlier.publish)]
+            });
+        }
+        if latest.is_none_or(|(sent, ..)| sent < invoked) {
+            latest = Some((invoked, message.place, index));
+        }
+    }
+}
+
+/// The history at the end has no hole, nothing that was not published, and everything that was accepted.
+fn check_dump(ledger: &Ledger<'_>, dump: &Dump, findings: &mut Findings) {
+    let history = ledger.history;
+    let name = &history.channel(dump.channel).name;
+    for &(position, id) in &dump.messages {
+        let publish = ledger.publish(id).filter(|publish| publish.channel == dump.channel);
+        let Some(publish) = publish else {
+            findings.add(
+                Law::NoPhantom,
+                format!("{name} holds {id} at {position}, which is not its"),
+                Vec::new,
+            );
+            continue;
+        };
+        if matches!(publish.outcome, crate::history::Outcome::Refused(_)) {
+            let text = format!("{name} holds {id} at {position}, which was refused");
+            findings.add(Law::RefusedStaysOut, text, || vec![history.publish_line(publish)]);
+        }
+    }
+    for pair in dump.messages.windows(2) {
+        if pair[0].0.next() != pair[1].0 {
+            let text = format!("the history of {name} goes from {} to {}", pair[0].0, pair[1].0);
+            findings.add(Law::NoHole, text, Vec::new);
+        }
+    }
+    let policy = history.channel(dump.channel);
+    if policy.durable && policy.max_messages.is_none() {
+        check_complete(ledger, dump, findings);
+    }
+}
+
+fn check_complete(ledger: &Ledger<'_>, dump: &Dump, findings: &mut Findings) {
+    let history = ledger.history;
+    let kept: std::collections::HashSet<_> = dump.messages.iter().map(|(_, id)| *id).collect();
+    for publish in history.publishes.iter().filter(|publish| publish.channel == dump.channel) {
+        if is_accepted(history, publish, dump.branch) && !kept.contains(&publish.id) {
+            let text = format!("{} was accepted and is not in the history", publish.id);
+            findings.add(Law::NothingLost, text, || vec![history.publish_line(publish)]);
+        }
+    }
+}

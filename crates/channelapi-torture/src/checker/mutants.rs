@@ -1,0 +1,166 @@
+//! The checker, checked: a correct server is accepted, and each kind of mistake is seen.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::findings::Law;
+use super::simulation::Simulation;
+use super::{Findings, Verdict};
+use crate::history::{
+    Answer, Branch, Channel, ChannelId, Dump, History, MessageId, Outcome, Position, Publish, Time,
+};
+
+/// What a simulated server does wrong, now and then.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Flaw {
+    /// The last message before a kill is gone after it, as if it had not been flushed.
+    ForgetsTail,
+    /// The last two messages before a kill lie the other way round after it.
+    SwapsTail,
+    AcceptsWithoutStoring,
+    DropsSome,
+    Reorders,
+    Phantom,
+    DeliversRefused,
+    /// Different clients are told different offsets.
+    TwoContents,
+    DeliversTwice,
+    StoresKeyTwice,
+    /// Not recovered because of a trim that never was.
+    FalselyIncomplete,
+    /// A new pid, and no word why.
+    SilentlyNotRecovered,
+    /// A tail that was lost and filled again passes for the old one (ABA).
+    TrustsReplacedHistory,
+    HidesNewEpoch,
+    HidesTrim,
+    SkipsOnResume,
+    RepeatsOnResume,
+    ForeignChannel,
+}
+
+const SEEDS: u64 = 60;
+const STEPS: usize = 600;
+
+fn findings(seed: u64, flaw: Option<Flaw>, steps: usize) -> (Findings, usize) {
+    let (history, struck) = Simulation::new(seed, flaw).play(steps);
+    (Verdict::on(&history).findings, struck)
+}
+
+/// In every run in which the flaw showed to somebody (or in a quarter of all runs, if it cannot be told whether it did),
+/// the checker complains, and names one of these laws at least once.
+fn check_caught(flaw: Flaw, laws: &[Law]) {
+    let (mut runs, mut caught, mut named) = (0_u64, 0_u64, 0);
+    for seed in 0..SEEDS {
+        let (findings, struck) = findings(seed, Some(flaw), STEPS);
+        runs += u64::from(struck > 0);
+        caught += u64::from(!findings.is_clean());
+        named += findings.count(laws);
+        assert!(struck == 0 || !findings.is_clean(), "{flaw:?} was not seen with seed {seed}");
+    }
+    assert!(runs == 0 || runs >= 20, "{flaw:?} showed in {runs} runs only");
+    assert!(caught >= SEEDS / 4, "{flaw:?} was caught in {caught} of {SEEDS} runs");
+    assert!(named > 0, "{flaw:?} was caught, but never as one of {laws:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+
+    #[test]
+    fn correct_histories_pass(seed in any::<u64>(), steps in 0_usize..1500) {
+        let (findings, _) = findings(seed, None, steps);
+        prop_assert!(findings.is_clean(), "seed {} with {} steps:\n{}", seed, steps, findings);
+    }
+}
+
+#[test]
+fn correct_histories_hold_something_to_be_wrong_about() {
+    let mut whole = Verdict::default();
+    for seed in 0..20 {
+        whole.merge(Verdict::on(&Simulation::new(seed, None).play(STEPS).0));
+    }
+    assert!(whole.accepted > 1_000 && whole.deliveries > 3_000 && whole.resumes > 300, "{}", whole.line());
+}
+
+#[test]
+fn accepted_messages_that_are_forgotten_are_seen() {
+    check_caught(Flaw::ForgetsTail, &[Law::NothingLost]);
+    check_caught(Flaw::AcceptsWithoutStoring, &[Law::NothingLost]);
+}
+
+#[test]
+fn two_contents_at_one_offset_are_seen() {
+    check_caught(Flaw::SwapsTail, &[Law::OneContent, Law::OneKeyOneOffset]);
+    check_caught(Flaw::TwoContents, &[Law::OneContent]);
+}
+
+#[test]
+fn dropped_messages_are_seen() {
+    check_caught(Flaw::DropsSome, &[Law::NothingLost]);
+    check_caught(Flaw::SkipsOnResume, &[Law::NothingLost]);
+}
+
+#[test]
+fn wrong_order_is_seen() {
+    check_caught(Flaw::Reorders, &[Law::NoHole, Law::NothingLost]);
+}
+
+#[test]
+fn inventions_are_seen() {
+    check_caught(Flaw::Phantom, &[Law::NoPhantom]);
+    check_caught(Flaw::DeliversRefused, &[Law::RefusedStaysOut]);
+    check_caught(Flaw::ForeignChannel, &[Law::OwnChannelsOnly]);
+}
+
+#[test]
+fn repeats_are_seen() {
+    check_caught(Flaw::DeliversTwice, &[Law::NoRepeat]);
+    check_caught(Flaw::RepeatsOnResume, &[Law::NoRepeat]);
+    check_caught(Flaw::StoresKeyTwice, &[Law::OneKeyOneOffset]);
+}
+
+#[test]
+fn untrue_verdicts_are_seen() {
+    check_caught(Flaw::FalselyIncomplete, &[Law::HonestVerdict]);
+    check_caught(Flaw::SilentlyNotRecovered, &[Law::HonestVerdict]);
+    check_caught(Flaw::TrustsReplacedHistory, &[Law::HonestVerdict]);
+    check_caught(Flaw::HidesNewEpoch, &[Law::HonestVerdict]);
+    check_caught(Flaw::HidesTrim, &[Law::NothingLost, Law::NoHole]);
+}
+
+/// No client has to be there to see this one: the history at the end shows it.
+#[test]
+fn message_stored_before_one_that_was_accepted_earlier_is_seen() {
+    let time = |millis| Time(Duration::from_millis(millis));
+    let id = |number| MessageId { publisher: 0, number };
+    let publish = |number, invoked, at| Publish {
+        id: id(number),
+        channel: ChannelId(0),
+        keyed: false,
+        invoked: time(invoked),
+        outcome: Outcome::Stored(vec![Answer {
+            at: time(at),
+            branch: Branch(0),
+            position: None,
+            duplicate: false,
+        }]),
+    };
+    let check = |order: [u32; 2], second_invoked: u64| {
+        let position = |offset| Position { epoch: 1, offset };
+        let history = History {
+            channels: vec![Channel { name: "a".to_owned(), durable: true, max_messages: None }],
+            publishes: vec![publish(0, 0, 10), publish(1, second_invoked, 30)],
+            dumps: vec![Dump {
+                branch: Branch(0),
+                channel: ChannelId(0),
+                messages: vec![(position(1), id(order[0])), (position(2), id(order[1]))],
+            }],
+            ..History::default()
+        };
+        Verdict::on(&history).findings.count(&[Law::RealTimeOrder])
+    };
+    assert_eq!(check([0, 1], 20), 0, "in order");
+    assert_eq!(check([1, 0], 20), 1, "the first was accepted before the second was sent");
+    assert_eq!(check([1, 0], 5), 0, "they were sent side by side");
+}

@@ -1,0 +1,478 @@
+//! Follows one client through its log: where it stands in each channel, and whether it was treated accordingly.
+//!
+//! A client's stand is a promise. Whoever returns with a cursor stands where it stood when the cursor came; whoever was
+//! told of a gap stands at nothing but the present. Every connection has to go on exactly there, without a hole.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::findings::{Findings, Law};
+use super::ledger::Ledger;
+use crate::history::{
+    Asked, Branch, ChannelId, Client, Connected, Delivered, Door, Event, History, Joined, MessageId, Outcome,
+    Pid, Position, Publish, Reason, Time,
+};
+
+/// Messages of a hole that are shown.
+const SHOWN: usize = 5;
+
+pub(super) struct Walk<'a, 'h> {
+    ledger: &'a Ledger<'h>,
+    client: &'h Client,
+    findings: &'a mut Findings,
+    marks: BTreeMap<ChannelId, Vec<Mark>>,
+    connection: Option<Connection>,
+}
+
+/// Where the client stood in one channel from an entry of its log on.
+#[derive(Clone, Copy)]
+struct Mark {
+    entry: usize,
+    stand: Stand,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Stand {
+    /// Whatever is sent after this time is still to come; what is older may come or not.
+    Since(Time),
+    /// Everything that there is, is still to come.
+    Beginning,
+    /// This was the last one.
+    At(Position, MessageId),
+    /// It got something of which nobody knows where it lies, in a history that has gone.
+    Unknown,
+}
+
+struct Connection {
+    entry: usize,
+    connected: Connected,
+    gaps: Vec<(ChannelId, Reason)>,
+    /// Whether the verdict on a resume is complete; it is when the first cursor or message arrives.
+    settled: bool,
+    lanes: BTreeMap<ChannelId, Lane>,
+    seen: HashSet<MessageId>,
+}
+
+/// One channel of a connection.
+struct Lane {
+    stand: Stand,
+    /// The latest time at which anything delivered so far was sent.
+    newest_invoked: Time,
+}
+
+impl<'a, 'h> Walk<'a, 'h> {
+    pub(super) fn new(ledger: &'a Ledger<'h>, client: &'h Client, findings: &'a mut Findings) -> Self {
+        Self { ledger, client, findings, marks: BTreeMap::new(), connection: None }
+    }
+
+    pub(super) fn check(mut self) {
+        for (index, entry) in self.client.events.iter().enumerate() {
+            match &entry.event {
+                Event::Connected(connected) => self.connect(index, *connected),
+                Event::Gap { channel, reason } => self.gap(index, entry.at, *channel, *reason),
+                Event::Joined(joined) => self.join(index, entry.at, joined),
+                Event::Checkpoint => self.settle(index, entry.at),
+                Event::Delivered(delivered) => self.deliver(index, entry.at, delivered),
+                Event::Closed => self.connection = None,
+            }
+        }
+        if self.client.door != Door::Seed {
+            self.end();
+        }
+    }
+
+    fn connect(&mut self, entry: usize, connected: Connected) {
+        self.connection = Some(Connection {
+            entry,
+            connected,
+            gaps: Vec::new(),
+            settled: self.client.door != Door::Handshake,
+            lanes: BTreeMap::new(),
+            seen: HashSet::new(),
+        });
+    }
+
+    fn gap(&mut self, entry: usize, at: Time, channel: ChannelId, reason: Reason) {
+        if !self.client.channels.contains(&channel) {
+            return self.report(Law::OwnChannelsOnly, entry, "a gap in a channel that it has no token for");
+        }
+        match &mut self.connection {
+            Some(connection) if !connection.settled => connection.gaps.push((channel, reason)),
+            _ => self.fall_behind(entry, at, channel, reason),
+        }
+    }
+
+    /// What is still to come on a connection may be trimmed before it is read.
+    fn fall_behind(&mut self, entry: usize, at: Time, channel: ChannelId, reason: Reason) {
+        let lane = self.connection.as_ref().and_then(|connection| connection.lanes.get(&channel));
+        let Some(stood) = lane.map(|lane| lane.stand) else {
+            return self.report(Law::HonestVerdict, entry, "a gap in a channel that it has not joined");
+        };
+        if reason != Reason::Trimmed || !self.may_be_trimmed(channel, at, stood) {
+            let text = format!("a gap because of `{reason}`, which is not so; it was {stood:?}");
+            self.report(Law::HonestVerdict, entry, &text);
+        }
+        self.open(entry, channel, Stand::Since(at));
+    }
+
+    /// The verdict on a connection through the handshake door is complete.
+    fn settle(&mut self, entry: usize, at: Time) {
+        let Some(connection) = self.connection.as_mut().filter(|connection| !connection.settled) else {
+            return;
+        };
+        connection.settled = true;
+        let (connected, gaps) = (connection.connected, std::mem::take(&mut connection.gaps));
+        self.judge_pid(entry, &connected, &gaps);
+        for &channel in &self.client.channels {
+            let reason = gaps.iter().find(|(of, _)| *of == channel).map(|(_, reason)| *reason);
+            let stand = self.resumed(entry, at, channel, connected.asked, reason);
+            self.open(entry, channel, stand);
+        }
+    }
+
+    fn judge_pid(&mut self, entry: usize, connected: &Connected, gaps: &[(ChannelId, Reason)]) {
+        let wrong = match (connected.asked, connected.pid) {
+            (_, Pid::None) => "a resumable connection without a pid",
+            (Asked::Now, Pid::Same) => "the pid of somebody else for a client that had none",
+            (Asked::Now, Pid::New) if !gaps.is_empty() => "a gap for a client that asked for nothing",
+            (Asked::NoCursor, Pid::Same) => "recovered, without a cursor to recover from",
+            (_, Pid::Same) if !gaps.is_empty() => "recovered, and a gap",
+            (Asked::All | Asked::After(_) | Asked::NoCursor, Pid::New) if gaps.is_empty() => {
+                "not recovered, and no gap that says why"
+            }
+            _ => return,
+        };
+        self.report(Law::HonestVerdict, entry, wrong);
+    }
+
+    fn join(&mut self, entry: usize, at: Time, joined: &Joined) {
+        if !self.client.channels.contains(&joined.channel) {
+            return self.report(Law::OwnChannelsOnly, entry, "it joined a channel that it has no token for");
+        }
+        let stand = self.resumed(entry, at, joined.channel, joined.asked, joined.incomplete);
+        self.open(entry, joined.channel, stand);
+    }
+
+    /// Where a client stands that asked for this and got that verdict.
+    fn resumed(
+        &mut self,
+        entry: usize,
+        at: Time,
+        channel: ChannelId,
+        asked: Asked,
+        incomplete: Option<Reason>,
+    ) -> Stand {
+        let stood = match asked {
+            Asked::Now | Asked::NoCursor => Stand::Since(at),
+            Asked::All => Stand::Beginning,
+            Asked::After(cursor) => self.stand_at(channel, cursor),
+        };
+        let Some(reason) = incomplete else {
+            self.judge_continuity(entry, channel, asked, stood);
+            return stood;
+        };
+        if !self.is_true(reason, at, channel, asked, stood) {
+            let name = &self.ledger.history.channel(channel).name;
+            let text =
+                format!("not recovered in {name} because of `{reason}`, which is not so; it was {stood:?}");
+            self.report(Law::HonestVerdict, entry, &text);
+        }
+        Stand::Since(at)
+    }
+
+    fn stand_at(&self, channel: ChannelId, entry: usize) -> Stand {
+        let marks = self.marks.get(&channel).map_or(&[][..], Vec::as_slice);
+        let known = marks[..marks.partition_point(|mark| mark.entry <= entry)].last();
+        known.map_or(Stand::Unknown, |mark| mark.stand)
+    }
+
+    /// A client that was told that nothing is missing stands in the history that the server has.
+    fn judge_continuity(&mut self, entry: usize, channel: ChannelId, asked: Asked, stood: Stand) {
+        let (Some(connection), Stand::At(position, id)) = (&self.connection, stood) else { return };
+        let branch = connection.connected.branch;
+        let Asked::After(cursor) = asked else { return };
+        if self.branch_of(cursor) == branch {
+            return;
+        }
+        let now = self.ledger.at(branch, channel, position);
+        let newest = self.ledger.stored(branch, channel).last();
+        // Only of the last branch everything is known, because it is read at the end.
+        let beyond = branch == self.ledger.last_branch()
+            && newest.is_none_or(|newest| newest.place < self.ledger.place(channel, position));
+        if now.map_or(beyond, |now| now.id != id) {
+            let text =
+                format!("recovered, but {id} at {position}, where it stands, is not in the history any more");
+            self.report(Law::HonestVerdict, entry, &text);
+        }
+    }
+
+    fn is_true(&self, reason: Reason, at: Time, channel: ChannelId, asked: Asked, stood: Stand) -> bool {
+        let Some(connection) = &self.connection else { return false };
+        let policy = self.ledger.history.channel(channel);
+        match (reason, asked) {
+            (Reason::NoCursor, _) => asked == Asked::NoCursor,
+            (Reason::NoHistory, _) => policy.max_messages == Some(0),
+            (Reason::Trimmed, Asked::After(_) | Asked::All) => self.may_be_trimmed(channel, at, stood),
+            (Reason::Epoch, Asked::After(cursor)) => {
+                let before = self.connected_before(cursor).map(|connected| connected.life);
+                before != Some(connection.connected.life)
+                    && (!policy.durable || self.ledger.began_anew(channel))
+            }
+            (Reason::Diverged, Asked::After(cursor)) => self.is_replaced(cursor),
+            (Reason::Ahead, Asked::After(cursor)) => {
+                let Stand::At(position, id) = stood else { return false };
+                let now = self.ledger.at(connection.connected.branch, channel, position);
+                self.is_replaced(cursor) && now.is_none_or(|now| now.id != id)
+            }
+            // Nobody here asks for a limited replay, and who asked for nothing cannot miss anything.
+            (Reason::Limit, _) | (_, Asked::Now | Asked::All | Asked::NoCursor) => false,
+        }
+    }
+
+    /// Whether what follows may be more than the channel keeps.
+    fn may_be_trimmed(&self, channel: ChannelId, at: Time, stood: Stand) -> bool {
+        let Some(connection) = &self.connection else { return false };
+        let reached = match stood {
+            Stand::At(position, _) => position.offset,
+            Stand::Beginning | Stand::Since(_) | Stand::Unknown => 0,
+        };
+        let largest = self.ledger.largest_offset_before(connection.connected.branch, channel, at);
+        let kept = self.ledger.history.channel(channel).max_messages;
+        kept.is_some_and(|kept| largest.saturating_sub(reached) > kept)
+    }
+
+    /// Whether the server's history is a copy that is older than what came with this entry.
+    fn is_replaced(&self, entry: usize) -> bool {
+        let now =
+            self.connection.as_ref().map_or(Branch::default(), |connection| connection.connected.branch);
+        let since = usize::from(self.branch_of(entry).0)..usize::from(now.0);
+        let came = self.client.events[entry].at;
+        self.ledger.history.restores[since].iter().any(|restore| came > restore.copied)
+    }
+
+    fn branch_of(&self, entry: usize) -> Branch {
+        self.connected_before(entry).map_or(Branch::default(), |connected| connected.branch)
+    }
+
+    fn connected_before(&self, entry: usize) -> Option<Connected> {
+        self.client.events[..=entry].iter().rev().find_map(|entry| match entry.event {
+            Event::Connected(connected) => Some(connected),
+            _ => None,
+        })
+    }
+
+    fn open(&mut self, entry: usize, channel: ChannelId, stand: Stand) {
+        let Some(connection) = &mut self.connection else { return };
+        connection.lanes.insert(channel, Lane { stand, newest_invoked: Time::default() });
+        self.mark(entry, channel, stand);
+    }
+
+    fn mark(&mut self, entry: usize, channel: ChannelId, stand: Stand) {
+        self.marks.entry(channel).or_default().push(Mark { entry, stand });
+    }
+
+    fn deliver(&mut self, entry: usize, at: Time, delivered: &Delivered) {
+        self.settle(entry, at);
+        let channel = delivered.channel;
+        let Some(publish) = self.ledger.publish(delivered.id).filter(|publish| publish.invoked <= at) else {
+            return self.report(Law::NoPhantom, entry, "it got what nobody has published");
+        };
+        if publish.channel != channel {
+            return self.report(Law::NoPhantom, entry, "it got what was published to another channel");
+        }
+        if matches!(publish.outcome, Outcome::Refused(_)) {
+            return self.report(Law::RefusedStaysOut, entry, "it got what the server had refused");
+        }
+        let Some(connection) = &mut self.connection else {
+            return self.report(Law::NoPhantom, entry, "it got something without a connection");
+        };
+        if !self.client.channels.contains(&channel) {
+            return self.report(
+                Law::OwnChannelsOnly,
+                entry,
+                "it got something of a channel that it has no token for",
+            );
+        }
+        let Some(lane) = connection.lanes.get(&channel) else {
+            return self.report(
+                Law::OwnChannelsOnly,
+                entry,
+                "it got something of a channel before it had joined",
+            );
+        };
+        if !connection.seen.insert(delivered.id) {
+            return self.report(Law::NoRepeat, entry, "it got the same twice on one connection");
+        }
+        let branch = connection.connected.branch;
+        let (stood, newest_invoked) = (lane.stand, lane.newest_invoked);
+        let position = delivered.position.or_else(|| self.ledger.position(branch, channel, delivered.id));
+        let stand = match position {
+            Some(position) => {
+                self.judge_step(entry, branch, channel, stood, position);
+                Stand::At(position, delivered.id)
+            }
+            None => self.judge_unknown_step(entry, branch, publish, stood, newest_invoked),
+        };
+        if let Some(lane) = self.connection.as_mut().and_then(|connection| connection.lanes.get_mut(&channel))
+        {
+            lane.stand = stand;
+            lane.newest_invoked = newest_invoked.max(publish.invoked);
+        }
+        self.mark(entry, channel, stand);
+    }
+
+    /// From where the client stood, exactly the next one has to come.
+    fn judge_step(
+        &mut self,
+        entry: usize,
+        branch: Branch,
+        channel: ChannelId,
+        stood: Stand,
+        position: Position,
+    ) {
+        let place = self.ledger.place(channel, position);
+        match stood {
+            Stand::Unknown => {}
+            Stand::Beginning if position.offset == 1 => {}
+            Stand::Beginning => {
+                self.report_hole(entry, branch, channel, Position::START, Some(position), Time::default());
+            }
+            Stand::Since(time) => {
+                if self.ledger.smallest_after(branch, channel, time).is_some_and(|first| first < place) {
+                    self.report_hole(entry, branch, channel, Position::START, Some(position), time);
+                }
+            }
+            Stand::At(last, _) if last.next() == position => {}
+            Stand::At(last, _) if last.epoch != position.epoch => {
+                let text = format!("the history began anew after {last}, and nobody told it");
+                self.report(Law::HonestVerdict, entry, &text);
+            }
+            Stand::At(last, _) if position.offset <= last.offset => {
+                let text = format!("it got {position} after {last}, where it stood");
+                // On one connection it cannot be the same again, so it came in the wrong order.
+                let law = if self.is_first_step(entry) { Law::NoRepeat } else { Law::NoHole };
+                self.report(law, entry, &text);
+            }
+            Stand::At(last, _) => {
+                self.report_hole(entry, branch, channel, last, Some(position), Time::default());
+            }
+        }
+    }
+
+    /// A place that nobody knows is at least not one that somebody else has.
+    fn judge_unknown_step(
+        &mut self,
+        entry: usize,
+        branch: Branch,
+        publish: &Publish,
+        stood: Stand,
+        newest_invoked: Time,
+    ) -> Stand {
+        let here = publish.answers().iter().find(|answer| answer.branch == branch);
+        if here.is_some_and(|answer| answer.at < newest_invoked) {
+            let text = "it came after something that was sent when this was already accepted";
+            self.report(Law::RealTimeOrder, entry, text);
+        }
+        let Stand::At(last, _) = stood else { return Stand::Unknown };
+        if let Some(other) = self.ledger.at(branch, publish.channel, last.next()) {
+            let text = format!("it came right after {last}, where {} should have come", other.id);
+            self.report(Law::NoHole, entry, &text);
+            return Stand::Unknown;
+        }
+        Stand::At(last.next(), publish.id)
+    }
+
+    /// Whether nothing else of the channel came on this connection before.
+    fn is_first_step(&self, entry: usize) -> bool {
+        let Event::Delivered(delivered) = &self.client.events[entry].event else { return false };
+        let Some(connection) = &self.connection else { return false };
+        !self.client.events[connection.entry..entry].iter().any(
+            |before| matches!(&before.event, Event::Delivered(other) if other.channel == delivered.channel),
+        )
+    }
+
+    fn report_hole(
+        &mut self,
+        entry: usize,
+        branch: Branch,
+        channel: ChannelId,
+        after: Position,
+        before: Option<Position>,
+        since: Time,
+    ) {
+        let (from, until) =
+            (self.ledger.place(channel, after), before.map(|before| self.ledger.place(channel, before)));
+        let missing = self.ledger.between(branch, channel, from, until);
+        let missing: Vec<_> = missing
+            .iter()
+            .filter(|stored| stored.publish.invoked > since || since == Time::default())
+            .collect();
+        let accepted = missing.iter().filter(|stored| stored.accepted.is_some()).count();
+        let law = if accepted > 0 && self.client.door != Door::Seed { Law::NothingLost } else { Law::NoHole };
+        let name = &self.ledger.history.channel(channel).name;
+        let came = before.map_or("the run ended".to_owned(), |before| format!("{before} came"));
+        let text = format!(
+            "{}: after {after} of {name} {came}, without {} known messages, {accepted} of them accepted",
+            self.client.name,
+            missing.len()
+        );
+        let (history, client, opening) = (self.ledger.history, self.client, self.opening());
+        self.findings.add(law, text, || {
+            let shown = missing.iter().take(SHOWN);
+            let lost =
+                shown.map(|stored| format!("{}: {}", stored.position, history.publish_line(stored.publish)));
+            lost.chain(context(history, client, opening, entry)).collect()
+        });
+    }
+
+    /// At the end of a run a client that can resume has everything that was accepted.
+    fn end(&mut self) {
+        let branch = self.ledger.last_branch();
+        let last = self.client.events.len().saturating_sub(1);
+        for &channel in &self.client.channels {
+            let stood = self.marks.get(&channel).and_then(|marks| marks.last()).map(|mark| mark.stand);
+            let newest = self.ledger.newest_accepted(branch, channel);
+            match (stood, newest) {
+                (None, _) => {
+                    let name = &self.ledger.history.channel(channel).name;
+                    let text = format!("{} never got into {name}", self.client.name);
+                    self.findings.add(Law::NothingLost, text, Vec::new);
+                }
+                (Some(Stand::At(position, _)), Some(newest)) => {
+                    if self.ledger.place(channel, position) < newest.place {
+                        self.report_hole(last, branch, channel, position, None, Time::default());
+                    }
+                }
+                (Some(Stand::Beginning), Some(_)) => {
+                    self.report_hole(last, branch, channel, Position::START, None, Time::default());
+                }
+                (Some(Stand::Since(time)), Some(_)) => {
+                    let stored = self.ledger.stored(branch, channel);
+                    if stored.iter().any(|stored| stored.accepted.is_some() && stored.publish.invoked > time)
+                    {
+                        self.report_hole(last, branch, channel, Position::START, None, time);
+                    }
+                }
+                (Some(_), _) => {}
+            }
+        }
+    }
+
+    fn report(&mut self, law: Law, entry: usize, text: &str) {
+        let (history, client, opening) = (self.ledger.history, self.client, self.opening());
+        let text = format!("{}: {text}", client.name);
+        self.findings.add(law, text, || context(history, client, opening, entry));
+    }
+
+    fn opening(&self) -> Option<usize> {
+        self.connection.as_ref().map(|connection| connection.entry)
+    }
+}
+
+/// The entries that led to this one: the connection's beginning, and the last few.
+fn context(history: &History, client: &Client, opening: Option<usize>, entry: usize) -> Vec<String> {
+    const BEFORE: usize = 4;
+    let first = entry.saturating_sub(BEFORE);
+    let opening = opening.filter(|opening| *opening < first);
+    let end = client.events.len().min(entry + 1);
+    opening.into_iter().chain(first..end).map(|entry| history.client_line(client, entry)).collect()
+}

@@ -1,0 +1,196 @@
+//! Everybody around one server: publishers and clients of every kind, gathered, left alone, and sent home.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::client::{Actor, Plan, Ticket};
+use crate::history::{Channel, ChannelId, Client, Dump, History, Publish, Restore};
+use crate::http::{Http, Request};
+use crate::packet::parse_data;
+use crate::publisher::{GOALS, Publisher, Route, Target};
+use crate::site::{Phase, Site};
+
+const READY_MAX: Duration = Duration::from_secs(30);
+/// For everybody to get what there is, once nothing breaks any more.
+const DRAIN_MAX: Duration = Duration::from_mins(1);
+/// Goals are published again for those who were not there.
+const GOAL_EVERY: Duration = Duration::from_secs(2);
+const GOAL_POLL: Duration = Duration::from_millis(10);
+const PAGE: usize = 1000;
+
+pub(crate) struct Crowd {
+    pub(crate) site: Arc<Site>,
+    channels: Vec<Channel>,
+    clients: Vec<Guest>,
+    publishers: Vec<JoinHandle<Result<Vec<Publish>>>>,
+    goals: Publisher,
+    pub(crate) restores: Vec<Restore>,
+}
+
+struct Guest {
+    name: String,
+    reached: Arc<AtomicU32>,
+    task: JoinHandle<Result<Client>>,
+}
+
+impl Crowd {
+    /// Lets clients join, and returns when all of them have.
+    pub(crate) async fn gather(
+        site: Arc<Site>,
+        channels: Vec<Channel>,
+        plans: Vec<Plan>,
+        seed: u64,
+    ) -> Result<Self> {
+        let (ready, mut waiting) = mpsc::channel(1);
+        let mut clients = Vec::new();
+        for plan in plans {
+            let actor = Actor::new(plan, Arc::clone(&site), seed, ready.clone());
+            let (name, reached) = (actor.name(), actor.reached());
+            clients.push(Guest { name, reached, task: tokio::spawn(actor.run()) });
+        }
+        drop(ready);
+        // Nobody sends: the channel closes when the last one has joined, or failed.
+        let joined = timeout(READY_MAX, waiting.recv()).await.is_ok();
+        let all = (0..channels.len()).map(|index| ChannelId(u16::try_from(index).unwrap_or(u16::MAX)));
+        let targets = all.map(|channel| target(&channels, channel)).collect();
+        let goals = Publisher::new(GOALS, Route::Keyed, targets, Arc::clone(&site), seed);
+        let mut crowd = Self { site, channels, clients, publishers: Vec::new(), goals, restores: Vec::new() };
+        crowd.complain().await?;
+        ensure!(joined, "not all clients had joined within {READY_MAX:?}");
+        Ok(crowd)
+    }
+
+    /// Adds a publisher that publishes to these channels until the load ends.
+    pub(crate) fn publish(&mut self, route: Route, channels: &[ChannelId], seed: u64) {
+        let targets = channels.iter().map(|channel| target(&self.channels, *channel)).collect();
+        let number = u32::try_from(self.publishers.len()).unwrap_or(GOALS - 1);
+        let publisher = Publisher::new(number, route, targets, Arc::clone(&self.site), seed);
+        self.publishers.push(tokio::spawn(publisher.run()));
+    }
+
+    /// Fails if somebody has met what no server may do.
+    pub(crate) async fn complain(&mut self) -> Result<()> {
+        if let Some(guest) = self.clients.iter_mut().find(|guest| guest.task.is_finished()) {
+            (&mut guest.task).await??;
+            bail!("{} went home early", guest.name);
+        }
+        if let Some(publisher) = self.publishers.iter_mut().find(|publisher| publisher.is_finished()) {
+            publisher.await??;
+            bail!("a publisher went home early");
+        }
+        Ok(())
+    }
+
+    /// Ends the load, lets everybody get what there is, and collects what they have written down.
+    pub(crate) async fn disperse(mut self) -> Result<History> {
+        self.complain().await?;
+        self.site.change(|situation| {
+            situation.phase = Phase::Drain;
+            situation.stall = false;
+        });
+        let mut publishes = Vec::new();
+        for publisher in self.publishers.drain(..) {
+            let log = timeout(DRAIN_MAX, publisher).await;
+            publishes.extend(log.context("a publisher did not get an answer until the end")???);
+        }
+        self.drain().await?;
+        let dumps = self.dump().await?;
+        self.site.change(|situation| situation.phase = Phase::End);
+        let mut clients = Vec::new();
+        for guest in self.clients {
+            let left = timeout(DRAIN_MAX, guest.task).await;
+            clients.push(left.with_context(|| format!("{} does not go home", guest.name))???);
+        }
+        publishes.extend(self.goals.into_log());
+        Ok(History { channels: self.channels, publishes, clients, restores: self.restores, dumps })
+    }
+
+    /// Whoever does not get there in time is the business of the checker, which sees what is missing.
+    async fn drain(&mut self) -> Result<()> {
+        let end = Instant::now() + DRAIN_MAX;
+        loop {
+            let goal = self.goals.publish_goals().await?;
+            let again = Instant::now() + GOAL_EVERY;
+            while Instant::now() < again {
+                self.complain().await?;
+                if self.late(goal).is_empty() {
+                    return Ok(());
+                }
+                sleep(GOAL_POLL).await;
+            }
+            if Instant::now() > end {
+                println!("still waiting after {DRAIN_MAX:?}: {:?}", self.late(goal));
+                return Ok(());
+            }
+        }
+    }
+
+    fn late(&self, goal: u32) -> BTreeSet<&str> {
+        let late = self.clients.iter().filter(|guest| guest.reached.load(Ordering::Relaxed) < goal);
+        late.map(|guest| guest.name.as_str()).collect()
+    }
+
+    /// Reads every channel's history, page by page.
+    async fn dump(&self) -> Result<Vec<Dump>> {
+        let mut http = Http::connect(self.site.address).await?;
+        let mut dumps = Vec::new();
+        for (index, channel) in self.channels.iter().enumerate() {
+            let branch = self.site.situation().branch;
+            let id = ChannelId(u16::try_from(index)?);
+            let mut dump = Dump { branch, channel: id, messages: Vec::new() };
+            let mut since = "all".to_owned();
+            loop {
+                let path = format!("/v1/channels/{}/messages?since={since}&limit={PAGE}", channel.name);
+                let page = get(&mut http, &self.site, &path).await?;
+                for message in page["messages"].as_array().context("no messages in a page of history")? {
+                    let position = message["id"].as_str().and_then(crate::history::Position::of_id);
+                    let known = position.zip(parse_data(&message["data"]));
+                    let (position, (id, _)) =
+                        known.with_context(|| format!("the history holds {message}"))?;
+                    dump.messages.push((position, id));
+                }
+                if page["has_more"] != true {
+                    break;
+                }
+                let cursor = page["cursor"].as_str().context("no cursor in a page of history")?;
+                cursor.clone_into(&mut since);
+            }
+            dumps.push(dump);
+        }
+        Ok(dumps)
+    }
+}
+
+/// Tokens of all channels, in their order.
+pub(crate) async fn tickets(site: &Site, channels: &[Channel]) -> Result<Vec<Ticket>> {
+    let mut http = Http::connect(site.address).await?;
+    let mut tickets = Vec::new();
+    for (index, channel) in channels.iter().enumerate() {
+        let (path, headers) = (format!("/channel/{}", channel.name), site.authorization());
+        let request = Request { method: "POST", path: &path, headers: &headers, body: "" };
+        let answer = http.exchange(&request).await?.body;
+        let parsed: Value = serde_json::from_str(&answer)?;
+        let token = parsed["token"].as_str().with_context(|| format!("no token in {answer}"))?.to_owned();
+        tickets.push(Ticket { channel: ChannelId(u16::try_from(index)?), name: channel.name.clone(), token });
+    }
+    Ok(tickets)
+}
+
+async fn get(http: &mut Http, site: &Site, path: &str) -> Result<Value> {
+    let headers = site.authorization();
+    let response = http.exchange(&Request { method: "GET", path, headers: &headers, body: "" }).await?;
+    ensure!(response.status == 200, "{path} was answered {}: {}", response.status, response.body);
+    Ok(serde_json::from_str(&response.body)?)
+}
+
+fn target(channels: &[Channel], channel: ChannelId) -> Target {
+    Target { channel, name: channels[channel.index()].name.clone() }
+}

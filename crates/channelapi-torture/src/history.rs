@@ -1,0 +1,356 @@
+//! What a run leaves behind: everything that was published, and everything that each client was told.
+//!
+//! Invariant: a history holds what was seen from outside and no conclusions; those are the checker's.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Since the run began, on a clock that never goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Time(pub(crate) Duration);
+
+/// The name that the load generator writes into the data of everything it publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct MessageId {
+    pub(crate) publisher: u32,
+    pub(crate) number: u32,
+}
+
+/// Index into [`History::channels`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ChannelId(pub(crate) u16);
+
+/// Where a publication lies, as the server says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Position {
+    pub(crate) epoch: u64,
+    pub(crate) offset: u64,
+}
+
+/// How often the server was started before; it holds for a connection, because none outlives its server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Life(pub(crate) u32);
+
+/// How often the data directory was replaced by an older copy of itself before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Branch(pub(crate) u16);
+
+#[derive(Default)]
+pub(crate) struct History {
+    pub(crate) channels: Vec<Channel>,
+    pub(crate) publishes: Vec<Publish>,
+    pub(crate) clients: Vec<Client>,
+    /// The one at index 0 ended branch 0.
+    pub(crate) restores: Vec<Restore>,
+    pub(crate) dumps: Vec<Dump>,
+}
+
+/// What the server's policy says about a channel.
+#[derive(Clone, Debug)]
+pub(crate) struct Channel {
+    pub(crate) name: String,
+    /// Whether an accepted message outlives the server process.
+    pub(crate) durable: bool,
+    /// How many messages are kept, if the run may exceed it.
+    pub(crate) max_messages: Option<u64>,
+}
+
+/// The directory was copied while the server was stopped, and later replaced by the copy while it was stopped again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Restore {
+    pub(crate) copied: Time,
+}
+
+/// Everything that one channel's history holds at the end, read over HTTP.
+pub(crate) struct Dump {
+    pub(crate) branch: Branch,
+    pub(crate) channel: ChannelId,
+    pub(crate) messages: Vec<(Position, MessageId)>,
+}
+
+/// One message and all attempts to publish it.
+#[derive(Clone, Debug)]
+pub(crate) struct Publish {
+    pub(crate) id: MessageId,
+    pub(crate) channel: ChannelId,
+    /// With an `Idempotency-Key` of its own; only then may there be several attempts.
+    pub(crate) keyed: bool,
+    /// When the first attempt was sent.
+    pub(crate) invoked: Time,
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Outcome {
+    /// At least one attempt was accepted.
+    Stored(Vec<Answer>),
+    /// Every attempt was refused with a status that promises that nothing was stored.
+    Refused(u16),
+    /// Nobody can know: the connection broke.
+    Unknown,
+}
+
+/// The server accepted an attempt.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) at: Time,
+    pub(crate) branch: Branch,
+    /// The seed's route does not tell.
+    pub(crate) position: Option<Position>,
+    pub(crate) duplicate: bool,
+}
+
+pub(crate) struct Client {
+    pub(crate) name: String,
+    pub(crate) door: Door,
+    /// Those that its tokens open.
+    pub(crate) channels: Vec<ChannelId>,
+    pub(crate) events: Vec<Entry>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// `join_channel` without a position: live only.
+    Seed,
+    /// The token in the handshake; resumes like a stock client.
+    Handshake,
+    /// `join_channel` with a position that the client keeps by itself.
+    Explicit,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) at: Time,
+    pub(crate) event: Event,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Connected(Connected),
+    Gap {
+        channel: ChannelId,
+        reason: Reason,
+    },
+    Joined(Joined),
+    Delivered(Delivered),
+    /// A cursor arrived, which the client will present when it returns.
+    Checkpoint,
+    Closed,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Connected {
+    pub(crate) life: Life,
+    pub(crate) branch: Branch,
+    pub(crate) asked: Asked,
+    pub(crate) pid: Pid,
+}
+
+/// Where a client asks to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// From now on.
+    Now,
+    /// From the first message that there is.
+    All,
+    /// After the cursor, or the message, that came with this entry of its log.
+    After(usize),
+    /// It returns and has nothing to show that the server could know.
+    NoCursor,
+}
+
+/// The private id in the answer to CONNECT; a stock client calls itself recovered if it is the one that it sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pid {
+    None,
+    Same,
+    New,
+}
+
+/// The answer to `join_channel`.
+#[derive(Clone, Debug)]
+pub(crate) struct Joined {
+    pub(crate) channel: ChannelId,
+    pub(crate) asked: Asked,
+    /// Why the resume is incomplete, if it is.
+    pub(crate) incomplete: Option<Reason>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Delivered {
+    pub(crate) channel: ChannelId,
+    pub(crate) id: MessageId,
+    /// If the connection asked for it.
+    pub(crate) position: Option<Position>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    Trimmed,
+    Epoch,
+    Diverged,
+    Ahead,
+    NoHistory,
+    NoCursor,
+    Limit,
+}
+
+impl Reason {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "trimmed" => Self::Trimmed,
+            "epoch" => Self::Epoch,
+            "diverged" => Self::Diverged,
+            "ahead" => Self::Ahead,
+            "no_history" => Self::NoHistory,
+            "no_cursor" => Self::NoCursor,
+            "limit" => Self::Limit,
+            _ => return None,
+        })
+    }
+}
+
+impl MessageId {
+    /// Text that is found again in any data that carries it.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (publisher, number) = text.strip_prefix('m')?.split_once('.')?;
+        Some(Self { publisher: publisher.parse().ok()?, number: number.parse().ok()? })
+    }
+}
+
+impl Position {
+    /// The place before the first message of an epoch that is not known yet.
+    pub(crate) const START: Self = Self { epoch: 0, offset: 0 };
+
+    /// From the id of a stored publication, `<epoch>-<offset>-<tag>`.
+    pub(crate) fn of_id(id: &str) -> Option<Self> {
+        let mut parts = id.split('-');
+        let (epoch, offset, _tag) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Self { epoch: u64::from_str_radix(epoch, 16).ok()?, offset: offset.parse().ok()? })
+    }
+
+    pub(crate) fn next(self) -> Self {
+        Self { offset: self.offset + 1, ..self }
+    }
+}
+
+impl Publish {
+    pub(crate) fn answers(&self) -> &[Answer] {
+        match &self.outcome {
+            Outcome::Stored(answers) => answers,
+            Outcome::Refused(_) | Outcome::Unknown => &[],
+        }
+    }
+}
+
+impl ChannelId {
+    pub(crate) fn index(self) -> usize {
+        self.0.into()
+    }
+}
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.6}", self.0.as_secs_f64())
+    }
+}
+
+impl fmt::Display for MessageId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "m{}.{}", self.publisher, self.number)
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{}", self.epoch, self.offset)
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Trimmed => "trimmed",
+            Self::Epoch => "epoch",
+            Self::Diverged => "diverged",
+            Self::Ahead => "ahead",
+            Self::NoHistory => "no_history",
+            Self::NoCursor => "no_cursor",
+            Self::Limit => "limit",
+        })
+    }
+}
+
+/// Lines for whoever has to find out what happened.
+impl History {
+    pub(crate) fn channel(&self, id: ChannelId) -> &Channel {
+        &self.channels[id.index()]
+    }
+
+    pub(crate) fn publish_line(&self, publish: &Publish) -> String {
+        let Publish { id, channel, keyed, invoked, outcome } = publish;
+        let key = if *keyed { " with a key" } else { "" };
+        let outcome = match outcome {
+            Outcome::Refused(status) => format!("refused with {status}"),
+            Outcome::Unknown => "outcome unknown".to_owned(),
+            Outcome::Stored(answers) => answers.iter().map(answer_text).collect::<Vec<_>>().join(", "),
+        };
+        format!("publish {id} to {}{key} at {invoked}: {outcome}", self.channel(*channel).name)
+    }
+
+    pub(crate) fn client_line(&self, client: &Client, entry: usize) -> String {
+        let Entry { at, event } = &client.events[entry];
+        let name = |channel: &ChannelId| &self.channel(*channel).name;
+        let event = match event {
+            Event::Connected(Connected { life, branch, asked, pid }) => {
+                let pid = match pid {
+                    Pid::None => "no pid",
+                    Pid::Same => "its pid: recovered",
+                    Pid::New => "a new pid",
+                };
+                format!("connected to life {} (branch {}), asked for {asked:?}, got {pid}", life.0, branch.0)
+            }
+            Event::Gap { channel, reason } => format!("gap in {}: {reason}", name(channel)),
+            Event::Joined(Joined { channel, asked, incomplete }) => {
+                let verdict =
+                    incomplete.map_or("complete".to_owned(), |reason| format!("not recovered, {reason}"));
+                format!("joined {}, asked for {asked:?}: {verdict}", name(channel))
+            }
+            Event::Delivered(Delivered { channel, id, position }) => {
+                let position = position.map_or(String::new(), |position| format!(" at {position}"));
+                format!("got {id} of {}{position}", name(channel))
+            }
+            Event::Checkpoint => "got a cursor".to_owned(),
+            Event::Closed => "closed".to_owned(),
+        };
+        format!("{}[{entry}] {at}: {event}", client.name)
+    }
+}
+
+fn answer_text(answer: &Answer) -> String {
+    let position = answer.position.map_or("somewhere".to_owned(), |position| position.to_string());
+    let duplicate = if answer.duplicate { " (a duplicate)" } else { "" };
+    format!("stored at {position}{duplicate}, known at {} in branch {}", answer.at, answer.branch.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_ids_are_found_again() {
+        let id = MessageId { publisher: 3, number: 1_000_000 };
+        assert_eq!(MessageId::parse(&id.to_string()), Some(id));
+        for other in ["", "m", "m1", "1.2", "m1.x", "m-1.2", "ca1.abc"] {
+            assert_eq!(MessageId::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn positions_are_read_from_ids() {
+        let position = Position { epoch: 0xab, offset: 17 };
+        assert_eq!(Position::of_id("00000000000000ab-17-0badcafe"), Some(position));
+        assert_eq!(Position::of_id("00000000000000ab-17"), None);
+        assert_eq!(Position::of_id("x-17-0badcafe"), None);
+    }
+}

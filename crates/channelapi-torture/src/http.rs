@@ -1,0 +1,105 @@
+//! One kept-alive HTTP/1.1 connection, with one request at a time on its way.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::broken::broken;
+
+/// Longest answer taken; a page of history is the longest there is.
+const RESPONSE_MAX: usize = 64 << 20;
+
+pub(crate) struct Http {
+    stream: TcpStream,
+    address: SocketAddr,
+    buffer: Vec<u8>,
+}
+
+pub(crate) struct Request<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
+    /// Complete lines.
+    pub(crate) headers: &'a str,
+    pub(crate) body: &'a str,
+}
+
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+}
+
+impl Http {
+    pub(crate) async fn connect(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, address, buffer: Vec::new() })
+    }
+
+    pub(crate) async fn exchange(&mut self, request: &Request<'_>) -> Result<Response> {
+        self.send(request).await?;
+        self.response().await
+    }
+
+    pub(crate) async fn send(&mut self, request: &Request<'_>) -> Result<()> {
+        let Request { method, path, headers, body } = request;
+        let text = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        );
+        Ok(self.stream.write_all(text.as_bytes()).await?)
+    }
+
+    /// May be given up and called again.
+    pub(crate) async fn response(&mut self) -> Result<Response> {
+        loop {
+            if let Some((head, total)) = extent(&self.buffer)?
+                && self.buffer.len() >= total
+            {
+                let status = status(&self.buffer[..head])?;
+                let body = String::from_utf8(self.buffer[head..total].to_vec())?;
+                self.buffer.drain(..total);
+                return Ok(Response { status, body });
+            }
+            ensure!(self.buffer.len() < RESPONSE_MAX, "the answer is longer than {RESPONSE_MAX} bytes");
+            if self.stream.read_buf(&mut self.buffer).await? == 0 {
+                bail!(broken("the server closed the connection"));
+            }
+        }
+    }
+}
+
+/// Where the head ends and where the whole answer does, once the head is here.
+fn extent(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
+    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
+    let head = std::str::from_utf8(&bytes[..end])?;
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim())
+    });
+    let length: usize = length.with_context(|| format!("no Content-Length in {head:?}"))?.parse()?;
+    Ok(Some((end + 4, end + 4 + length)))
+}
+
+fn status(head: &[u8]) -> Result<u16> {
+    let line = std::str::from_utf8(head)?.lines().next().unwrap_or_default();
+    let status = line.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
+    Ok(status.with_context(|| format!("unusable status line {line:?}"))?.parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_measured_by_their_head() {
+        let answer = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(extent(answer).unwrap(), Some((answer.len() - 2, answer.len())));
+        assert_eq!(extent(&answer[..20]).unwrap(), None);
+        assert_eq!(status(answer).unwrap(), 503);
+        assert!(extent(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+        assert!(status(b"SSH-2.0").is_err());
+    }
+}

@@ -1,0 +1,183 @@
+//! Torture: breaks a real server on purpose, under load, and proves from what everybody saw that nothing accepted was
+//! lost and that nobody was left in the dark.
+//!
+//! It shares no code with the server. All servers are children of this process, on loopback, in directories of their
+//! own, and die with it.
+
+mod broken;
+mod checker;
+mod choices;
+mod client;
+mod crowd;
+mod history;
+mod http;
+mod link;
+mod packet;
+mod publisher;
+mod scenarios;
+mod server;
+mod site;
+mod town;
+mod websocket;
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::scenarios::kill::Lives;
+use crate::scenarios::{Orders, clock, kill, restored_backup, second_process, slow};
+
+/// Breaks the server on purpose and proves that nothing accepted was lost.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    scenario: Scenario,
+    /// The server [default: the release build, else the debug build]
+    #[arg(long, global = true, value_name = "FILE")]
+    server: Option<PathBuf>,
+    /// Repeats the choices of an earlier run [default: random]
+    #[arg(long, global = true, value_name = "NUMBER")]
+    seed: Option<u64>,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// SIGKILL under load
+    Kill {
+        #[command(flatten)]
+        cycles: Cycles,
+        #[command(flatten)]
+        lives: LivesArguments,
+    },
+    /// SIGKILL under load, and again 5 to 200 ms after the next starts
+    DoubleKill {
+        #[command(flatten)]
+        cycles: Cycles,
+        #[command(flatten)]
+        lives: LivesArguments,
+    },
+    /// A second server on the same directory
+    SecondProcess {
+        #[command(flatten)]
+        cycles: Cycles,
+    },
+    /// The directory is replaced by an older copy of itself
+    RestoredBackup {
+        #[command(flatten)]
+        cycles: Cycles,
+    },
+    /// Clients that do not read
+    Slow {
+        #[command(flatten)]
+        cycles: Cycles,
+    },
+    /// Jumps of the wall clock between restarts
+    Clock {
+        #[command(flatten)]
+        cycles: Cycles,
+        /// The library [default: where Debian's package puts it]
+        #[arg(long, value_name = "FILE")]
+        libfaketime: Option<PathBuf>,
+        /// Where the clock goes, against the real time
+        #[arg(
+            long,
+            value_delimiter = ',',
+            allow_hyphen_values = true,
+            default_value = "+1h,-1h,+10y,-10y,+10y,+0"
+        )]
+        jumps: Vec<String>,
+    },
+}
+
+#[derive(Args)]
+struct Cycles {
+    /// How often [default: as often as a short test allows]
+    #[arg(long, value_name = "N")]
+    cycles: Option<u32>,
+}
+
+#[derive(Args)]
+struct LivesArguments {
+    /// Shortest time under load
+    #[arg(long, value_name = "MS", default_value_t = 50)]
+    shortest: u64,
+    /// Longest time under load
+    #[arg(long, value_name = "MS", default_value_t = 2000)]
+    longest: u64,
+}
+
+fn main() -> ExitCode {
+    match start(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: &Arguments) -> Result<()> {
+    let binary = arguments.server.clone().map_or_else(built_server, Ok)?;
+    ensure!(
+        binary.is_file(),
+        "there is no server at {}; build it, or name it with --server",
+        binary.display()
+    );
+    let binary = binary.canonicalize()?;
+    let seed = arguments.seed.unwrap_or_else(choices::random_seed);
+    println!("seed {seed}");
+    // One thread: the server under torture gets the other cores.
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let (mut interrupt, mut terminate) =
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        // Giving up drops the scenario, and with it every server that it has started.
+        tokio::select! {
+            done = run(&arguments.scenario, binary, seed) => done.with_context(|| format!("with seed {seed}")),
+            _ = interrupt.recv() => bail!("interrupted"),
+            _ = terminate.recv() => bail!("terminated"),
+        }
+    })
+}
+
+async fn run(scenario: &Scenario, binary: PathBuf, seed: u64) -> Result<()> {
+    let orders =
+        |given: &Cycles, otherwise| Orders { binary, cycles: given.cycles.unwrap_or(otherwise), seed };
+    match scenario {
+        Scenario::Kill { cycles, lives } => kill::run(&orders(cycles, 50), &lives.read(false)?).await,
+        Scenario::DoubleKill { cycles, lives } => kill::run(&orders(cycles, 20), &lives.read(true)?).await,
+        Scenario::SecondProcess { cycles } => second_process::run(&orders(cycles, 2)).await,
+        Scenario::RestoredBackup { cycles } => restored_backup::run(&orders(cycles, 5)).await,
+        Scenario::Slow { cycles } => slow::run(&orders(cycles, 1)).await,
+        Scenario::Clock { cycles, libfaketime, jumps } => {
+            clock::run(&orders(cycles, 1), libfaketime.as_deref(), jumps).await
+        }
+    }
+}
+
+impl LivesArguments {
+    fn read(&self, double: bool) -> Result<Lives> {
+        let (shortest, longest) = (self.shortest, self.longest);
+        ensure!(
+            shortest <= longest,
+            "the shortest life ({shortest} ms) is longer than the longest ({longest} ms)"
+        );
+        Ok(Lives { shortest, longest, double })
+    }
+}
+
+/// Beside this program, or in the sister directory.
+fn built_server() -> Result<PathBuf> {
+    let own = env::current_exe()?;
+    let target =
+        own.parent().and_then(|profile| profile.parent()).context("this program has no directory")?;
+    let builds = ["release", "debug"].map(|profile| target.join(profile).join("channelapi"));
+    let found = builds.into_iter().find(|binary| binary.is_file());
+    found.context(
+        "the server is not built: `cargo build --release --package channelapi`, or name it with --server",
+    )
+}

@@ -1,0 +1,114 @@
+//! The crowd of the scenarios: which channels there are, who publishes to them, and what kinds of clients listen.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use crate::client::{Plan, Ticket};
+use crate::crowd::{Crowd, tickets};
+use crate::history::{Channel, ChannelId, Door};
+use crate::link::Transport;
+use crate::publisher::Route;
+use crate::site::Site;
+
+/// So few that clients who stay away for a second come back too late.
+const TRIMMED_KEEPS: u64 = 200;
+
+const PLAIN: [ChannelId; 4] = [ChannelId(0), ChannelId(1), ChannelId(2), ChannelId(3)];
+const TRIMMED: ChannelId = ChannelId(4);
+const MEMORY: ChannelId = ChannelId(5);
+
+/// Keeps everything in the plain channels for as long as a run takes.
+pub(crate) fn configuration() -> String {
+    format!(
+        r#"[log]
+level = "warn"
+
+[history]
+max_messages = 1000000
+max_age = "24h"
+max_bytes = "4GiB"
+
+[[policy]]
+match = "trimmed-*"
+history = {{ max_messages = {TRIMMED_KEEPS}, max_age = "24h", max_bytes = "64MiB" }}
+
+[[policy]]
+match = "memory-*"
+durability = "memory"
+history = {{ max_messages = 1000000, max_age = "24h", max_bytes = "4GiB" }}
+"#
+    )
+}
+
+pub(crate) fn channels() -> Vec<Channel> {
+    let channel = |name: String, durable, max_messages| Channel { name, durable, max_messages };
+    let mut channels: Vec<_> =
+        (0..PLAIN.len()).map(|index| channel(format!("plain-{index}"), true, None)).collect();
+    channels.push(channel("trimmed-0".to_owned(), true, Some(TRIMMED_KEEPS)));
+    channels.push(channel("memory-0".to_owned(), false, None));
+    channels
+}
+
+pub(crate) async fn gather(site: &Arc<Site>, seed: u64) -> Result<Crowd> {
+    let channels = channels();
+    let tickets = tickets(site, &channels).await?;
+    let mut crowd = Crowd::gather(Arc::clone(site), channels, plans(&tickets), seed).await?;
+    let all: Vec<_> = PLAIN.into_iter().chain([TRIMMED, MEMORY]).collect();
+    // A memory channel forgets its keys with everything else, so nobody relies on them there.
+    let durable = &all[..5];
+    for (route, channels) in [
+        (Route::Single, &all[..]),
+        (Route::Single, &all[..]),
+        (Route::Single, &PLAIN[..1]),
+        (Route::Keyed, durable),
+        (Route::Keyed, durable),
+        (Route::Keyed, &PLAIN[..1]),
+        (Route::Batch, &all[..]),
+        (Route::Seed, durable),
+    ] {
+        crowd.publish(route, channels, seed);
+    }
+    Ok(crowd)
+}
+
+fn plans(tickets: &[Ticket]) -> Vec<Plan> {
+    let plan = |name: &str, door, transport, channels: &[ChannelId]| Plan {
+        name: name.to_owned(),
+        door,
+        transport,
+        channels: channels.iter().map(|channel| tickets[channel.index()].clone()).collect(),
+        meta: door == Door::Explicit,
+        breaks: None,
+        away: 0..=0,
+        stalls: false,
+    };
+    let flaky = |plan: Plan, breaks: RangeInclusive<u64>, away| Plan { breaks: Some(breaks), away, ..plan };
+    let (socket, polling) = (Transport::WebSocket, Transport::Polling);
+    let [one, two, three, four] = PLAIN;
+    let all = [one, two, three, four, TRIMMED, MEMORY];
+    vec![
+        // Stays as long as the server does.
+        plan("one", Door::Handshake, socket, &[one]),
+        plan("two", Door::Handshake, socket, &[two, three]),
+        plan("all", Door::Handshake, socket, &all),
+        Plan { meta: true, ..plan("meta", Door::Handshake, socket, &all) },
+        plan("polling", Door::Handshake, polling, &[two]),
+        // Comes back at once, again and again.
+        flaky(plan("flaky", Door::Handshake, socket, &[one]), 5..=300, 0..=0),
+        flaky(plan("flaky-all", Door::Handshake, socket, &all), 20..=500, 0..=20),
+        flaky(plan("flaky-polling", Door::Handshake, polling, &[one, three]), 20..=500, 0..=20),
+        // Gone for a while, and sometimes for longer than the trimmed channel remembers.
+        flaky(plan("commuter", Door::Handshake, socket, &[one, TRIMMED]), 100..=400, 300..=3000),
+        flaky(plan("commuter-memory", Door::Handshake, socket, &[four, MEMORY]), 100..=400, 300..=3000),
+        // Keeps its own place.
+        plan("explicit", Door::Explicit, socket, &PLAIN),
+        flaky(plan("explicit-flaky", Door::Explicit, socket, &[one, MEMORY]), 20..=500, 0..=500),
+        flaky(plan("explicit-polling", Door::Explicit, polling, &[four]), 50..=900, 0..=50),
+        // Live only, as ever.
+        plan("seed", Door::Seed, socket, &[one]),
+        flaky(plan("seed-flaky", Door::Seed, socket, &[two, three]), 50..=500, 0..=100),
+        plan("seed-polling", Door::Seed, polling, &[four]),
+    ]
+}

@@ -1,0 +1,218 @@
+//! The two routes of the seed contract, byte for byte.
+
+use super::Api;
+use super::message::{self, DEPTH_MAX, MessageError};
+use crate::auth::is_authorized;
+use crate::http::{self, BodyError, Request, Response};
+use bytes::Bytes;
+use channelapi_core::broker::{PublishError, PublishRequest};
+use channelapi_core::limits::{API_BODY_BYTES_MAX, DATA_BYTES_MAX};
+use channelapi_core::model::{ChannelName, EventName};
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CONTENT_ENCODING, EXPECT, HeaderValue, RETRY_AFTER};
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
+use tracing::error;
+
+/// What a path asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route<'a> {
+    /// `/channel/{channel}`: the channel's token.
+    Channel(&'a str),
+    /// `/message/{channel}`: publish.
+    Message(&'a str),
+}
+
+impl<'a> Route<'a> {
+    /// Reads a path. The channel's name is everything behind the route, slashes included, still percent-encoded.
+    pub(super) fn of(path: &'a str) -> Option<Self> {
+        let name_behind = |route| {
+            let rest = path.strip_prefix(route)?;
+            if rest.is_empty() { Some("") } else { rest.strip_prefix('/') }
+        };
+        name_behind("/channel").map(Self::Channel).or_else(|| name_behind("/message").map(Self::Message))
+    }
+}
+
+/// What an admitted request is to do.
+enum Action {
+    Token(ChannelName),
+    Publish(ChannelName),
+}
+
+/// An answer that says what went wrong.
+struct Refusal {
+    status: StatusCode,
+    message: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    fn into_response(self) -> Response {
+        let message = serde_json::Value::from(self.message);
+        let mut response = http::json(self.status, format!(r#"{{"success": false, "message": {message}}}"#));
+        let extra = match self.status {
+            StatusCode::METHOD_NOT_ALLOWED => Some((ALLOW, "POST")),
+            StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, "1")),
+            _ => None,
+        };
+        if let Some((name, value)) = extra {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+impl Api {
+    /// Answers a request to one of [`Route`]'s paths.
+    pub(super) async fn serve_seed(&self, request: Request) -> Response {
+        let (head, body) = request.into_parts();
+        let answer = match self.admit(&head) {
+            Ok(Action::Token(channel)) => self.channel_token(&channel).await,
+            Ok(Action::Publish(channel)) => self.publish(channel, body).await,
+            Err(refusal) => {
+                // Closed with a part of the body unread, a connection would take the answer with it. A client that asks before it
+                // sends a body needs no such care.
+                if !head.headers.contains_key(EXPECT) {
+                    http::discard_body(body, API_BODY_BYTES_MAX).await;
+                }
+                Err(refusal)
+            }
+        };
+        answer.unwrap_or_else(Refusal::into_response)
+    }
+
+    /// Judges a request by its head alone.
+    fn admit(&self, head: &Parts) -> Result<Action, Refusal> {
+        if head.method != Method::POST {
+            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "Use POST."));
+        }
+        if !is_authorized(&head.headers, &self.key) {
+            let message = "The Authorization header does not carry the API key.";
+            return Err(Refusal::new(StatusCode::FORBIDDEN, message));
+        }
+        match Route::of(head.uri.path()) {
+            Some(Route::Channel(name)) => channel(name).map(Action::Token),
+            Some(Route::Message(_)) if head.headers.contains_key(CONTENT_ENCODING) => {
+                let message = "Send the body without a Content-Encoding.";
+                Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
+            }
+            Some(Route::Message(name)) => channel(name).map(Action::Publish),
+            None => Err(Refusal::new(StatusCode::NOT_FOUND, "There is nothing here.")),
+        }
+    }
+
+    async fn channel_token(&self, channel: &ChannelName) -> Result<Response, Refusal> {
+        match self.hub.tokens.get_or_create(channel).await {
+            Ok(token) => Ok(http::json(
+                StatusCode::OK,
+                format!(r#"{{"success": true, "token": "{}"}}"#, token.reveal()),
+            )),
+            Err(error) => {
+                error!(%error, "a token could not be made");
+                let message = "The token could not be stored. Try again; the server's log says why.";
+                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
+            }
+        }
+    }
+
+    async fn publish(&self, channel: ChannelName, body: Incoming) -> Result<Response, Refusal> {
+        let body = http::read_body(body, API_BODY_BYTES_MAX).await.map_err(body_refusal)?;
+        let data = message::data_of(&body).map_err(|error| match error {
+            MessageError::Format => {
+                // The original's own words, which clients may have been written against.
+                Refusal::new(StatusCode::BAD_REQUEST, "Body is in incorrect format. Key 'message' not found.")
+            }
+            MessageError::TooDeep => Refusal::new(
+                StatusCode::BAD_REQUEST,
+                format!("The message is nested deeper than {DEPTH_MAX} levels."),
+            ),
+        })?;
+        if data.len() > DATA_BYTES_MAX {
+            let message = format!("The message is {} bytes, the limit is {DATA_BYTES_MAX}.", data.len());
+            return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
+        }
+        let event = EventName::default();
+        let request = PublishRequest { channel, event, data, expires_at: 0, idempotency_key: None };
+        match self.hub.publish(request).await {
+            Ok(_) => Ok(http::json(StatusCode::OK, Bytes::from_static(br#"{"success": true}"#))),
+            Err(PublishError::StorageFull) => {
+                let message = "The server's disk is full; the message was not stored.";
+                Err(Refusal::new(StatusCode::INSUFFICIENT_STORAGE, message))
+            }
+            Err(error) => {
+                error!(%error, "a message could not be stored");
+                let message = "The message could not be stored. Try again; the server's log says why.";
+                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
+            }
+        }
+    }
+}
+
+fn channel(encoded: &str) -> Result<ChannelName, Refusal> {
+    let name: Vec<u8> = percent_decode_str(encoded).collect();
+    ChannelName::parse_bytes(&name).map_err(|error| {
+        let text = error.to_string();
+        let mut letters = text.chars();
+        let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+        Refusal::new(
+            StatusCode::BAD_REQUEST,
+            first.into_iter().chain(letters).chain(['.']).collect::<String>(),
+        )
+    })
+}
+
+fn body_refusal(error: BodyError) -> Refusal {
+    match error {
+        BodyError::TooLarge => Refusal::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            format!("The body is larger than {API_BODY_BYTES_MAX} bytes."),
+        ),
+        BodyError::TooSlow => Refusal::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time."),
+        BodyError::Broken => Refusal::new(StatusCode::BAD_REQUEST, "The body could not be read."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_everything_behind_its_route() {
+        let check = |path, expected| assert_eq!(Route::of(path), expected, "{path}");
+        check("/channel/a", Some(Route::Channel("a")));
+        check("/message/a/b//c/", Some(Route::Message("a/b//c/")));
+        check("/channel/..%2f..", Some(Route::Channel("..%2f..")));
+        check("/channel/", Some(Route::Channel("")));
+        check("/channel", Some(Route::Channel("")));
+        check("/channels/a", None);
+        check("/message_box", None);
+        check("/", None);
+    }
+
+    #[test]
+    fn names_are_decoded_to_exactly_their_bytes() {
+        let check = |encoded, expected: Result<&str, &str>| match (channel(encoded), expected) {
+            (Ok(name), Ok(expected)) => assert_eq!(name.as_str(), expected),
+            (Err(refusal), Err(text)) => assert!(refusal.message.contains(text), "{}", refusal.message),
+            (result, _) => panic!(
+                "{encoded}: {}",
+                result.map_or_else(|refusal| refusal.message, |name| name.to_string())
+            ),
+        };
+        check("user%2F42", Ok("user/42"));
+        check("a+b%20c", Ok("a+b c"));
+        check("%E9%A0%BB%E9%81%93", Ok("頻道"));
+        check("..%2f..%2fetc%2fpasswd", Ok("../../etc/passwd"));
+        check("100%", Ok("100%"));
+        check("", Err("Channel name is empty."));
+        check("%00", Err("U+0000"));
+        check("%0d%0aX:1", Err("U+000D"));
+        check("%c0%ae", Err("not UTF-8"));
+        check("%ff", Err("not UTF-8"));
+    }
+}

@@ -1,0 +1,219 @@
+//! The JSON of requests and answers, with the data of publications passed through byte for byte.
+//!
+//! Requests are read strictly: each key once, none that means nothing, and each value of its own type.
+
+use super::problem::{Code, Problem};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt::{self, Display};
+use std::io::Write as _;
+
+/// An object that is being written.
+pub(super) struct Object(Vec<u8>);
+
+impl Object {
+    pub(super) fn new() -> Self {
+        Self(b"{".to_vec())
+    }
+
+    /// A text.
+    pub(super) fn text(mut self, name: &str, text: &str) -> Self {
+        self.name(name);
+        write_text(text, &mut self.0);
+        self
+    }
+
+    /// What is JSON when it is displayed: numbers and booleans.
+    pub(super) fn value(mut self, name: &str, value: impl Display) -> Self {
+        self.name(name);
+        write!(self.0, "{value}").expect("memory takes everything");
+        self
+    }
+
+    /// JSON.
+    pub(super) fn raw(mut self, name: &str, json: &[u8]) -> Self {
+        self.name(name);
+        self.0.extend_from_slice(json);
+        self
+    }
+
+    /// An array of JSON.
+    pub(super) fn array(mut self, name: &str, items: impl IntoIterator<Item = Vec<u8>>) -> Self {
+        self.name(name);
+        self.0.push(b'[');
+        for (index, item) in items.into_iter().enumerate() {
+            if index > 0 {
+                self.0.push(b',');
+            }
+            self.0.extend_from_slice(&item);
+        }
+        self.0.push(b']');
+        self
+    }
+
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.0.push(b'}');
+        self.0
+    }
+
+    /// Names are ours: they need no escapes.
+    fn name(&mut self, name: &str) {
+        if self.0.len() > 1 {
+            self.0.push(b',');
+        }
+        write!(self.0, "\"{name}\":").expect("memory takes everything");
+    }
+}
+
+/// A text as JSON.
+pub(super) fn text(text: &str) -> Vec<u8> {
+    let mut json = Vec::with_capacity(text.len() + 2);
+    write_text(text, &mut json);
+    json
+}
+
+fn write_text(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("memory takes everything, and text is JSON");
+}
+
+/// The fields of an object that was sent, which are taken out one by one.
+#[derive(Debug)]
+pub(super) struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Fields<'a> {
+    /// Reads an object. The values are parts of the text.
+    pub(super) fn parse(text: &'a str) -> Result<Self, Problem> {
+        serde_json::from_str(text).map_err(|error| invalid(format!("The body is no JSON object: {error}.")))
+    }
+
+    /// The value of a field.
+    pub(super) fn take(&mut self, name: &str) -> Option<&'a RawValue> {
+        let place = self.0.iter().position(|(known, _)| known == name)?;
+        Some(self.0.swap_remove(place).1)
+    }
+
+    /// The value of a field that is of one type. `kind` says which.
+    pub(super) fn take_as<T: Deserialize<'a>>(
+        &mut self,
+        name: &str,
+        kind: &str,
+    ) -> Result<Option<T>, Problem> {
+        let parse = |raw: &'a RawValue| serde_json::from_str(raw.get()).map_err(|_| wrong_type(name, kind));
+        self.take(name).map(parse).transpose()
+    }
+
+    /// The text of a field.
+    pub(super) fn take_text(&mut self, name: &str) -> Result<Option<Cow<'a, str>>, Problem> {
+        Ok(self.take_as::<Text<'a>>(name, "a string")?.map(|text| text.0))
+    }
+
+    /// There must be nothing left.
+    pub(super) fn finish(self) -> Result<(), Problem> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((name, _)) => Err(Problem::new(
+                Code::UnknownField,
+                format!("There is no field `{}` here.", name.escape_debug()),
+            )),
+        }
+    }
+}
+
+/// Something is wrong with a body.
+pub(super) fn invalid(detail: impl Into<String>) -> Problem {
+    Problem::new(Code::InvalidBody, detail)
+}
+
+/// A field has a value of another type.
+pub(super) fn wrong_type(name: &str, kind: &str) -> Problem {
+    invalid(format!("`{name}` must be {kind}."))
+}
+
+/// A field is not there.
+pub(super) fn missing(name: &str) -> Problem {
+    invalid(format!("The field `{name}` is missing."))
+}
+
+/// Borrows unless it holds escapes.
+#[derive(serde::Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                let mut fields: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
+                while let Some((Text(name), value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
+                    if fields.len() >= FIELDS_MAX {
+                        return Err(M::Error::custom("there are too many fields"));
+                    }
+                    if fields.iter().any(|(known, _)| *known == name) {
+                        return Err(M::Error::custom(format_args!(
+                            "`{}` is there twice",
+                            name.escape_debug()
+                        )));
+                    }
+                    fields.push((name, value));
+                }
+                Ok(Fields(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// No object of ours has as many fields; comparing each with each must stay cheap.
+const FIELDS_MAX: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_written_as_it_is_told() {
+        let object = Object::new()
+            .text("a", "x\"y\n頻")
+            .value("b", 7)
+            .raw("c", b"1e400")
+            .array("d", [text("p"), text("q")])
+            .array("e", []);
+        let json = String::from_utf8(object.finish()).unwrap();
+        assert_eq!(json, r#"{"a":"x\"y\n頻","b":7,"c":1e400,"d":["p","q"],"e":[]}"#);
+        assert_eq!(Object::new().finish(), b"{}");
+    }
+
+    #[test]
+    fn fields_are_taken_as_they_were_written() {
+        let mut fields = Fields::parse(r#" {"d\u0061ta" : {"b" : 1e400}, "n":3, "t":"\u00e9"} "#).unwrap();
+        assert_eq!(fields.take("data").unwrap().get(), r#"{"b" : 1e400}"#);
+        assert!(fields.take("data").is_none());
+        assert_eq!(fields.take_as::<u64>("n", "a number"), Ok(Some(3)));
+        assert_eq!(fields.take_text("t").unwrap().as_deref(), Some("é"));
+        assert_eq!(fields.finish(), Ok(()));
+    }
+
+    #[test]
+    fn what_means_nothing_is_refused() {
+        for body in
+            ["", "null", "7", "[]", r#"["data"]"#, "{", r#"{"a":1}x"#, r#"{"a":1,"a":2}"#, r#"{"a":01}"#]
+        {
+            assert_eq!(Fields::parse(body).map(|_| ()).unwrap_err().code, Code::InvalidBody, "{body}");
+        }
+        let many: Vec<_> = (0..100).map(|n| format!(r#""{n}":0"#)).collect();
+        assert!(Fields::parse(&format!("{{{}}}", many.join(","))).is_err());
+        let fields = Fields::parse(r#"{"x":1}"#).unwrap();
+        assert_eq!(fields.finish().unwrap_err().code, Code::UnknownField);
+        let mut fields = Fields::parse(r#"{"t":7}"#).unwrap();
+        assert_eq!(fields.take_text("t").unwrap_err().detail, "`t` must be a string.");
+    }
+}

@@ -1,0 +1,283 @@
+//! Version 1 of the HTTP API: which path and method is what, who may ask, and the name of each request.
+
+mod batch;
+mod channel;
+mod consumers;
+mod history;
+mod json;
+mod problem;
+mod publish;
+mod query;
+mod stream;
+mod time;
+mod tokens;
+
+pub(super) use stream::Streams;
+
+use super::Api;
+use crate::auth::is_authorized_v1;
+use crate::http::{self, BodyError, Request, Response};
+use bytes::Bytes;
+use channelapi_core::limits::{API_BODY_BYTES_MAX, REQUEST_ID_BYTES_MAX};
+use channelapi_core::model::{ChannelName, ConsumerName};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONTENT_ENCODING, EXPECT, HeaderMap, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::{Method, StatusCode};
+use percent_encoding::percent_decode_str;
+use problem::{Code, Problem};
+
+/// A request's own name for itself, which the answer repeats.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What an admitted request is to do.
+enum Call {
+    Publish(ChannelName),
+    PublishBatch,
+    History(ChannelName),
+    Message(ChannelName, String),
+    Purge(ChannelName),
+    Channel(ChannelName),
+    Stream(ChannelName),
+    IssueToken(ChannelName),
+    RevokeTokens(ChannelName),
+    RevokeToken(String),
+    Consumers(ChannelName),
+    Consumer(ChannelName, ConsumerName),
+    SetConsumer(ChannelName, ConsumerName),
+    RemoveConsumer(ChannelName, ConsumerName),
+}
+
+impl Call {
+    /// Reads a path, which begins behind `/v1`, and a method.
+    fn of(path: &str, method: &Method) -> Result<Self, Problem> {
+        let path = path.strip_prefix('/').unwrap_or(path);
+        let segments: Vec<&str> = path.split('/').collect();
+        let call = match (&segments[..], method.as_str()) {
+            ([.., ""], _) => return Err(no_route(&[])),
+            (["messages"], "POST") => Self::PublishBatch,
+            (["tokens", token], "DELETE") => Self::RevokeToken(text(token)),
+            (["channels", name], "GET") => Self::Channel(channel(name)?),
+            (["channels", name, "messages"], "POST") => Self::Publish(channel(name)?),
+            (["channels", name, "messages"], "GET") => Self::History(channel(name)?),
+            (["channels", name, "messages"], "DELETE") => Self::Purge(channel(name)?),
+            (["channels", name, "messages", id], "GET") => Self::Message(channel(name)?, text(id)),
+            (["channels", name, "tokens"], "POST") => Self::IssueToken(channel(name)?),
+            (["channels", name, "tokens"], "DELETE") => Self::RevokeTokens(channel(name)?),
+            (["channels", name, "stream"], "GET") => Self::Stream(channel(name)?),
+            (["channels", name, "consumers"], "GET") => Self::Consumers(channel(name)?),
+            (["channels", name, "consumers", who], "GET") => Self::Consumer(channel(name)?, consumer(who)?),
+            (["channels", name, "consumers", who], "PUT") => {
+                Self::SetConsumer(channel(name)?, consumer(who)?)
+            }
+            (["channels", name, "consumers", who], "DELETE") => {
+                Self::RemoveConsumer(channel(name)?, consumer(who)?)
+            }
+            _ => return Err(no_route(&segments)),
+        };
+        Ok(call)
+    }
+
+    fn has_body(&self) -> bool {
+        matches!(self, Self::Publish(_) | Self::PublishBatch | Self::IssueToken(_) | Self::SetConsumer(..))
+    }
+}
+
+/// Why a path and a method are no call.
+fn no_route(segments: &[&str]) -> Problem {
+    match segments {
+        ["messages"] => Problem::method("POST"),
+        ["tokens", _] => Problem::method("DELETE"),
+        ["channels", _] | ["channels", _, "stream" | "consumers"] | ["channels", _, "messages", _] => {
+            Problem::method("GET")
+        }
+        ["channels", _, "messages"] => Problem::method("GET, POST, DELETE"),
+        ["channels", _, "tokens"] => Problem::method("POST, DELETE"),
+        ["channels", _, "consumers", _] => Problem::method("GET, PUT, DELETE"),
+        _ => Problem::new(Code::NotFound, "There is no such route in /v1."),
+    }
+}
+
+impl Api {
+    /// Answers a request to a path of version 1.
+    pub(super) async fn serve_v1(&self, request: Request) -> Response {
+        let (head, body) = request.into_parts();
+        let request_id = request_id(&head.headers);
+        let answer = match self.admit_v1(&head).await {
+            Ok(call) => self.call(call, &head, body).await,
+            Err(problem) => {
+                refuse_body(&head.headers, body).await;
+                Err(problem)
+            }
+        };
+        let id = request_id.to_str().expect("it is ASCII");
+        let mut response = answer.unwrap_or_else(|problem| problem.into_response(id));
+        response.headers_mut().insert(REQUEST_ID, request_id);
+        response
+    }
+
+    /// Judges a request by its head alone.
+    async fn admit_v1(&self, head: &Parts) -> Result<Call, Problem> {
+        let path = head.uri.path().strip_prefix("/v1").unwrap_or_default();
+        let call = Call::of(path, &head.method);
+        let is_authorized = is_authorized_v1(&head.headers, &self.key)
+            || match &call {
+                Ok(Call::Stream(channel)) => stream::is_opened_by_token(&self.hub, channel, head).await?,
+                _ => false,
+            };
+        // A stranger learns nothing of what there is.
+        if !is_authorized {
+            return Err(Problem::new(Code::Forbidden, "The request does not carry the API key."));
+        }
+        let call = call?;
+        if call.has_body() && head.headers.contains_key(CONTENT_ENCODING) {
+            return Err(Problem::new(Code::Encoding, "The request has a Content-Encoding."));
+        }
+        Ok(call)
+    }
+
+    async fn call(&self, call: Call, head: &Parts, body: Incoming) -> Result<Response, Problem> {
+        let hub = &self.hub;
+        let query = head.uri.query().unwrap_or_default();
+        let headers = &head.headers;
+        match call {
+            Call::Publish(channel) => {
+                publish::publish(hub, channel, headers, &read(headers, body).await?).await
+            }
+            Call::PublishBatch => batch::publish(hub, headers, &read(headers, body).await?).await,
+            Call::History(channel) => history::page(hub, channel, query).await,
+            Call::Message(channel, id) => history::message(hub, channel, &id).await,
+            Call::Purge(channel) => history::purge(hub, channel).await,
+            Call::Channel(channel) => Ok(channel::describe(hub, &channel)),
+            Call::Stream(channel) => stream::open(&self.streams, channel, headers, query).await,
+            Call::IssueToken(channel) => tokens::issue(hub, &channel, &read(headers, body).await?).await,
+            Call::RevokeTokens(channel) => tokens::revoke(hub, channel).await,
+            Call::RevokeToken(token) => tokens::revoke_token(hub, token).await,
+            Call::Consumers(channel) => consumers::list(hub, &channel).await,
+            Call::Consumer(channel, name) => consumers::show(hub, &channel, &name).await,
+            Call::SetConsumer(channel, name) => {
+                consumers::set(hub, &channel, &name, &read(headers, body).await?).await
+            }
+            Call::RemoveConsumer(channel, name) => consumers::remove(hub, &channel, &name).await,
+        }
+    }
+}
+
+/// An answer with a JSON object.
+fn answer(status: StatusCode, object: json::Object) -> Response {
+    http::fresh(status, "application/json", object.finish())
+}
+
+/// A body as a whole.
+async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Problem> {
+    let too_large =
+        || Problem::new(Code::TooLarge, format!("The body is larger than {API_BODY_BYTES_MAX} bytes."));
+    if body.size_hint().lower() > API_BODY_BYTES_MAX as u64 {
+        refuse_body(headers, body).await;
+        return Err(too_large());
+    }
+    http::read_body(body, API_BODY_BYTES_MAX).await.map_err(|error| match error {
+        BodyError::TooLarge => too_large(),
+        BodyError::TooSlow => Problem::new(Code::BodyTimeout, "The body did not arrive in time."),
+        BodyError::Broken => json::invalid("The body could not be read."),
+    })
+}
+
+/// Closed with a part of the body unread, a connection would take the answer with it. A client that asks before it sends a body
+/// needs no such care.
+async fn refuse_body(headers: &HeaderMap, body: Incoming) {
+    if !headers.contains_key(EXPECT) {
+        http::discard_body(body, 4 * API_BODY_BYTES_MAX).await;
+    }
+}
+
+/// The text of a body.
+fn utf8(body: &Bytes) -> Result<&str, Problem> {
+    std::str::from_utf8(body).map_err(|_| json::invalid("The body is not UTF-8."))
+}
+
+/// The client's name for the request, if it is harmless in a log, or a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let is_harmless = |id: &&HeaderValue| {
+        (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    headers.get(REQUEST_ID).filter(is_harmless).cloned().unwrap_or_else(|| {
+        let random = getrandom::u64().expect("the operating system has random numbers");
+        HeaderValue::try_from(format!("{random:016x}")).expect("it is a header value")
+    })
+}
+
+/// One segment of a path, decoded. What is no text is nothing that we know either.
+fn text(segment: &str) -> String {
+    percent_decode_str(segment).decode_utf8_lossy().into_owned()
+}
+
+fn channel(segment: &str) -> Result<ChannelName, Problem> {
+    let name: Vec<u8> = percent_decode_str(segment).collect();
+    Ok(ChannelName::parse_bytes(&name)?)
+}
+
+fn consumer(segment: &str) -> Result<ConsumerName, Problem> {
+    let name = percent_decode_str(segment).decode_utf8();
+    let name = name.map_err(|_| Problem::new(Code::InvalidConsumer, "The consumer's name is not UTF-8."))?;
+    Ok(ConsumerName::parse(&name)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(method: &Method, path: &str) -> Result<Call, Problem> {
+        Call::of(path, method)
+    }
+
+    #[test]
+    fn a_name_is_one_segment_and_decoded_to_exactly_its_bytes() {
+        let check = |segment: &str, expected: &str| match call(
+            &Method::POST,
+            &format!("/channels/{segment}/messages"),
+        ) {
+            Ok(Call::Publish(name)) => assert_eq!(name.as_str(), expected),
+            _ => panic!("{segment}"),
+        };
+        check("a%2Fb", "a/b");
+        check("a+b%20c", "a+b c");
+        check("..", "..");
+        check("messages", "messages");
+        for segment in ["", "%00", "%ff", "%E2%80%AEb", &"x".repeat(256)] {
+            let refused = call(&Method::POST, &format!("/channels/{segment}/messages")).err();
+            assert_eq!(refused.map(|problem| problem.code), Some(Code::InvalidChannel), "{segment}");
+        }
+        let refused = call(&Method::GET, "/channels/c/consumers/%FF").err();
+        assert_eq!(refused.map(|problem| problem.code), Some(Code::InvalidConsumer));
+    }
+
+    #[test]
+    fn anything_else_is_not_found() {
+        for path in [
+            "",
+            "/",
+            "/channels",
+            "/channels/a/b",
+            "/channels/a/b/messages",
+            "/channels/a/messages/",
+            "/messages/",
+        ] {
+            let refused = call(&Method::GET, path).err();
+            assert_eq!(refused.map(|problem| problem.code), Some(Code::NotFound), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_request_keeps_the_name_it_has_if_that_is_harmless() {
+        let of = |id: &'static [u8]| {
+            let value = HeaderValue::from_bytes(id).unwrap();
+            request_id(&HeaderMap::from_iter([(REQUEST_ID, value)]))
+        };
+        assert_eq!(of(b"mine-1"), "mine-1");
+        for id in [&b"a b"[..], b"", b"\xFF", &[b'x'; 129]] {
+            assert_eq!(of(id).len(), 16);
+        }
+        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
+    }
+}

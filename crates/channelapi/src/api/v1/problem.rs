@@ -1,0 +1,278 @@
+//! How version 1 says no: a problem document (RFC 9457) with a code that programs can rely on.
+
+use super::json::Object;
+use crate::http::{self, Response};
+use channelapi_core::broker::PublishError;
+use channelapi_core::model::{ChannelNameError, ConsumerNameError, EventNameError};
+use hyper::StatusCode;
+use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
+use std::fmt::Display;
+use tracing::error;
+
+/// Why a request, or an item of a batch, was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) code: Code,
+    /// What is wrong with this request.
+    pub(super) detail: String,
+    /// The methods that the path has, if it was the method.
+    allow: Option<&'static str>,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $code:ident $name:literal $status:ident $title:literal $hint:literal)*) => {
+        /// What kind of problem it is. The names never change.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Code {
+            $($(#[$doc])* $code,)*
+        }
+
+        impl Code {
+            #[cfg(test)]
+            const ALL: &[Self] = &[$(Self::$code,)*];
+
+            /// The name that programs know it by.
+            pub(super) fn name(self) -> &'static str {
+                match self {
+                    $(Self::$code => $name,)*
+                }
+            }
+
+            /// The status of an answer with it.
+            pub(super) fn status(self) -> StatusCode {
+                match self {
+                    $(Self::$code => StatusCode::$status,)*
+                }
+            }
+
+            fn title(self) -> &'static str {
+                match self {
+                    $(Self::$code => $title,)*
+                }
+            }
+
+            fn hint(self) -> &'static str {
+                match self {
+                    $(Self::$code => $hint,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The body is not of the form that the route wants.
+    InvalidBody "invalid_body" BAD_REQUEST "The body is not what this route takes"
+        "docs/http-api.md shows the body of every route."
+    /// The body has a key that means nothing here.
+    UnknownField "unknown_field" BAD_REQUEST "The body has an unknown field"
+        "Remove the field, or correct its spelling; names are case-sensitive."
+    /// The query string is not understood.
+    InvalidQuery "invalid_query" BAD_REQUEST "The query string is not understood"
+        "docs/http-api.md lists the parameters of every route."
+    /// It is no name of a channel.
+    InvalidChannel "invalid_channel" BAD_REQUEST "The channel has no valid name"
+        "A name is 1 to 255 bytes of UTF-8 without control characters, and one percent-encoded segment of the path: a/b is a%2Fb."
+    /// It is no name of a consumer.
+    InvalidConsumer "invalid_consumer" BAD_REQUEST "The consumer has no valid name"
+        "A name is 1 to 128 bytes of UTF-8 without control characters, and one percent-encoded segment of the path."
+    /// It is no name of an event.
+    InvalidEvent "invalid_event" BAD_REQUEST "The event has no valid name"
+        "A name is 1 to 64 bytes of UTF-8 without control characters."
+    /// Clients or the server use the name of the event for something else.
+    ReservedEvent "reserved_event" BAD_REQUEST "The name of the event is reserved"
+        "Choose another name: Socket.IO clients act upon this one themselves."
+    /// It is no lifetime.
+    InvalidTtl "invalid_ttl" BAD_REQUEST "The time to live is not valid"
+        "Write a number of seconds, or a whole number and a unit: 30s, 10m, 1h, 7d."
+    /// It is no idempotency key.
+    InvalidKey "invalid_idempotency_key" BAD_REQUEST "The idempotency key is not valid"
+        "A key is 1 to 255 visible ASCII characters, without spaces; a UUID is a good one."
+    /// There are too few or too many items.
+    BatchSize "batch_size" BAD_REQUEST "The batch is empty or too long"
+        "Send 1 to 1,000 items, and the others in further requests."
+    /// The key is missing or wrong.
+    Forbidden "forbidden" FORBIDDEN "The API key is missing or wrong"
+        "Send it as `Authorization: Bearer <key>` or as `X-API-Key: <key>`; the server's log says at its start where the key is from."
+    /// There is no such thing.
+    NotFound "not_found" NOT_FOUND "There is nothing here"
+        "docs/http-api.md lists the routes. A message is gone when its channel's retention, its ttl or a purge took it."
+    /// The path has other methods.
+    MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "The path does not have this method"
+        "Use one of the methods in the header Allow."
+    /// The body did not come.
+    BodyTimeout "body_timeout" REQUEST_TIMEOUT "The body did not arrive in time"
+        "Nothing was stored. Send the request again."
+    /// The key was used for something else.
+    KeyReused "idempotency_key_reused" CONFLICT "The idempotency key was used for another message"
+        "Use a new key for each message, and the same one only to repeat it unchanged."
+    /// A consumer cannot have confirmed what was not published.
+    Ahead "ahead" CONFLICT "The offset is ahead of the newest message"
+        "Confirm no more than what was received."
+    /// The channel has too many consumers.
+    TooManyConsumers "too_many_consumers" CONFLICT "The channel has too many consumers"
+        "Remove consumers that are not needed any more with DELETE."
+    /// It is over a limit.
+    TooLarge "too_large" PAYLOAD_TOO_LARGE "The request is too large"
+        "Publish a reference to large data instead of the data, or divide the batch."
+    /// Its body is compressed.
+    Encoding "unsupported_encoding" UNSUPPORTED_MEDIA_TYPE "The body is encoded"
+        "Send the body as it is, without a Content-Encoding."
+    /// It would have been good by itself.
+    BatchRefused "batch_refused" FAILED_DEPENDENCY "Another item of the same channel was refused"
+        "Correct that item, and send those of this channel again: they are stored together or not at all."
+    /// It cannot be done now.
+    Unavailable "unavailable" SERVICE_UNAVAILABLE "The server cannot do this right now"
+        "Nothing was stored. Try again after the seconds in the header Retry-After; the server's log says why."
+    /// Nobody knows.
+    Indeterminate "indeterminate" GATEWAY_TIMEOUT "The outcome is unknown"
+        "The message may or may not be stored. Repeat the request with the same Idempotency-Key: it is stored once."
+    /// The disk has no room.
+    StorageFull "storage_full" INSUFFICIENT_STORAGE "The server's disk is full"
+        "Nothing was stored. Make room on the server's disk, or keep less: see max_disk and the history options."
+}
+
+impl Problem {
+    pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), allow: None }
+    }
+
+    /// The path has other methods.
+    pub(super) fn method(allow: &'static str) -> Self {
+        let detail = format!("Here is {allow}.");
+        Self { allow: Some(allow), ..Self::new(Code::MethodNotAllowed, detail) }
+    }
+
+    /// Something of ours failed.
+    pub(super) fn unavailable(error: &impl Display) -> Self {
+        error!(%error, "a request could not be served");
+        Self::new(Code::Unavailable, "Something in the server failed. Try again.")
+    }
+
+    /// The answer.
+    pub(super) fn into_response(self, request_id: &str) -> Response {
+        let Self { code, detail, allow } = self;
+        let mut document = Object::new()
+            .text("type", &format!("urn:channelapi:problem:{}", code.name()))
+            .text("title", code.title())
+            .value("status", code.status().as_u16())
+            .text("detail", &detail)
+            .text("code", code.name())
+            .text("hint", code.hint())
+            .text("request_id", request_id);
+        if code == Code::Indeterminate {
+            document = document.value("indeterminate", true);
+        }
+        let mut response = http::fresh(code.status(), "application/problem+json", document.finish());
+        let headers = response.headers_mut();
+        if let Some(allow) = allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if code == Code::Unavailable {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}
+
+impl From<PublishError> for Problem {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::StorageFull => Self::new(Code::StorageFull, "The message was not stored."),
+            PublishError::KeyReused => {
+                Self::new(Code::KeyReused, "In this channel, the key belongs to another event or other data.")
+            }
+            PublishError::NotStored(_) | PublishError::Fenced => {
+                error!(%error, "a message could not be stored");
+                Self::new(Code::Unavailable, "The message was not stored.")
+            }
+            // Whoever stopped may have stored it before.
+            PublishError::Stopped => Self::new(
+                Code::Indeterminate,
+                "The server stopped before it could say what came of the message.",
+            ),
+        }
+    }
+}
+
+impl From<ChannelNameError> for Problem {
+    fn from(error: ChannelNameError) -> Self {
+        Self::new(Code::InvalidChannel, sentence(&error))
+    }
+}
+
+impl From<ConsumerNameError> for Problem {
+    fn from(error: ConsumerNameError) -> Self {
+        Self::new(Code::InvalidConsumer, sentence(&error))
+    }
+}
+
+impl From<EventNameError> for Problem {
+    fn from(error: EventNameError) -> Self {
+        let code = match error {
+            EventNameError::Reserved(_) => Code::ReservedEvent,
+            _ => Code::InvalidEvent,
+        };
+        Self::new(code, sentence(&error))
+    }
+}
+
+/// The text of an error as a sentence.
+pub(super) fn sentence(error: &impl Display) -> String {
+    let text = error.to_string();
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    first.into_iter().chain(letters).chain(['.']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt as _;
+    use hyper::header::CONTENT_TYPE;
+    use serde_json::Value;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_code_has_a_name_of_its_own_and_is_documented() {
+        let page = include_str!("../../../../../docs/http-api.md");
+        let names: HashSet<_> = Code::ALL.iter().map(|code| code.name()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        for code in Code::ALL {
+            let row = format!("| `{}` | {} |", code.name(), code.status().as_u16());
+            assert!(page.contains(&row), "docs/http-api.md has no row that begins with {row}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_document_says_all_there_is_to_say() {
+        let document = |problem: Problem| async {
+            let response = problem.into_response("id-1");
+            let (head, body) = response.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            (head, serde_json::from_slice::<Value>(&body).unwrap())
+        };
+        let (head, body) = document(Problem::method("GET, POST")).await;
+        assert_eq!(
+            (head.status.as_u16(), &head.headers[ALLOW]),
+            (405, &HeaderValue::from_static("GET, POST"))
+        );
+        assert_eq!(head.headers[CONTENT_TYPE], "application/problem+json");
+        assert_eq!(body["type"], "urn:channelapi:problem:method_not_allowed");
+        assert_eq!((&body["status"], &body["request_id"]), (&405.into(), &"id-1".into()));
+        assert_eq!(body["indeterminate"], Value::Null);
+
+        let (head, body) = document(PublishError::Fenced.into()).await;
+        assert_eq!((head.status.as_u16(), &head.headers[RETRY_AFTER]), (503, &HeaderValue::from_static("1")));
+        assert_eq!(body["code"], "unavailable");
+        let (head, body) = document(PublishError::Stopped.into()).await;
+        assert_eq!((head.status.as_u16(), &body["indeterminate"]), (504, &true.into()));
+        let (head, body) = document(PublishError::StorageFull.into()).await;
+        assert_eq!((head.status.as_u16(), &body["code"]), (507, &"storage_full".into()));
+    }
+
+    #[test]
+    fn an_error_becomes_a_sentence() {
+        assert_eq!(sentence(&EventNameError::Empty), "The event's name is empty.");
+    }
+}

@@ -1,0 +1,225 @@
+//! Publishing one message: what a publisher may say of it, and what it is answered.
+
+use super::super::message::DEPTH_MAX;
+use super::json::{Fields, Object, missing};
+use super::problem::{Code, Problem};
+use super::{answer, time, utf8};
+use crate::http::Response;
+use bytes::Bytes;
+use channelapi_core::broker::{PublishError, PublishRequest, Published};
+use channelapi_core::clock::millis_of;
+use channelapi_core::hub::Hub;
+use channelapi_core::limits::{DATA_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, PUBLISH_TIMEOUT};
+use channelapi_core::model::{ChannelName, EventName};
+use channelapi_protocol::socketio::is_deeper_than;
+use hyper::StatusCode;
+use hyper::header::{HeaderMap, HeaderName};
+use serde_json::value::RawValue;
+
+/// The header under which a publisher may repeat a request without publishing twice.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// A message on its way to one channel or several.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Draft {
+    pub(super) event: EventName,
+    pub(super) data: Bytes,
+    /// Milliseconds since 1970; 0 is never.
+    pub(super) expires_at: u64,
+    /// Whether it is for who is there, and kept nowhere.
+    pub(super) is_volatile: bool,
+}
+
+/// `POST /v1/channels/{c}/messages`
+pub(super) async fn publish(
+    hub: &Hub,
+    channel: ChannelName,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Response, Problem> {
+    let mut fields = Fields::parse(utf8(body)?)?;
+    let draft = Draft::take(&mut fields, body, hub.clock().unix_millis())?;
+    fields.finish()?;
+    let key = header_key(headers)?;
+    if draft.is_volatile {
+        let object = Object::new().text("channel", channel.as_str()).text("durability", "none");
+        send(hub, channel, draft).await?;
+        return Ok(answer(StatusCode::OK, object));
+    }
+    let request = draft.into_request(channel.clone(), key);
+    let mut results = store(hub, vec![request]).await?;
+    let published = results.pop().expect("every item has a result")?;
+    let object = Object::new().text("channel", channel.as_str());
+    let object = stored(object, &published).text("cursor", &published.cursor.to_string());
+    Ok(answer(status_of(&published), object))
+}
+
+/// Hands messages to the log. The log does not lose what it was handed when a publisher hangs up, or is told that it took too
+/// long: then nobody but the log knows what came of it.
+pub(super) async fn store(
+    hub: &Hub,
+    requests: Vec<PublishRequest>,
+) -> Result<Vec<Result<Published, PublishError>>, Problem> {
+    in_time(hub.publish_all(requests)).await
+}
+
+/// What came of a change on disk, unless that takes too long to wait for.
+pub(super) async fn in_time<T>(change: impl Future<Output = T>) -> Result<T, Problem> {
+    tokio::time::timeout(PUBLISH_TIMEOUT, change).await.map_err(|_| {
+        let seconds = PUBLISH_TIMEOUT.as_secs();
+        Problem::new(Code::Indeterminate, format!("The disk did not answer within {seconds} seconds."))
+    })
+}
+
+/// Sends a message to who is there.
+pub(super) async fn send(hub: &Hub, channel: ChannelName, draft: Draft) -> Result<(), Problem> {
+    let sending = hub.publish_volatile(channel, draft.event, draft.data);
+    tokio::time::timeout(PUBLISH_TIMEOUT, sending).await.map_err(|_| {
+        Problem::new(Code::Unavailable, "Too much waits for the subscribers; the message was not sent.")
+    })
+}
+
+/// 201 for a new message, 200 for one that was there.
+pub(super) fn status_of(published: &Published) -> StatusCode {
+    if published.is_duplicate { StatusCode::OK } else { StatusCode::CREATED }
+}
+
+/// What a publisher is told of a message that is stored.
+pub(super) fn stored(object: Object, published: &Published) -> Object {
+    object
+        .text("id", &published.position.to_string())
+        .text("epoch", &format!("{:016x}", published.position.epoch))
+        .value("offset", published.position.offset)
+        .text("durability", published.durability.as_str())
+        .value("duplicate", published.is_duplicate)
+}
+
+/// The key in the header of a request, if there is one.
+pub(super) fn header_key(headers: &HeaderMap) -> Result<Option<Box<str>>, Problem> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let (first, second) = (values.next(), values.next());
+    if second.is_some() {
+        return Err(Problem::new(Code::InvalidKey, "The header Idempotency-Key is there twice."));
+    }
+    first.map(|value| checked_key(value.as_bytes())).transpose()
+}
+
+/// A key, checked.
+pub(super) fn checked_key(key: &[u8]) -> Result<Box<str>, Problem> {
+    let is_good =
+        (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
+    let text = std::str::from_utf8(key).ok().filter(|_| is_good);
+    let detail = format!("The key must be 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters.");
+    text.map(Into::into).ok_or_else(|| Problem::new(Code::InvalidKey, detail))
+}
+
+impl Draft {
+    /// Takes what belongs to a message out of an object, which is a part of `body`.
+    pub(super) fn take(fields: &mut Fields<'_>, body: &Bytes, now: u64) -> Result<Self, Problem> {
+        let data = data_of(fields.take("data").ok_or_else(|| missing("data"))?, body)?;
+        let event = match fields.take_text("event")? {
+            Some(name) => EventName::parse(&name)?,
+            None => EventName::default(),
+        };
+        let ttl = fields.take("ttl").map(time::ttl).transpose()?;
+        let expires_at = ttl.map_or(0, |ttl| now.saturating_add(millis_of(ttl)));
+        let is_volatile = fields.take_as("volatile", "true or false")?.unwrap_or(false);
+        Ok(Self { event, data, expires_at, is_volatile })
+    }
+
+    pub(super) fn into_request(
+        self,
+        channel: ChannelName,
+        idempotency_key: Option<Box<str>>,
+    ) -> PublishRequest {
+        let Self { event, data, expires_at, .. } = self;
+        PublishRequest { channel, event, data, expires_at, idempotency_key }
+    }
+}
+
+/// The data of a message, byte for byte.
+fn data_of(raw: &RawValue, body: &Bytes) -> Result<Bytes, Problem> {
+    let data = raw.get();
+    if data.len() > DATA_BYTES_MAX {
+        let detail = format!("The data is {} bytes, the limit is {DATA_BYTES_MAX}.", data.len());
+        return Err(Problem::new(Code::TooLarge, detail));
+    }
+    if is_deeper_than(DEPTH_MAX, data) {
+        let detail = format!("The data is nested deeper than {DEPTH_MAX} levels.");
+        return Err(super::json::invalid(detail));
+    }
+    // A small message must not keep a large body in memory for as long as it is kept itself.
+    let shares = data.len() >= body.len() / 2;
+    Ok(if shares { body.slice_ref(data.as_bytes()) } else { Bytes::copy_from_slice(data.as_bytes()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderValue;
+
+    fn draft(body: &str) -> Result<Draft, Code> {
+        let body = Bytes::from(body.to_owned());
+        let mut fields = Fields::parse(utf8(&body).unwrap()).map_err(|problem| problem.code)?;
+        let draft = Draft::take(&mut fields, &body, 1000).map_err(|problem| problem.code)?;
+        fields.finish().map(|()| draft).map_err(|problem| problem.code)
+    }
+
+    #[test]
+    fn data_is_taken_as_it_was_written() {
+        let spaces = " ".repeat(1000);
+        for data in [r#"{"b" : 1e400,"a":[1, 2]}"#, r#""\u00e9\ud800""#, "null", "12345678901234567890123"] {
+            assert_eq!(draft(&format!(r#"{{"data":{data}}}"#)).unwrap().data, data);
+            assert_eq!(draft(&format!(r#"{{"data":{spaces}{data}{spaces}}}"#)).unwrap().data, data);
+        }
+    }
+
+    #[test]
+    fn a_message_is_what_its_fields_say() {
+        let usual = draft(r#"{"data":1}"#).unwrap();
+        assert_eq!((usual.event.as_str(), usual.expires_at, usual.is_volatile), ("message", 0, false));
+        let other = draft(r#"{"data":1,"event":"order.paid","ttl":"2s","volatile":true}"#).unwrap();
+        assert_eq!((other.event.as_str(), other.expires_at, other.is_volatile), ("order.paid", 3000, true));
+    }
+
+    #[test]
+    fn a_wrong_field_is_named_by_its_code() {
+        let check = |body: &str, expected| assert_eq!(draft(body), Err(expected), "{body}");
+        check("{}", Code::InvalidBody);
+        check(r#"{"data":1,"event":"gap"}"#, Code::ReservedEvent);
+        check(r#"{"data":1,"event":""}"#, Code::InvalidEvent);
+        check(r#"{"data":1,"event":null}"#, Code::InvalidBody);
+        check(r#"{"data":1,"ttl":"soon"}"#, Code::InvalidTtl);
+        check(r#"{"data":1,"volatile":"yes"}"#, Code::InvalidBody);
+        check(r#"{"data":1,"tags":[]}"#, Code::UnknownField);
+        check(&format!(r#"{{"data":"{}"}}"#, "x".repeat(DATA_BYTES_MAX)), Code::TooLarge);
+        check(
+            &format!(r#"{{"data":{}{}}}"#, "[".repeat(DEPTH_MAX + 1), "]".repeat(DEPTH_MAX + 1)),
+            Code::InvalidBody,
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_does_not_answer_leaves_the_outcome_open() {
+        assert_eq!(in_time(std::future::ready(7)).await, Ok(7));
+        let problem = in_time(std::future::pending::<()>()).await.unwrap_err();
+        assert_eq!(problem.code, Code::Indeterminate);
+    }
+
+    #[test]
+    fn a_key_is_visible_and_there_once() {
+        let of = |keys: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for key in keys {
+                headers.append(IDEMPOTENCY_KEY, HeaderValue::from_bytes(key.as_bytes()).unwrap());
+            }
+            header_key(&headers).map_err(|problem| problem.code)
+        };
+        assert_eq!(of(&[]), Ok(None));
+        assert_eq!(of(&["k"]), Ok(Some("k".into())));
+        assert!(of(&[&"k".repeat(255)]).is_ok());
+        for keys in [&[""][..], &["a b"], &["é"], &["a", "a"], &[&"k".repeat(256)]] {
+            assert_eq!(of(keys), Err(Code::InvalidKey), "{keys:?}");
+        }
+    }
+}

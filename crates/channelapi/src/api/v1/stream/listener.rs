@@ -1,0 +1,171 @@
+//! The queue before one event stream.
+//!
+//! Invariants:
+//! - `deliver` never waits. What is queued is sent in order; beyond the limit nothing is taken, and the fan-out is told.
+//! - The fan-out is told that the queue is empty only when the network wants more: so what waits below us stays small, too.
+
+use bytes::Bytes;
+use channelapi_core::delivery::{Delivery, End, Subscriber};
+use channelapi_core::limits::OUTBOX_ENTRY_BYTES;
+use channelapi_core::model::ConnectionId;
+use parking_lot::Mutex;
+use std::collections::VecDeque;
+use std::task::{Context, Waker};
+
+/// One event stream, as the fan-out sees it.
+pub(super) struct Listener {
+    id: ConnectionId,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Bytes>,
+    /// The bytes of the queue, and [`OUTBOX_ENTRY_BYTES`] for each entry.
+    cost: usize,
+    has_ended: bool,
+    /// Whether the fan-out wants to know when nothing waits any more.
+    tells_when_drained: bool,
+    /// Whoever sends, while it sleeps.
+    sender: Option<Waker>,
+}
+
+/// What there is to send.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    Frames(Bytes),
+    /// Nothing, and the fan-out wants to know.
+    Drained,
+    Nothing,
+    /// Nothing any more.
+    End,
+}
+
+impl Listener {
+    pub(super) fn new(id: ConnectionId) -> Self {
+        Self { id, state: Mutex::default() }
+    }
+
+    /// What is to be sent next. If there is nothing, whoever asks is woken when there is.
+    pub(super) fn next(&self, cx: &Context<'_>) -> Next {
+        let mut state = self.state.lock();
+        if let Some(frames) = state.queue.pop_front() {
+            state.cost -= frames.len() + OUTBOX_ENTRY_BYTES;
+            return Next::Frames(frames);
+        }
+        if state.has_ended {
+            return Next::End;
+        }
+        state.sender = Some(cx.waker().clone());
+        if std::mem::take(&mut state.tells_when_drained) { Next::Drained } else { Next::Nothing }
+    }
+
+    /// Nothing is added any more; what waits is sent.
+    pub(super) fn finish(&self) {
+        let mut state = self.state.lock();
+        state.has_ended = true;
+        state.wake();
+    }
+}
+
+impl State {
+    fn wake(&mut self) {
+        if let Some(sender) = self.sender.take() {
+            sender.wake();
+        }
+    }
+}
+
+impl Subscriber for Listener {
+    fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    fn deliver(&self, frames: &Bytes, bytes_max: usize) -> Delivery {
+        let mut state = self.state.lock();
+        if state.has_ended || frames.is_empty() {
+            return Delivery::Taken;
+        }
+        let cost = frames.len() + OUTBOX_ENTRY_BYTES;
+        if !state.queue.is_empty() && state.cost + cost > bytes_max {
+            return Delivery::Full;
+        }
+        state.cost += cost;
+        state.queue.push_back(frames.clone());
+        state.wake();
+        Delivery::Taken
+    }
+
+    fn is_drained(&self) -> bool {
+        let mut state = self.state.lock();
+        state.tells_when_drained = !state.queue.is_empty();
+        !state.tells_when_drained
+    }
+
+    fn is_open(&self) -> bool {
+        !self.state.lock().has_ended
+    }
+
+    fn end(&self, reason: End) {
+        if reason == End::Revoked {
+            let mut state = self.state.lock();
+            state.queue.clear();
+            state.cost = 0;
+        }
+        self.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener() -> Listener {
+        Listener::new(ConnectionId(1))
+    }
+
+    fn next(listener: &Listener) -> Next {
+        listener.next(&Context::from_waker(Waker::noop()))
+    }
+
+    fn frames(bytes: usize) -> Bytes {
+        vec![b'x'; bytes].into()
+    }
+
+    #[test]
+    fn what_is_queued_is_sent_in_order_before_the_end() {
+        let listener = listener();
+        for text in ["a", "b"] {
+            assert_eq!(listener.deliver(&text.into(), 1000), Delivery::Taken);
+        }
+        listener.finish();
+        assert_eq!(listener.deliver(&"c".into(), 1000), Delivery::Taken);
+        assert_eq!([next(&listener), next(&listener)], [Next::Frames("a".into()), Next::Frames("b".into())]);
+        assert_eq!(next(&listener), Next::End);
+        assert!(!listener.is_open());
+    }
+
+    #[test]
+    fn a_full_queue_takes_nothing_and_tells_when_it_is_empty() {
+        let listener = listener();
+        assert_eq!(
+            listener.deliver(&frames(2000), 1000),
+            Delivery::Taken,
+            "a single large one has to go somewhere"
+        );
+        assert_eq!(listener.deliver(&frames(1), 1000), Delivery::Full);
+        assert!(!listener.is_drained());
+        assert_eq!(next(&listener), Next::Frames(frames(2000)));
+        assert_eq!([next(&listener), next(&listener)], [Next::Drained, Next::Nothing]);
+        assert!(listener.is_drained());
+        assert_eq!(listener.deliver(&frames(1), 1000), Delivery::Taken);
+    }
+
+    #[test]
+    fn a_revoked_one_sends_nothing_more() {
+        let listener = listener();
+        listener.deliver(&frames(1), 1000);
+        listener.end(End::Revoked);
+        assert_eq!(next(&listener), Next::End);
+    }
+}

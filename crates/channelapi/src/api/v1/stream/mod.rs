@@ -1,0 +1,255 @@
+//! A channel as an event stream: `curl -N` and the browser's `EventSource` are clients, too.
+//!
+//! A stream is a connection like any other: the fan-out serves it live, or from history while it is too slow or has something to
+//! catch up with. Its ids are cursors, so that an `EventSource` which comes back goes on where it was, by itself.
+
+mod listener;
+
+use super::super::sse;
+use super::history::locate;
+use super::problem::{Code, Problem};
+use super::query::Query;
+use crate::config::origins::Origins;
+use crate::http::{Body, Response};
+use bytes::Bytes;
+use channelapi_core::broker::{History as _, Start};
+use channelapi_core::delivery::{Form, From, Join, Subscriber as _};
+use channelapi_core::hub::{Hub, Lookup};
+use channelapi_core::limits::STREAM_HEARTBEAT;
+use channelapi_core::model::{ChannelName, ConnectionId};
+use hyper::body::{Body as HttpBody, Frame};
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_TYPE,
+    HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY,
+};
+use hyper::http::request::Parts;
+use listener::{Listener, Next};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Where an `EventSource` that comes back stands.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// Keeps nginx from holding events back until it has a page of them.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// A comment, which clients pass over.
+const HEARTBEAT: &[u8] = b": \n\n";
+
+/// Streams have this bit in their ids, and the connections of the gateway never do.
+const STREAM_BIT: u64 = 1 << 63;
+
+/// The streams that are open.
+pub(in super::super) struct Streams {
+    hub: Arc<Hub>,
+    /// Whose pages may read them.
+    origins: Origins,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    is_draining: bool,
+    opened: u64,
+    listeners: HashMap<ConnectionId, Arc<Listener>>,
+}
+
+impl Streams {
+    pub(in super::super) fn new(hub: Arc<Hub>, origins: Origins) -> Self {
+        Self { hub, origins, open: Mutex::default() }
+    }
+
+    /// Ends all streams, and lets nobody open another.
+    pub(in super::super) fn end_all(&self) {
+        let listeners = {
+            let mut open = self.open.lock();
+            open.is_draining = true;
+            std::mem::take(&mut open.listeners)
+        };
+        for listener in listeners.values() {
+            listener.finish();
+        }
+    }
+
+    /// A new stream, not in any channel yet. `None` while the server stops.
+    fn open(self: &Arc<Self>) -> Option<Events> {
+        let mut open = self.open.lock();
+        if open.is_draining {
+            return None;
+        }
+        open.opened += 1;
+        let listener = Arc::new(Listener::new(ConnectionId(STREAM_BIT | open.opened)));
+        open.listeners.insert(listener.id(), listener.clone());
+        let heartbeat = Box::pin(sleep_until(Instant::now() + STREAM_HEARTBEAT));
+        Some(Events { listener, streams: self.clone(), heartbeat })
+    }
+}
+
+/// Whether a request for a stream carries the channel's token.
+pub(super) async fn is_opened_by_token(
+    hub: &Hub,
+    channel: &ChannelName,
+    head: &Parts,
+) -> Result<bool, Problem> {
+    let query = Query::parse(head.uri.query().unwrap_or_default());
+    let Some(token) = query.ok().and_then(|mut query| query.take("token")) else {
+        return Ok(false);
+    };
+    let opened = match hub.tokens.lookup(&token) {
+        Lookup::Valid(opened) => Some(opened),
+        Lookup::Invalid => None,
+        Lookup::Unknown(hash) => hub.tokens.find(hash).await.map_err(|error| Problem::unavailable(&error))?,
+    };
+    Ok(opened.as_ref() == Some(channel))
+}
+
+/// `GET /v1/channels/{c}/stream`
+pub(super) async fn open(
+    streams: &Arc<Streams>,
+    channel: ChannelName,
+    headers: &HeaderMap,
+    query: &str,
+) -> Result<Response, Problem> {
+    let mut query = Query::parse(query)?;
+    // Whoever came in with it was let in already.
+    query.take("token");
+    let since = query.take("since");
+    let is_meta = query.take_as("meta", "true or false")?.unwrap_or(false);
+    query.finish()?;
+    let permission = permission(&streams.origins, headers)?;
+    // The place from the first request is in the address of the second one, too.
+    let since = last_event_id(headers).or(since);
+
+    let stopping = || Problem::new(Code::Unavailable, "The server is stopping.");
+    let events = streams.open().ok_or_else(stopping)?;
+    let hub = &streams.hub;
+    let Start { after, gap } = match since {
+        Some(since) => locate(hub, &channel, &since),
+        None => Start { after: hub.broker.top().turn, gap: None },
+    };
+    let mut reply = Vec::new();
+    if let Some(gap) = gap {
+        sse::gap(&channel, gap, &mut reply);
+    }
+    // A client that hears nothing before it is cut off knows where to go on, too.
+    sse::place(&hub.broker.cursor_at(after), &mut reply);
+    let join = Join {
+        subscriber: events.listener.clone(),
+        channels: vec![(channel, From::After(after))],
+        form: if is_meta { Form::StreamMeta } else { Form::Stream },
+        is_aware: true,
+        is_resumable: false,
+        reply: reply.into(),
+    };
+    hub.join(join).await.map_err(|_| stopping())?;
+
+    let mut response = Response::new(Body::Stream(Box::pin(events)));
+    let headers = response.headers_mut();
+    headers.extend(permission);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    Ok(response)
+}
+
+/// What lets a page read the answer, if it is a page that asks.
+fn permission(origins: &Origins, headers: &HeaderMap) -> Result<HeaderMap, Problem> {
+    let mut permission = HeaderMap::new();
+    match (headers.get(ORIGIN), origins) {
+        (None, _) => {}
+        (Some(_), Origins::Any) => {
+            permission.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+        }
+        (Some(origin), Origins::Only(_)) if origins.allows(origin.as_bytes()) => {
+            permission.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            permission.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+            permission.insert(VARY, HeaderValue::from_static("Origin"));
+        }
+        (Some(_), Origins::Only(_)) => {
+            let detail =
+                "Pages of this origin may not read streams; the option cors_origins names those that may.";
+            return Err(Problem::new(Code::Forbidden, detail));
+        }
+    }
+    Ok(permission)
+}
+
+fn last_event_id(headers: &HeaderMap) -> Option<String> {
+    let id = headers.get(LAST_EVENT_ID)?.as_bytes();
+    (!id.is_empty()).then(|| String::from_utf8_lossy(id).into_owned())
+}
+
+/// The body of the answer. Dropping it, which happens when the client is gone, takes the stream out of its channel.
+struct Events {
+    listener: Arc<Listener>,
+    streams: Arc<Streams>,
+    heartbeat: Pin<Box<Sleep>>,
+}
+
+impl HttpBody for Events {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let frame = |bytes| Poll::Ready(Some(Ok(Frame::data(bytes))));
+        match self.listener.next(cx) {
+            Next::Frames(frames) => return frame(frames),
+            Next::End => return Poll::Ready(None),
+            Next::Drained => self.streams.hub.drained(self.listener.id()),
+            Next::Nothing => {}
+        }
+        ready!(self.heartbeat.as_mut().poll(cx));
+        self.heartbeat.as_mut().reset(Instant::now() + STREAM_HEARTBEAT);
+        frame(Bytes::from_static(HEARTBEAT))
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        self.listener.finish();
+        self.streams.open.lock().listeners.remove(&self.listener.id());
+        // Nobody needs to wait for it.
+        _ = self.streams.hub.disconnect(self.listener.id());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_let_in_as_on_the_sockets() {
+        let named = Origins::Only(vec!["https://good.example".to_owned()]);
+        let ask = |origins: &Origins, origin: Option<&'static str>| {
+            let origin = origin.map(|origin| (ORIGIN, HeaderValue::from_static(origin)));
+            let permission = permission(origins, &origin.into_iter().collect());
+            permission
+                .map(|headers| headers.get(ACCESS_CONTROL_ALLOW_ORIGIN).cloned())
+                .map_err(|problem| problem.code)
+        };
+        let any = Some(HeaderValue::from_static("*"));
+        assert_eq!(ask(&Origins::Any, Some("https://any.example")), Ok(any));
+        let good = "https://good.example";
+        assert_eq!(ask(&named, Some(good)), Ok(Some(HeaderValue::from_static(good))));
+        assert_eq!(ask(&named, Some("https://good.example.evil.example")), Err(Code::Forbidden));
+        assert_eq!(ask(&named, None), Ok(None));
+    }
+
+    #[test]
+    fn a_place_may_be_left_out() {
+        let id =
+            |value: &'static str| HeaderMap::from_iter([(LAST_EVENT_ID, HeaderValue::from_static(value))]);
+        assert_eq!(last_event_id(&id("7")).as_deref(), Some("7"));
+        assert_eq!(last_event_id(&id("")), None);
+        assert_eq!(last_event_id(&HeaderMap::new()), None);
+    }
+}

@@ -1,0 +1,123 @@
+//! Everything that can be typed.
+
+use clap::{
+    Arg, ArgAction, Command,
+    builder::{OsStringValueParser, PathBufValueParser},
+};
+
+use super::{
+    client::{publish_command, subscribe_command},
+    store::store_command,
+};
+use crate::config::{
+    options::{OPTIONS, Spec, spec},
+    tornado,
+    value::Shape,
+};
+
+/// Everything that can be typed.
+pub(super) fn command() -> Command {
+    let with_options = |command: Command| command.args(option_args()).args(tornado_args());
+    let serve = Command::new("serve").about("Run the server; the same as giving no command");
+    let check = Command::new("check")
+        .alias("checkconfig")
+        .about("Tell whether the configuration is valid, and exit with 0 or 2");
+    let show =
+        Command::new("show").about("Print the effective values and where each came from, without secrets");
+    let config = Command::new("config")
+        .about("Print an example file, the reference page or the effective values")
+        .subcommand_required(true)
+        .subcommand(
+            Command::new("default").about("Print an example channelapi.toml with every key and its default"),
+        )
+        .subcommand(with_options(show))
+        .subcommand(Command::new("doc").about("Print the reference page of all options, in Markdown"));
+    let address = option_arg(spec("address")).help("Address to listen on [default: 127.0.0.1]");
+    let port = option_arg(spec("port")).help("Port to listen on [default: 3000]");
+    let conformance = Command::new("conformance")
+        .about("Run the server that the official Socket.IO test suites expect")
+        .hide(true)
+        .args([address, port]);
+
+    with_options(Command::new("channelapi"))
+        .about("Push notifications to browsers and apps over Socket.IO, from any backend that speaks HTTP.")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommands([with_options(serve), publish_command(), subscribe_command()])
+        .subcommands([store_command(), with_options(check), config])
+        .subcommand(Command::new("version").about("Print the version"))
+        .subcommand(conformance)
+        .after_help(EXAMPLES)
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  channelapi                                    Start, with a generated key in ./data/auth_key
+  channelapi --debug --address 127.0.0.1        Develop on this machine
+  channelapi --port 80 --data-dir /srv/push     Choose port and directory
+  channelapi subscribe demo                     Print what is published to the channel demo
+  channelapi publish demo hello                 Publish to it
+  channelapi config default > channelapi.toml   Write a configuration file to edit
+  channelapi check -c channelapi.toml           Check it
+  channelapi config show                        See what is in effect, and why
+
+Every option is also a variable (CHANNELAPI_LOG_LEVEL) and a key of the file (level below [log]).
+Flags win over variables, variables over the file. `channelapi config doc` explains each option.";
+
+pub(super) fn config_arg() -> Arg {
+    Arg::new("config")
+        .short('c')
+        .long("config")
+        .value_name("FILE")
+        .value_parser(PathBufValueParser::new())
+        .overrides_with("config")
+        .help_heading(OPTIONS[0].title)
+        .help("Configuration file [default: ./channelapi.toml, then /etc/channelapi/channelapi.toml]")
+}
+
+fn option_args() -> Vec<Arg> {
+    let config = config_arg();
+    let options = OPTIONS.iter().map(|spec| option_arg(spec).help_heading(spec.title).hide(!spec.in_file));
+    [config].into_iter().chain(options).collect()
+}
+
+pub(super) fn option_arg(spec: &'static Spec) -> Arg {
+    let arg = Arg::new(spec.key)
+        .long(spec.flag())
+        .value_name(spec.placeholder)
+        .value_parser(OsStringValueParser::new())
+        // A random key may begin with a dash.
+        .allow_hyphen_values(spec.secret);
+    let arg = match spec.shape {
+        // `--debug` alone turns it on; a value needs the equals sign, or the next word might be one.
+        Shape::Boolean => switch(arg).overrides_with(spec.key),
+        Shape::List => arg.action(ArgAction::Append),
+        // The last one wins, so that a script can append to a line it was given.
+        _ => arg.overrides_with(spec.key),
+    };
+    match spec.default {
+        Some(default) if spec.shape != Shape::Boolean => {
+            arg.help(format!("{} [default: {default}]", spec.summary()))
+        }
+        _ => arg.help(spec.summary()),
+    }
+}
+
+fn switch(arg: Arg) -> Arg {
+    arg.num_args(0..=1).require_equals(true).default_missing_value("true")
+}
+
+fn tornado_args() -> Vec<Arg> {
+    let logging = Arg::new(tornado::LOGGING).long(tornado::LOGGING);
+    let ignored = tornado::IGNORED.iter().map(|name| {
+        let arg = Arg::new(*name).long(name.replace('_', "-"));
+        if *name == "log_to_stderr" { switch(arg) } else { arg }
+    });
+    [logging]
+        .into_iter()
+        .chain(ignored)
+        .map(|arg| {
+            let id = arg.get_id().clone();
+            arg.hide(true).value_parser(OsStringValueParser::new()).overrides_with(id)
+        })
+        .collect()
+}

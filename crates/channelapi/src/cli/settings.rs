@@ -1,0 +1,122 @@
+//! The settings that a command line results in, and the verbs that show them.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fmt::Write,
+    path::PathBuf,
+};
+
+use clap::ArgMatches;
+
+use super::Exit;
+use crate::config::{
+    self, Config, Rejected, env, keys,
+    options::{OPTIONS, Spec, spec},
+    pages,
+    source::{Given, Problem, Source},
+    tornado,
+};
+
+pub(super) fn check(config: &Config) -> Result<String, Exit> {
+    let (loopback, debug) = (config.is_loopback(), config.debug);
+    let mut text = warnings(&config.warnings);
+    match keys::check_auth_key(config.auth_key.as_ref(), &config.data_dir, loopback, debug) {
+        Ok(Some(about_key)) => text += &warnings(&about_key),
+        Ok(None) => {
+            let path = keys::key_file(&config.data_dir);
+            let _ =
+                writeln!(text, "no auth key is set; the first start will generate one in {}", path.display());
+        }
+        Err(error) => return Err(Exit::unusable(format!("{text}error: {error}\n"))),
+    }
+    let file = config.file.as_ref().map_or_else(|| "no file".to_owned(), |path| path.display().to_string());
+    let _ = writeln!(text, "configuration is valid ({file})");
+    Ok(text)
+}
+
+pub(super) fn show(config: &Config) -> String {
+    warnings(&config.warnings) + &pages::effective(config)
+}
+
+fn warnings(warnings: &[String]) -> String {
+    warnings.iter().fold(String::new(), |text, warning| text + "warning: " + warning + "\n")
+}
+
+/// What is wrong with a secret in a flag.
+pub(super) const EXPOSED: &str =
+    "on the command line can be read by every user of this machine in the list of processes";
+
+/// Merges the flags with everything else.
+pub(super) fn configuration(
+    levels: &[&ArgMatches],
+    environment: env::Environment,
+    search: &[PathBuf],
+) -> Result<Config, Exit> {
+    let mut heard = Vec::new();
+    let (given, problems): (Vec<_>, Vec<_>) =
+        OPTIONS.iter().filter_map(|spec| flag(levels, spec)).partition(Result::is_ok);
+    let mut given: Vec<Given> = given.into_iter().flatten().collect();
+    let problems: Vec<Problem> = problems.into_iter().filter_map(Result::err).collect();
+
+    if let Some(level) = values(levels, tornado::LOGGING).first() {
+        let text = tornado::log_level(&level.to_string_lossy()).to_owned();
+        // Last, so that --log-level wins.
+        given.push(Given { spec: spec("log.level"), text, source: Source::Flag("--logging".to_owned()) });
+    }
+    for secret in given.iter().filter(|given| given.spec.secret) {
+        let (flag, variable) = (&secret.source, secret.spec.variable());
+        heard.push(format!("{flag} {EXPOSED}; use {variable}_FILE or {variable} instead"));
+    }
+    for name in tornado::IGNORED.iter().filter(|name| is_given(levels, name)) {
+        heard.push(format!(
+            "--{name} is ignored: logs go to standard error, where the process manager collects them"
+        ));
+    }
+
+    let named: Option<PathBuf> =
+        levels.iter().find_map(|level| level.try_get_one("config").ok().flatten().cloned());
+    let loaded = config::load(given, named.as_deref(), environment, search);
+    match loaded {
+        Ok(mut config) if problems.is_empty() => {
+            config.warnings.splice(0..0, heard);
+            Ok(config)
+        }
+        Ok(config) => Err(rejected(&heard, &Rejected { problems, warnings: config.warnings })),
+        Err(mut reasons) => {
+            reasons.problems.extend(problems);
+            Err(rejected(&heard, &reasons))
+        }
+    }
+}
+
+fn rejected(heard: &[String], reasons: &Rejected) -> Exit {
+    let mut text = warnings(heard) + &warnings(&reasons.warnings);
+    for problem in &reasons.problems {
+        let _ = writeln!(text, "error: {problem}");
+    }
+    Exit::unusable(text)
+}
+
+/// What the flag of this option says, if it was given.
+fn flag(levels: &[&ArgMatches], spec: &'static Spec) -> Option<Result<Given, Problem>> {
+    let values = values(levels, spec.key);
+    if values.is_empty() {
+        return None;
+    }
+    let source = Source::Flag(format!("--{}", spec.flag()));
+    let texts: Option<Vec<&str>> = values.iter().map(|value| value.to_str()).collect();
+    Some(match texts {
+        Some(texts) => Ok(Given { spec, text: texts.join(","), source }),
+        None => Err(Problem::at(source, "the value is not UTF-8 text")),
+    })
+}
+
+/// The values of a flag at the innermost level that has any.
+pub(super) fn values<'a>(levels: &[&'a ArgMatches], id: &str) -> Vec<&'a OsStr> {
+    let at = |level: &&'a ArgMatches| level.try_get_many::<OsString>(id).ok().flatten();
+    levels.iter().find_map(at).into_iter().flatten().map(OsString::as_os_str).collect()
+}
+
+pub(super) fn is_given(levels: &[&ArgMatches], id: &str) -> bool {
+    levels.iter().any(|level| matches!(level.try_contains_id(id), Ok(true)))
+}

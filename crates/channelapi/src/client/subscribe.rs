@@ -1,0 +1,245 @@
+//! `subscribe`: prints what is published to a channel, without losing anything when the connection breaks.
+
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::{Method, body::Incoming};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
+
+use super::{
+    Failed, Target,
+    call::{Call, Client},
+    event_stream::{Event, EventStream},
+    patience::Patience,
+    problem::Problem,
+    target::segment,
+};
+
+/// Servers send a comment far more often than this; silence means that nobody is there any more.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
+
+/// What to print.
+#[derive(Debug)]
+pub struct Subscribe {
+    /// Where the server is.
+    pub target: Target,
+    /// The channel to listen to.
+    pub channel: String,
+    /// Where to begin; without it, with what comes next.
+    pub since: Option<Since>,
+    /// End after this many.
+    pub count: Option<u64>,
+    /// Print everything known about each, as JSON.
+    pub json: bool,
+    /// Only events of this name.
+    pub event: Option<String>,
+}
+
+/// A place in a channel's history.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Since(String);
+
+impl Since {
+    /// Reads what somebody typed.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let is_hex =
+            |part: &str, length| part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let is_number = |part: &str| part.parse::<u64>().is_ok();
+        let is_id = || match text.split('-').collect::<Vec<_>>()[..] {
+            [epoch, offset, tag] => is_hex(epoch, 16) && is_number(offset) && is_hex(tag, 8),
+            _ => false,
+        };
+        // Of a cursor only its beginning is ours to know.
+        if text == "all" || is_number(text) || text.starts_with("ca1.") || is_id() {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(format!(
+            "`{text}` is no place in a history; write all, an offset such as 42, or an id or cursor that was printed with --json"
+        ))
+    }
+}
+
+/// How listening to one connection ended.
+enum Ending {
+    /// Everything asked for is printed, or nobody reads any more.
+    Done,
+    Lost(Problem),
+}
+
+pub(super) async fn run(request: Subscribe) -> Result<(), Failed> {
+    let mut client = Client::new(request.target.clone())?;
+    let mut listener = Listener { request, stream: EventStream::default(), printed: 0 };
+    let cannot = |error: io::Error| Failed(format!("cannot wait for signals: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+    tokio::select! {
+        ended = listener.follow(&mut client) => ended,
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    }
+}
+
+struct Listener {
+    request: Subscribe,
+    stream: EventStream,
+    printed: u64,
+}
+
+impl Listener {
+    async fn follow(&mut self, client: &mut Client) -> Result<(), Failed> {
+        let mut patience = Patience::endless();
+        loop {
+            let problem = match client.open(&self.call()).await {
+                Ok(body) => {
+                    if !patience.is_fresh() {
+                        eprintln!("connected again to {}", client.target.server);
+                    }
+                    match self.listen(body, &mut patience).await {
+                        Ok(Ending::Done) => return Ok(()),
+                        Ok(Ending::Lost(problem)) => problem,
+                        Err(why) => return Err(Failed(why)),
+                    }
+                }
+                Err(problem) => problem,
+            };
+            let hopeless = client.pause(problem, true, &mut patience).await;
+            hopeless.map_err(|problem| Failed(problem.explain(&client.target)))?;
+        }
+    }
+
+    fn call(&self) -> Call {
+        let Subscribe { target, channel, since, .. } = &self.request;
+        // A stream begins with an id, so what is published while a connection is down is not missed even if nothing came
+        // before it.
+        let mut path = target.server.channel_path(channel, "/stream?meta=true");
+        let mut call = Call { method: Method::GET, ..Call::default() };
+        match (self.stream.id(), since) {
+            (Some(id), _) => call.headers.push(("last-event-id", id.to_owned())),
+            (None, Some(since)) => path = format!("{path}&since={}", segment(&since.0)),
+            (None, None) => {}
+        }
+        Call { path, ..call }
+    }
+
+    /// Prints what comes until the connection ends.
+    async fn listen(&mut self, mut body: Incoming, patience: &mut Patience) -> Result<Ending, String> {
+        // Half an event of the connection before is not continued by this one.
+        self.stream.begin_again();
+        let server = self.request.target.server.to_string();
+        loop {
+            let why = match timeout(SILENCE_MAX, body.frame()).await {
+                Ok(Some(Ok(frame))) => {
+                    patience.renew();
+                    let bytes: Bytes = frame.into_data().unwrap_or_default();
+                    for event in self.stream.read(&bytes)? {
+                        if self.take(&event)? {
+                            return Ok(Ending::Done);
+                        }
+                    }
+                    continue;
+                }
+                Ok(Some(Err(error))) => format!("the connection to {server} broke ({error})"),
+                Ok(None) => format!("{server} ended the stream"),
+                Err(_) => format!("{server} was silent for a minute"),
+            };
+            return Ok(Ending::Lost(Problem::NoAnswer(why)));
+        }
+    }
+
+    /// Prints an event, if it is wanted; true after the last one.
+    fn take(&mut self, event: &Event) -> Result<bool, String> {
+        if event.name == "gap" {
+            eprintln!("gap: {}", describe_gap(&event.data));
+            return Ok(false);
+        }
+        if self.request.event.as_ref().is_some_and(|wanted| *wanted != event.name) {
+            return Ok(false);
+        }
+        let line =
+            if self.request.json { one_line(&event.data) } else { one_line(data_of(&event.data)?.get()) };
+        let mut out = io::stdout().lock();
+        let printed = writeln!(out, "{line}").and_then(|()| out.flush());
+        self.printed += 1;
+        match printed {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
+            Err(error) => Err(format!("cannot write to standard output: {error}")),
+            Ok(()) => Ok(Some(self.printed) == self.request.count),
+        }
+    }
+}
+
+fn data_of(meta: &str) -> Result<Box<RawValue>, String> {
+    #[derive(Deserialize)]
+    struct Meta {
+        data: Box<RawValue>,
+    }
+    let strange = |_| "the server sent an event that is not JSON; is it a channelapi server?".to_owned();
+    serde_json::from_str(meta).map(|Meta { data }| data).map_err(strange)
+}
+
+/// A line break inside JSON stands between its parts, where it means nothing; for who reads lines it would.
+fn one_line(json: &str) -> String {
+    json.replace(['\n', '\r'], "")
+}
+
+fn describe_gap(data: &str) -> String {
+    #[derive(Deserialize)]
+    struct Gap {
+        channel: String,
+        reason: String,
+    }
+    let Ok(Gap { channel, reason }) = serde_json::from_str(data) else { return data.to_owned() };
+    let because = match reason.as_str() {
+        "trimmed" => "the history no longer reaches back that far",
+        "epoch" => "its history began anew",
+        "diverged" => "the server's history is not the one that was read before, perhaps a restored backup",
+        "ahead" => "the place asked for is beyond the newest one",
+        "no_history" => "the channel keeps no history",
+        "no_cursor" => "the place asked for is none that this server has named",
+        "limit" => "there was more than is replayed at once",
+        _ => "the server gives no other reason",
+    };
+    format!("publications of {channel} may be missing here: {because} ({reason})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_in_a_history_are_recognised() {
+        for text in ["all", "0", "42", "ca1.AAAAAAAAAAAAAAAAAAAAAAAAAAAA", "0123456789abcdef-7-89abcdef"] {
+            assert_eq!(Since::parse(text), Ok(Since(text.to_owned())));
+        }
+        for text in
+            ["", "yesterday", "-1", "1h", "0123456789abcdef-7", "g123456789abcdef-7-89abcdef", "unread"]
+        {
+            assert!(Since::parse(text).unwrap_err().contains("write all, an offset"), "{text}");
+        }
+    }
+
+    #[test]
+    fn data_comes_out_as_it_was_published_on_one_line() {
+        let meta = "{\"id\":\"x\",\"data\":{\"a\" :\n1.0,\"b\":\"\\n\"},\"ts\":1}";
+        assert_eq!(one_line(data_of(meta).unwrap().get()), r#"{"a" :1.0,"b":"\n"}"#);
+        assert!(data_of("x").is_err());
+    }
+
+    #[test]
+    fn a_gap_is_told_with_its_reason() {
+        let told = describe_gap(r#"{"channel":"demo","reason":"trimmed"}"#);
+        assert_eq!(
+            told,
+            "publications of demo may be missing here: the history no longer reaches back that far (trimmed)"
+        );
+    }
+}

@@ -1,0 +1,94 @@
+//! `ack`: a client confirms what it has taken care of.
+
+use super::connection::Connection;
+use super::doors::{Doors, Refusal};
+use super::frames;
+use super::join::answer_error;
+use channelapi_core::hub::AckError;
+use channelapi_core::model::{ChannelName, ConsumerName};
+use serde::Deserialize;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// What a client confirms: everything up to an offset of a channel.
+struct Ack {
+    channel: ChannelName,
+    offset: u64,
+    consumer: ConsumerName,
+}
+
+/// Notes what a client confirms. Its next event is not kept waiting for the disk.
+pub(super) fn handle(
+    doors: &Arc<Doors>,
+    connection: &Arc<Connection>,
+    id: Option<u64>,
+    argument: Option<&str>,
+) {
+    let ack = match Ack::parse(argument) {
+        Ok(ack) => ack,
+        Err(message) => return answer_error(connection, id, &Refusal::new("bad_request", &message)),
+    };
+    if !connection.namespaces.lock().channels.contains(&ack.channel) {
+        let refusal = Refusal::new("not_joined", "the client is not in this channel");
+        return answer_error(connection, id, &refusal);
+    }
+    let Ok(under_way) = doors.acks.clone().try_acquire_owned() else {
+        let refusal = Refusal::new("unavailable", "too many confirmations are under way; try again");
+        return answer_error(connection, id, &refusal);
+    };
+    let (doors, connection) = (doors.clone(), connection.clone());
+    tokio::spawn(async move {
+        doors.ack(&connection, id, &ack).await;
+        drop(under_way);
+    });
+}
+
+impl Ack {
+    fn parse(argument: Option<&str>) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Fields<'a> {
+            #[serde(borrow)]
+            channel: Cow<'a, str>,
+            offset: u64,
+            #[serde(borrow, default)]
+            consumer: Option<Cow<'a, str>>,
+        }
+        let Fields { channel, offset, consumer } = argument
+            .filter(|argument| argument.trim_start().starts_with('{'))
+            .and_then(|argument| serde_json::from_str(argument).ok())
+            .ok_or("ack takes {channel, offset, consumer?}")?;
+        let channel = ChannelName::parse(&channel).map_err(|error| error.to_string())?;
+        let consumer = consumer.map_or(Ok(ConsumerName::default()), |name| ConsumerName::parse(&name));
+        let consumer = consumer.map_err(|error| error.to_string())?;
+        Ok(Self { channel, offset, consumer })
+    }
+}
+
+impl Doors {
+    /// Notes what a client confirms. The answer leaves when it is on disk.
+    async fn ack(&self, connection: &Arc<Connection>, id: Option<u64>, ack: &Ack) {
+        match self.confirm(ack).await {
+            Ok((offset, unread)) if id.is_some() => {
+                let answer = format!(r#"[{{"offset":{offset},"unread":{unread}}}]"#);
+                connection.send(&frames::answer(id, &answer));
+            }
+            Ok(_) => {}
+            Err(refusal) => answer_error(connection, id, &refusal),
+        }
+    }
+
+    async fn confirm(&self, Ack { channel, offset, consumer }: &Ack) -> Result<(u64, u64), Refusal> {
+        match self.hub.consumers.ack(channel, consumer, *offset).await {
+            Ok(held) => Ok((held.offset, held.unread)),
+            Err(AckError::Ahead { newest, .. }) => {
+                let message = format!("the newest offset of this channel is {newest}");
+                Err(Refusal::new("ahead", &message))
+            }
+            Err(AckError::TooManyConsumers) => Err(Refusal::new(
+                "too_many_consumers",
+                "this channel has too many consumers; use fewer names",
+            )),
+            Err(error @ AckError::State(_)) => Err(Refusal::unavailable(&error)),
+        }
+    }
+}

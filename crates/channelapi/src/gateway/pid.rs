@@ -1,0 +1,115 @@
+//! What a client of the handshake door comes back with: the name of its session, and the channels it was in.
+//!
+//! ```text
+//! base64url of: name, 12 random bytes | where it began, a cursor's 19 bytes | the memory it began in, u64
+//!     | for each channel, sorted: 4 bytes of its hash | checksum u32
+//! ```
+//!
+//! It is a name, not a credential: whoever comes back must present the tokens again. The channels are in it, so that one that the
+//! client was not in before is not taken for one that it missed something of; and where the session began, so that a client that has lost its
+//! place can be given everything since.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use channelapi_core::limits::CHANNELS_PER_CONNECTION_MAX;
+use channelapi_core::model::{CURSOR_BYTES, ChannelName, Cursor};
+use std::fmt;
+
+/// The name of a session. Nobody but its client knows it.
+pub(super) type PidName = [u8; NAME_BYTES];
+
+/// The name of a session, and the channels it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pid {
+    pub(super) name: PidName,
+    /// The client was sent everything behind this, or is about to be.
+    pub(super) start: Cursor,
+    /// Which memory of sessions knows what was added to it, see `sessions.rs`.
+    pub(super) memory: u64,
+    channels: Vec<u32>,
+}
+
+const MEMORY_BYTES: usize = 8;
+const NAME_BYTES: usize = 12;
+const HASH_BYTES: usize = 4;
+const CHECKSUM_BYTES: usize = 4;
+
+impl Pid {
+    /// A new session in some channels.
+    pub(super) fn new(start: Cursor, memory: u64, channels: &[ChannelName]) -> Self {
+        let mut name = [0; NAME_BYTES];
+        getrandom::fill(&mut name).expect("the operating system has random numbers");
+        let mut channels: Vec<_> = channels.iter().map(hash).collect();
+        channels.sort_unstable();
+        channels.dedup();
+        Self { name, start, memory, channels }
+    }
+
+    /// Reads what a client came back with; `None` if it is not from us.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let channels = CHANNELS_PER_CONNECTION_MAX * HASH_BYTES;
+        let longest = NAME_BYTES + CURSOR_BYTES + MEMORY_BYTES + channels + CHECKSUM_BYTES;
+        if text.len() > longest * 2 {
+            return None;
+        }
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (bytes, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>()?;
+        let (name, rest) = bytes.split_first_chunk::<NAME_BYTES>()?;
+        let (start, rest) = rest.split_first_chunk()?;
+        let (memory, hashes) = rest.split_first_chunk::<MEMORY_BYTES>()?;
+        let (hashes, []) = hashes.as_chunks::<HASH_BYTES>() else {
+            return None;
+        };
+        let channels = hashes.iter().map(|hash| u32::from_be_bytes(*hash)).collect();
+        (crc32fast::hash(bytes).to_be_bytes() == *checksum).then(|| Self {
+            name: *name,
+            start: Cursor::from_bytes(start),
+            memory: u64::from_be_bytes(*memory),
+            channels,
+        })
+    }
+
+    /// Whether the session was in a channel.
+    pub(super) fn holds(&self, channel: &ChannelName) -> bool {
+        self.channels.binary_search(&hash(channel)).is_ok()
+    }
+}
+
+impl fmt::Display for Pid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = self.name.to_vec();
+        bytes.extend(self.start.to_bytes());
+        bytes.extend(self.memory.to_be_bytes());
+        bytes.extend(self.channels.iter().flat_map(|hash| hash.to_be_bytes()));
+        bytes.extend(crc32fast::hash(&bytes).to_be_bytes());
+        f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+    }
+}
+
+/// Two channels of one client with the same hash would only make one of them count as old when it is new: more is replayed then.
+pub(super) fn hash(channel: &ChannelName) -> u32 {
+    crc32fast::hash(channel.as_str().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_recognised_with_its_channels() {
+        let channels: Vec<_> =
+            ["a", "b/c", "é"].iter().map(|name| ChannelName::parse(name).unwrap()).collect();
+        let start = Cursor { generation: 1, sequence: 2, memory: 3 };
+        let pid = Pid::new(start, 4, &channels);
+        let text = pid.to_string();
+        assert_eq!(Pid::parse(&text), Some(pid.clone()));
+        assert!(channels.iter().all(|channel| pid.holds(channel)));
+        assert!(!pid.holds(&ChannelName::parse("b").unwrap()));
+        assert!(Pid::parse(&Pid::new(start, 4, &[]).to_string()).unwrap().channels.is_empty());
+        let mut damaged = text.clone();
+        damaged.replace_range(3..4, if &text[3..4] == "A" { "B" } else { "A" });
+        for other in ["", "x", &damaged, &text[1..], &"A".repeat(100_000)] {
+            assert_eq!(Pid::parse(other), None);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! `publish` and `subscribe` against the real server, as users run all three.
+
+#![expect(clippy::unwrap_used, reason = "what fails around the server of a test fails the test")]
+
+mod program;
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::Duration,
+};
+
+use program::check;
+use tempfile::TempDir;
+
+/// Enough for a machine that is busy with something else.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+fn program(dir: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_channelapi"));
+    command.current_dir(dir).args(args).env_clear().stdin(Stdio::null());
+    command
+}
+
+/// A server in a directory of its own, on a port that stays the same when it is started again.
+struct Server {
+    dir: TempDir,
+    port: String,
+    running: Option<Child>,
+}
+
+impl Server {
+    fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("channelapi.toml"), format!("port = {port}\naddress = '127.0.0.1'\n"))
+            .unwrap();
+        let mut server = Self { dir, port, running: None };
+        server.run();
+        server
+    }
+
+    /// Starts it and waits until it says that it is ready.
+    fn run(&mut self) {
+        let mut child =
+            program(self.dir.path(), &["--log-format", "json"]).stderr(Stdio::piped()).spawn().unwrap();
+        let log = lines_of(child.stderr.take().unwrap());
+        self.running = Some(child);
+        loop {
+            let line = log.recv_timeout(PATIENCE).expect("the server gets ready");
+            if line.contains("\"ready\"") {
+                return;
+            }
+        }
+    }
+
+    /// Kills it as a power cut would.
+    fn kill(&mut self) {
+        let mut child = self.running.take().expect("it runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Runs a verb where the server's files are; nothing says where it is but they.
+    fn verb(&self, args: &[&str]) -> Output {
+        program(self.dir.path(), args).output().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.running.is_some() {
+            self.kill();
+        }
+    }
+}
+
+/// The lines of a program's output as they come.
+fn lines_of(output: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        // Read to the end even if nobody listens, so that the program is never held up.
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            _ = sender.send(line);
+        }
+    });
+    lines
+}
+
+#[test]
+fn the_key_and_the_port_are_found_where_the_server_has_them() {
+    let server = Server::start();
+    check(&server.verb(&["publish", "a/b", r#"{"n": 1.0}"#]), 0, &["published a/b #1 (fsync)\n"], &[]);
+    check(&server.verb(&["publish", "a/b", "two"]), 0, &["published a/b #2 (fsync)\n"], &[]);
+    let all = server.verb(&["subscribe", "a/b", "--since", "all", "--count", "2"]);
+    check(&all, 0, &["{\"n\": 1.0}\n\"two\"\n"], &[]);
+    let known = server.verb(&["subscribe", "a/b", "--since", "1", "--count", "1", "--json"]);
+    check(&known, 0, &["\"offset\":2", "\"data\":\"two\"", "\"cursor\":\"ca1."], &[]);
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let url = format!("http://127.0.0.1:{}", server.port);
+    let output = program(elsewhere.path(), &["publish", "a", "x", "--server", &url]).output().unwrap();
+    check(&output, 1, &[], &["wants a key", "./data/auth_key does not exist"]);
+}
+
+#[test]
+fn a_repeated_command_publishes_once() {
+    let server = Server::start();
+    let once = ["publish", "demo", "x", "--idempotency-key", "k"];
+    check(&server.verb(&once), 0, &["published demo #1 (fsync)\n"], &[]);
+    check(&server.verb(&once), 0, &["already published as demo #1 (fsync)\n"], &[]);
+    let other = ["publish", "demo", "y", "--idempotency-key", "k"];
+    check(&server.verb(&other), 1, &[], &["(idempotency_key_reused)"]);
+}
+
+#[test]
+fn a_bad_line_keeps_those_before_it() {
+    let server = Server::start();
+    let large = "x".repeat(300_000);
+    std::fs::write(server.dir.path().join("lines"), format!("one\ntwo\n{large}\nfour\n")).unwrap();
+    let input = std::fs::File::open(server.dir.path().join("lines")).unwrap();
+    let output =
+        program(server.dir.path(), &["publish", "demo", "--stdin-lines"]).stdin(input).output().unwrap();
+    let said = ["error: line 3: ", "(too_large)", "everything up to line 2 is published, nothing after it\n"];
+    check(&output, 1, &["published 2 lines to demo: #1 to #2 (fsync)\n"], &said);
+    check(
+        &server.verb(&["subscribe", "demo", "--since", "all", "--count", "2"]),
+        0,
+        &["\"one\"\n\"two\"\n"],
+        &[],
+    );
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_while_the_server_is_killed() {
+    let mut server = Server::start();
+    let mut subscriber = program(server.dir.path(), &["subscribe", "demo", "--since", "0", "--count", "900"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let printed = lines_of(subscriber.stdout.take().unwrap());
+    let said = lines_of(subscriber.stderr.take().unwrap());
+    let mut publisher = program(server.dir.path(), &["publish", "demo", "--stdin-lines"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = publisher.stdin.take().unwrap();
+
+    let mut got = Vec::new();
+    for part in 0..3 {
+        if part > 0 {
+            server.kill();
+        }
+        for number in part * 300..(part + 1) * 300 {
+            writeln!(input, "{number}").unwrap();
+        }
+        input.flush().unwrap();
+        if part > 0 {
+            server.run();
+        }
+        // The server is next killed in the middle of what the publisher sends, or after it.
+        let until = if part < 2 { part * 300 + 150 } else { 900 };
+        while got.len() < until {
+            got.push(printed.recv_timeout(PATIENCE).unwrap());
+        }
+    }
+    drop(input);
+    let expected: Vec<String> = (0..900).map(|number: u32| number.to_string()).collect();
+    assert_eq!(got, expected);
+    let output = publisher.wait_with_output().unwrap();
+    check(&output, 0, &["published 900 lines to demo: #1 to #900 (fsync)\n"], &[]);
+    assert!(subscriber.wait().unwrap().success());
+    assert!(said.iter().all(|line| !line.contains("gap")));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_it_silently() {
+    let server = Server::start();
+    let lines = program(server.dir.path(), &["publish", "demo", "1"]).output().unwrap();
+    check(&lines, 0, &["published demo #1"], &[]);
+    let mut subscriber = program(server.dir.path(), &["subscribe", "demo", "--since", "all"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut reader = BufReader::new(subscriber.stdout.take().unwrap());
+    reader.read_line(&mut String::new()).unwrap();
+    drop(reader);
+    check(&server.verb(&["publish", "demo", "2"]), 0, &["published demo #2"], &[]);
+    check(&subscriber.wait_with_output().unwrap(), 0, &[], &[]);
+}
+
+#[test]
+fn a_backup_of_a_running_server_is_a_server_of_its_own() {
+    let mut server = Server::start();
+    let mut publisher = program(server.dir.path(), &["publish", "demo", "--stdin-lines"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = publisher.stdin.take().unwrap();
+    for number in 1..=200 {
+        writeln!(input, "{number}").unwrap();
+    }
+    input.flush().unwrap();
+    // All of these are stored; those that follow may be in the copy or not.
+    let stored = server.verb(&["subscribe", "demo", "--since", "0", "--count", "200"]);
+    check(&stored, 0, &["200\n"], &[]);
+    for number in 201..=400 {
+        writeln!(input, "{number}").unwrap();
+    }
+    let outside = tempfile::tempdir().unwrap();
+    let copy = outside.path().join("copy");
+    let destination = copy.to_str().unwrap();
+    check(&server.verb(&["store", "backup", destination]), 0, &["copied to ", " of publications"], &[]);
+    check(&server.verb(&["store", "backup", destination]), 1, &[], &["error: ", "exists already"]);
+    check(&server.verb(&["store", "backup", "data/copy"]), 1, &[], &["is inside the data directory"]);
+    drop(input);
+    assert!(publisher.wait().unwrap().success());
+
+    server.kill();
+    let data = server.dir.path().join("data");
+    std::fs::remove_dir_all(&data).unwrap();
+    let restored = Command::new("cp").args(["-a", destination, data.to_str().unwrap()]).status().unwrap();
+    assert!(restored.success());
+    server.run();
+    let newest = server.verb(&["publish", "demo", "the next"]);
+    let offset: u32 = program::text(&newest.stdout)
+        .strip_prefix("published demo #")
+        .and_then(|rest| rest.split(' ').next()?.parse().ok())
+        .unwrap_or_else(|| panic!("{newest:?}"));
+    assert!((201..=401).contains(&offset), "{offset}");
+    let count = offset.to_string();
+    let all = server.verb(&["subscribe", "demo", "--since", "0", "--count", &count]);
+    let mut expected: Vec<String> = (1..offset).map(|number| number.to_string()).collect();
+    expected.push("\"the next\"".to_owned());
+    check(&all, 0, &[&(expected.join("\n") + "\n")], &[]);
+}
