@@ -5,7 +5,7 @@ import { spawn } from "node:child_process";
 import { randomBytes, randomInt } from "node:crypto";
 import { once } from "node:events";
 import { existsSync } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -97,12 +97,18 @@ export async function freePort() {
 export class Server {
   key = randomBytes(16).toString("hex");
 
-  static async start(extraArgs = []) {
+  /** `config` is the text of a configuration file, for what has no flag. */
+  static async start(extraArgs = [], { config } = {}) {
     const server = new Server();
     server.extraArgs = extraArgs;
     server.port = await freePort();
     server.url = `http://127.0.0.1:${server.port}`;
     server.dataDir = await mkdtemp(join(tmpdir(), "channelapi-conformance-"));
+    if (config !== undefined) {
+      server.configFile = `${server.dataDir}.toml`; // Beside the data directory, which belongs to the server.
+      await writeFile(server.configFile, config);
+      server.extraArgs = [...extraArgs, "--config", server.configFile];
+    }
     await server.launch();
     return server;
   }
@@ -125,8 +131,13 @@ export class Server {
     }
   }
 
-  async crashAndRestart() {
+  /** kill -9: `launch` starts it again, on the same port and directory. */
+  async kill() {
     await this.process.signal("SIGKILL");
+  }
+
+  async crashAndRestart() {
+    await this.kill();
     await this.launch();
   }
 
@@ -135,7 +146,20 @@ export class Server {
       await this.process.stop();
     } finally {
       await rm(this.dataDir, { recursive: true, force: true });
+      if (this.configFile) await rm(this.configFile, { force: true });
     }
+  }
+
+  /** A request to `/v1${path}` with this server's key. A `body` that is text is sent as it stands, anything else as JSON. */
+  async v1(method, path, body, headers = {}) {
+    const text = body === undefined || typeof body === "string" ? body : JSON.stringify(body);
+    const answer = await request(`${this.url}/v1${path}`, {
+      method,
+      headers: { authorization: `Bearer ${this.key}`, ...(text === undefined ? {} : { "content-type": "application/json" }), ...headers },
+      body: text,
+    });
+    if (/json/.test(answer.headers["content-type"] ?? "")) answer.json = JSON.parse(answer.body);
+    return answer;
   }
 
   /** POST to `path` with this server's key, unless `headers` say otherwise. */

@@ -17,10 +17,13 @@ class Listener:
     argument more or less would break them.
     """
 
-    def __init__(self, url, transports):
+    def __init__(self, url, transports, auth=None, also=()):
+        """`also` names more events to hear, each by a handler with one argument."""
         self._events = queue.Queue()
         self._url = url
         self._transports = transports
+        self._auth = auth
+        self._also = also
 
     def _register(self, client):
         hear = self._events.put
@@ -28,6 +31,8 @@ class Listener:
         client.on("disconnect", lambda reason: hear(("disconnect", reason)))
         client.on("clientevent", lambda data: hear(("clientevent", data)))
         client.on("message", self._message_handler())
+        for name in self._also:
+            client.on(name, lambda data, name=name: hear((name, data)))
 
     def _message_handler(self):
         def on_message(data):
@@ -48,7 +53,7 @@ class SyncListener(Listener):
     def connect(self):
         self.client = socketio.Client(**QUICKLY)
         self._register(self.client)
-        self.client.connect(self._url, transports=self._transports)
+        self.client.connect(self._url, transports=self._transports, auth=self._auth)
 
     def transport(self):
         return self.client.transport()
@@ -72,7 +77,7 @@ class AsyncListener(Listener):
     async def _connect(self):
         self.client = socketio.AsyncClient(**QUICKLY)
         self._register(self.client)
-        await self.client.connect(self._url, transports=self._transports)
+        await self.client.connect(self._url, transports=self._transports, auth=self._auth)
 
     def _message_handler(self):
         async def on_message(data):
@@ -90,6 +95,8 @@ class AsyncListener(Listener):
         self._run(self.client.emit(event, data, callback=callback))
 
     def close(self):
+        if self._loop.is_closed():
+            return  # The test closed it already.
         self._run(self._shutdown())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE_SECONDS)
