@@ -1,7 +1,7 @@
 //! The log's figures on this machine: time per publication, time to open, memory per publication.
 //!
 //! ```text
-//! cargo run --release -p channelapi-core --example log_figures -- <directory> [publications] [channels]
+//! cargo run --release -p channelapi-core --example log_figures -- <directory> [publications] [channels] [publishers]
 //! ```
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ impl PublicationSink for Nobody {
     }
 }
 
-/// Publishers that wait at the same time.
+/// Publishers that wait at the same time, unless another number is given.
 const PUBLISHERS: usize = 64;
 
 fn open(path: &Path) -> EmbeddedBroker {
@@ -55,6 +55,7 @@ async fn main() {
     let path = arguments.next().expect("name a directory that may be filled");
     let mut number = |otherwise| arguments.next().and_then(|text| text.parse().ok()).unwrap_or(otherwise);
     let (publications, channels): (usize, usize) = (number(1_000_000), number(100_000));
+    let publishers_count = number(PUBLISHERS);
     let path = Path::new(&path);
     let broker = Arc::new(open(path));
     if broker.size().1 == 0 {
@@ -65,11 +66,11 @@ async fn main() {
         );
         let data = Bytes::from(format!("\"{}\"", "x".repeat(198)));
         let started = Instant::now();
-        let publishers: Vec<_> = (0..PUBLISHERS)
+        let publishers: Vec<_> = (0..publishers_count)
             .map(|first| {
                 let (broker, names, data) = (broker.clone(), names.clone(), data.clone());
                 tokio::spawn(async move {
-                    for number in (first..publications).step_by(PUBLISHERS) {
+                    for number in (first..publications).step_by(publishers_count) {
                         let channel = names[number.wrapping_mul(7_919) % names.len()].clone();
                         let event = EventName::default();
                         let request = PublishRequest {

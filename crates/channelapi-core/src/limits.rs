@@ -205,6 +205,9 @@ pub const LOG_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes of the whole log. Above it, the oldest segment is given up with everything in it.
 pub const LOG_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
 
+/// Zeros that are written ahead of the log's end, so that a sync need not make a longer file durable, too.
+pub const LOG_AHEAD_BYTES: u64 = 1024 * 1024;
+
 /// How often to look for what is too old.
 pub const LOG_SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 

@@ -137,7 +137,8 @@ impl Hub {
     fn note(&self, published: &Result<Published, PublishError>) {
         let refused_at = match published {
             Err(PublishError::StorageFull | PublishError::NotStored(_)) => self.clock.monotonic_millis(),
-            Ok(published) if published.durability != Durability::Memory => NEVER,
+            // What is only in memory, or was stored before, tells nothing of the disk as it is now.
+            Ok(published) if published.durability != Durability::Memory && !published.is_duplicate => NEVER,
             _ => return,
         };
         if self.refused_at.load(Ordering::Relaxed) != refused_at {

@@ -144,6 +144,13 @@ impl Api {
                 let message = "The server's disk is full; the message was not stored.";
                 Err(Refusal::new(StatusCode::INSUFFICIENT_STORAGE, message))
             }
+            // It may be found after a restart: neither yes nor no would be true.
+            Err(error @ (PublishError::InDoubt | PublishError::Stopped)) => {
+                error!(%error, "a message may not have been stored");
+                let message =
+                    "The disk failed while the message was being stored; it may or may not be stored.";
+                Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, message))
+            }
             Err(error) => {
                 error!(%error, "a message could not be stored");
                 let message = "The message could not be stored. Try again; the server's log says why.";

@@ -3,12 +3,12 @@
 
 use bytes::Bytes;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A directory of files that only grow.
+/// A directory of files.
 pub(super) trait Disk: Send + Sync + 'static {
     /// The names of all files.
     fn list(&self) -> io::Result<Vec<String>>;
@@ -38,13 +38,13 @@ pub(super) trait Disk: Send + Sync + 'static {
 
 /// One file of the log.
 pub(super) trait LogFile: Send + Sync {
-    /// Writes behind everything else. After an error, any part of `bytes` may have been written.
-    fn append(&self, bytes: &[u8]) -> io::Result<()>;
+    /// Writes at `position`, which is not behind the end. After an error, any part of `bytes` may have been written.
+    fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()>;
 
-    /// Waits until everything appended survives a power cut. After an error nobody knows what does: it must not be tried again.
+    /// Waits until everything written survives a power cut. After an error nobody knows what does: it must not be tried again.
     fn sync(&self) -> io::Result<()>;
 
-    /// Cuts off what was appended behind `length`.
+    /// Cuts off what lies behind `length`.
     fn cut(&self, length: u64) -> io::Result<()>;
 
     /// Reads `length` bytes from `position` on.
@@ -88,13 +88,13 @@ impl Disk for Directory {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
         let mut options = OpenOptions::new();
-        let file = options.create_new(true).read(true).append(true).mode(0o600).open(self.0.join(name))?;
+        let file = options.create_new(true).read(true).write(true).mode(0o600).open(self.0.join(name))?;
         self.sync()?;
         Ok(Arc::new(file))
     }
 
     fn open(&self, name: &str) -> io::Result<(Arc<dyn LogFile>, u64)> {
-        let file = OpenOptions::new().read(true).append(true).open(self.0.join(name))?;
+        let file = OpenOptions::new().read(true).write(true).open(self.0.join(name))?;
         let length = file.metadata()?.len();
         Ok((Arc::new(file), length))
     }
@@ -110,8 +110,8 @@ impl Disk for Directory {
 }
 
 impl LogFile for File {
-    fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        (&mut &*self).write_all(bytes)
+    fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_all_at(bytes, position)
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -119,12 +119,29 @@ impl LogFile for File {
     }
 
     fn cut(&self, length: u64) -> io::Result<()> {
-        self.set_len(length)
+        // A disk that has become read-only took nothing, and would refuse even this.
+        if self.metadata()?.len() == length { Ok(()) } else { self.set_len(length) }
     }
 
     fn read_at(&self, position: u64, length: usize) -> io::Result<Bytes> {
         let mut bytes = vec![0; length];
         self.read_exact_at(&mut bytes, position)?;
         Ok(bytes.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A read-only disk closed the log for good, because the cut behind a write that it did not take failed as well.
+    #[test]
+    fn a_cut_of_nothing_needs_no_disk_that_can_be_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "four").unwrap();
+        let file = File::open(path).unwrap();
+        assert!(LogFile::cut(&file, 4).is_ok());
+        assert!(LogFile::cut(&file, 3).is_err(), "it cannot be written");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::index::Standing;
 use super::record::{Record, StoredPublication};
-use super::repeats::Key;
+use super::repeats::{Identity, Key};
 use super::writer::Results;
 use super::{PublishError, Published};
 use crate::model::{ChannelName, Durability, EventName};
@@ -57,7 +57,7 @@ pub(super) struct Planned {
     pub(super) event: EventName,
     pub(super) data: Bytes,
     pub(super) expires_at: u64,
-    pub(super) idempotency: Option<(Key, [u8; 16])>,
+    pub(super) idempotency: Option<Identity>,
     pub(super) standing: Standing,
     /// Nothing of the channel has a sequence between this one and its own.
     pub(super) previous: u64,
@@ -103,6 +103,12 @@ impl Group {
             let number = |value: usize| u32::try_from(value).expect("groups are smaller than 4 GiB");
             planned.span = Some((number(start), number(self.bytes.len() - start)));
         }
+    }
+
+    /// What is planned under a key, and its fingerprint.
+    pub(super) fn twin(&self, key: &Key) -> Option<(usize, [u8; 16])> {
+        let planned = *self.keys.get(key)?;
+        self.planned[planned].idempotency.as_ref().map(|(_, fingerprint)| (planned, *fingerprint))
     }
 
     pub(super) fn settle(&mut self, ticket: Ticket, result: Result<Published, PublishError>) {

@@ -439,6 +439,12 @@ impl Index {
         }
     }
 
+    /// The same, of a channel that probably has this number.
+    pub(super) fn intern_text_again(&mut self, id: u32, name: &str) -> Option<u32> {
+        let is_it = self.get(id).is_some_and(|known| known.name.as_str() == name);
+        if is_it { Some(id) } else { self.intern_text(name) }
+    }
+
     /// The number of a channel that had this one a moment ago.
     pub(super) fn intern_again(&mut self, id: Option<u32>, name: &ChannelName) -> u32 {
         match id.filter(|id| self.get(*id).is_some_and(|known| known.name == *name)) {

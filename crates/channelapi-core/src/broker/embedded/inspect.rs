@@ -1,13 +1,14 @@
 //! Looking at a log from outside, and copying it: whether a server runs on it or not, nothing of it is changed.
 
 use super::disk::{Directory, Disk};
-use super::open::{Listing, OpenError, Read, begins, list};
+use super::open::{Listing, OpenError, Read, begins, list, was_never_written};
 use super::record::Record;
 use super::replay::Replay;
-use super::segment::{EndKind, Part, first_of, name_of, scan};
+use super::segment::{End, EndKind, Part, first_of, name_of, scan};
 use crate::model::{ChannelName, Policies};
+use bytes::Bytes;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -109,7 +110,7 @@ pub fn backup(path: &Path, destination: &Path) -> Result<Backup, OpenError> {
             break;
         }
         for number in numbers.into_iter().filter(|number| newest.is_none_or(|newest| *number >= newest)) {
-            match copy(&path.join(name_of(number)), &destination.join(name_of(number))) {
+            match copy(&disk, number, destination) {
                 Ok(bytes) => _ = copied.insert(number, bytes),
                 // Given up since it was listed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -121,12 +122,41 @@ pub fn backup(path: &Path, destination: &Path) -> Result<Backup, OpenError> {
     Ok(Backup { segments: copied.len(), bytes: copied.values().sum() })
 }
 
-fn copy(from: &Path, to: &Path) -> io::Result<u64> {
-    let mut from = File::open(from)?;
-    let mut to = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(to)?;
-    let bytes = io::copy(&mut from, &mut to)?;
+/// Copies a segment, without the zeros behind its end.
+fn copy(disk: &dyn Disk, number: u64, destination: &Path) -> io::Result<u64> {
+    let (bytes, end) = read(disk, number)?;
+    let length = if is_zero(&bytes[end.position..]) { end.position } else { bytes.len() };
+    let mut options = fs::OpenOptions::new();
+    let mut to = options
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(destination.join(name_of(number)))?;
+    to.write_all(&bytes[..length])?;
     to.sync_all()?;
-    Ok(bytes)
+    Ok(length as u64)
+}
+
+/// A segment that looks wrong is read so often: what a server writes meanwhile may be seen in parts.
+const READS_MAX: usize = 10;
+
+/// Reads a segment, and where its records end.
+fn read(disk: &dyn Disk, number: u64) -> io::Result<(Bytes, End)> {
+    let mut reads = 0;
+    loop {
+        let bytes = disk.read(&name_of(number))?;
+        let mut is_damaged = false;
+        let end = scan(&bytes, |part| is_damaged |= matches!(part, Part::Damage(..)));
+        reads += 1;
+        if reads == READS_MAX || !is_damaged && is_zero(&bytes[end.position..]) {
+            return Ok((bytes, end));
+        }
+    }
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 pub(super) fn verify_on(disk: &dyn Disk) -> Result<Report, OpenError> {
@@ -137,13 +167,14 @@ pub(super) fn verify_on(disk: &dyn Disk) -> Result<Report, OpenError> {
     let (mut next_number, mut next) = (None, None);
     for number in numbers.into_iter().filter(|number| *number >= begins) {
         let name = name_of(number);
-        let bytes = match disk.read(&name) {
+        let (bytes, end) = match read(disk, number) {
             // Given up since it was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            bytes => bytes?,
+            read => read?,
         };
+        let torn = if is_zero(&bytes[end.position..]) { 0 } else { (bytes.len() - end.position) as u64 };
         report.segments += 1;
-        report.bytes += bytes.len() as u64;
+        report.bytes += end.position as u64 + torn;
         let mut damage = Vec::new();
         let mut find =
             |position: u64, what: String| damage.push(Damage { file: name.clone(), position, what });
@@ -152,11 +183,11 @@ pub(super) fn verify_on(disk: &dyn Disk) -> Result<Report, OpenError> {
         }
         next_number = Some(number + 1);
         match first_of(&name, number, &bytes)? {
-            None if Some(number) == newest && bytes.len() < super::segment::SEGMENT_HEADER_BYTES => {}
+            None if Some(number) == newest && was_never_written(number, &bytes) => {}
             None => find(0, "the header is damaged".into()),
             Some(first) => next = next.or(Some(first)),
         }
-        let end = scan(&bytes, |part| match part {
+        scan(&bytes, |part| match part {
             Part::Damage(from, to) => find(from as u64, format!("{} bytes are no record", to - from)),
             Part::Record(record, position, _) => {
                 report.records += 1;
@@ -180,7 +211,7 @@ pub(super) fn verify_on(disk: &dyn Disk) -> Result<Report, OpenError> {
         });
         match end.kind {
             EndKind::Torn if Some(number) == newest => {
-                report.torn_bytes = (bytes.len() - end.position) as u64;
+                report.torn_bytes = torn;
             }
             EndKind::Torn => find(end.position as u64, "the end of the segment is missing".into()),
             EndKind::Sealed | EndKind::Damaged => {}

@@ -4,7 +4,7 @@
 //!   `log.rs` the end of the log, where it grows; `open.rs` and `replay.rs` read it all at the start.
 //! - `index.rs` is what is kept, in memory; `held.rs` holds what is kept nowhere else, `hot.rs` the newest bytes of the log;
 //!   `stored.rs` is all of that under its lock, and `reader.rs` looks things up in it.
-//! - `writer.rs` is the one thread that writes, `group.rs` what it writes at once, `repeats.rs` what it knows of idempotency keys; `upkeep.rs` is the thread that
+//! - `writer.rs` is the one thread that writes, `plan.rs` and `group.rs` are what it does with a batch, `group.rs` what it writes at once, `repeats.rs` what it knows of idempotency keys; `upkeep.rs` is the thread that
 //!   gives space back, `rewrite.rs` how it does so inside of a segment.
 //! - `inspect.rs` looks at a log from outside: checks, figures, copies.
 //!
@@ -25,6 +25,7 @@ mod index;
 mod inspect;
 mod log;
 mod open;
+mod plan;
 mod reader;
 mod record;
 mod repeats;
@@ -43,13 +44,14 @@ pub use reader::{HistoryPage, HistoryQuery, Standing};
 
 use super::PublicationSink;
 use crate::clock::Clock;
-use crate::limits::{LOG_QUEUE_MAX, LOG_SEGMENT_BYTES, RELAXED_SYNC_INTERVAL};
+use crate::limits::{LOG_AHEAD_BYTES, LOG_QUEUE_MAX, LOG_SEGMENT_BYTES, RELAXED_SYNC_INTERVAL};
 use crate::model::{ChannelName, Cursor, Durability, EventName, Policies, Position};
 use bytes::Bytes;
 use disk::{Directory, Disk};
 use log::Fence;
 use open::Opened;
 use parking_lot::RwLock;
+use repeats::KeysClock;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,6 +85,8 @@ pub struct StoreSettings {
     pub disk_bytes_max: u64,
     /// Bytes after which the log goes on in a new segment; less if that would be a large part of the whole.
     pub segment_bytes: u64,
+    /// Zeros that are written ahead of the log's end; with 0, the file grows with every group.
+    pub ahead_bytes: u64,
     /// How long what is kept `relaxed` may wait for being synced.
     pub relaxed_sync: Duration,
 }
@@ -92,6 +96,7 @@ impl Default for StoreSettings {
         Self {
             disk_bytes_max: crate::limits::LOG_BYTES_MAX,
             segment_bytes: LOG_SEGMENT_BYTES,
+            ahead_bytes: LOG_AHEAD_BYTES,
             relaxed_sync: RELAXED_SYNC_INTERVAL,
         }
     }
@@ -125,7 +130,7 @@ pub struct Published {
     pub is_duplicate: bool,
 }
 
-/// Why a publication was not stored. None of them was delivered to anyone.
+/// Why a publication was not stored. None of them was delivered to anyone, but those in doubt may be found after a restart.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// The disk is full or read-only; it may work again later.
@@ -134,6 +139,9 @@ pub enum PublishError {
     /// The disk refused the write; it may work again later.
     #[error("the publication could not be written: {0}")]
     NotStored(String),
+    /// Its own sync failed: it may be found in the log after a restart, or not.
+    #[error("the disk could not be synced, so nobody knows what it holds")]
+    InDoubt,
     /// A sync failed before: nobody knows what the disk holds, so nothing more is written.
     #[error(
         "the log is closed because the disk could not be synced; restart the server when the disk is well"
@@ -142,6 +150,9 @@ pub enum PublishError {
     /// The key was used for other data.
     #[error("the idempotency key was used for other data in this channel")]
     KeyReused,
+    /// Another item of the batch, in the same channel, was refused.
+    #[error("another item of the same channel was refused")]
+    BatchRefused,
     /// The writer has stopped.
     #[error("the broker has stopped")]
     Stopped,
@@ -171,7 +182,8 @@ impl EmbeddedBroker {
         let policies = Arc::new(policies);
         let fence = Fence::default();
         let opened = open::open(&disk, &policies, &settings, clock.unix_millis(), &fence)?;
-        let Opened { log, stored, repeats, next, has_reserve } = opened;
+        let Opened { log, stored, repeats, keys_now, next, has_reserve } = opened;
+        let keys_clock = KeysClock::new(clock.clone(), keys_now);
         let stored = Arc::new(RwLock::new(stored));
         let (commands, queue) = mpsc::channel(LOG_QUEUE_MAX);
         let (pokes, wishes) = std_mpsc::sync_channel(1);
@@ -180,6 +192,7 @@ impl EmbeddedBroker {
             disk: disk.clone(),
             stored: stored.clone(),
             clock: clock.clone(),
+            keys_clock: keys_clock.clone(),
             settings,
             writer: commands.downgrade(),
             is_stopping: is_stopping.clone(),
@@ -190,6 +203,7 @@ impl EmbeddedBroker {
             stored: stored.clone(),
             sink,
             clock: clock.clone(),
+            keys_clock,
             settings,
             next,
             repeats,
@@ -226,8 +240,8 @@ impl EmbeddedBroker {
         self.publish_all(vec![request]).await.pop().expect("every item has a result")
     }
 
-    /// Stores publications next to each other: nothing comes between those of one channel, and what is not refused for its own
-    /// sake (a reused key) is stored as a whole or not at all.
+    /// Stores publications next to each other: nothing comes between those of one channel, and they are stored all or not at all.
+    /// If one is refused for its own sake (a reused key), so are the others of its channel, but for repeats of what is stored.
     pub async fn publish_all(&self, requests: Vec<PublishRequest>) -> Vec<Result<Published, PublishError>> {
         let count = requests.len();
         let answered = self.ask(|answer| Command::Publish(Waiting { requests, answer })).await;

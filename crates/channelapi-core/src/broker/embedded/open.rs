@@ -16,7 +16,8 @@ use crate::limits::HOT_TAIL_BYTES_MAX;
 use crate::model::Policies;
 use bytes::Bytes;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use tracing::{info, warn};
 
 /// Why a log could not be opened. Nothing was changed.
@@ -38,6 +39,8 @@ pub(super) struct Opened {
     pub(super) log: Log,
     pub(super) stored: Stored,
     pub(super) repeats: Repeats,
+    /// The age of the log, by which its keys are aged.
+    pub(super) keys_now: u64,
     /// The sequence of the next publication.
     pub(super) next: u64,
     /// Whether the file is there that is given up when the disk is full.
@@ -65,18 +68,17 @@ pub(super) fn open(
         last = numbers.last().map_or(Ok(Bytes::new()), |number| disk.read(&name_of(*number)))?;
     }
     let newest = numbers.last().copied();
+    let (given_up, mut kept): (Vec<_>, Vec<_>) =
+        numbers.into_iter().partition(|number| *number < replay.begins);
+    for number in given_up {
+        // A crash came before its end.
+        disk.remove(&name_of(number))?;
+    }
+    kept.pop_if(|number| Some(*number) == newest);
     let mut read = Read::default();
-    let mut bytes = Vec::new();
-    for number in numbers {
-        if number < replay.begins {
-            // It was given up, but a crash came before its end.
-            disk.remove(&name_of(number))?;
-        } else if Some(number) == newest {
-            read.last_segment(disk, &mut replay, number, &last)?;
-        } else {
-            disk.read_into(&name_of(number), &mut bytes)?;
-            read.segment(disk, &mut replay, number, &bytes, false)?;
-        }
+    read.segments(disk, &mut replay, &kept)?;
+    if let Some(newest) = newest.filter(|newest| *newest >= replay.begins) {
+        read.last_segment(disk, &mut replay, newest, &last)?;
     }
     drop(last);
     finish(disk, replay, read, settings, has_reserve, fence)
@@ -94,6 +96,10 @@ pub(super) fn begins(disk: &dyn Disk, numbers: &[u64]) -> io::Result<(u64, Bytes
         });
         if place == 0 {
             last = bytes;
+        }
+        if begins > 0 {
+            // A later preface never names an earlier segment.
+            break;
         }
     }
     Ok((begins, last))
@@ -134,6 +140,38 @@ pub(super) struct Read {
 }
 
 impl Read {
+    /// Reads sealed segments; while one is taken in, another thread has the disk read the next one.
+    fn segments(
+        &mut self,
+        disk: &Arc<dyn Disk>,
+        replay: &mut Replay,
+        numbers: &[u64],
+    ) -> Result<(), OpenError> {
+        thread::scope(|scope| {
+            let (full, filled) = mpsc::sync_channel(1);
+            let (empty, emptied) = mpsc::channel();
+            // Two buffers go around.
+            for _ in 0..2 {
+                _ = empty.send(Vec::new());
+            }
+            scope.spawn(move || {
+                for (number, mut bytes) in numbers.iter().zip(emptied) {
+                    let done = disk.read_into(&name_of(*number), &mut bytes).map(|()| bytes);
+                    if full.send(done).is_err() {
+                        return;
+                    }
+                }
+            });
+            for (number, bytes) in numbers.iter().zip(filled) {
+                let bytes = bytes?;
+                self.segment(disk, replay, *number, &bytes, false)?;
+                // Nobody waits for it behind the last one.
+                _ = empty.send(bytes);
+            }
+            Ok(())
+        })
+    }
+
     /// Reads a segment, and says where it ends.
     pub(super) fn segment(
         &mut self,
@@ -186,9 +224,12 @@ impl Read {
         let segment = self.segments.list.get_mut(&number).expect("it was just read");
         let is_torn = end.kind == EndKind::Torn;
         if is_torn {
-            let cut = bytes.len() - end.position;
-            if cut > 0 {
-                info!(segment = name_of(number), bytes = cut, "what was never written as a whole is cut off");
+            let behind = &bytes[end.position..];
+            if behind.iter().any(|byte| *byte != 0) {
+                let segment = name_of(number);
+                info!(segment, from = end.position, "what was never written as a whole is cut off");
+            }
+            if !behind.is_empty() {
                 file.cut(end.position as u64)?;
             }
             segment.length = end.position as u64;
@@ -203,13 +244,27 @@ impl Read {
             let hidden = (bytes.len() - end.position) / RECORD_BYTES_MIN + 1;
             replay.index.expect(replay.index.next_sequence() + hidden as u64);
         }
-        self.head = Some(Head { number, id: segment.id, file, length: segment.length, is_sealed: !is_torn });
+        if end.kind == EndKind::Sealed {
+            segment.length = end.position as u64;
+        }
+        let length = segment.length;
+        let (is_synced, is_sealed) = (true, !is_torn);
+        self.head = Some(Head {
+            number,
+            id: segment.id,
+            file,
+            length,
+            file_length: length,
+            is_synced,
+            is_sealed,
+            needs_cut: false,
+        });
         Ok(())
     }
 }
 
 /// Whether the last segment holds nothing, not even a header.
-fn was_never_written(number: u64, bytes: &[u8]) -> bool {
+pub(super) fn was_never_written(number: u64, bytes: &[u8]) -> bool {
     let has_header = matches!(first_of(&name_of(number), number, bytes), Ok(Some(_)));
     let nothing = End { position: SEGMENT_HEADER_BYTES, kind: EndKind::Torn };
     bytes.len() < SEGMENT_HEADER_BYTES || !has_header && scan(bytes, drop) == nothing
@@ -248,8 +303,8 @@ fn finish(
     let mut has_reserve = has_reserve || make_reserve(&**disk, settings.segment_bytes).is_ok();
     let begin = || match &head {
         Some(head) if !head.is_sealed && head.length < settings.segment_bytes => {
-            let mut log = Log::new(disk.clone(), settings.segment_bytes, head.clone(), fence.clone());
-            log.append(&preface)?;
+            let mut log = Log::new(disk.clone(), settings, head.clone(), fence.clone());
+            log.append(&mut preface.clone())?;
             log.sync()?;
             Ok(log)
         }
@@ -258,12 +313,12 @@ fn finish(
             if let Some(head) = head {
                 number = head.number + 1;
                 if !head.is_sealed {
-                    let mut log = Log::new(disk.clone(), settings.segment_bytes, head.clone(), fence.clone());
+                    let mut log = Log::new(disk.clone(), settings, head.clone(), fence.clone());
                     log.seal(next)?;
                 }
             }
             let head = start(&**disk, number, next, &preface)?;
-            let mut log = Log::new(disk.clone(), settings.segment_bytes, head, fence.clone());
+            let mut log = Log::new(disk.clone(), settings, head, fence.clone());
             log.sync()?;
             Ok(log)
         }
@@ -294,5 +349,5 @@ fn finish(
     });
     segment.length = log.head.length;
     stored.segments = segments;
-    Ok(Opened { log, stored, repeats: replay.repeats, next, has_reserve })
+    Ok(Opened { log, stored, repeats: replay.repeats, keys_now: replay.keys_now, next, has_reserve })
 }

@@ -7,7 +7,8 @@
 //!
 //! Numbers are little-endian, checksums are CRC-32. `length` is the body's and has a checksum of its own, so that a record
 //! whose end was never written can be told from one whose length was changed. The other checksum covers the body. A length
-//! of zero is no record: it is the space behind the last one.
+//! of zero is no record: it is the space behind the last one. The highest bit of `length` marks a record before which
+//! everything in its segment was synced when it was written.
 //!
 //! Records borrow their text and data, from a publisher or from the segment they lie in: nothing is copied to write or read one.
 
@@ -128,6 +129,9 @@ pub(super) enum Found<'a> {
     Damage,
 }
 
+/// The bit of a length that marks a record.
+const MARK: u32 = 1 << 31;
+
 const PUBLICATION: u8 = 1;
 const PREFACE: u8 = 2;
 const TOP: u8 = 3;
@@ -192,7 +196,7 @@ impl<'a> Record<'a> {
         if length == [0; 4] {
             return if bytes.iter().all(|byte| *byte == 0) { Found::End } else { Found::Damage };
         }
-        let body_bytes = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX);
+        let body_bytes = usize::try_from(u32::from_le_bytes(length) & !MARK).unwrap_or(usize::MAX);
         if crc32fast::hash(&length) != u32::from_le_bytes([k0, k1, k2, k3]) || body_bytes > BODY_BYTES_MAX {
             return Found::Damage;
         }
@@ -315,6 +319,30 @@ pub(super) fn tag_of(bytes: &[u8]) -> u32 {
     tag.map_or(0, |tag| u32::from_le_bytes(*tag))
 }
 
+/// Marks the record at the beginning of `bytes`: everything before it in its segment was synced when it was written.
+pub(super) fn mark(bytes: &mut [u8]) {
+    let [l0, l1, l2, l3, ..] = *bytes else {
+        return;
+    };
+    let length = (u32::from_le_bytes([l0, l1, l2, l3]) | MARK).to_le_bytes();
+    bytes[..4].copy_from_slice(&length);
+    bytes[4..8].copy_from_slice(&crc32fast::hash(&length).to_le_bytes());
+}
+
+/// See [`mark`].
+pub(super) fn is_marked(bytes: &[u8]) -> bool {
+    bytes.first_chunk().is_some_and(|length| u32::from_le_bytes(*length) & MARK != 0)
+}
+
+/// How many bytes the record takes that begins here, judged by its header; no more than the header if that is damaged.
+pub(super) fn extent_of(bytes: &[u8]) -> usize {
+    let body = bytes
+        .first_chunk()
+        .filter(|_| Record::may_begin(bytes))
+        .map_or(0, |length| usize::try_from(u32::from_le_bytes(*length) & !MARK).unwrap_or(usize::MAX));
+    HEADER_BYTES.saturating_add(body)
+}
+
 fn write_numbers(numbers: &[u64], out: &mut Vec<u8>) {
     for number in numbers {
         out.extend_from_slice(&number.to_le_bytes());
@@ -431,8 +459,14 @@ mod tests {
             behind in prop::collection::vec(any::<u8>(), 0..40),
             place in any::<prop::sample::Index>(),
         ) {
-            check_any(kind, numbers, &name, key.as_ref(), &data, |record, bytes| {
+            check_any(kind, numbers, &name, key.as_ref(), &data, |record, mut bytes| {
                 let length = bytes.len();
+                prop_assert!(!is_marked(&bytes));
+                if numbers[0] % 3 == 0 {
+                    mark(&mut bytes);
+                    prop_assert!(is_marked(&bytes));
+                }
+                prop_assert_eq!(extent_of(&bytes), length);
                 let followed = [&bytes[..], &behind].concat();
                 prop_assert_eq!(Record::find(&followed), Found::Record(record, length));
                 let mut flipped = bytes.clone();

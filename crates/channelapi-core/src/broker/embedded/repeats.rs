@@ -1,7 +1,7 @@
 //! What was published under which idempotency key, for as long as a publisher may repeat it.
 
 use super::{PublishError, Published};
-use crate::clock::millis_of;
+use crate::clock::{Clock, millis_of};
 use crate::limits::{IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_WINDOW};
 use crate::model::{ChannelName, EventName};
 use sha2::{Digest as _, Sha256};
@@ -18,6 +18,30 @@ pub(super) struct Repeats {
 /// A publisher's key; it belongs to a channel.
 pub(super) type Key = (ChannelName, Arc<str>);
 
+/// A publication's key and its [`fingerprint`].
+pub(super) type Identity = (Key, [u8; 16]);
+
+/// The time by which keys are aged: milliseconds of the log's lives, one behind the other. The time between them does not count,
+/// because a wall clock that was set meanwhile would let a repeat be stored twice.
+#[derive(Clone)]
+pub(super) struct KeysClock {
+    clock: Clock,
+    /// What [`Clock::monotonic_millis`] said when this life began.
+    began: u64,
+    /// How long the lives before it took.
+    before: u64,
+}
+
+impl KeysClock {
+    pub(super) fn new(clock: Clock, before: u64) -> Self {
+        Self { began: clock.monotonic_millis(), before, clock }
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.before + self.clock.monotonic_millis().saturating_sub(self.began)
+    }
+}
+
 struct Known {
     fingerprint: [u8; 16],
     published_at: u64,
@@ -30,7 +54,7 @@ pub(super) fn fingerprint(event: &EventName, data: &[u8]) -> [u8; 16] {
     *hash.first_chunk().expect("a hash is longer")
 }
 
-/// Whether what was published then may still be repeated.
+/// Whether what was published then may still be repeated, both by the [`KeysClock`].
 pub(super) fn is_fresh(published_at: u64, now: u64) -> bool {
     now.saturating_sub(published_at) <= millis_of(IDEMPOTENCY_WINDOW)
 }

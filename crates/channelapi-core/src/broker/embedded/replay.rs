@@ -5,7 +5,7 @@
 use super::Published;
 use super::index::{Arrival, Entry, Index, Reset, Standing};
 use super::record::{Generation, Preface, Record, StoredPublication, tag_of};
-use super::repeats::{Repeats, is_fresh};
+use super::repeats::Repeats;
 use super::segment::{End, EndKind, Part, scan};
 use super::stored::Segment;
 use crate::model::{ChannelName, Cursor, Policies, Position};
@@ -21,6 +21,20 @@ pub(super) struct Replay {
     /// The number of the segment with which the log begins.
     pub(super) begins: u64,
     pub(super) now: u64,
+    /// The time of the newest publication so far, by the [`super::repeats::KeysClock`].
+    pub(super) keys_now: u64,
+    /// The same, by its own record; `None` if none of its life was read yet.
+    newest: Option<u64>,
+    /// The numbers of the channels of the newest publications, by the rest of their sequences: a publication names the one before it
+    /// in its channel, and looking there is faster than looking up a name. It is only a hint.
+    recent: Vec<u32>,
+}
+
+/// So many publications are looked back to find a channel.
+const RECENT: usize = 1 << 20;
+
+fn place_of(sequence: u64) -> usize {
+    usize::try_from(sequence % RECENT as u64).expect("it is small")
 }
 
 impl Replay {
@@ -32,6 +46,10 @@ impl Replay {
             generations: Vec::new(),
             begins: 0,
             now,
+            // 0 means never.
+            keys_now: 1,
+            newest: None,
+            recent: vec![u32::MAX; RECENT],
         }
     }
 
@@ -104,6 +122,10 @@ impl Replay {
             Record::Preface(Preface { next, begins: _, floor, generations }) => {
                 self.expect(*next, name, segment);
                 self.index.raise_floor(*floor);
+                let life = |lives: &[Generation]| lives.last().map(|life| life.id);
+                if life(generations) != life(&self.generations) {
+                    self.newest = None;
+                }
                 self.generations.clone_from(generations);
             }
             Record::Top(top) => {
@@ -158,20 +180,24 @@ impl Replay {
                 length,
             },
         };
-        if let Some(id) = self.index.intern_text(publication.channel) {
+        let hint = self.recent[place_of(publication.previous)];
+        if let Some(id) = self.index.intern_text_again(hint, publication.channel) {
+            self.recent[place_of(sequence)] = id;
             self.index.insert(id, &arrival, None);
         }
         self.index.advance(sequence);
+        let before = *self.newest.get_or_insert(publication.published_at);
+        self.keys_now += publication.published_at.saturating_sub(before);
+        self.newest = Some(before.max(publication.published_at));
         if let Some((key, fingerprint)) = publication.idempotency {
-            segment.keyed_at = segment.keyed_at.max(publication.published_at);
-            if is_fresh(publication.published_at, self.now)
-                && let Ok(name) = ChannelName::parse(publication.channel)
-            {
+            segment.keyed_at = self.keys_now;
+            self.repeats.forget_old(self.keys_now);
+            if let Ok(name) = ChannelName::parse(publication.channel) {
                 let position = Position { epoch: publication.epoch, offset: publication.offset, tag };
                 let cursor = Cursor { generation: 0, sequence, memory: 0 };
                 let durability = self.policies.of(&name).durability;
                 let published = Published { position, cursor, durability, is_duplicate: false };
-                self.repeats.remember((name, key.into()), fingerprint, publication.published_at, published);
+                self.repeats.remember((name, key.into()), fingerprint, self.keys_now, published);
             }
         }
     }

@@ -133,7 +133,7 @@ fn replace(
 ) -> io::Result<Rewritten> {
     let name = rewritten_name_of(number);
     let file = disk.create(&name)?;
-    if let Err(error) = file.append(bytes).and_then(|()| file.sync()) {
+    if let Err(error) = file.write_at(0, bytes).and_then(|()| file.sync()) {
         disk.remove(&name)?;
         return Err(error);
     }

@@ -1,7 +1,7 @@
 //! The bytes of one segment: its name, its header, and the records behind it, damage included.
 
 use super::OpenError;
-use super::record::{Found, Record};
+use super::record::{Found, Record, extent_of, is_marked};
 
 /// The first bytes of every segment, its format in them.
 const MAGIC: [u8; 8] = *b"CHANLOG1";
@@ -99,7 +99,7 @@ pub(super) struct End {
 pub(super) enum EndKind {
     /// A seal: the log goes on in another segment.
     Sealed,
-    /// Nothing, zeros, or the beginning of what was never written as a whole.
+    /// Nothing, zeros, or parts of what was never written as a whole.
     Torn,
     /// Bytes that are no record, to the very end.
     Damaged,
@@ -132,11 +132,11 @@ pub(super) fn scan<'a>(bytes: &'a [u8], mut on_part: impl FnMut(Part<'a>)) -> En
                     return End { position, kind: EndKind::Sealed };
                 }
             }
-            Found::End => {
+            found if matches!(found, Found::End) || is_torn(bytes, position) => {
                 let position = batch.first().map_or(position, |(_, begin, _)| *begin as usize);
                 return End { position, kind: EndKind::Torn };
             }
-            Found::Damage => {
+            _ => {
                 batch.drain(..).for_each(|(record, at, length)| on_part(Part::Record(record, at, length)));
                 let Some(distance) = next_record(rest) else {
                     on_part(Part::Damage(position, bytes.len()));
@@ -147,6 +147,35 @@ pub(super) fn scan<'a>(bytes: &'a [u8], mut on_part: impl FnMut(Part<'a>)) -> En
             }
         }
     }
+}
+
+/// A disk writes so many bytes as a whole, at places that are multiples of it: after a power cut they are as they were, which is
+/// zeros behind the end of the log, or as they were to be.
+const SECTOR_BYTES: usize = if cfg!(test) { 32 } else { 512 };
+
+/// Whether what should be a record at `position` is part of what was being written when the power went: a sector of it is
+/// missing, or its end and everything behind it, and nothing behind it was written after it had been synced. Whatever else it is,
+/// is damage.
+fn is_torn(bytes: &[u8], position: usize) -> bool {
+    let end = position.saturating_add(extent_of(&bytes[position..])).min(bytes.len());
+    let sectors = position / SECTOR_BYTES..end.div_ceil(SECTOR_BYTES);
+    let is_missing = |sector: usize| {
+        let from = position.max(sector * SECTOR_BYTES);
+        let to = bytes.len().min((sector + 1) * SECTOR_BYTES);
+        bytes[from..to].iter().all(|byte| *byte == 0)
+    };
+    let has_no_end = bytes[end - 1..].iter().all(|byte| *byte == 0);
+    if !has_no_end && !sectors.into_iter().any(is_missing) {
+        return false;
+    }
+    let mut behind = position;
+    while let Some(distance) = next_record(&bytes[behind..]) {
+        behind += distance;
+        if is_marked(&bytes[behind..]) {
+            return false;
+        }
+    }
+    true
 }
 
 /// How far behind damage the next whole record begins.

@@ -40,7 +40,8 @@ pub(super) struct Segment {
     pub(super) length: u64,
     /// Something in it is damaged: it is not touched until it is removed as a whole.
     pub(super) is_damaged: bool,
-    /// When the newest publication with an idempotency key in it was published; 0 if there is none.
+    /// When the newest publication with an idempotency key in it was published, by the [`super::repeats::KeysClock`]; 0 if there
+    /// is none.
     pub(super) keyed_at: u64,
 }
 

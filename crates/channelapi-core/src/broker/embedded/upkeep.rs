@@ -9,12 +9,13 @@
 //!   whose newest record it holds, and that the log begins behind it.
 //! - A segment with a publication whose idempotency key may still be repeated stays.
 
+use super::StoreSettings;
 use super::disk::Disk;
+use super::repeats::{self, KeysClock};
 use super::rewrite::{Rewritten, rewrite};
 use super::segment::name_of;
 use super::stored::{Segment, Stored};
 use super::writer::Command;
-use super::{StoreSettings, repeats};
 use crate::clock::Clock;
 use crate::failpoint;
 use crate::limits::{IDLE_CHANNELS_MAX, LOG_SWEEP_INTERVAL, REWRITE_LIVE_FRACTION, UPKEEP_CHUNK};
@@ -37,6 +38,7 @@ pub(super) struct Upkeep {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) stored: Arc<RwLock<Stored>>,
     pub(super) clock: Clock,
+    pub(super) keys_clock: KeysClock,
     pub(super) settings: StoreSettings,
     /// Does not keep the writer alive.
     pub(super) writer: mpsc::WeakSender<Command>,
@@ -68,11 +70,12 @@ impl Upkeep {
         if let Some(writer) = self.writer.upgrade() {
             _ = writer.blocking_send(Command::Tend);
         }
-        while !self.is_stopping() && self.take_back(now) {}
+        while !self.is_stopping() && self.take_back() {}
     }
 
     /// Gives back the space of one segment. Returns whether there may be more to do.
-    fn take_back(&self, now: u64) -> bool {
+    fn take_back(&self) -> bool {
+        let now = self.keys_clock.now();
         let (oldest, is_too_much, rewritable) = {
             let stored = self.stored.read();
             let Some((oldest, segment)) = stored.segments.list.first_key_value() else {

@@ -5,12 +5,12 @@
 //! before [`StoreSettings::relaxed_sync`] has passed.
 
 use super::disk::{Disk, LogFile};
-use super::group::{Batch, Group, Planned, Planning, Ticket};
+use super::group::{Batch, Group, Planned, Ticket};
 use super::held::HeldPublication;
-use super::index::{Arrival, Entry, MEMORY, Next, Reset, Standing};
+use super::index::{Arrival, Entry, MEMORY, Reset};
 use super::log::{AppendError, Fence, Log};
 use super::record::{Purge, Record, StoredTop};
-use super::repeats::{Key, Repeats, fingerprint};
+use super::repeats::{KeysClock, Repeats};
 use super::segment::RESERVE;
 use super::stored::{Segment, Stored};
 use super::upkeep::Poke;
@@ -18,7 +18,7 @@ use super::{PublishError, PublishRequest, Published, StoreSettings};
 use crate::broker::{Gap, PublicationSink};
 use crate::clock::Clock;
 use crate::failpoint;
-use crate::limits::{DATA_BYTES_MAX, LOG_GROUP_BYTES_MAX, LOG_GROUP_MAX, LOG_RESERVE_BYTES};
+use crate::limits::{LOG_GROUP_BYTES_MAX, LOG_GROUP_MAX, LOG_RESERVE_BYTES};
 use crate::model::{ChannelName, Cursor, Durability, Kept, Position, Publication};
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -59,6 +59,7 @@ pub(super) struct Writer {
     pub(super) stored: Arc<RwLock<Stored>>,
     pub(super) sink: Arc<dyn PublicationSink>,
     pub(super) clock: Clock,
+    pub(super) keys_clock: KeysClock,
     pub(super) settings: StoreSettings,
     /// The sequence of the next publication in the log.
     pub(super) next: u64,
@@ -82,8 +83,14 @@ impl Writer {
 
     async fn serve(&mut self, mut waiting: mpsc::Receiver<Command>) {
         let mut commands = Vec::with_capacity(LOG_GROUP_MAX);
+        let mut was_busy = false;
         loop {
+            self.log.write_ahead();
             let receive = waiting.recv_many(&mut commands, LOG_GROUP_MAX);
+            if was_busy {
+                // Whoever has just been answered may have more: with more of it in one group, one sync serves more.
+                std::thread::yield_now();
+            }
             let count = match self.unsynced {
                 None => receive.await,
                 Some(since) => {
@@ -94,6 +101,7 @@ impl Writer {
             if count == 0 {
                 break;
             }
+            was_busy = commands.len() > 1;
             let mut rest = commands.drain(..).peekable();
             while let Some(command) = rest.next() {
                 match command {
@@ -111,6 +119,8 @@ impl Writer {
             }
         }
         self.sync_relaxed();
+        // Nothing is written behind the end any more.
+        _ = self.log.cut();
     }
 
     fn sync_relaxed(&mut self) {
@@ -124,19 +134,14 @@ impl Writer {
     fn store(&mut self, first: Waiting, rest: &mut std::iter::Peekable<impl Iterator<Item = Command>>) {
         let mut group = Group::default();
         let now = self.clock.unix_millis();
-        self.repeats.forget_old(now);
+        let keys_now = self.keys_clock.now();
+        self.repeats.forget_old(keys_now);
         let mut next = Some(first);
         while let Some(Waiting { requests, answer }) = next {
             let batch = group.batches.len();
             group.batches.push(Batch { results: vec![None; requests.len()], answer });
             let planned = group.planned.len();
-            {
-                let stored = self.stored.clone();
-                let stored = stored.read();
-                for (item, request) in requests.into_iter().enumerate() {
-                    self.plan(&stored, &mut group, Ticket { batch, item }, request, now);
-                }
-            }
+            self.plan(&mut group, batch, requests, keys_now);
             group.encode(planned, now);
             next = if group.bytes.len() < LOG_GROUP_BYTES_MAX
                 && let Some(Command::Publish(waiting)) =
@@ -151,73 +156,11 @@ impl Writer {
         let appended =
             if group.logged == 0 { Ok(None) } else { self.append(bytes, group.must_sync).map(Some) };
         match appended {
-            Ok(appended) => self.publish(&mut group, appended, now),
-            Err(failure) => self.refuse(&mut group, &failure, now),
+            Ok(appended) => self.publish(&mut group, appended, now, keys_now),
+            Err(failure) => self.refuse(&mut group, &failure, now, keys_now),
         }
         failpoint::pass("before-answer");
         group.answer();
-    }
-
-    /// Finds a publication its place in its channel and in the group, unless it repeats an earlier one.
-    fn plan(&self, stored: &Stored, group: &mut Group, ticket: Ticket, request: PublishRequest, now: u64) {
-        let PublishRequest { channel, event, data, expires_at, idempotency_key } = request;
-        if data.len() > DATA_BYTES_MAX {
-            group.settle(ticket, Err(PublishError::NotStored("the data is over the limit".into())));
-            return;
-        }
-        let mut idempotency = None;
-        if let Some(key) = idempotency_key {
-            let key: Key = (channel.clone(), key.into());
-            let fingerprint = fingerprint(&event, &data);
-            if let Some(known) = self.repeats.look_up(&key, &fingerprint, now) {
-                group.settle(ticket, known);
-                return;
-            }
-            let next = group.planned.len();
-            let twin = *group.keys.entry(key.clone()).or_insert(next);
-            if twin != next {
-                if group.planned[twin].idempotency.as_ref().is_some_and(|(_, known)| *known == fingerprint) {
-                    group.repeats.push((ticket, twin));
-                } else {
-                    group.settle(ticket, Err(PublishError::KeyReused));
-                }
-                return;
-            }
-            idempotency = Some((key, fingerprint));
-        }
-        let (durability, id) = stored.index.durability(&channel);
-        let is_in_memory = durability == Durability::Memory;
-        let sequence = self.next + group.logged;
-        let planning = group.standings.get(&channel).copied().unwrap_or_else(|| {
-            match stored.index.next(id, is_in_memory) {
-                Next::Follows(standing, previous) => Planning { standing, previous },
-                Next::Begins(previous) => Planning {
-                    standing: Standing { epoch: random(), offset: 1 },
-                    previous: previous.unwrap_or(sequence - 1),
-                },
-            }
-        });
-        let Planning { standing, previous } = planning;
-        let following = Standing { offset: standing.offset + 1, ..standing };
-        group.standings.insert(channel.clone(), Planning { standing: following, previous: sequence });
-        group.logged += u64::from(!is_in_memory);
-        group.must_sync |= durability == Durability::Fsync;
-        let span = (!is_in_memory).then_some((0, 0));
-        group.planned.push(Planned {
-            ticket,
-            channel,
-            id,
-            event,
-            data,
-            expires_at,
-            idempotency,
-            standing,
-            previous,
-            sequence,
-            durability,
-            tag: 0,
-            span,
-        });
     }
 
     /// Makes records survive: all of what was written so far if `must_sync`, soon otherwise.
@@ -226,14 +169,14 @@ impl Writer {
         self.write(bytes, must_sync).inspect_err(|failure| self.meet_full_disk(failure))
     }
 
-    fn write(&mut self, bytes: Vec<u8>, must_sync: bool) -> Result<Appended, AppendError> {
+    fn write(&mut self, mut bytes: Vec<u8>, must_sync: bool) -> Result<Appended, AppendError> {
         if self.log.is_full() {
             self.roll()?;
         }
-        let position = self.log.append(&bytes)?;
+        let position = self.log.append(&mut bytes)?;
         if must_sync {
             self.unsynced = None;
-            self.log.sync()?;
+            self.log.sync_from(position)?;
         } else {
             self.unsynced.get_or_insert_with(Instant::now);
         }
@@ -268,7 +211,7 @@ impl Writer {
     }
 
     /// A group is as durable as it was to be: now it is indexed, delivered and answered, in this order.
-    fn publish(&mut self, group: &mut Group, appended: Option<Appended>, now: u64) {
+    fn publish(&mut self, group: &mut Group, appended: Option<Appended>, now: u64, keys_now: u64) {
         failpoint::pass("before-index");
         self.next += group.logged;
         let planned = std::mem::take(&mut group.planned);
@@ -280,13 +223,13 @@ impl Writer {
                 planned.iter().any(|planned| planned.span.is_some() && planned.idempotency.is_some());
             let place = appended.as_ref().map(|appended| (appended.segment, appended.position));
             for planned in planned {
-                stocked.push(self.keep(&mut stored, planned, place, now));
+                stocked.push(self.keep(&mut stored, planned, place, (now, keys_now)));
             }
             if let Some(Appended { segment, position, bytes }) = appended {
                 let head = &self.log.head;
                 if let Some(known) = stored.segments.list.get_mut(&head.number) {
                     known.length = head.length;
-                    known.keyed_at = if is_keyed { now } else { known.keyed_at };
+                    known.keyed_at = if is_keyed { keys_now } else { known.keyed_at };
                 }
                 stored.hot.push(segment, position, bytes);
             }
@@ -311,7 +254,7 @@ impl Writer {
         stored: &mut Stored,
         planned: Planned,
         place: Option<(u32, u64)>,
-        now: u64,
+        (now, keys_now): (u64, u64),
     ) -> Stocked {
         let Planned {
             ticket, channel, event, data, expires_at, idempotency, standing, sequence, tag, ..
@@ -343,14 +286,14 @@ impl Writer {
         let durability = planned.durability;
         let published = Published { position, cursor: top.cursor, durability, is_duplicate: false };
         if let Some((key, fingerprint)) = idempotency {
-            self.repeats.remember(key, fingerprint, now, published);
+            self.repeats.remember(key, fingerprint, keys_now, published);
         }
         let kept = Some(Kept { position, turn: top.turn, cursor: top.cursor });
         (ticket, Publication { channel, event, data, published_at: now, kept }, published)
     }
 
     /// What should have gone into the log is not stored. What is kept in memory only needs no disk.
-    fn refuse(&mut self, group: &mut Group, failure: &AppendError, now: u64) {
+    fn refuse(&mut self, group: &mut Group, failure: &AppendError, now: u64, keys_now: u64) {
         let error = refusal(failure);
         error!(error = %failure, publications = group.logged, "publications could not be stored");
         let repeats = std::mem::take(&mut group.repeats);
@@ -371,7 +314,7 @@ impl Writer {
         }
         group.logged = 0;
         group.planned = kept;
-        self.publish(group, None, now);
+        self.publish(group, None, now, keys_now);
     }
 
     /// Gives up a channel's history; the next publication begins a new one.
@@ -478,7 +421,7 @@ impl Writer {
     }
 
     fn tend(&mut self) {
-        self.repeats.forget_old(self.clock.unix_millis());
+        self.repeats.forget_old(self.keys_clock.now());
         // If it fails, the disk is still full.
         _ = self.restore_reserve();
     }
@@ -496,11 +439,16 @@ impl Writer {
             && is_full(error)
             && self.has_reserve
         {
-            self.has_reserve = false;
-            if let Err(error) = self.disk.remove(RESERVE) {
-                warn!(%error, "the reserve could not be given up");
+            match self.disk.remove(RESERVE) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    // The disk is read-only rather than full: there is nothing to make room for.
+                    warn!(%error, "the reserve could not be given up");
+                }
+                _ => {
+                    self.has_reserve = false;
+                    _ = self.pokes.try_send(Poke::default());
+                }
             }
-            _ = self.pokes.try_send(Poke::default());
         }
     }
 
@@ -534,8 +482,8 @@ pub(super) fn make_reserve(disk: &dyn Disk, segment_bytes: u64) -> io::Result<()
     }
     // There must be room for twice as much: otherwise the room is the reserve's own, just given up for upkeep.
     let write = |file: Arc<dyn LogFile>| {
-        file.append(&bytes)?;
-        file.append(&bytes)?;
+        file.write_at(0, &bytes)?;
+        file.write_at(bytes.len() as u64, &bytes)?;
         file.cut(bytes.len() as u64)?;
         file.sync()
     };
@@ -549,7 +497,8 @@ pub(super) fn make_reserve(disk: &dyn Disk, segment_bytes: u64) -> io::Result<()
 /// What publishers are told.
 fn refusal(failure: &AppendError) -> PublishError {
     match failure {
-        AppendError::Fenced(_) => PublishError::Fenced,
+        AppendError::InDoubt(_) => PublishError::InDoubt,
+        AppendError::Fenced => PublishError::Fenced,
         AppendError::NotStored(error) if is_full(error) => PublishError::StorageFull,
         AppendError::NotStored(error) => PublishError::NotStored(error.to_string()),
     }

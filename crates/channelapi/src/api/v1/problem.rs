@@ -182,9 +182,17 @@ impl From<PublishError> for Problem {
             PublishError::KeyReused => {
                 Self::new(Code::KeyReused, "In this channel, the key belongs to another event or other data.")
             }
+            PublishError::BatchRefused => {
+                Self::new(Code::BatchRefused, "Another item of this channel was refused.")
+            }
             PublishError::NotStored(_) | PublishError::Fenced => {
                 error!(%error, "a message could not be stored");
                 Self::new(Code::Unavailable, "The message was not stored.")
+            }
+            // It may be found after a restart: neither yes nor no would be true.
+            PublishError::InDoubt => {
+                error!(%error, "a message may not have been stored");
+                Self::new(Code::Indeterminate, "The disk failed while the message was being stored.")
             }
             // Whoever stopped may have stored it before.
             PublishError::Stopped => Self::new(
@@ -265,6 +273,8 @@ mod tests {
         let (head, body) = document(PublishError::Fenced.into()).await;
         assert_eq!((head.status.as_u16(), &head.headers[RETRY_AFTER]), (503, &HeaderValue::from_static("1")));
         assert_eq!(body["code"], "unavailable");
+        let (head, _) = document(PublishError::InDoubt.into()).await;
+        assert_eq!(head.status, StatusCode::GATEWAY_TIMEOUT);
         let (head, body) = document(PublishError::Stopped.into()).await;
         assert_eq!((head.status.as_u16(), &body["indeterminate"]), (504, &true.into()));
         let (head, body) = document(PublishError::StorageFull.into()).await;

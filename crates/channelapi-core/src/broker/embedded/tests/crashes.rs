@@ -97,13 +97,18 @@ fn a_log_cut_at_every_byte_opens_with_what_is_whole() {
         drop(broker);
         let whole = disk.sizes();
         assert_eq!(whole.len(), 1, "one segment, for this test");
-        for length in 0..=whole[0] {
+        let ends = (0..=whole[0]).flat_map(|length| [(length, length), (length, whole[0] + 500)]);
+        for (length, file_length) in ends {
             let disk = disk.after_power_cut(0);
-            disk.with_last_file(|bytes| bytes.truncate(length));
+            disk.with_last_file(|bytes| {
+                bytes.truncate(length);
+                bytes.resize(file_length, 0);
+            });
             let broker = open(&disk);
             let read = data_of(&broker, 0);
             let expected: Vec<_> = (0..read.len()).map(|number| number.to_string()).collect();
             assert_eq!(read, expected, "cut at {length}");
+            assert!(complete_since(&broker, 0) <= 1, "cut at {length}, of {file_length}");
             let next = broker.publish(request(0, "next")).await.unwrap();
             assert_eq!(next.position.offset, read.len() as u64 + 1);
             assert_eq!(data_of(&broker, 0).last().map(String::as_str), Some("next"));
@@ -129,6 +134,24 @@ fn a_full_disk_refuses_and_recovers_without_a_trace() {
     });
 }
 
+/// The reserve, which nobody could remove, was taken for gone. So it was made again, which failed because it was there, and
+/// publishers were told of a file that exists.
+#[test]
+fn a_read_only_disk_refuses_as_a_full_one_does_and_recovers() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        broker.publish(request(0, "before")).await.unwrap();
+        disk.0.lock().is_read_only = true;
+        for _ in 0..3 {
+            assert_eq!(broker.publish(request(0, "not now")).await, Err(PublishError::StorageFull));
+        }
+        assert_eq!(data_of(&broker, 0), ["before"], "reading goes on");
+        disk.0.lock().is_read_only = false;
+        assert_eq!(broker.publish(request(0, "after")).await.unwrap().position.offset, 2);
+    });
+}
+
 #[test]
 fn a_failed_sync_closes_the_log_for_good() {
     run(async {
@@ -136,7 +159,7 @@ fn a_failed_sync_closes_the_log_for_good() {
         let broker = open(&disk);
         broker.publish(request(0, "before")).await.unwrap();
         disk.0.lock().syncs_fail = true;
-        assert_eq!(broker.publish(request(0, "lost")).await, Err(PublishError::Fenced));
+        assert_eq!(broker.publish(request(0, "lost")).await, Err(PublishError::InDoubt));
         disk.0.lock().syncs_fail = false;
         assert_eq!(
             broker.publish(request(0, "later")).await,
@@ -146,6 +169,7 @@ fn a_failed_sync_closes_the_log_for_good() {
         assert_eq!(data_of(&broker, 0), ["before"]);
         drop(broker);
         assert_eq!(data_of(&open(&disk.after_power_cut(0)), 0), ["before"]);
+        assert_eq!(data_of(&open(&disk), 0), ["before"], "nobody was told that it is stored");
     });
 }
 
@@ -159,6 +183,6 @@ fn a_write_that_cannot_be_taken_back_closes_the_log() {
             let mut state = disk.0.lock();
             (state.cuts_fail, state.room) = (true, Some(5));
         }
-        assert_eq!(broker.publish(request(0, "half")).await, Err(PublishError::Fenced));
+        assert_eq!(broker.publish(request(0, "half")).await, Err(PublishError::InDoubt));
     });
 }

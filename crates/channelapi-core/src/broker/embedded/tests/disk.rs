@@ -14,11 +14,14 @@ use std::sync::Arc;
 pub(super) struct SimulatedDisk(pub(super) Arc<Mutex<State>>);
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 pub(super) struct State {
     files: BTreeMap<String, Inode>,
     pub(super) syncs_fail: bool,
     pub(super) cuts_fail: bool,
     pub(super) reads_fail: bool,
+    /// It takes nothing, and gives nothing up.
+    pub(super) is_read_only: bool,
     /// Bytes that may still be written.
     pub(super) room: Option<usize>,
     pub(super) syncs: usize,
@@ -41,8 +44,45 @@ type Inode = Arc<Mutex<Content>>;
 #[derive(Default, Clone)]
 struct Content {
     bytes: Vec<u8>,
-    /// How much of them survives a power cut for sure.
-    synced: usize,
+    /// What a power cut leaves for sure.
+    synced: Vec<u8>,
+}
+
+/// What a power cut leaves of what was not synced.
+#[derive(Clone, Copy)]
+pub(super) enum Left {
+    /// The first bytes that differ.
+    First(usize),
+    /// Any of the sectors, by a random number.
+    Sectors(u64),
+}
+
+/// See `SECTOR_BYTES` in `segment.rs`.
+const SECTOR: usize = 32;
+
+impl Content {
+    fn after_power_cut(&self, left: Left) -> Vec<u8> {
+        let Self { bytes, synced } = self;
+        match left {
+            Left::First(count) => {
+                let same = bytes.iter().zip(synced).take_while(|(new, old)| new == old).count();
+                let reach = same.saturating_add(count);
+                let mut kept = bytes[..reach.min(bytes.len())].to_vec();
+                kept.extend_from_slice(synced.get(reach..).unwrap_or_default());
+                kept
+            }
+            Left::Sectors(seed) => {
+                let length = if seed.is_multiple_of(3) { synced.len() } else { bytes.len() };
+                let at = |from: &[u8], place: usize| from.get(place).copied().unwrap_or(0);
+                let byte = |place: usize| {
+                    let chance = seed ^ (place / SECTOR) as u64;
+                    let is_new = chance.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 63 == 0;
+                    at(if is_new { bytes } else { synced }, place)
+                };
+                (0..length).map(byte).collect()
+            }
+        }
+    }
 }
 
 struct SimulatedFile(SimulatedDisk, Inode);
@@ -50,6 +90,11 @@ struct SimulatedFile(SimulatedDisk, Inode);
 impl Moment {
     /// The disk after a power cut: of what was not synced, `kept` bytes of each file happen to be there; and maybe what was removed.
     pub(super) fn disk(&self, kept: usize, is_removed_back: bool) -> SimulatedDisk {
+        self.left(Left::First(kept), is_removed_back)
+    }
+
+    /// The same, of any part of what was not synced.
+    pub(super) fn left(&self, left: Left, is_removed_back: bool) -> SimulatedDisk {
         let mut files = self.files.clone();
         if is_removed_back {
             for (name, content) in &self.removed {
@@ -57,8 +102,8 @@ impl Moment {
             }
         }
         let files = files.into_iter().map(|(name, mut content)| {
-            content.bytes.truncate(content.synced.saturating_add(kept));
-            content.synced = content.bytes.len();
+            content.bytes = content.after_power_cut(left);
+            content.synced = content.bytes.clone();
             (name, Arc::new(Mutex::new(content)))
         });
         let state = State { files: files.collect(), ..State::default() };
@@ -88,6 +133,11 @@ impl SimulatedDisk {
     /// The disk after a power cut: of what was not synced, `kept` bytes of each file happen to be there.
     pub(super) fn after_power_cut(&self, kept: usize) -> Self {
         self.0.lock().moment().disk(kept, false)
+    }
+
+    /// The same, but of any sectors that were not synced.
+    pub(super) fn after_power_cut_in_parts(&self, seed: u64) -> Self {
+        self.0.lock().moment().left(Left::Sectors(seed), false)
     }
 
     /// The same, and maybe what was removed is back.
@@ -175,7 +225,7 @@ impl Disk for SimulatedDisk {
         let inode = state.files.remove(from).expect("it was made");
         {
             let content = inode.lock();
-            assert_eq!(content.synced, content.bytes.len(), "it is whole before it takes a name");
+            assert_eq!(content.synced, content.bytes, "it is whole before it takes a name");
         }
         state.files.insert(to.to_owned(), inode);
         state.changed();
@@ -184,6 +234,9 @@ impl Disk for SimulatedDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.0.lock();
+        if state.is_read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         if let Some(inode) = state.files.remove(name) {
             let content = inode.lock().clone();
             state.room = state.room.map(|room| room + content.bytes.len());
@@ -204,14 +257,24 @@ impl SimulatedFile {
 }
 
 impl LogFile for SimulatedFile {
-    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+    fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.0.0.lock().is_read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        let position = usize::try_from(position).unwrap();
+        let inside = self.1.lock().bytes.len().checked_sub(position).expect("no holes are made");
         let room = {
             let mut state = self.0.0.lock();
-            let room = state.room.unwrap_or(usize::MAX).min(bytes.len());
+            let more = bytes.len().saturating_sub(inside);
+            let room = state.room.unwrap_or(usize::MAX).min(more);
             state.room = state.room.map(|left| left - room);
-            room
+            bytes.len() - more + room
         };
-        self.with(|content| content.bytes.extend_from_slice(&bytes[..room]));
+        self.with(|content| {
+            let end = content.bytes.len().max(position + room);
+            content.bytes.resize(end, 0);
+            content.bytes[position..position + room].copy_from_slice(&bytes[..room]);
+        });
         if room < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
@@ -223,11 +286,14 @@ impl LogFile for SimulatedFile {
                 return Err(io::Error::other("I/O error"));
             }
         }
-        self.with(|content| content.synced = content.bytes.len());
+        self.with(|content| content.synced.clone_from(&content.bytes));
         Ok(())
     }
 
     fn cut(&self, length: u64) -> io::Result<()> {
+        if self.0.0.lock().is_read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         if self.0.0.lock().cuts_fail {
             return Err(io::Error::other("I/O error"));
         }
@@ -237,10 +303,7 @@ impl LogFile for SimulatedFile {
             let mut state = self.0.0.lock();
             state.room = state.room.map(|room| room + cut);
         }
-        self.with(|content| {
-            content.bytes.truncate(length);
-            content.synced = content.synced.min(length);
-        });
+        self.with(|content| content.bytes.truncate(length));
         Ok(())
     }
 

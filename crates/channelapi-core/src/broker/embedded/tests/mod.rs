@@ -1,5 +1,6 @@
 //! The log under a disk that crashes, fails and rots.
 
+mod ahead;
 mod crashes;
 mod disk;
 mod inspection;
@@ -53,7 +54,7 @@ fn policies(retention: Retention) -> Policies {
 }
 
 fn settings() -> StoreSettings {
-    StoreSettings { segment_bytes: 2_000, ..StoreSettings::default() }
+    StoreSettings { segment_bytes: 2_000, ahead_bytes: 0, ..StoreSettings::default() }
 }
 
 /// Lets upkeep do all it can.

@@ -31,6 +31,72 @@ fn a_repeat_is_answered_with_the_first_and_stored_once() {
     });
 }
 
+/// The machine's clock may be set while the server is down: that makes no key older.
+#[test]
+fn a_repeat_is_known_though_the_clock_was_set_between_two_lives() {
+    run(async {
+        const HOUR: u64 = 3_600_000;
+        let mut disk = SimulatedDisk::default();
+        let keyed = || PublishRequest { idempotency_key: Some("key".into()), ..request(0, "a") };
+        let mut first = None;
+        for now in [5 * HOUR, 6 * HOUR, HOUR, 9 * HOUR] {
+            let clock = Clock::manual(now);
+            let broker = open_with(&disk, ALL, &clock);
+            let published = broker.publish(keyed()).await.unwrap();
+            let first = *first.get_or_insert(published);
+            assert_eq!(published.position, first.position);
+            assert_eq!(published.is_duplicate, now != 5 * HOUR);
+            for number in 0..40 {
+                clock.advance(Duration::from_secs(1));
+                broker.publish(request(1, &format!("{number}:{}", "x".repeat(60)))).await.unwrap();
+            }
+            tidy(&broker);
+            assert!(disk.has("0000000000000001.log"), "its segment stays");
+            drop(broker);
+            disk = disk.after_power_cut(0);
+        }
+        // Four lives of 40 seconds are over; what is left of ten minutes passes in this one.
+        let clock = Clock::manual(HOUR);
+        let broker = open_with(&disk, ALL, &clock);
+        clock.advance(Duration::from_secs(600 - 4 * 40 + 5));
+        assert!(!broker.publish(keyed()).await.unwrap().is_duplicate);
+    });
+}
+
+#[test]
+fn a_reused_key_refuses_the_others_of_its_channel_and_nothing_else() {
+    run(async {
+        let broker = open(&SimulatedDisk::default());
+        let keyed = |name, key: &str, data| PublishRequest {
+            idempotency_key: Some(key.into()),
+            ..request(name, data)
+        };
+        let first = broker.publish(keyed(0, "first", "a")).await.unwrap();
+        let batch = vec![
+            request(0, "before it"),
+            keyed(0, "first", "other data"),
+            keyed(0, "new", "b"),
+            keyed(0, "first", "a"),
+            request(1, "another channel"),
+            keyed(2, "twice", "c"),
+            keyed(2, "twice", "d"),
+            keyed(3, "twice", "e"),
+            keyed(3, "twice", "e"),
+        ];
+        let results = broker.publish_all(batch).await;
+        let (held_back, reused) = (Err(PublishError::BatchRefused), Err(PublishError::KeyReused));
+        assert_eq!(results[..3], [held_back.clone(), reused.clone(), held_back.clone()]);
+        assert_eq!(results[3], Ok(Published { is_duplicate: true, ..first }), "it is stored already");
+        assert_eq!(results[5..7], [held_back, reused]);
+        assert!(results[4].is_ok() && results[7].is_ok());
+        assert!(results[8].as_ref().unwrap().is_duplicate);
+        let kept: Vec<_> = (0..4).map(|name| data_of(&broker, name)).collect();
+        assert_eq!(kept, [vec!["a"], vec!["another channel"], vec![], vec!["e"]]);
+        let free = broker.publish(keyed(0, "new", "something else")).await.unwrap();
+        assert!(!free.is_duplicate, "a key of what was refused is free");
+    });
+}
+
 #[test]
 fn retention_gives_up_the_oldest_and_says_so() {
     run(async {

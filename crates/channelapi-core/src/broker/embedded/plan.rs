@@ -1,0 +1,137 @@
+//! Planning a batch: who is refused, who repeats an earlier publication, and where the others stand in their channels.
+//!
+//! Invariant: of the items of one batch, those of one channel are planned all or not at all.
+
+use super::group::{Group, Planned, Planning, Ticket};
+use super::index::{Next, Standing};
+use super::repeats::{Identity, fingerprint};
+use super::stored::Stored;
+use super::writer::{Writer, random};
+use super::{PublishError, PublishRequest};
+use crate::limits::DATA_BYTES_MAX;
+use crate::model::{ChannelName, Durability};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// What of a batch cannot be stored, and in which channels.
+#[derive(Default)]
+struct Refused {
+    items: HashMap<usize, PublishError>,
+    channels: HashSet<ChannelName>,
+}
+
+impl Writer {
+    /// Plans a batch. `now` is the time by which keys are aged.
+    pub(super) fn plan(&self, group: &mut Group, batch: usize, requests: Vec<PublishRequest>, now: u64) {
+        let identities: Vec<_> = requests.iter().map(identity_of).collect();
+        let mut refused = self.refused(group, &requests, &identities, now);
+        let stored = self.stored.read();
+        for (item, (request, identity)) in requests.into_iter().zip(identities).enumerate() {
+            let ticket = Ticket { batch, item };
+            if let Some(error) = refused.items.remove(&item) {
+                group.settle(ticket, Err(error));
+            } else if self.is_repeat(group, ticket, identity.as_ref(), now) {
+                // It is settled, or will be with the one that it repeats.
+            } else if refused.channels.contains(&request.channel) {
+                group.settle(ticket, Err(PublishError::BatchRefused));
+            } else {
+                self.plan_one(&stored, group, ticket, request, identity);
+            }
+        }
+    }
+
+    /// Looks at all items before any is planned.
+    fn refused(
+        &self,
+        group: &Group,
+        requests: &[PublishRequest],
+        identities: &[Option<Identity>],
+        now: u64,
+    ) -> Refused {
+        let mut refused = Refused::default();
+        let mut keys = HashMap::new();
+        for (item, (request, identity)) in requests.iter().zip(identities).enumerate() {
+            let error = if request.data.len() > DATA_BYTES_MAX {
+                PublishError::NotStored("the data is over the limit".into())
+            } else if let Some((key, fingerprint)) = identity
+                && (matches!(self.repeats.look_up(key, fingerprint, now), Some(Err(_)))
+                    || group.twin(key).is_some_and(|(_, known)| known != *fingerprint)
+                    || *keys.entry(key).or_insert(fingerprint) != fingerprint)
+            {
+                PublishError::KeyReused
+            } else {
+                continue;
+            };
+            refused.items.insert(item, error);
+            refused.channels.insert(request.channel.clone());
+        }
+        refused
+    }
+
+    /// Whether an item repeats something that is stored, or planned in this group.
+    fn is_repeat(&self, group: &mut Group, ticket: Ticket, identity: Option<&Identity>, now: u64) -> bool {
+        let Some((key, fingerprint)) = identity else {
+            return false;
+        };
+        if let Some(known) = self.repeats.look_up(key, fingerprint, now) {
+            group.settle(ticket, known);
+            return true;
+        }
+        let twin = group.twin(key);
+        group.repeats.extend(twin.map(|(planned, _)| (ticket, planned)));
+        twin.is_some()
+    }
+
+    /// Finds a publication its place in its channel and in the group.
+    fn plan_one(
+        &self,
+        stored: &Stored,
+        group: &mut Group,
+        ticket: Ticket,
+        request: PublishRequest,
+        idempotency: Option<Identity>,
+    ) {
+        let PublishRequest { channel, event, data, expires_at, .. } = request;
+        if let Some((key, _)) = &idempotency {
+            group.keys.insert(key.clone(), group.planned.len());
+        }
+        let (durability, id) = stored.index.durability(&channel);
+        let is_in_memory = durability == Durability::Memory;
+        let sequence = self.next + group.logged;
+        let planning = group.standings.get(&channel).copied().unwrap_or_else(|| {
+            match stored.index.next(id, is_in_memory) {
+                Next::Follows(standing, previous) => Planning { standing, previous },
+                Next::Begins(previous) => Planning {
+                    standing: Standing { epoch: random(), offset: 1 },
+                    previous: previous.unwrap_or(sequence - 1),
+                },
+            }
+        });
+        let Planning { standing, previous } = planning;
+        let following = Standing { offset: standing.offset + 1, ..standing };
+        group.standings.insert(channel.clone(), Planning { standing: following, previous: sequence });
+        group.logged += u64::from(!is_in_memory);
+        group.must_sync |= durability == Durability::Fsync;
+        let span = (!is_in_memory).then_some((0, 0));
+        group.planned.push(Planned {
+            ticket,
+            channel,
+            id,
+            event,
+            data,
+            expires_at,
+            idempotency,
+            standing,
+            previous,
+            sequence,
+            durability,
+            tag: 0,
+            span,
+        });
+    }
+}
+
+fn identity_of(request: &PublishRequest) -> Option<Identity> {
+    let key: Arc<str> = request.idempotency_key.as_deref()?.into();
+    Some(((request.channel.clone(), key), fingerprint(&request.event, &request.data)))
+}
