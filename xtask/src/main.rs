@@ -46,7 +46,7 @@ enum Command {
     Suites(suites::Arguments),
     /// Fuzz the parsers; `fuzz list` names the targets
     Fuzz(fuzz::Arguments),
-    /// Break the server on purpose and prove that nothing is lost: kill -9, a restored backup, slow clients
+    /// Break the server on purpose and prove that nothing is lost: kill -9, power cuts, full and failing disks
     Torture(torture::Arguments),
     /// The long forms of the tests: suites ten times, a thousand kills, every fuzz target for ten minutes
     Soak,

@@ -38,7 +38,27 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
 pub(crate) fn for_tests(tree: &Tree) -> Result<()> {
     for_javascript(tree)?;
     for_python(tree)?;
-    install_chromium()
+    install_chromium()?;
+    for_torture()
+}
+
+/// What some fault scenarios look through. Without it they are skipped, and say so.
+pub(crate) fn for_torture() -> Result<()> {
+    let library = |multiarch: &str| Path::new("/usr/lib").join(multiarch).join("faketime/libfaketimeMT.so.1");
+    let has_library = ["x86_64-linux-gnu", "aarch64-linux-gnu", ""]
+        .into_iter()
+        .any(|multiarch| library(multiarch).exists());
+    let has_strace = Command::new("strace").arg("--version").output().is_ok();
+    for (package, is_installed) in [("strace", has_strace), ("libfaketime", has_library)] {
+        if is_installed {
+            println!("{package} is installed");
+        } else if is_debian() && is_root()? {
+            apt_install(package, package)?;
+        } else {
+            println!("{package} is not installed: the fault scenarios that need it are skipped");
+        }
+    }
+    Ok(())
 }
 
 /// The JavaScript clients, exactly as the lock file has them.

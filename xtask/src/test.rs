@@ -27,7 +27,7 @@ enum Part {
     Js,
     /// Stock Python clients
     Python,
-    /// Kills under load, a restored backup, slow clients: nothing may be lost
+    /// Kills and power cuts under load, full and failing disks, damage, slow clients: nothing may be lost
     Torture,
     /// The official suites, if a checkout is known
     Suites,
@@ -65,7 +65,8 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
 
 fn set_up(tree: &Tree, part: Part) -> Result<()> {
     match part {
-        Part::Rust | Part::Torture => Ok(()),
+        Part::Rust => Ok(()),
+        Part::Torture => setup::for_torture(),
         Part::Js => setup::for_javascript(tree).and_then(|()| setup::install_chromium()),
         Part::Python => setup::for_python(tree),
         Part::Suites => setup::for_javascript(tree),

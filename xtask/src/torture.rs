@@ -1,9 +1,11 @@
 //! `cargo xtask torture`: breaks a release server on purpose and proves that nothing accepted was lost.
 
 use std::env;
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::run as server;
 use crate::step::{self, Closing, Outcome};
@@ -11,16 +13,23 @@ use crate::tree::Tree;
 
 type Scenario = &'static [&'static str];
 
-/// What `cargo xtask test` runs: a minute and a half.
+/// What `cargo xtask test` runs: two minutes.
 const SHORT: &[Scenario] = &[
     &["kill", "--cycles", "50", "--longest", "800"],
     &["double-kill", "--cycles", "10", "--longest", "500"],
     &["restored-backup", "--cycles", "2"],
     &["second-process", "--cycles", "1"],
     &["slow", "--cycles", "1"],
+    &["sync-order", "--cycles", "1"],
+    &["failing", "--cycles", "1"],
+    &["disk-full", "--cycles", "1"],
+    &["read-only", "--cycles", "1"],
+    &["bit-rot", "--cycles", "40"],
+    &["power-cut", "--cycles", "5"],
+    &["clock-jump", "--cycles", "1"],
 ];
 
-/// What `cargo xtask soak` runs: about an hour.
+/// What `cargo xtask soak` runs: about an hour and a half.
 const LONG: &[Scenario] = &[
     &["kill", "--cycles", "1000"],
     &["double-kill", "--cycles", "200"],
@@ -28,6 +37,13 @@ const LONG: &[Scenario] = &[
     &["second-process", "--cycles", "10"],
     &["slow", "--cycles", "5"],
     &["clock", "--cycles", "10"],
+    &["sync-order", "--cycles", "10"],
+    &["failing", "--cycles", "50"],
+    &["disk-full", "--cycles", "20"],
+    &["read-only", "--cycles", "20"],
+    &["bit-rot", "--cycles", "1000"],
+    &["power-cut", "--cycles", "200"],
+    &["clock-jump", "--cycles", "5"],
 ];
 
 #[derive(clap::Args)]
@@ -57,10 +73,22 @@ pub(crate) fn long(tree: &Tree) -> Result<Vec<Outcome>> {
 }
 
 fn build(tree: &Tree) -> Result<()> {
+    build_failing_server(tree)?;
     server::build_server(tree)?;
     let mut build = tree.cargo();
     build.args(["build", "--release", "--locked", "--package", "channelapi-torture"]);
     step::run("Build the torture", &mut build)
+}
+
+/// It shares all dependencies with the server, and cargo gives both the same name: so it is put aside before the server is
+/// built, which is quick if it was built before.
+fn build_failing_server(tree: &Tree) -> Result<()> {
+    let mut build = tree.cargo();
+    build.args(["build", "--release", "--locked", "--package", "channelapi", "--features", "failpoints"]);
+    step::run("Build the server that fails when it is told to", &mut build)?;
+    let aside = built(tree, "channelapi-failpoints");
+    fs::copy(tree.server(), &aside).with_context(|| format!("cannot write {}", aside.display()))?;
+    Ok(())
 }
 
 fn watch(tree: &Tree, scenario: Scenario) -> Result<Outcome> {
@@ -71,5 +99,9 @@ fn watch(tree: &Tree, scenario: Scenario) -> Result<Outcome> {
 
 /// It finds the server beside itself.
 fn program(tree: &Tree) -> Command {
-    Command::new(tree.target("release").join(format!("channelapi-torture{}", env::consts::EXE_SUFFIX)))
+    Command::new(built(tree, "channelapi-torture"))
+}
+
+fn built(tree: &Tree, name: &str) -> PathBuf {
+    tree.target("release").join(format!("{name}{}", env::consts::EXE_SUFFIX))
 }

@@ -27,6 +27,8 @@ pub(crate) struct Request<'a> {
 
 pub(crate) struct Response {
     pub(crate) status: u16,
+    /// The status line and the headers.
+    pub(crate) head: String,
     pub(crate) body: String,
 }
 
@@ -59,9 +61,10 @@ impl Http {
                 && self.buffer.len() >= total
             {
                 let status = status(&self.buffer[..head])?;
-                let body = String::from_utf8(self.buffer[head..total].to_vec())?;
+                let head = String::from_utf8(self.buffer[..head].to_vec())?;
+                let body = String::from_utf8(self.buffer[head.len()..total].to_vec())?;
                 self.buffer.drain(..total);
-                return Ok(Response { status, body });
+                return Ok(Response { status, head, body });
             }
             ensure!(self.buffer.len() < RESPONSE_MAX, "the answer is longer than {RESPONSE_MAX} bytes");
             if self.stream.read_buf(&mut self.buffer).await? == 0 {

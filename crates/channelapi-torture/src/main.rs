@@ -4,20 +4,24 @@
 //! It shares no code with the server. All servers are children of this process, on loopback, in directories of their
 //! own, and die with it.
 
+mod archive;
 mod broken;
 mod checker;
 mod choices;
 mod client;
 mod crowd;
+mod faketime;
 mod history;
 mod http;
 mod link;
+mod machine;
 mod packet;
 mod publisher;
 mod scenarios;
 mod server;
 mod site;
 mod town;
+mod trace;
 mod websocket;
 
 use std::env;
@@ -28,8 +32,13 @@ use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::machine::Skipped;
+use crate::scenarios::disk_full::Obstacle;
 use crate::scenarios::kill::Lives;
-use crate::scenarios::{Orders, clock, kill, restored_backup, second_process, slow};
+use crate::scenarios::{
+    Orders, bit_rot, clock, clock_jump, disk_full, failing, kill, power_cut, restored_backup, second_process,
+    slow, sync_order,
+};
 
 /// Breaks the server on purpose and proves that nothing accepted was lost.
 #[derive(Parser)]
@@ -76,19 +85,61 @@ enum Scenario {
         #[command(flatten)]
         cycles: Cycles,
     },
+    /// strace watches that nothing is answered before it is synced
+    SyncOrder {
+        #[command(flatten)]
+        cycles: Cycles,
+    },
+    /// A flipped bit or a cut file, each time in a copy of a data directory
+    BitRot {
+        #[command(flatten)]
+        cycles: Cycles,
+    },
+    /// The disk is full, and later it is not
+    DiskFull {
+        #[command(flatten)]
+        cycles: Cycles,
+    },
+    /// The disk is read-only, and later it is not
+    ReadOnly {
+        #[command(flatten)]
+        cycles: Cycles,
+    },
+    /// A sync fails, a write fails, the process dies at every step of storing; needs a server with failpoints
+    Failing {
+        #[command(flatten)]
+        cycles: Cycles,
+        /// The server that can be told to fail [default: `channelapi-failpoints`, beside the server]
+        #[arg(long, value_name = "FILE")]
+        failing_server: Option<PathBuf>,
+    },
+    /// The power fails: a server starts on copies of the disk of another
+    PowerCut {
+        #[command(flatten)]
+        cycles: Cycles,
+    },
     /// Jumps of the wall clock between restarts
     Clock {
         #[command(flatten)]
         cycles: Cycles,
-        /// The library [default: where Debian's package puts it]
-        #[arg(long, value_name = "FILE")]
-        libfaketime: Option<PathBuf>,
+        #[command(flatten)]
+        faketime: Faketime,
         /// Where the clock goes, against the real time
+        #[arg(long, value_delimiter = ',', allow_hyphen_values = true, default_value = "+1h,-1h,+1h,+0")]
+        jumps: Vec<String>,
+    },
+    /// Jumps of the wall clock while the server runs
+    ClockJump {
+        #[command(flatten)]
+        cycles: Cycles,
+        #[command(flatten)]
+        faketime: Faketime,
+        /// Where the clock goes, against the real time; each to another hour
         #[arg(
             long,
             value_delimiter = ',',
             allow_hyphen_values = true,
-            default_value = "+1h,-1h,+10y,-10y,+10y,+0"
+            default_value = "+1h,-1h,+10y,-10y,+0"
         )]
         jumps: Vec<String>,
     },
@@ -99,6 +150,13 @@ struct Cycles {
     /// How often [default: as often as a short test allows]
     #[arg(long, value_name = "N")]
     cycles: Option<u32>,
+}
+
+#[derive(Args)]
+struct Faketime {
+    /// The library [default: where Debian's package puts it]
+    #[arg(long, value_name = "FILE")]
+    libfaketime: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -115,6 +173,10 @@ fn main() -> ExitCode {
     match start(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if let Some(skipped) = error.downcast_ref::<Skipped>() {
+                println!("{skipped}");
+                return ExitCode::SUCCESS;
+            }
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
@@ -130,7 +192,9 @@ fn start(arguments: &Arguments) -> Result<()> {
     );
     let binary = binary.canonicalize()?;
     let seed = arguments.seed.unwrap_or_else(choices::random_seed);
-    println!("seed {seed}");
+    if !machine::is_secluded() {
+        println!("seed {seed}");
+    }
     // One thread: the server under torture gets the other cores.
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let (mut interrupt, mut terminate) =
@@ -148,13 +212,24 @@ async fn run(scenario: &Scenario, binary: PathBuf, seed: u64) -> Result<()> {
     let orders =
         |given: &Cycles, otherwise| Orders { binary, cycles: given.cycles.unwrap_or(otherwise), seed };
     match scenario {
+        Scenario::SyncOrder { cycles } => sync_order::run(&orders(cycles, 1)).await,
+        Scenario::BitRot { cycles } => bit_rot::run(&orders(cycles, 50)).await,
+        Scenario::DiskFull { cycles } => disk_full::run(&orders(cycles, 1), Obstacle::Full).await,
+        Scenario::ReadOnly { cycles } => disk_full::run(&orders(cycles, 1), Obstacle::ReadOnly).await,
+        Scenario::Failing { cycles, failing_server } => {
+            failing::run(&orders(cycles, 1), failing_server.as_deref()).await
+        }
         Scenario::Kill { cycles, lives } => kill::run(&orders(cycles, 50), &lives.read(false)?).await,
         Scenario::DoubleKill { cycles, lives } => kill::run(&orders(cycles, 20), &lives.read(true)?).await,
         Scenario::SecondProcess { cycles } => second_process::run(&orders(cycles, 2)).await,
         Scenario::RestoredBackup { cycles } => restored_backup::run(&orders(cycles, 5)).await,
         Scenario::Slow { cycles } => slow::run(&orders(cycles, 1)).await,
-        Scenario::Clock { cycles, libfaketime, jumps } => {
-            clock::run(&orders(cycles, 1), libfaketime.as_deref(), jumps).await
+        Scenario::PowerCut { cycles } => power_cut::run(&orders(cycles, 10)).await,
+        Scenario::Clock { cycles, faketime, jumps } => {
+            clock::run(&orders(cycles, 1), faketime.libfaketime.as_deref(), jumps).await
+        }
+        Scenario::ClockJump { cycles, faketime, jumps } => {
+            clock_jump::run(&orders(cycles, 1), faketime.libfaketime.as_deref(), jumps).await
         }
     }
 }

@@ -180,6 +180,11 @@ impl Publisher {
         let results = parsed["results"].as_array().filter(|results| results.len() == count);
         let results = results.with_context(|| format!("not {count} results in {}", response.body))?;
         let at = self.site.now();
+        for status in results.iter().filter_map(|result| result["status"].as_u64()) {
+            if status >= 400 {
+                self.site.note_refusal(u16::try_from(status)?);
+            }
+        }
         let outcome = |result: &Value| match result["status"].as_u64() {
             Some(200 | 201) => Ok(Outcome::Stored(vec![read_answer(result, at, branch)?])),
             Some(504) => Ok(Outcome::Unknown),
@@ -198,6 +203,9 @@ impl Publisher {
         let request = Request { method: "POST", path, headers, body };
         match timeout(ANSWER_MAX, http.exchange(&request)).await {
             Ok(Ok(response)) => {
+                if response.status >= 400 {
+                    self.site.note_refusal(response.status);
+                }
                 self.connection = Some((http, branch));
                 Ok(Attempt::Answered(response, branch))
             }

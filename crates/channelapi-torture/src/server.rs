@@ -26,8 +26,12 @@ pub(crate) struct Server {
     binary: PathBuf,
     folder: TempDir,
     pub(crate) address: SocketAddr,
+    /// Where its data is, inside the folder.
+    pub(crate) data: PathBuf,
     /// Variables for its environment.
     pub(crate) environment: Vec<(String, String)>,
+    /// A program, and its arguments, that starts the server in the server's own process.
+    pub(crate) wrapper: Vec<String>,
     child: Option<Child>,
     /// The longest time from a start to the first answer.
     pub(crate) slowest_start: Duration,
@@ -42,14 +46,16 @@ impl Server {
             binary: binary.to_owned(),
             folder,
             address: free_address()?,
+            data: PathBuf::from("data"),
             environment: Vec::new(),
+            wrapper: Vec::new(),
             child: None,
             slowest_start: Duration::ZERO,
         })
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.folder.path().join(&self.data)
     }
 
     /// Room for what a scenario needs beside the data.
@@ -68,11 +74,20 @@ impl Server {
 
     /// Starts it and returns when it answers.
     pub(crate) async fn start(&mut self) -> Result<()> {
+        match self.start_unless_refused().await? {
+            None => Ok(()),
+            Some(status) => bail!("the server ended with {status} while starting; it said:\n{}", self.log()),
+        }
+    }
+
+    /// Starts it and returns when it answers, or when it has ended.
+    pub(crate) async fn start_unless_refused(&mut self) -> Result<Option<ExitStatus>> {
         let began = Instant::now();
         self.launch()?;
         while self.healthy().await.is_err() {
             if let Some(status) = self.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
-                bail!("the server ended with {status} while starting; it said:\n{}", self.log());
+                self.child = None;
+                return Ok(Some(status));
             }
             if began.elapsed() > START_MAX {
                 bail!("the server did not answer within {START_MAX:?}; it said:\n{}", self.log());
@@ -80,7 +95,36 @@ impl Server {
             sleep(POLL).await;
         }
         self.slowest_start = self.slowest_start.max(began.elapsed());
-        Ok(())
+        Ok(None)
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) async fn ended(&mut self, patience: Duration) -> Result<ExitStatus> {
+        let child = self.child.as_mut().context("there is no server that could end")?;
+        let status = wait(child, patience).await?;
+        let status = status.with_context(|| format!("the server did not end within {patience:?}"))?;
+        self.child = None;
+        Ok(status)
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        let child = self.child.as_mut().context("there is no server that could end")?;
+        Ok(child.try_wait()?.is_some())
+    }
+
+    /// Its process.
+    pub(crate) fn process(&self) -> Result<Pid> {
+        pid(self.child.as_ref().context("there is no server")?)
+    }
+
+    /// `channelapi store verify` on its data: whether it calls the data sound, and what it says.
+    pub(crate) fn verify_data(&self) -> Result<(bool, String)> {
+        let mut command = Command::new(&self.binary);
+        command.args(["store", "verify", "--data-dir"]).arg(self.data_dir()).stdin(Stdio::null());
+        let output = command.current_dir(self.folder.path()).output()?;
+        let said = [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+        Ok((output.status.success(), said.concat()))
     }
 
     /// SIGKILL; whatever the server was doing ends in the middle.
@@ -141,9 +185,16 @@ impl Server {
     }
 
     fn command(&self, port: u16, log: &File) -> Result<Command> {
-        let mut command = Command::new(&self.binary);
+        let mut command = match &self.wrapper[..] {
+            [] => Command::new(&self.binary),
+            [wrapper, arguments @ ..] => {
+                let mut command = Command::new(wrapper);
+                command.args(arguments).arg(&self.binary);
+                command
+            }
+        };
         command.current_dir(self.folder.path()).envs(self.environment.iter().cloned());
-        command.args(["--config", "channelapi.toml", "--address", "127.0.0.1", "--data-dir", "data"]);
+        command.args(["--config", "channelapi.toml", "--address", "127.0.0.1", "--data-dir"]).arg(&self.data);
         command.args(["--port", &port.to_string()]).env("CHANNELAPI_AUTH_KEY", AUTH_KEY);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
         Ok(command)

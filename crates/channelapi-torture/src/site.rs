@@ -1,6 +1,8 @@
 //! What everybody in a run shares: where the server is, which life it lives, and what the run is at.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::watch;
@@ -32,12 +34,15 @@ pub(crate) struct Site {
     pub(crate) auth_key: String,
     began: Instant,
     situation: watch::Sender<Situation>,
+    /// How often publishers were answered with each status that is no success.
+    refusals: Mutex<HashMap<u16, u64>>,
 }
 
 impl Site {
     pub(crate) fn new(address: SocketAddr, auth_key: String) -> Self {
         let situation = Situation { life: Life(0), branch: Branch(0), phase: Phase::Load, stall: false };
-        Self { address, auth_key, began: Instant::now(), situation: watch::Sender::new(situation) }
+        let (situation, refusals) = (watch::Sender::new(situation), Mutex::default());
+        Self { address, auth_key, began: Instant::now(), situation, refusals }
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -54,6 +59,18 @@ impl Site {
 
     pub(crate) fn change(&self, change: impl FnOnce(&mut Situation)) {
         self.situation.send_modify(change);
+    }
+
+    /// A publisher was refused.
+    pub(crate) fn note_refusal(&self, status: u16) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        *refusals.entry(status).or_default() += 1;
+    }
+
+    /// How often publishers were refused with one of these so far.
+    pub(crate) fn refusals(&self, statuses: &[u16]) -> u64 {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        statuses.iter().filter_map(|status| refusals.get(status)).sum()
     }
 
     pub(crate) fn authorization(&self) -> String {

@@ -15,9 +15,15 @@ use crate::site::Site;
 /// So few that clients who stay away for a second come back too late.
 const TRIMMED_KEEPS: u64 = 200;
 
-const PLAIN: [ChannelId; 4] = [ChannelId(0), ChannelId(1), ChannelId(2), ChannelId(3)];
+pub(crate) const PLAIN: [ChannelId; 4] = [ChannelId(0), ChannelId(1), ChannelId(2), ChannelId(3)];
 const TRIMMED: ChannelId = ChannelId(4);
 const MEMORY: ChannelId = ChannelId(5);
+
+/// Clients that stay as long as the server does.
+pub(crate) const STEADY: [&str; 8] =
+    ["one", "two", "all", "meta", "polling", "explicit", "seed", "seed-polling"];
+/// Clients that come back several times a second.
+pub(crate) const RESTLESS: [&str; 1] = ["flaky"];
 
 /// Keeps everything in the plain channels for as long as a run takes.
 pub(crate) fn configuration() -> String {

@@ -1,26 +1,21 @@
 //! The wall clock jumps between two starts: nothing expires at once, offsets go on, tokens stay valid.
+//!
+//! A server believes the clock that it finds when it starts, for it has no other. So a jump may be no longer than what lives
+//! shortest here: ten years would let every token expire, and rightly. `clock_jump.rs` does that to a server that runs.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use tokio::time::sleep;
 
 use super::{Orders, Report, next_life, open};
 use crate::choices::Choices;
+use crate::faketime;
 use crate::town;
-
-/// Where Debian's package `libfaketime` puts it.
-const LIBRARIES: [&str; 3] = [
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/faketime/libfaketimeMT.so.1",
-];
 
 /// The jumps are against the real time, in libfaketime's words.
 pub(crate) async fn run(orders: &Orders, library: Option<&Path>, jumps: &[String]) -> Result<()> {
-    let library = library.map(Path::to_owned).or_else(installed).context(
-        "libfaketime is not installed: install Debian's package `libfaketime`, or name the library with --libfaketime",
-    )?;
+    let library = faketime::library(library)?;
     let mut report = Report::new();
     let mut choices = Choices::new(orders.seed, "clock");
     let (mut server, site) = open(&orders.binary, &town::configuration()).await?;
@@ -30,25 +25,11 @@ pub(crate) async fn run(orders: &Orders, library: Option<&Path>, jumps: &[String
         crowd.complain().await.with_context(|| format!("before the jump to {jump}"))?;
         server.stop().await?;
         next_life(&site);
-        server.environment = environment(&library, jump);
+        server.environment = faketime::fixed(&library, jump);
         server.start().await.with_context(|| format!("the clock jumped to {jump}"))?;
     }
     sleep(choices.millis(300..=800)).await;
     let history = crowd.disperse().await?;
     report.add(&history, &server);
     report.close(&format!("clock: {} jumps", orders.cycles as usize * jumps.len()))
-}
-
-/// Time since the start stays real, as it does when somebody sets the clock.
-fn environment(library: &Path, jump: &str) -> Vec<(String, String)> {
-    vec![
-        ("LD_PRELOAD".to_owned(), library.display().to_string()),
-        ("FAKETIME".to_owned(), jump.to_owned()),
-        ("FAKETIME_DONT_FAKE_MONOTONIC".to_owned(), "1".to_owned()),
-        ("DONT_FAKE_MONOTONIC".to_owned(), "1".to_owned()),
-    ]
-}
-
-fn installed() -> Option<PathBuf> {
-    LIBRARIES.iter().map(PathBuf::from).find(|path| path.exists())
 }

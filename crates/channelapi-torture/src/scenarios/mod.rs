@@ -1,10 +1,17 @@
 //! What is done to the server, one file per fault.
 
+pub(crate) mod bit_rot;
 pub(crate) mod clock;
+pub(crate) mod clock_jump;
+pub(crate) mod disk_full;
+pub(crate) mod failing;
 pub(crate) mod kill;
+pub(crate) mod power_cut;
+pub(crate) mod read_only;
 pub(crate) mod restored_backup;
 pub(crate) mod second_process;
 pub(crate) mod slow;
+pub(crate) mod sync_order;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

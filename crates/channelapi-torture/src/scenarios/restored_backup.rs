@@ -54,7 +54,7 @@ async fn round(orders: &Orders, seed: u64, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn copy_directory(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn copy_directory(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let entry = entry?;

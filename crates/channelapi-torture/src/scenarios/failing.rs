@@ -1,0 +1,146 @@
+//! The server dies or fails at every step of storing a group, where it was told to: after the append, before the sync,
+//! between the index and the delivery, while it answers.
+//!
+//! It takes a server built with the feature `failpoints`, which no release is.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use tokio::time::{Instant, sleep};
+
+use super::{Orders, Report, next_life, open};
+use crate::choices::Choices;
+use crate::crowd::Crowd;
+use crate::machine::skipped;
+use crate::server::Server;
+use crate::town;
+
+/// What sysexits calls an I/O error.
+const EXIT_IO: i32 = 74;
+/// From the first refusal until the process has ended.
+const EXIT_MAX: Duration = Duration::from_secs(1);
+/// For a machine that has other things to do.
+const EXIT_NOISE: Duration = Duration::from_millis(500);
+/// For the failure to be met: so many groups come in much less time.
+const PATIENCE: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(1);
+/// Groups before the failure.
+const GROUPS: std::ops::RangeInclusive<u64> = 1..=300;
+
+/// What must come of a failure.
+#[derive(Clone, Copy)]
+enum Outcome {
+    /// The process is gone, as after SIGKILL.
+    Dies,
+    /// Publishers are refused, and the process ends soon with [`EXIT_IO`].
+    Closes,
+    /// The publishers of one group are refused with this status, and everything goes on.
+    Refuses(u16),
+}
+
+const FAILURES: [(&str, Outcome); 11] = [
+    ("append:abort", Outcome::Dies),
+    ("after-append:abort", Outcome::Dies),
+    ("sync:abort", Outcome::Dies),
+    ("after-sync:abort", Outcome::Dies),
+    ("before-index:abort", Outcome::Dies),
+    ("before-deliver:abort", Outcome::Dies),
+    ("before-answer:abort", Outcome::Dies),
+    ("sync:error", Outcome::Closes),
+    ("before-index:panic", Outcome::Closes),
+    ("append:error", Outcome::Refuses(503)),
+    ("append:full", Outcome::Refuses(507)),
+];
+
+pub(crate) async fn run(orders: &Orders, failing: Option<&Path>) -> Result<()> {
+    let beside = || orders.binary.with_file_name("channelapi-failpoints");
+    let binary = failing.map_or_else(beside, PathBuf::from);
+    if !binary.is_file() {
+        return Err(skipped(format!(
+            "there is no server with failpoints at {}; `cargo xtask torture` builds one",
+            binary.display()
+        )));
+    }
+    let binary = binary.canonicalize()?;
+    let mut report = Report::new();
+    for cycle in 0..orders.cycles {
+        let seed = orders.seed + u64::from(cycle);
+        let mut choices = Choices::new(seed, "failing");
+        let (mut server, site) = open(&binary, &town::configuration()).await?;
+        let mut crowd = town::gather(&site, seed).await?;
+        for (failure, outcome) in FAILURES {
+            let failpoint = format!("{failure}:{}", choices.number(GROUPS));
+            fail(&mut server, &mut crowd, &failpoint, outcome)
+                .await
+                .with_context(|| format!("{failpoint} with seed {seed}"))?;
+        }
+        let history = crowd.disperse().await?;
+        report.add(&history, &server);
+    }
+    report.close(&format!("failing: {} failures", FAILURES.len() * orders.cycles as usize))
+}
+
+/// From one healthy server to the next, with a failure in between.
+async fn fail(server: &mut Server, crowd: &mut Crowd, failpoint: &str, outcome: Outcome) -> Result<()> {
+    server.kill()?;
+    next_life(&crowd.site);
+    let refusals = |crowd: &Crowd, statuses: &[u16]| crowd.site.refusals(statuses);
+    let closing = &[503, 504];
+    let before = match outcome {
+        Outcome::Refuses(status) => refusals(crowd, &[status]),
+        Outcome::Dies | Outcome::Closes => refusals(crowd, closing),
+    };
+    server.environment = vec![("CHANNELAPI_FAILPOINT".to_owned(), failpoint.to_owned())];
+    server.launch()?;
+    match outcome {
+        Outcome::Dies => {
+            let status = server.ended(PATIENCE).await?;
+            ensure!(status.code().is_none(), "the server ended with {status} and not by a signal");
+        }
+        Outcome::Closes => {
+            let mut refused = None;
+            let end = Instant::now() + PATIENCE;
+            while !server.has_ended()? {
+                ensure!(Instant::now() < end, "the server did not end; it said:\n{}", server.log());
+                if refusals(crowd, closing) > before {
+                    refused.get_or_insert_with(Instant::now);
+                }
+                sleep(POLL).await;
+            }
+            let took = refused.context("the server ended before it refused anything")?.elapsed();
+            let code = server.ended(PATIENCE).await?.code();
+            ensure!(code == Some(EXIT_IO), "the server ended with {code:?} and not with {EXIT_IO}");
+            ensure!(took <= EXIT_MAX + EXIT_NOISE, "the server ended {took:?} after it had refused");
+        }
+        Outcome::Refuses(status) => {
+            let end = Instant::now() + PATIENCE;
+            while refusals(crowd, &[status]) == before {
+                ensure!(Instant::now() < end, "nobody was refused with {status}; it said:\n{}", server.log());
+                ensure!(!server.has_ended()?, "the server ended; it said:\n{}", server.log());
+                sleep(POLL).await;
+            }
+            healed(server, crowd).await?;
+            server.kill()?;
+        }
+    }
+    crowd.complain().await?;
+    next_life(&crowd.site);
+    server.environment.clear();
+    server.start().await
+}
+
+/// The crowd publishes on: it is enough to see it not refused for a while.
+async fn healed(server: &mut Server, crowd: &Crowd) -> Result<()> {
+    const QUIET: Duration = Duration::from_millis(200);
+    let all = || crowd.site.refusals(&[503, 504, 507]);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let before = all();
+        sleep(QUIET).await;
+        if all() == before {
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "publishers are still refused; it said:\n{}", server.log());
+    }
+}
