@@ -37,7 +37,8 @@ impl ChannelName {
         if name.len() > CHANNEL_NAME_BYTES_MAX {
             return Err(ChannelNameError::TooLong(name.len()));
         }
-        if let Some(character) = name.chars().find(|&character| is_invisible(character)) {
+        let is_plain = name.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        if !is_plain && let Some(character) = name.chars().find(|&character| is_invisible(character)) {
             return Err(ChannelNameError::Invisible(character.into()));
         }
         Ok(Self(name.into()))

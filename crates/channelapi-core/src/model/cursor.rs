@@ -70,6 +70,13 @@ impl Cursor {
     }
 }
 
+impl Cursor {
+    /// What [`Cursor::encode`] made, as text.
+    pub fn text(encoded: &[u8; CURSOR_CHARS]) -> &str {
+        std::str::from_utf8(encoded).expect("it is ASCII")
+    }
+}
+
 /// Keeps text that was damaged on its way from being taken for another place.
 fn checksum(bytes: &[u8]) -> [u8; 2] {
     let [.., high, low] = crc32fast::hash(bytes).to_be_bytes();
@@ -78,7 +85,7 @@ fn checksum(bytes: &[u8]) -> [u8; 2] {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(std::str::from_utf8(&self.encode()).expect("it is ASCII"))
+        f.write_str(Self::text(&self.encode()))
     }
 }
 

@@ -14,9 +14,54 @@ pub struct Position {
     pub tag: u32,
 }
 
+/// The longest text of a position: an epoch, an offset, a tag, and the dashes between them.
+const TEXT_CHARS_MAX: usize = EPOCH_CHARS + 1 + 20 + 1 + TAG_CHARS;
+const EPOCH_CHARS: usize = 16;
+const TAG_CHARS: usize = 8;
+
+impl Position {
+    /// Its text. Every publisher gets one with its answer, so it is not left to the formatting machinery.
+    pub fn to_text(&self) -> String {
+        let mut text = String::with_capacity(TEXT_CHARS_MAX);
+        push_hex(&mut text, self.epoch, EPOCH_CHARS);
+        text.push('-');
+        push_decimal(&mut text, self.offset);
+        text.push('-');
+        push_hex(&mut text, self.tag.into(), TAG_CHARS);
+        text
+    }
+
+    /// The epoch in the text of a position.
+    pub fn epoch_of(text: &str) -> &str {
+        text.split_once('-').map_or(text, |(epoch, _)| epoch)
+    }
+}
+
+/// The lowest digits of a number.
+fn push_hex(text: &mut String, number: u64, digits: usize) {
+    for digit in (0..digits).rev() {
+        let nibble = (number >> (4 * digit)) & 0xF;
+        text.push(char::from(b"0123456789abcdef"[nibble as usize]));
+    }
+}
+
+fn push_decimal(text: &mut String, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    text.extend(digits[start..].iter().copied().map(char::from));
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}-{}-{:08x}", self.epoch, self.offset, self.tag)
+        f.write_str(&self.to_text())
     }
 }
 
@@ -54,6 +99,12 @@ mod tests {
         let position = Position { epoch: 0x0123_4567_89AB_CDEF, offset: 42, tag: 7 };
         assert_eq!(position.to_string(), "0123456789abcdef-42-00000007");
         assert_eq!(position.to_string().parse(), Ok(position));
+        assert_eq!(Position::epoch_of(&position.to_text()), "0123456789abcdef");
+        for (offset, tag) in [(0, 0), (9, 1), (10, u32::MAX), (u64::MAX, 0x0BCD_EF01)] {
+            let position = Position { epoch: u64::MAX - offset, offset, tag };
+            let expected = format!("{:016x}-{offset}-{tag:08x}", position.epoch);
+            assert_eq!(position.to_text(), expected);
+        }
         for text in [
             "",
             "1-2-3",

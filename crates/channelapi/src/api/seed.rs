@@ -13,6 +13,7 @@ use hyper::header::{ALLOW, CONTENT_ENCODING, EXPECT, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
 use tracing::error;
 
 /// What a path asks for.
@@ -161,7 +162,7 @@ impl Api {
 }
 
 fn channel(encoded: &str) -> Result<ChannelName, Refusal> {
-    let name: Vec<u8> = percent_decode_str(encoded).collect();
+    let name: Cow<'_, [u8]> = percent_decode_str(encoded).into();
     ChannelName::parse_bytes(&name).map_err(|error| {
         let text = error.to_string();
         let mut letters = text.chars();

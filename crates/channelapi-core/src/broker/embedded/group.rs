@@ -15,6 +15,8 @@ use tokio::sync::oneshot;
 pub(super) struct Group {
     /// The records of what goes into the log.
     pub(super) bytes: Vec<u8>,
+    /// Bytes that the records of everything planned so far will take, roughly.
+    pub(super) bytes_about: usize,
     pub(super) planned: Vec<Planned>,
     /// Repeats of publications of this group: which batch and item repeats which planned one.
     pub(super) repeats: Vec<(Ticket, usize)>,
@@ -68,40 +70,16 @@ pub(super) struct Planned {
     pub(super) span: Option<(u32, u32)>,
 }
 
-/// Bytes of a record besides data, channel and key, roughly.
-const RECORD_BYTES_ABOUT: usize = 80;
+/// Bytes of a record besides data, channel, event and key, roughly.
+pub(super) const RECORD_BYTES_ABOUT: usize = 80;
 
 impl Group {
-    /// Writes the records of the publications from `from` on, which are one batch.
-    pub(super) fn encode(&mut self, from: usize, now: u64) {
-        let batch = &mut self.planned[from..];
-        let about =
-            |planned: &Planned| planned.data.len() + planned.channel.as_str().len() + RECORD_BYTES_ABOUT;
-        self.bytes.reserve(batch.iter().map(about).sum());
-        let last = batch.iter().rposition(|planned| planned.span.is_some());
-        for (index, planned) in batch.iter_mut().enumerate() {
-            if planned.span.is_none() {
-                planned.tag = crc32fast::hash(&planned.data);
-                continue;
-            }
-            let start = self.bytes.len();
-            let key = planned.idempotency.as_ref();
-            planned.tag = Record::Publication(StoredPublication {
-                continues: Some(index) != last,
-                sequence: planned.sequence,
-                previous: planned.previous,
-                published_at: now,
-                expires_at: planned.expires_at,
-                epoch: planned.standing.epoch,
-                offset: planned.standing.offset,
-                channel: planned.channel.as_str(),
-                event: if planned.event.is_message() { "" } else { planned.event.as_str() },
-                idempotency: key.map(|((_, key), fingerprint)| (&**key, *fingerprint)),
-                data: &planned.data,
-            })
-            .write(&mut self.bytes);
-            let number = |value: usize| u32::try_from(value).expect("groups are smaller than 4 GiB");
-            planned.span = Some((number(start), number(self.bytes.len() - start)));
+    /// Writes the records of everything that is planned.
+    pub(super) fn encode(&mut self, now: u64) {
+        // At once: records that were written are not moved again, and the hot tail keeps no more room than they need.
+        self.bytes.reserve_exact(self.bytes_about);
+        for batch in self.planned.chunk_by_mut(|one, next| one.ticket.batch == next.ticket.batch) {
+            encode_batch(batch, &mut self.bytes, now);
         }
     }
 
@@ -121,5 +99,34 @@ impl Group {
             // Whoever asked may be gone; what is stored stays stored.
             _ = answer.send(results.collect());
         }
+    }
+}
+
+/// Writes the records of one batch.
+fn encode_batch(batch: &mut [Planned], bytes: &mut Vec<u8>, now: u64) {
+    let last = batch.iter().rposition(|planned| planned.span.is_some());
+    for (index, planned) in batch.iter_mut().enumerate() {
+        if planned.span.is_none() {
+            planned.tag = crc32fast::hash(&planned.data);
+            continue;
+        }
+        let start = bytes.len();
+        let key = planned.idempotency.as_ref();
+        planned.tag = Record::Publication(StoredPublication {
+            continues: Some(index) != last,
+            sequence: planned.sequence,
+            previous: planned.previous,
+            published_at: now,
+            expires_at: planned.expires_at,
+            epoch: planned.standing.epoch,
+            offset: planned.standing.offset,
+            channel: planned.channel.as_str(),
+            event: if planned.event.is_message() { "" } else { planned.event.as_str() },
+            idempotency: key.map(|((_, key), fingerprint)| (&**key, *fingerprint)),
+            data: &planned.data,
+        })
+        .write(bytes);
+        let number = |value: usize| u32::try_from(value).expect("groups are smaller than 4 GiB");
+        planned.span = Some((number(start), number(bytes.len() - start)));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: of the items of one batch, those of one channel are planned all or not at all.
 
-use super::group::{Group, Planned, Planning, Ticket};
+use super::group::{Group, Planned, Planning, RECORD_BYTES_ABOUT, Ticket};
 use super::index::{Next, Standing};
 use super::repeats::{Identity, fingerprint};
 use super::stored::Stored;
@@ -113,6 +113,11 @@ impl Writer {
         group.logged += u64::from(!is_in_memory);
         group.must_sync |= durability == Durability::Fsync;
         let span = (!is_in_memory).then_some((0, 0));
+        if !is_in_memory {
+            let key = idempotency.as_ref().map_or(0, |((_, key), _)| key.len());
+            group.bytes_about +=
+                RECORD_BYTES_ABOUT + channel.as_str().len() + event.as_str().len() + key + data.len();
+        }
         group.planned.push(Planned {
             ticket,
             channel,

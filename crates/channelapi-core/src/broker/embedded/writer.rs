@@ -140,10 +140,8 @@ impl Writer {
         while let Some(Waiting { requests, answer }) = next {
             let batch = group.batches.len();
             group.batches.push(Batch { results: vec![None; requests.len()], answer });
-            let planned = group.planned.len();
             self.plan(&mut group, batch, requests, keys_now);
-            group.encode(planned, now);
-            next = if group.bytes.len() < LOG_GROUP_BYTES_MAX
+            next = if group.bytes_about < LOG_GROUP_BYTES_MAX
                 && let Some(Command::Publish(waiting)) =
                     rest.next_if(|command| matches!(command, Command::Publish(_)))
             {
@@ -152,6 +150,7 @@ impl Writer {
                 None
             };
         }
+        group.encode(now);
         let bytes = std::mem::take(&mut group.bytes);
         let appended =
             if group.logged == 0 { Ok(None) } else { self.append(bytes, group.must_sync).map(Some) };

@@ -10,7 +10,7 @@ use channelapi_core::broker::{PublishError, PublishRequest, Published};
 use channelapi_core::clock::millis_of;
 use channelapi_core::hub::Hub;
 use channelapi_core::limits::{DATA_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, PUBLISH_TIMEOUT};
-use channelapi_core::model::{ChannelName, EventName};
+use channelapi_core::model::{ChannelName, Cursor, EventName, Position};
 use channelapi_protocol::socketio::is_deeper_than;
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderName};
@@ -42,7 +42,7 @@ pub(super) async fn publish(
     fields.finish()?;
     let key = header_key(headers)?;
     if draft.is_volatile {
-        let object = Object::new().text("channel", channel.as_str()).text("durability", "none");
+        let object = Object::new().text("channel", channel.as_str()).plain("durability", "none");
         send(hub, channel, draft).await?;
         return Ok(answer(StatusCode::OK, object));
     }
@@ -50,7 +50,8 @@ pub(super) async fn publish(
     let mut results = store(hub, vec![request]).await?;
     let published = results.pop().expect("every item has a result")?;
     let object = Object::new().text("channel", channel.as_str());
-    let object = stored(object, &published).text("cursor", &published.cursor.to_string());
+    let cursor = published.cursor.encode();
+    let object = stored(object, &published).plain("cursor", Cursor::text(&cursor));
     Ok(answer(status_of(&published), object))
 }
 
@@ -86,11 +87,12 @@ pub(super) fn status_of(published: &Published) -> StatusCode {
 
 /// What a publisher is told of a message that is stored.
 pub(super) fn stored(object: Object, published: &Published) -> Object {
+    let id = published.position.to_text();
     object
-        .text("id", &published.position.to_string())
-        .text("epoch", &format!("{:016x}", published.position.epoch))
+        .plain("id", &id)
+        .plain("epoch", Position::epoch_of(&id))
         .value("offset", published.position.offset)
-        .text("durability", published.durability.as_str())
+        .plain("durability", published.durability.as_str())
         .value("duplicate", published.is_duplicate)
 }
 
