@@ -33,6 +33,7 @@ const ROOMS: &[Room] = &[
     // Channels, publications, tokens and delivery: no HTTP, no Socket.IO.
     room("channelapi-core/limits", &[], "numbers depend on nothing"),
     room("channelapi-core/clock", &[], "time depends on nothing"),
+    room("channelapi-core/counters", &[], "whoever counts knows its counter, which knows nobody"),
     room("channelapi-core/failpoint", &[], "a place where tests let the program fail depends on nothing"),
     room("channelapi-core/model", &["limits"], "words of the domain depend on no mechanism"),
     room(
@@ -47,21 +48,25 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi-core/delivery",
-        &["model", "limits", "broker"],
+        &["model", "limits", "counters", "broker"],
         "fan-out takes publications from the broker and knows no node around it",
     ),
     room(
         "channelapi-core/hub",
-        &["model", "limits", "clock", "state", "broker", "delivery"],
+        &["model", "limits", "clock", "counters", "state", "broker", "delivery"],
         "the façade of a node is where its parts meet",
     ),
     room(
         "channelapi-core/lib",
-        &["model", "limits", "clock", "state", "broker", "delivery", "hub"],
+        &["model", "limits", "clock", "counters", "state", "broker", "delivery", "hub"],
         "the front door shows all rooms",
     ),
     // The binary. `gateway` and `api` are two faces of one hub and never know each other.
-    room("channelapi/http", &["channelapi-core/limits"], "shared answers serve every face and know none"),
+    room(
+        "channelapi/http",
+        &["metrics", "channelapi-core/limits"],
+        "shared answers serve every face and know none",
+    ),
     room(
         "channelapi/config",
         &["channelapi-core/model", "channelapi-core/broker"],
@@ -89,17 +94,27 @@ const ROOMS: &[Room] = &[
         &["config", "output", "client", "store"],
         "the command line is one source of the settings, and the only one of what verbs are asked to do",
     ),
+    room(
+        "channelapi/metrics",
+        &["channelapi-core/counters"],
+        "whoever counts knows its metric, which knows nobody",
+    ),
     room("channelapi/logging", &["config"], "it is set up from the settings and used through macros"),
     room("channelapi/banner", &["config", "logging"], "it shows settings to whoever reads the log"),
-    room("channelapi/auth", &["config"], "a key is checked without knowing what for"),
+    room("channelapi/auth", &["config", "metrics"], "a key is checked without knowing what for"),
     room("channelapi/page", &["http"], "a static page"),
     room("channelapi/health", &["http", "channelapi-core/hub"], "it says what it is told"),
-    room("channelapi/listener", &["http", "channelapi-core/limits"], "it accepts for whoever it is handed"),
+    room(
+        "channelapi/listener",
+        &["http", "metrics", "channelapi-core/limits"],
+        "it accepts for whoever it is handed",
+    ),
     room(
         "channelapi/gateway",
         &[
             "http",
             "config",
+            "metrics",
             "channelapi-core/limits",
             "channelapi-core/clock",
             "channelapi-core/model",
@@ -118,6 +133,7 @@ const ROOMS: &[Room] = &[
             "http",
             "auth",
             "config",
+            "metrics",
             "channelapi-core/limits",
             "channelapi-core/clock",
             "channelapi-core/model",
@@ -138,10 +154,12 @@ const ROOMS: &[Room] = &[
         "channelapi/server",
         &[
             "http",
+            "auth",
             "config",
             "banner",
             "page",
             "health",
+            "metrics",
             "listener",
             "drain",
             "gateway",
@@ -155,7 +173,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/main",
-        &["server", "client", "store", "cli", "config", "logging"],
+        &["server", "client", "store", "cli", "config", "logging", "metrics"],
         "it reads the command line and starts what it asks for",
     ),
     // A tool of its own that must measure any server, so it shares no code with ours.

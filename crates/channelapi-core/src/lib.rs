@@ -4,11 +4,12 @@
 //! [`delivery::Subscriber`]. Imports run one way:
 //!
 //! ```text
-//! model, limits, clock  <-  broker, state  <-  delivery  <-  hub
+//! model, limits, clock, counters  <-  broker, state  <-  delivery  <-  hub
 //! ```
 
 pub mod broker;
 pub mod clock;
+pub mod counters;
 pub mod delivery;
 mod failpoint;
 pub mod hub;

@@ -1,6 +1,7 @@
 //! Who may publish: the bearer of the API key.
 
 use crate::config::secret::Secret;
+use crate::metrics::RequestRefused;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 
 /// Whether a request carries the key, raw as in the seed contract or behind `Bearer`.
@@ -16,6 +17,12 @@ pub(crate) fn is_authorized(headers: &HeaderMap, key: &Secret) -> bool {
 pub(crate) fn is_authorized_v1(headers: &HeaderMap, key: &Secret) -> bool {
     let presented = headers.get(API_KEY).map(HeaderValue::as_bytes);
     is_authorized(headers, key) | key.matches(presented.unwrap_or_default())
+}
+
+/// Counts a request that carries no key that is good.
+pub(crate) fn count_refused(headers: &HeaderMap) {
+    let has_key = headers.contains_key(AUTHORIZATION) || headers.contains_key(API_KEY);
+    if has_key { RequestRefused::WrongKey.count() } else { RequestRefused::NoKey.count() }
 }
 
 /// The header that many HTTP clients have a field for.

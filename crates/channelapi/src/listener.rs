@@ -1,6 +1,7 @@
 //! Accepts connections and serves HTTP/1.1 on them, with a limit on everything a stranger can make us wait for or keep.
 
 use crate::http::{Request, Response, Socket};
+use crate::metrics::ConnectionRefused;
 use channelapi_core::limits::{ACCEPT_BACKLOG, HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -78,6 +79,7 @@ pub(crate) async fn serve(
                 Ok((stream, _)) => serve_one(stream, service.clone(), &connections),
                 Err(error) if is_about_one_connection(&error) => {}
                 Err(error) => {
+                    ConnectionRefused::FileDescriptors.count();
                     warn!(%error, "cannot accept connections");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }

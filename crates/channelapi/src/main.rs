@@ -13,6 +13,7 @@ mod health;
 mod http;
 mod listener;
 mod logging;
+mod metrics;
 pub mod output;
 mod page;
 mod server;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         }
         Ok(Invocation::Serve(config)) => {
             logging::start(config.log.level, config.log.format);
+            metrics::count_panics();
             run(server::run(*config))
         }
         Ok(Invocation::Publish(request)) => return finish(client::publish(request)),

@@ -1,6 +1,7 @@
 //! Wires the rooms together and runs them: the product's server, and the one for the official suites.
 
 use crate::api::Api;
+use crate::auth::count_refused;
 use crate::banner;
 use crate::config::Config;
 use crate::config::keys::resolve_auth_key;
@@ -9,11 +10,12 @@ use crate::forms::Forms;
 use crate::gateway::conformance::{Echo, SuiteEvents};
 use crate::gateway::{ChannelEvents, Gateway, Settings, SocketIo};
 use crate::http::{self, Request, Response};
+use crate::metrics::{self, Readings};
 use crate::page::Page;
 use crate::{drain, health, listener};
 use anyhow::Context as _;
 use channelapi_core::clock::{Clock, millis_of};
-use channelapi_core::hub::{self, Hub};
+use channelapi_core::hub::{self, Hub, Readiness};
 use channelapi_core::state::{DataDirectory, DataDirectoryError};
 use hyper::{Method, StatusCode};
 use std::net::{IpAddr, SocketAddr};
@@ -66,9 +68,31 @@ impl listener::Service for Server {
             ("/healthz", &Method::GET | &Method::HEAD) => {
                 health::alive(self.gateway.connections(), self.hub.active_channels())
             }
+            ("/metrics", &Method::GET | &Method::HEAD) => self.metrics(&request),
             ("/readyz", &Method::GET | &Method::HEAD) => health::ready(self.hub.readiness()),
             _ => not_found(),
         }
+    }
+}
+
+impl Server {
+    /// The metrics, for whoever has a key: they tell how much a node has to do and what it refuses.
+    fn metrics(&self, request: &Request) -> Response {
+        if !self.api.admits_reader(request.headers()) {
+            count_refused(request.headers());
+            let body = r#"{"success": false, "message": "The metrics need an API key: send it as Authorization: Bearer <key>."}"#;
+            return http::json(StatusCode::FORBIDDEN, body);
+        }
+        let store = self.hub.broker.figures();
+        let readings = Readings {
+            connections: self.gateway.connections() as u64,
+            channels: self.hub.active_channels() as u64,
+            is_ready: self.hub.readiness() == Readiness::Ready,
+            store_bytes: store.bytes,
+            store_segments: store.segments,
+            store_channels: store.channels,
+        };
+        http::fresh(StatusCode::OK, metrics::CONTENT_TYPE, metrics::page(&readings))
     }
 }
 

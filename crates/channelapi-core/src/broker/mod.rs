@@ -4,8 +4,8 @@ mod embedded;
 mod history;
 
 pub use embedded::{
-    Damage, EmbeddedBroker, HistoryPage, HistoryQuery, LogBackup, OpenError, PublishError, PublishRequest,
-    Published, Report, SegmentStats, Standing, Stats, StoreSettings, backup as backup_log,
+    Damage, EmbeddedBroker, Figures, HistoryPage, HistoryQuery, LogBackup, OpenError, PublishError,
+    PublishRequest, Published, Report, SegmentStats, Standing, Stats, StoreSettings, backup as backup_log,
     stats as log_stats, verify as verify_log,
 };
 pub use history::{Depth, Gap, History, Loss, Page, Reading, Since, SinceError, Start, Top};

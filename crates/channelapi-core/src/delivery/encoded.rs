@@ -120,6 +120,11 @@ impl Run {
         self.bytes
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.publications.len()
+    }
+
     /// The lowest turn among them.
     pub(super) fn first_turn(&self) -> Option<u64> {
         self.publications.iter().find_map(|one| one.publication.turn())

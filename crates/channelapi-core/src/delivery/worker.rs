@@ -9,6 +9,7 @@ use super::encoded::{Checkpoints, Encoded, Form, FrameEncoder, Run};
 use super::subscriptions::{NOT_LIVE, Subscription};
 use super::{Delivery, End, SharedSubscriber, Subscriptions};
 use crate::broker::{Depth, History, Page, Reading, Top};
+use crate::counters::COUNTERS;
 use crate::limits::{FANOUT_BATCH, FANOUT_CHUNK, OUTBOX_BYTES_MAX, OUTBOX_LIVE_BYTES_MAX};
 use crate::model::{ChannelName, ConnectionId};
 use bytes::Bytes;
@@ -215,22 +216,31 @@ impl Worker {
         let channel = run.channel().clone();
         let mut chunks = self.subscriptions.of(&channel).chunks(FANOUT_CHUNK).peekable();
         while let Some(chunk) = chunks.next() {
+            let (mut taken, mut bytes, mut lost) = (0, 0, 0);
             for Subscription { subscriber, live_from, form } in chunk {
-                let delivery = match (*live_from, first_turn) {
-                    (NOT_LIVE, _) => Delivery::Taken,
+                let later;
+                let frames = match (*live_from, first_turn) {
+                    (NOT_LIVE, _) => continue,
                     (live_from, Some(turn)) if live_from > turn => {
-                        let frames = run.frames_from(live_from, *form);
-                        frames.map_or(Delivery::Taken, |frames| {
-                            subscriber.deliver(&frames, OUTBOX_LIVE_BYTES_MAX)
-                        })
+                        later = run.frames_from(live_from, *form);
+                        let Some(frames) = &later else { continue };
+                        frames
                     }
-                    _ => subscriber.deliver(run.frames(*form), OUTBOX_LIVE_BYTES_MAX),
+                    _ => run.frames(*form),
                 };
-                // What is kept nowhere is lost to who has no room for it.
-                if delivery == Delivery::Full && first_turn.is_some() {
-                    left_behind.push(subscriber.id());
+                match subscriber.deliver(frames, OUTBOX_LIVE_BYTES_MAX) {
+                    Delivery::Taken => {
+                        taken += 1;
+                        bytes += frames.len();
+                    }
+                    // What is kept nowhere is lost to who has no room for it.
+                    Delivery::Full if first_turn.is_none() => lost += 1,
+                    Delivery::Full => left_behind.push(subscriber.id()),
                 }
             }
+            COUNTERS.deliveries.add(taken * run.count() as u64);
+            COUNTERS.delivered_bytes.add(bytes as u64);
+            COUNTERS.volatile_losses.add(lost * run.count() as u64);
             if chunks.peek().is_some() {
                 tokio::task::yield_now().await;
             }
@@ -240,6 +250,7 @@ impl Worker {
 
     /// A connection has no room for what comes: from now on it is served from history.
     fn fall_behind(&mut self, connection: ConnectionId) {
+        COUNTERS.catch_ups.count();
         self.leave_live(connection);
         if self.catching_up(connection).is_some_and(|catch_up| matches!(catch_up.awaits, Awaits::Nothing)) {
             self.await_room(connection);
@@ -381,11 +392,15 @@ impl Worker {
         catch_up.awaits = Awaits::Nothing;
         let stands = if catch_up.counts { member.stands } else { later(member.stands, reached) };
         let frames = encode(&page, catch_up, stands, &*encoder);
+        let bytes = frames.len() as u64;
         if !frames.is_empty() && subscriber.deliver(&frames.into(), OUTBOX_BYTES_MAX) == Delivery::Full {
             // It is read again when there is room.
             self.await_room(connection);
             return;
         }
+        COUNTERS.deliveries.add(page.publications.len() as u64);
+        COUNTERS.delivered_bytes.add(bytes);
+        COUNTERS.gaps.add(page.losses.len() as u64);
         if catch_up.counts {
             member.stands = later(stands, Some(page.reached));
         }

@@ -13,6 +13,7 @@ use crate::broker::{
     StoreSettings,
 };
 use crate::clock::{Clock, millis_of};
+use crate::counters::COUNTERS;
 use crate::delivery::{Done, Fanout, FrameEncoder, Join};
 use crate::limits::NOT_READY_TIME;
 use crate::model::{ChannelName, ConnectionId, Durability, EventName, Policies, Publication};
@@ -133,8 +134,13 @@ impl Hub {
         if is_recent || self.broker.is_fenced() { Readiness::CannotStore } else { Readiness::Ready }
     }
 
-    /// Remembers when the disk last took nothing.
+    /// Counts a publication, and remembers when the disk last took nothing.
     fn note(&self, published: &Result<Published, PublishError>) {
+        match published {
+            Ok(published) if published.is_duplicate => COUNTERS.repeats.count(),
+            Ok(_) => COUNTERS.publications.count(),
+            Err(_) => {}
+        }
         let refused_at = match published {
             Err(PublishError::StorageFull | PublishError::NotStored(_)) => self.clock.monotonic_millis(),
             // What is only in memory, or was stored before, tells nothing of the disk as it is now.
@@ -149,6 +155,7 @@ impl Hub {
     /// Publishes to everyone who is in the channel right now. It is kept nowhere.
     pub async fn publish_volatile(&self, channel: ChannelName, event: EventName, data: Bytes) {
         self.fanout.room().await;
+        COUNTERS.publications.count();
         let published_at = self.clock.unix_millis();
         self.fanout.deliver(Publication { channel, event, data, published_at, kept: None });
     }

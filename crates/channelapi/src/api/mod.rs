@@ -7,12 +7,13 @@ mod seed;
 pub(crate) mod sse;
 mod v1;
 
+use crate::auth::is_authorized_v1;
 use crate::config::origins::Origins;
 use crate::config::secret::Secret;
 use crate::http::{Request, Response};
 use channelapi_core::hub::Hub;
 use channelapi_core::limits::HTTP_IDLE_TIMEOUT;
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use std::sync::Arc;
 use v1::Streams;
 
@@ -54,6 +55,11 @@ impl Api {
             response.headers_mut().insert(KEEP_ALIVE, self.keep_alive.clone());
         }
         response
+    }
+
+    /// Whether a request may see what the server says of itself.
+    pub(crate) fn admits_reader(&self, headers: &HeaderMap) -> bool {
+        is_authorized_v1(headers, &self.key)
     }
 
     /// Ends all event streams, and lets nobody open another. Their clients come back elsewhere or later.

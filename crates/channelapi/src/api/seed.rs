@@ -2,8 +2,9 @@
 
 use super::Api;
 use super::message::{self, DEPTH_MAX, MessageError};
-use crate::auth::is_authorized;
+use crate::auth::{count_refused, is_authorized};
 use crate::http::{self, BodyError, Request, Response};
+use crate::metrics::RequestRefused;
 use bytes::Bytes;
 use channelapi_core::broker::{PublishError, PublishRequest};
 use channelapi_core::limits::{API_BODY_BYTES_MAX, DATA_BYTES_MAX};
@@ -53,6 +54,20 @@ impl Refusal {
         Self { status, message: message.into() }
     }
 
+    fn count(&self) {
+        let reason = match self.status {
+            // Counted where the key is checked, which knows what was wrong with it.
+            StatusCode::FORBIDDEN => return,
+            StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => RequestRefused::NotFound,
+            StatusCode::PAYLOAD_TOO_LARGE => RequestRefused::TooLarge,
+            StatusCode::REQUEST_TIMEOUT => RequestRefused::Timeout,
+            StatusCode::INSUFFICIENT_STORAGE => RequestRefused::StorageFull,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => RequestRefused::Unavailable,
+            _ => RequestRefused::Invalid,
+        };
+        reason.count();
+    }
+
     fn into_response(self) -> Response {
         let message = serde_json::Value::from(self.message);
         let mut response = http::json(self.status, format!(r#"{{"success": false, "message": {message}}}"#));
@@ -84,7 +99,10 @@ impl Api {
                 Err(refusal)
             }
         };
-        answer.unwrap_or_else(Refusal::into_response)
+        answer.unwrap_or_else(|refusal| {
+            refusal.count();
+            refusal.into_response()
+        })
     }
 
     /// Judges a request by its head alone.
@@ -93,6 +111,7 @@ impl Api {
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "Use POST."));
         }
         if !is_authorized(&head.headers, &self.key) {
+            count_refused(&head.headers);
             let message = "The Authorization header does not carry the API key.";
             return Err(Refusal::new(StatusCode::FORBIDDEN, message));
         }

@@ -10,6 +10,7 @@ use super::application::{Handled, Inbound};
 use super::disconnect::Disconnect;
 use super::namespaces::Namespaces;
 use super::outbox::{Outbox, Pushed};
+use crate::metrics::UPGRADED;
 use bytes::Bytes;
 use channelapi_core::clock::millis_of;
 use channelapi_core::delivery::{Delivery, End, Subscriber};
@@ -179,6 +180,7 @@ impl Connection {
             state.end(reason);
         }
         debug!(connection = self.id.0, reason = reason.as_str(), "connection closed");
+        reason.counted().count();
         self.gateway.application.closed(self);
         if reason.lingers() {
             self.set_deadline(millis_of(CLOSED_SESSION_LINGER));
@@ -370,6 +372,7 @@ impl Connection {
         let mut state = self.state.lock();
         state.session.upgrade()?;
         state.outbox.attach(socket);
+        UPGRADED.count();
         // A poll that is still held back is told that the session has moved.
         state.wake();
         state.polling = None;

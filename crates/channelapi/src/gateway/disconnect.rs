@@ -3,6 +3,7 @@
 //! Stock clients come back by themselves after their transport closes, and stay away after a Socket.IO disconnect (`41`). So
 //! everything that is worth coming back for closes the transport.
 
+use crate::metrics::Disconnected;
 use channelapi_protocol::engineio::Frame;
 use channelapi_protocol::websocket::{CloseCode, DecodeError};
 
@@ -44,16 +45,21 @@ impl Disconnect {
 
     /// The reason as one word, for close frames and logs.
     pub(super) fn as_str(self) -> &'static str {
+        self.counted().as_str()
+    }
+
+    /// As what it is counted.
+    pub(super) fn counted(self) -> Disconnected {
         match self {
-            Self::Client => "client",
-            Self::Lost => "lost",
-            Self::PingTimeout => "ping_timeout",
-            Self::Slow => "slow",
-            Self::Replaced => "replaced",
-            Self::Drain => "drain",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::Protocol => "protocol_error",
-            Self::WebSocket(_) => "websocket_error",
+            Self::Client => Disconnected::Client,
+            Self::Lost => Disconnected::Lost,
+            Self::PingTimeout => Disconnected::PingTimeout,
+            Self::Slow => Disconnected::Slow,
+            Self::Replaced => Disconnected::Replaced,
+            Self::Drain => Disconnected::Drain,
+            Self::ConnectTimeout => Disconnected::ConnectTimeout,
+            Self::Protocol => Disconnected::Protocol,
+            Self::WebSocket(_) => Disconnected::WebSocket,
         }
     }
 

@@ -8,6 +8,7 @@ use super::frames;
 use super::handshake::Auth;
 use super::join::{JoinRequest, form_of};
 use super::socketio::{Event, Events, admit, disconnect};
+use crate::metrics::{EventReceived, JoinRefused};
 use channelapi_core::delivery::Subscriber as _;
 use channelapi_core::hub::Hub;
 use channelapi_protocol::socketio::{Arguments, ROOT};
@@ -34,6 +35,7 @@ impl Events for ChannelEvents {
         let auth = match Auth::parse(auth) {
             Ok(auth) => auth,
             Err(refusal) => {
+                JoinRefused::BadRequest.count();
                 connection.send(&refusal.frame());
                 return Handled::Now;
             }
@@ -55,16 +57,21 @@ impl Events for ChannelEvents {
         let id = event.ack;
         match &*name {
             "join_channel" => {
+                EventReceived::Join.count();
                 let (doors, connection) = (self.doors.clone(), connection.clone());
                 let request = values.first().and_then(|argument| JoinRequest::parse(argument));
                 Handled::Later(Box::pin(async move { doors.join(&connection, id, request).await }))
             }
             "ack" => {
+                EventReceived::Ack.count();
                 acks::handle(&self.doors, connection, id, values.first().copied());
                 Handled::Now
             }
             // Clients may emit what they like; nobody hears it.
-            _ => Handled::Now,
+            _ => {
+                EventReceived::Unknown.count();
+                Handled::Now
+            }
         }
     }
 

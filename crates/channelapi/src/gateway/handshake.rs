@@ -10,6 +10,7 @@ use super::doors::{Doors, Refusal};
 use super::frames;
 use super::pid::{Pid, PidName};
 use super::socketio::admit;
+use crate::metrics::{JoinRefused, Resumed};
 use channelapi_core::broker::{Gap, History as _, Since, Start};
 use channelapi_core::delivery::{Form, From, Join, Subscriber as _};
 use channelapi_core::limits::CHANNELS_PER_CONNECTION_MAX;
@@ -110,7 +111,14 @@ impl Doors {
     pub(super) async fn enter(&self, connection: &Arc<Connection>, auth: Auth) {
         match self.outset(&auth).await {
             Ok(outset) => self.admit(connection, &auth, outset).await,
-            Err(refusal) => connection.send(&refusal.frame()),
+            Err(refusal) => {
+                match refusal.code() {
+                    "token_invalid" => JoinRefused::Token.count(),
+                    "unavailable" => JoinRefused::Unavailable.count(),
+                    _ => JoinRefused::BadRequest.count(),
+                }
+                connection.send(&refusal.frame());
+            }
         }
     }
 
@@ -125,7 +133,12 @@ impl Doors {
             }
         }
         match &auth.pid {
-            Some(pid) if auth.is_resumable => Ok(self.come_back(pid, &channels, auth.offset.as_deref())),
+            Some(pid) if auth.is_resumable => {
+                let outset = self.come_back(pid, &channels, auth.offset.as_deref());
+                let resumed = if outset.gaps.is_empty() { Resumed::Complete } else { Resumed::Gap };
+                resumed.count();
+                Ok(outset)
+            }
             _ => self.begin(channels, auth).await,
         }
     }

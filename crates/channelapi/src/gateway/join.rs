@@ -5,6 +5,7 @@ use super::connection::Connection;
 use super::disconnect::Disconnect;
 use super::doors::{Doors, Refusal, has_room};
 use super::frames;
+use crate::metrics::JoinRefused;
 use channelapi_core::broker::{Gap, History as _, Since, Start};
 use channelapi_core::delivery::{Form, From, Join};
 use channelapi_core::model::{ChannelName, ConsumerName};
@@ -122,18 +123,27 @@ impl Doors {
         request: Option<JoinRequest>,
     ) {
         let Some(JoinRequest { token, replay }) = request else {
+            JoinRefused::BadRequest.count();
             return self.turn_away(connection).await;
         };
         let channel = match self.channel_of(&token).await {
             Ok(Some(channel)) if has_room(connection, &channel) => channel,
-            Ok(_) => return self.turn_away(connection).await,
+            Ok(refused) => {
+                let reason = if refused.is_some() { JoinRefused::Channels } else { JoinRefused::Token };
+                reason.count();
+                return self.turn_away(connection).await;
+            }
             // The token may well be good: the client should come back.
-            Err(_) => return connection.close(Disconnect::Drain),
+            Err(_) => {
+                JoinRefused::Unavailable.count();
+                return connection.close(Disconnect::Drain);
+            }
         };
         match replay {
             None => self.join_live(connection, ack, channel).await,
             Some(Ok(replay)) => self.join_since(connection, ack, channel, replay).await,
             Some(Err(message)) => {
+                JoinRefused::BadRequest.count();
                 return answer_error(connection, ack, &Refusal::new("bad_request", &message));
             }
         }

@@ -32,6 +32,7 @@ pub(crate) use socketio::SocketIo;
 
 use crate::config::origins::Origins;
 use crate::http::{Request, Response};
+use crate::metrics::{HandshakeRefused, OPENED};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use channelapi_core::clock::Clock;
@@ -217,6 +218,7 @@ impl Gateway {
         let connection = {
             let mut connections = self.connections.lock();
             if connections.is_draining {
+                HandshakeRefused::Draining.count();
                 return None;
             }
             connections.opened = connections.opened.wrapping_add(1);
@@ -226,6 +228,7 @@ impl Gateway {
             let id = ConnectionId(u64::from(opened) << 32 | place.key() as u64);
             place.insert(Arc::new(make(id, self.clone()))).clone()
         };
+        OPENED.count();
         let Timing { ping_interval, ping_timeout, .. } = self.settings.timing;
         let max_payload = self.settings.max_payload;
         let open = Open { sid, may_upgrade, ping_interval, ping_timeout, max_payload };
@@ -263,7 +266,16 @@ fn random_id() -> Box<str> {
     URL_SAFE_NO_PAD.encode(bytes).into()
 }
 
+/// The answer to a request that cannot be served.
 fn refuse(error: RequestError) -> Response {
+    match error {
+        RequestError::UnknownSession => HandshakeRefused::UnknownSession.count(),
+        RequestError::Forbidden => HandshakeRefused::Origin.count(),
+        RequestError::UnknownTransport
+        | RequestError::BadHandshakeMethod
+        | RequestError::BadRequest
+        | RequestError::UnsupportedVersion => HandshakeRefused::BadRequest.count(),
+    }
     let status = StatusCode::from_u16(error.status()).expect("it is a status");
     crate::http::json(status, error.to_json())
 }

@@ -11,6 +11,7 @@ use super::connection::Connection;
 use super::disconnect::Disconnect;
 use super::{Gateway, random_id};
 use crate::http::{self, Request, Response, Socket};
+use crate::metrics::InvariantViolated;
 use channelapi_core::limits::{CLOSE_TIMEOUT, FRAGMENTS_MAX, MESSAGES_PER_TURN, UPGRADE_TIMEOUT};
 use channelapi_protocol::engineio::{Frame, Packet, RequestError};
 use channelapi_protocol::websocket::frame::{Opcode, encode, encode_close};
@@ -125,6 +126,7 @@ async fn socket_of(
     let upgraded = upgrade.await.ok()?;
     let Ok(parts) = upgraded.downcast::<TokioIo<Socket>>() else {
         error!("an upgraded connection is not the kind of socket that was accepted");
+        InvariantViolated::UpgradedSocket.count();
         return None;
     };
     let limits = Limits { message_bytes: gateway.settings.max_payload, fragments: FRAGMENTS_MAX };

@@ -6,6 +6,7 @@ mod socket;
 pub(crate) use body::Body;
 pub(crate) use socket::Socket;
 
+use crate::metrics::HttpTimeout;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::StatusCode;
@@ -67,7 +68,10 @@ pub(crate) async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, Bod
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
         Ok(Err(_)) => Err(BodyError::Broken),
-        Err(_) => Err(BodyError::TooSlow),
+        Err(_) => {
+            HttpTimeout::Body.count();
+            Err(BodyError::TooSlow)
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! hyper has one deadline for both the head of a request and the silence before it. A head that trickles in is an attack and
 //! gets little time; a publisher that keeps its connection for the next publication is welcome to.
 
+use crate::metrics::HttpTimeout;
 use channelapi_core::limits::{HTTP_HEADER_TIMEOUT, HTTP_IDLE_TIMEOUT, STREAM_STALL_TIMEOUT};
 use parking_lot::Mutex;
 use std::io::{self, IoSlice};
@@ -64,17 +65,18 @@ impl Progress {
         *self.0.lock() = Stage::Stream(Instant::now());
     }
 
-    /// Ready when the client has been silent, or slow with the head of a request, for too long.
+    /// Ready when the client has been silent, or slow with the head of a request, for too long. Counts it.
     pub(crate) async fn stalled(&self) {
         loop {
             let now = Instant::now();
-            let look_at = match *self.0.lock() {
-                Stage::Idle(since) => since + HTTP_IDLE_TIMEOUT,
-                Stage::Head(since) => since + HTTP_HEADER_TIMEOUT,
-                Stage::Busy => now + HTTP_HEADER_TIMEOUT,
-                Stage::Stream(since) => since + STREAM_STALL_TIMEOUT,
+            let (look_at, timeout) = match *self.0.lock() {
+                Stage::Idle(since) => (since + HTTP_IDLE_TIMEOUT, HttpTimeout::Idle),
+                Stage::Head(since) => (since + HTTP_HEADER_TIMEOUT, HttpTimeout::Head),
+                Stage::Busy => (now + HTTP_HEADER_TIMEOUT, HttpTimeout::Head),
+                Stage::Stream(since) => (since + STREAM_STALL_TIMEOUT, HttpTimeout::Answer),
             };
             if look_at <= now {
+                timeout.count();
                 return;
             }
             // A head that begins meanwhile is due no earlier than one header timeout from now.

@@ -169,6 +169,11 @@ impl Index {
         Some(&self.channels[id as usize]).filter(|known| known.next_offset > 0)
     }
 
+    /// Channels that have a name here.
+    pub(super) fn channel_count(&self) -> usize {
+        self.names.len()
+    }
+
     /// What is known of a channel, by a text that may be its name.
     pub(super) fn by_text(&self, name: &str) -> Option<&Channel> {
         self.names.get(name).map(|id| &self.channels[*id as usize]).filter(|known| known.next_offset > 0)

@@ -130,6 +130,17 @@ pub struct Published {
     pub is_duplicate: bool,
 }
 
+/// How large a log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figures {
+    /// Bytes of its segments.
+    pub bytes: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Channels that are known, also those of which nothing is kept but where they stand.
+    pub channels: u64,
+}
+
 /// Why a publication was not stored. None of them was delivered to anyone, but those in doubt may be found after a restart.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
@@ -253,6 +264,16 @@ impl EmbeddedBroker {
     pub async fn purge(&self, channel: &ChannelName) -> Result<usize, PublishError> {
         let answered = self.ask(|answer| Command::Purge(channel.clone(), answer)).await;
         answered.unwrap_or(Err(PublishError::Stopped))
+    }
+
+    /// How large the log is.
+    pub fn figures(&self) -> Figures {
+        let stored = self.stored.read();
+        Figures {
+            bytes: stored.segments.bytes(),
+            segments: stored.segments.list.len() as u64,
+            channels: stored.index.channel_count() as u64,
+        }
     }
 
     /// Whether nothing more is stored, because a sync failed or a thread of the log ended. The process should end, too.

@@ -15,7 +15,7 @@ mod tokens;
 pub(super) use stream::Streams;
 
 use super::Api;
-use crate::auth::is_authorized_v1;
+use crate::auth::{count_refused, is_authorized_v1};
 use crate::http::{self, BodyError, Request, Response};
 use bytes::Bytes;
 use channelapi_core::limits::{API_BODY_BYTES_MAX, REQUEST_ID_BYTES_MAX};
@@ -123,7 +123,10 @@ impl Api {
             }
         };
         let id = request_id.to_str().expect("it is ASCII");
-        let mut response = answer.unwrap_or_else(|problem| problem.into_response(id));
+        let mut response = answer.unwrap_or_else(|problem| {
+            problem.count();
+            problem.into_response(id)
+        });
         response.headers_mut().insert(REQUEST_ID, request_id);
         response
     }
@@ -139,6 +142,7 @@ impl Api {
             };
         // A stranger learns nothing of what there is.
         if !is_authorized {
+            count_refused(&head.headers);
             return Err(Problem::new(Code::Forbidden, "The request does not carry the API key."));
         }
         let call = call?;

@@ -2,6 +2,7 @@
 
 use super::json::Object;
 use crate::http::{self, Response};
+use crate::metrics::RequestRefused;
 use channelapi_core::broker::PublishError;
 use channelapi_core::model::{ChannelNameError, ConsumerNameError, EventNameError};
 use hyper::StatusCode;
@@ -141,6 +142,33 @@ impl Problem {
     pub(super) fn method(allow: &'static str) -> Self {
         let detail = format!("Here is {allow}.");
         Self { allow: Some(allow), ..Self::new(Code::MethodNotAllowed, detail) }
+    }
+
+    /// Counts it.
+    pub(super) fn count(&self) {
+        let reason = match self.code {
+            // Counted where the key is checked, which knows what was wrong with it.
+            Code::Forbidden => return,
+            Code::NotFound | Code::MethodNotAllowed => RequestRefused::NotFound,
+            Code::BodyTimeout => RequestRefused::Timeout,
+            Code::KeyReused | Code::Ahead | Code::TooManyConsumers | Code::BatchRefused => {
+                RequestRefused::Conflict
+            }
+            Code::TooLarge | Code::BatchSize => RequestRefused::TooLarge,
+            Code::Unavailable | Code::Indeterminate => RequestRefused::Unavailable,
+            Code::StorageFull => RequestRefused::StorageFull,
+            Code::InvalidBody
+            | Code::UnknownField
+            | Code::InvalidQuery
+            | Code::InvalidChannel
+            | Code::InvalidConsumer
+            | Code::InvalidEvent
+            | Code::ReservedEvent
+            | Code::InvalidTtl
+            | Code::InvalidKey
+            | Code::Encoding => RequestRefused::Invalid,
+        };
+        reason.count();
     }
 
     /// Something of ours failed.
