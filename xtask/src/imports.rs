@@ -62,9 +62,10 @@ const ROOMS: &[Room] = &[
         "the front door shows all rooms",
     ),
     // The binary. `gateway` and `api` are two faces of one hub and never know each other.
+    room("channelapi/stream", &[], "bytes are carried without knowing what they say"),
     room(
         "channelapi/http",
-        &["metrics", "channelapi-core/limits"],
+        &["stream", "metrics", "channelapi-core/limits"],
         "shared answers serve every face and know none",
     ),
     room(
@@ -100,18 +101,23 @@ const ROOMS: &[Room] = &[
         "whoever counts knows its metric, which knows nobody",
     ),
     room("channelapi/logging", &["config"], "it is set up from the settings and used through macros"),
-    room("channelapi/banner", &["config", "logging"], "it shows settings to whoever reads the log"),
+    room(
+        "channelapi/banner",
+        &["config", "logging", "listener"],
+        "it shows settings and places to whoever reads the log",
+    ),
     room("channelapi/auth", &["config", "metrics"], "a key is checked without knowing what for"),
     room("channelapi/page", &["http"], "a static page"),
     room("channelapi/health", &["http", "channelapi-core/hub"], "it says what it is told"),
     room(
         "channelapi/listener",
-        &["http", "metrics", "channelapi-core/limits"],
+        &["stream", "http", "config", "metrics", "channelapi-core/limits"],
         "it accepts for whoever it is handed",
     ),
     room(
         "channelapi/gateway",
         &[
+            "stream",
             "http",
             "config",
             "metrics",

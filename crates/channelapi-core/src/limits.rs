@@ -131,6 +131,12 @@ pub const HTTP_HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Header fields of an HTTP request.
 pub const HTTP_HEADERS_MAX: usize = 100;
 
+/// How long a trusted proxy may take to say for whom a connection is.
+pub const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of a binary PROXY header behind its fixed part: addresses take 216 at most, the rest is room for what proxies add.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
+
 /// Connections that the kernel keeps for us until we accept them.
 pub const ACCEPT_BACKLOG: i32 = 4096;
 

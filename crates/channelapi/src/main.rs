@@ -18,6 +18,7 @@ pub mod output;
 mod page;
 mod server;
 pub mod store;
+mod stream;
 
 use cli::Invocation;
 use client::Failed;

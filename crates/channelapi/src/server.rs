@@ -2,18 +2,18 @@
 
 use crate::api::Api;
 use crate::auth::count_refused;
-use crate::banner;
+use crate::banner::{self, Places};
 use crate::config::Config;
 use crate::config::keys::resolve_auth_key;
 use crate::config::origins::Origins;
 use crate::forms::Forms;
 use crate::gateway::conformance::{Echo, SuiteEvents};
 use crate::gateway::{ChannelEvents, Gateway, Settings, SocketIo};
-use crate::http::{self, Request, Response};
+use crate::http::{self, Peer, Request, Response};
+use crate::listener::{Bound, Entry, HttpConnections, Listener};
 use crate::metrics::{self, Readings};
 use crate::page::Page;
 use crate::{drain, health, listener};
-use anyhow::Context as _;
 use channelapi_core::clock::{Clock, millis_of};
 use channelapi_core::hub::{self, Hub, Readiness};
 use channelapi_core::state::{DataDirectory, DataDirectoryError};
@@ -22,7 +22,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
-use tokio::net::TcpListener;
 use tracing::{error, warn};
 
 /// Another process has the data directory. (`EX_TEMPFAIL` of sysexits.h: trying later may help.)
@@ -54,22 +53,32 @@ struct Server {
     page: Page,
 }
 
-impl listener::Service for Server {
-    async fn serve(self: Arc<Self>, request: Request) -> Response {
+/// The server as one listener shows it.
+struct Face {
+    server: Arc<Server>,
+    /// Socket.IO and the page.
+    is_for_clients: bool,
+    /// The HTTP API.
+    is_for_publishers: bool,
+}
+
+impl listener::Service for Face {
+    async fn serve(self: Arc<Self>, request: Request, _peer: Peer) -> Response {
+        let Self { server, is_for_clients, is_for_publishers } = &*self;
         let path = request.uri().path();
-        if is_below(path, "/socket.io") {
-            return self.gateway.serve(request).await;
+        if *is_for_clients && is_below(path, "/socket.io") {
+            return server.gateway.serve(request).await;
         }
-        if Api::answers(path) {
-            return self.api.serve(request).await;
+        if *is_for_publishers && Api::answers(path) {
+            return server.api.serve(request).await;
         }
         match (path, request.method()) {
-            ("/", &Method::GET | &Method::HEAD) => self.page.answer(),
+            ("/", &Method::GET | &Method::HEAD) if *is_for_clients => server.page.answer(),
             ("/healthz", &Method::GET | &Method::HEAD) => {
-                health::alive(self.gateway.connections(), self.hub.active_channels())
+                health::alive(server.gateway.connections(), server.hub.active_channels())
             }
-            ("/metrics", &Method::GET | &Method::HEAD) => self.metrics(&request),
-            ("/readyz", &Method::GET | &Method::HEAD) => health::ready(self.hub.readiness()),
+            ("/metrics", &Method::GET | &Method::HEAD) if *is_for_publishers => server.metrics(&request),
+            ("/readyz", &Method::GET | &Method::HEAD) => health::ready(server.hub.readiness()),
             _ => not_found(),
         }
     }
@@ -128,8 +137,8 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
         warn!("{warning}");
     }
 
-    let listener = bind(config.address, config.port)?;
-    let address = listener.local_addr()?;
+    let public = public_listener(&config)?;
+    let internal = internal_listener(&config)?;
     let stopping = drain::signalled()?;
     let clock = Clock::system();
     let workers = available_parallelism().map_or(1, usize::from);
@@ -150,7 +159,9 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     let api = Api::new(hub.clone(), key.key.clone(), config.http.cors_origins.clone());
     let server = Arc::new(Server { hub: hub.clone(), gateway: gateway.clone(), api, page: Page::new() });
 
-    banner::announce(&config, &key, address, started.elapsed());
+    let internal_place = internal.as_ref().map(Listener::place).transpose()?;
+    let places = Places { public: public.place()?, internal: internal_place };
+    banner::announce(&config, &key, &places, started.elapsed());
     let broker = hub.broker.clone();
     let stopping = async {
         tokio::select! {
@@ -158,7 +169,22 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
             () = broker.fenced() => error!("nothing more can be stored: stopping"),
         }
     };
-    let requests = listener::serve(listener, server.clone(), stopping).await;
+    let requests = HttpConnections::default();
+    let face = |is_for_clients, is_for_publishers| {
+        Arc::new(Face { server: server.clone(), is_for_clients, is_for_publishers })
+    };
+    let public = public.serve(face(true, internal.is_none()), &requests);
+    let internal = async {
+        match internal {
+            Some(internal) => internal.serve(face(false, true), &requests).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = stopping => {}
+        never = public => match never {},
+        never = internal => match never {},
+    }
     let is_fenced = broker.is_fenced();
     server.api.end_streams();
     let time = if is_fenced { config.drain.timeout.min(FENCED_DRAIN_TIMEOUT) } else { config.drain.timeout };
@@ -177,21 +203,23 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     Ok(())
 }
 
-fn bind(address: IpAddr, port: u16) -> anyhow::Result<TcpListener> {
-    let address = SocketAddr::new(address, port);
-    listener::bind(address).map_err(|error| {
-        let fix = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "; choose another port with --port or CHANNELAPI_PORT",
-            std::io::ErrorKind::PermissionDenied => {
-                "; ports below 1024 need a privilege, choose a higher --port"
-            }
-            std::io::ErrorKind::AddrNotAvailable => {
-                "; this machine has no such address, choose another --address"
-            }
-            _ => "",
-        };
-        anyhow::anyhow!("cannot listen on {address}: {error}{fix}")
-    })
+fn public_listener(config: &Config) -> anyhow::Result<Listener> {
+    let bound = match &config.http.unix {
+        Some(path) => Bound::unix(path)?,
+        None => Bound::tcp(SocketAddr::new(config.address, config.port), "--")?,
+    };
+    let trusted_proxies = config.http.trusted_proxies.clone();
+    Ok(Listener::new(bound, Entry { trusted_proxies, proxy_protocol: config.http.proxy_protocol }))
+}
+
+fn internal_listener(config: &Config) -> anyhow::Result<Option<Listener>> {
+    let bound = match (&config.internal.unix, config.internal.port) {
+        (Some(path), _) => Bound::unix(path)?,
+        (None, Some(port)) => Bound::tcp(SocketAddr::new(config.internal.address, port), "--internal-")?,
+        (None, None) => return Ok(None),
+    };
+    let trusted_proxies = config.http.trusted_proxies.clone();
+    Ok(Some(Listener::new(bound, Entry { trusted_proxies, proxy_protocol: false })))
 }
 
 /// The server that the official suites of the public repository talk to.
@@ -201,7 +229,7 @@ struct ConformanceServer {
 }
 
 impl listener::Service for ConformanceServer {
-    async fn serve(self: Arc<Self>, request: Request) -> Response {
+    async fn serve(self: Arc<Self>, request: Request, _peer: Peer) -> Response {
         let path = request.uri().path();
         if is_below(path, "/engine.io") {
             self.echo.serve(request).await
@@ -215,8 +243,8 @@ impl listener::Service for ConformanceServer {
 
 /// Runs the server for the official suites, with the settings they expect.
 pub(crate) async fn run_conformance(address: IpAddr, port: u16) -> Result<(), Failure> {
-    let listener = bind(address, port)?;
-    let address = listener.local_addr().context("the listening socket has an address")?;
+    let listener = Listener::new(Bound::tcp(SocketAddr::new(address, port), "--")?, Entry::default());
+    let place = listener.place()?;
     let stopping = drain::signalled()?;
     let clock = Clock::system();
     let settings = Settings::new(300, 200, 1_000_000, Origins::Any);
@@ -226,9 +254,14 @@ pub(crate) async fn run_conformance(address: IpAddr, port: u16) -> Result<(), Fa
     let heartbeats = [&echo, &suite].map(|gateway| tokio::spawn(gateway.clone().keep_time()));
     let server = Arc::new(ConformanceServer { echo: echo.clone(), suite: suite.clone() });
     println!(
-        "conformance server on http://{address}: /engine.io/ echoes, /socket.io/ is the suites' application"
+        "conformance server on {}: /engine.io/ echoes, /socket.io/ is the suites' application",
+        place.url()
     );
-    let requests = listener::serve(listener, server, stopping).await;
+    let requests = HttpConnections::default();
+    tokio::select! {
+        () = stopping => {}
+        never = listener.serve(server, &requests) => match never {},
+    }
     drain::drain(&[echo, suite], requests, Duration::from_secs(1)).await;
     heartbeats.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())

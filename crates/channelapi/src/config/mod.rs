@@ -8,12 +8,14 @@ mod document;
 pub mod env;
 pub mod file;
 pub mod keys;
+mod listening;
 pub mod nearest;
 pub mod options;
 pub mod origins;
 pub mod pages;
 pub mod pattern;
 pub mod policy;
+pub mod proxies;
 pub mod secret;
 pub mod source;
 mod syntax;
@@ -58,6 +60,7 @@ pub fn load(
 
     let warnings = [environment.warnings, file.warnings, policies.warnings].concat();
     let mut problems = [file.problems, environment.problems, values.problems, policies.problems].concat();
+    problems.extend(listening::problems(&config));
     if !problems.is_empty() {
         problems.sort();
         return Err(Rejected { problems, warnings });

@@ -11,10 +11,11 @@ use super::{
     origins::Origins,
     pattern::NamePattern,
     policy::{Policy, Replay},
+    proxies::TrustedProxies,
     secret::Secret,
     source::{Resolver, Setting},
     units::ByteSize,
-    value::{Durability, LogFormat, LogLevel, Shape, StoreDurability, Value},
+    value::{Durability, FilePath, LogFormat, LogLevel, Shape, StoreDurability, Value},
 };
 
 /// What is known about an option besides its type.
@@ -249,6 +250,41 @@ options! {
         /// A list is enforced on WebSocket and polling alike. Clients that are not browsers send no origin and are
         /// not affected.
         cors_origins: Origins = "*";
+
+        /// Unix socket to listen on, instead of `address` and `port`.
+        ///
+        /// For a proxy on the same machine. The file is created with permissions for its owner and group, and removed at the
+        /// end; one that a killed server left behind is replaced.
+        unix: Option<FilePath>;
+
+        /// Proxies that are believed when they say for whom a request is.
+        ///
+        /// Limits per address count whoever connects. When that is one of these, they count the last address in
+        /// `X-Forwarded-For` that is not one of these instead. Without this option the header means nothing, as anybody
+        /// can send it.
+        trusted_proxies: Option<TrustedProxies>;
+
+        /// Whether the trusted proxies begin each connection with a PROXY header, version 1 or 2.
+        ///
+        /// Then a connection of theirs without one is closed. From everybody else such a header is a malformed request.
+        proxy_protocol: bool = "false";
+    }
+
+    /// A listener of its own for publishers.
+    "Internal listener" internal: Internal {
+        /// Port where publishers are served, and nowhere else.
+        ///
+        /// When this or `internal.unix` is set, the HTTP API answers there only, and the public port serves Socket.IO
+        /// clients, the page and `/healthz`. It speaks plain HTTP. `0` takes any free port, which the log names.
+        port: Option<u16>;
+
+        /// Address of the internal port.
+        address: IpAddr = "127.0.0.1";
+
+        /// Unix socket where publishers are served, instead of `internal.port`.
+        ///
+        /// Whoever may open the file may talk to the API, and needs the key as everywhere.
+        unix: Option<FilePath>;
     }
 
     /// How connections to Socket.IO clients are kept.
@@ -352,13 +388,6 @@ options! {
         /// `false`, or left out: only what is published from then on. A number: that many of the newest publications first.
         /// `true`: everything that is kept. Clients that say where they stand get what they missed, whatever is set here.
         "replay_on_join": Replay, like "false";
-    }
-}
-
-impl Config {
-    /// Whether only this machine can reach the server.
-    pub fn is_loopback(&self) -> bool {
-        self.address.is_loopback()
     }
 }
 

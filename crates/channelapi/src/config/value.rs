@@ -196,6 +196,32 @@ impl Value for PathBuf {
     }
 }
 
+/// The path of a file; unlike a directory it is not created by just anybody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilePath(pub PathBuf);
+
+impl std::ops::Deref for FilePath {
+    type Target = std::path::Path;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Value for FilePath {
+    const SHAPE: Shape = Shape::Text;
+    const PLACEHOLDER: &'static str = "FILE";
+    const ACCEPTS: &'static str = PathBuf::ACCEPTS;
+
+    fn parse(text: &str) -> Result<Self, String> {
+        PathBuf::parse(text).map(Self)
+    }
+
+    fn show(&self) -> String {
+        self.0.show()
+    }
+}
+
 impl Value for String {
     const SHAPE: Shape = Shape::Text;
     const PLACEHOLDER: &'static str = "HOST";

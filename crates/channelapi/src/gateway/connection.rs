@@ -11,6 +11,7 @@ use super::disconnect::Disconnect;
 use super::namespaces::Namespaces;
 use super::outbox::{Outbox, Pushed};
 use crate::metrics::UPGRADED;
+use crate::stream::WriteHalf;
 use bytes::Bytes;
 use channelapi_core::clock::millis_of;
 use channelapi_core::delivery::{Delivery, End, Subscriber};
@@ -20,7 +21,6 @@ use channelapi_protocol::engineio::{Beat, Frame, Heartbeat, PollStart, Session, 
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use tokio::net::tcp::OwnedWriteHalf;
 use tracing::debug;
 
 /// One client of the gateway.
@@ -83,7 +83,7 @@ impl Connection {
     }
 
     /// A session that opens on a WebSocket and stays there.
-    pub(super) fn websocket(id: ConnectionId, gateway: Arc<Gateway>, socket: OwnedWriteHalf) -> Self {
+    pub(super) fn websocket(id: ConnectionId, gateway: Arc<Gateway>, socket: WriteHalf) -> Self {
         Self::new(id, gateway, None, Session::on_websocket(), Outbox::on(socket))
     }
 
@@ -368,7 +368,7 @@ impl Connection {
     }
 
     /// `5` came: everything leaves by `socket` from now on, first what waits.
-    pub(super) fn upgrade(&self, socket: OwnedWriteHalf) -> Result<(), Violation> {
+    pub(super) fn upgrade(&self, socket: WriteHalf) -> Result<(), Violation> {
         let mut state = self.state.lock();
         state.session.upgrade()?;
         state.outbox.attach(socket);

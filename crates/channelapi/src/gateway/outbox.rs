@@ -8,13 +8,13 @@
 //! - Queued frames fit both transports, so that a session may change over with a full queue.
 
 use super::frames;
+use crate::stream::WriteHalf;
 use bytes::Bytes;
 use channelapi_core::limits::{OUTBOX_ENTRY_BYTES, PACKETS_PER_POLL_MAX};
 use channelapi_protocol::engineio::{Frame, payload};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
-use tokio::net::tcp::OwnedWriteHalf;
 
 /// Buffers that one system call takes.
 const SLICES_MAX: usize = 64;
@@ -23,7 +23,7 @@ const SLICES_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     /// Where packets go; without it (polling) they wait to be fetched.
-    socket: Option<OwnedWriteHalf>,
+    socket: Option<WriteHalf>,
     queue: VecDeque<Bytes>,
     /// What the queue costs: its bytes, and [`OUTBOX_ENTRY_BYTES`] for each entry.
     cost: usize,
@@ -44,14 +44,14 @@ pub(super) enum Pushed {
 
 impl Outbox {
     /// An outbox that writes to a WebSocket.
-    pub(super) fn on(socket: OwnedWriteHalf) -> Self {
+    pub(super) fn on(socket: WriteHalf) -> Self {
         Self { socket: Some(socket), ..Self::default() }
     }
 
     /// Sends or queues whole frames, unless something waits already and more than `bytes_max` would then.
     pub(super) fn push(&mut self, frames: &Bytes, bytes_max: usize) -> Pushed {
         let sent = match &self.socket {
-            Some(socket) if self.queue.is_empty() => match socket.as_ref().try_write(frames) {
+            Some(socket) if self.queue.is_empty() => match socket.try_write(frames) {
                 Ok(sent) if sent == frames.len() => return Pushed::Sent,
                 Ok(sent) => sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
@@ -76,7 +76,7 @@ impl Outbox {
     }
 
     /// Lets the packets out through a WebSocket from now on.
-    pub(super) fn attach(&mut self, socket: OwnedWriteHalf) {
+    pub(super) fn attach(&mut self, socket: WriteHalf) {
         self.socket = Some(socket);
     }
 
@@ -118,10 +118,10 @@ impl Outbox {
             for (slice, frames) in slices.iter_mut().zip(&self.queue) {
                 *slice = IoSlice::new(frames);
             }
-            match socket.as_ref().try_write_vectored(&slices[..waiting]) {
+            match socket.try_write_vectored(&slices[..waiting]) {
                 Ok(sent) => self.forget_sent(sent),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(socket.as_ref().poll_write_ready(cx))?;
+                    ready!(socket.poll_write_ready(cx))?;
                 }
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -148,6 +148,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::Stream;
     use channelapi_core::limits::OUTBOX_BYTES_MAX;
     use std::future::poll_fn;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -197,8 +198,8 @@ mod tests {
     #[tokio::test]
     async fn a_slow_reader_gets_every_byte_in_order() {
         let (server, mut client) = connected().await;
-        let (read, write) = server.into_split();
-        write.writable().await.unwrap();
+        server.writable().await.unwrap();
+        let (read, write) = Stream::Tcp(server).into_split();
         let mut outbox = Outbox::on(write);
         let mut expected = Vec::new();
         let mut number = 0_u64;
@@ -224,7 +225,7 @@ mod tests {
     #[tokio::test]
     async fn a_queue_survives_the_change_of_transport() {
         let (server, mut client) = connected().await;
-        let (_read, write) = server.into_split();
+        let (_read, write) = Stream::Tcp(server).into_split();
         let mut outbox = Outbox::default();
         outbox.push(&frame("4first"), OUTBOX_BYTES_MAX);
         outbox.attach(write);

@@ -12,6 +12,7 @@ use super::disconnect::Disconnect;
 use super::{Gateway, random_id};
 use crate::http::{self, Request, Response, Socket};
 use crate::metrics::InvariantViolated;
+use crate::stream::{ReadHalf, WriteHalf};
 use channelapi_core::limits::{CLOSE_TIMEOUT, FRAGMENTS_MAX, MESSAGES_PER_TURN, UPGRADE_TIMEOUT};
 use channelapi_protocol::engineio::{Frame, Packet, RequestError};
 use channelapi_protocol::websocket::frame::{Opcode, encode, encode_close};
@@ -30,7 +31,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tracing::error;
 
 /// Bytes read at once, into a buffer that the tasks of a thread share.
@@ -118,10 +118,7 @@ async fn turn_away(upgrade: OnUpgrade) {
 }
 
 /// The bare socket of an upgraded request, and a decoder that holds what its client sent behind the request.
-async fn socket_of(
-    upgrade: OnUpgrade,
-    gateway: &Gateway,
-) -> Option<(OwnedReadHalf, OwnedWriteHalf, Decoder)> {
+async fn socket_of(upgrade: OnUpgrade, gateway: &Gateway) -> Option<(ReadHalf, WriteHalf, Decoder)> {
     // The client may be gone before the 101.
     let upgraded = upgrade.await.ok()?;
     let Ok(parts) = upgraded.downcast::<TokioIo<Socket>>() else {
@@ -138,8 +135,8 @@ async fn socket_of(
 
 /// A WebSocket that may take over a session.
 struct Candidate {
-    read: OwnedReadHalf,
-    write: OwnedWriteHalf,
+    read: ReadHalf,
+    write: WriteHalf,
     decoder: Decoder,
 }
 
@@ -182,7 +179,7 @@ impl Candidate {
 /// What runs as long as a WebSocket does.
 struct Task {
     connection: Arc<Connection>,
-    read: OwnedReadHalf,
+    read: ReadHalf,
     decoder: Decoder,
     /// A message whose handling goes on; nothing is read before it is done.
     handling: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -191,7 +188,7 @@ struct Task {
 }
 
 impl Task {
-    fn start(connection: Arc<Connection>, read: OwnedReadHalf, decoder: Decoder) {
+    fn start(connection: Arc<Connection>, read: ReadHalf, decoder: Decoder) {
         // What came behind the handshake is in the decoder.
         tokio::spawn(Self { connection, read, decoder, handling: None, is_behind: true }.run());
     }

@@ -1,9 +1,11 @@
-//! What all HTTP is made of here: the socket under a connection, requests, answers, and reading a body.
+//! What all HTTP is made of here: the socket under a connection, who is at its other end, requests, answers, and reading a body.
 
 mod body;
+mod peer;
 mod socket;
 
 pub(crate) use body::Body;
+pub(crate) use peer::Peer;
 pub(crate) use socket::Socket;
 
 use crate::metrics::HttpTimeout;

@@ -4,6 +4,7 @@
 //! gets little time; a publisher that keeps its connection for the next publication is welcome to.
 
 use crate::metrics::HttpTimeout;
+use crate::stream::Stream;
 use channelapi_core::limits::{HTTP_HEADER_TIMEOUT, HTTP_IDLE_TIMEOUT, STREAM_STALL_TIMEOUT};
 use parking_lot::Mutex;
 use std::io::{self, IoSlice};
@@ -11,12 +12,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// A TCP connection that notes when its client speaks.
+/// A connection that notes when its client speaks.
 pub(crate) struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     progress: Arc<Progress>,
 }
 
@@ -38,13 +38,13 @@ enum Stage {
 
 impl Socket {
     /// Wraps a connection that was just accepted.
-    pub(crate) fn new(stream: TcpStream) -> (Self, Arc<Progress>) {
+    pub(crate) fn new(stream: Stream) -> (Self, Arc<Progress>) {
         let progress = Arc::new(Progress(Mutex::new(Stage::Head(Instant::now()))));
         (Self { stream, progress: progress.clone() }, progress)
     }
 
     /// The bare connection, when HTTP is done with it.
-    pub(crate) fn into_stream(self) -> TcpStream {
+    pub(crate) fn into_stream(self) -> Stream {
         self.stream
     }
 }

@@ -1,0 +1,110 @@
+//! Where the server listens, and which of these settings go together.
+
+use super::{
+    options::{Config, spec},
+    source::{Problem, Source},
+};
+
+/// What cannot be meant.
+pub(super) fn problems(config: &Config) -> Vec<Problem> {
+    let checks = [
+        (
+            config.http.proxy_protocol && config.http.trusted_proxies.is_none(),
+            "http.proxy_protocol",
+            "no proxy is trusted to send it; name those that do in http.trusted_proxies",
+        ),
+        (
+            config.internal.port.is_some() && config.internal.unix.is_some(),
+            "internal.unix",
+            "internal.port is set, too; keep one of them",
+        ),
+        (
+            is_given(config, "internal.address") && config.internal.port.is_none(),
+            "internal.address",
+            "without internal.port nothing listens there; set that, too",
+        ),
+    ];
+    let wrong = checks.into_iter().filter(|(is_wrong, ..)| *is_wrong);
+    wrong.map(|(_, key, message)| problem(config, key, message)).collect()
+}
+
+/// Whether somebody chose a value for this option.
+fn is_given(config: &Config, key: &str) -> bool {
+    source(config, key).is_some_and(|source| *source != Source::Default)
+}
+
+fn problem(config: &Config, key: &'static str, message: &str) -> Problem {
+    match source(config, key) {
+        Some(place @ Source::File { .. }) => Problem::at(place.clone(), format!("{key}: {message}")),
+        Some(place) if *place != Source::Default => Problem::at(place.clone(), message),
+        _ => Problem::of(format!("{}: {message}", spec(key).key)),
+    }
+}
+
+fn source<'a>(config: &'a Config, key: &str) -> Option<&'a Source> {
+    config.settings.iter().find(|setting| setting.key == key).map(|setting| &setting.source)
+}
+
+impl Config {
+    /// Whether only this machine can reach what the key opens.
+    pub fn is_loopback(&self) -> bool {
+        match (&self.internal.unix, self.internal.port) {
+            (Some(_), _) => true,
+            (None, Some(_)) => self.internal.address.is_loopback(),
+            (None, None) => self.http.unix.is_some() || self.address.is_loopback(),
+        }
+    }
+
+    /// Whether publishers have a listener of their own.
+    pub fn has_internal(&self) -> bool {
+        self.internal.unix.is_some() || self.internal.port.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{env, load};
+    use super::*;
+
+    fn loaded(variables: &[(&str, &str)]) -> Result<Config, String> {
+        let environment = env::load(variables.iter().map(|(name, value)| (name.into(), value.into())));
+        load(Vec::new(), None, environment, &[]).map_err(|rejected| {
+            let problems: Vec<String> = rejected.problems.iter().map(ToString::to_string).collect();
+            problems.join("\n")
+        })
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        let check = |variables: &[(&str, &str)], expected: &str| {
+            let message = loaded(variables).unwrap_err();
+            assert!(message.contains(expected), "{message}");
+        };
+        check(
+            &[("CHANNELAPI_HTTP_PROXY_PROTOCOL", "true")],
+            "CHANNELAPI_HTTP_PROXY_PROTOCOL: no proxy is trusted",
+        );
+        let both = [("CHANNELAPI_INTERNAL_PORT", "1"), ("CHANNELAPI_INTERNAL_UNIX", "/run/x.sock")];
+        check(&both, "keep one of them");
+        check(&[("CHANNELAPI_INTERNAL_ADDRESS", "10.0.0.1")], "without internal.port nothing listens");
+        loaded(&[
+            ("CHANNELAPI_HTTP_PROXY_PROTOCOL", "true"),
+            ("CHANNELAPI_HTTP_TRUSTED_PROXIES", "10.0.0.1"),
+        ])
+        .unwrap();
+    }
+
+    #[test]
+    fn a_weak_key_is_measured_by_who_can_reach_the_api() {
+        let check = |variables: &[(&str, &str)], is_loopback| {
+            assert_eq!(loaded(variables).unwrap().is_loopback(), is_loopback, "{variables:?}");
+        };
+        check(&[], false);
+        check(&[("CHANNELAPI_ADDRESS", "127.0.0.1")], true);
+        check(&[("CHANNELAPI_HTTP_UNIX", "x.sock")], true);
+        check(&[("CHANNELAPI_INTERNAL_PORT", "8889")], true);
+        check(&[("CHANNELAPI_INTERNAL_UNIX", "x.sock")], true);
+        let open = [("CHANNELAPI_INTERNAL_PORT", "8889"), ("CHANNELAPI_INTERNAL_ADDRESS", "10.0.0.1")];
+        check(&open, false);
+    }
+}

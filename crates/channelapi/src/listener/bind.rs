@@ -1,0 +1,204 @@
+//! Listening sockets: a TCP port, or a file on this machine.
+//!
+//! Invariant: a file is removed only if it is a socket that nobody listens on, or our own.
+
+use super::place::Place;
+use crate::stream::Stream;
+use channelapi_core::limits::ACCEPT_BACKLOG;
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::fs::{self, Permissions};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use tokio::net::{TcpListener, UnixListener};
+use tracing::debug;
+
+/// Who may connect to a unix socket: its owner, and the group, which is how a web server gets in.
+const SOCKET_MODE: u32 = 0o660;
+
+/// A socket that listens.
+#[derive(Debug)]
+pub(crate) enum Bound {
+    /// On a TCP port.
+    Tcp(TcpListener),
+    /// On a file.
+    Unix(UnixListener, SocketFile),
+}
+
+impl Bound {
+    /// Listens on a TCP port. Flags that begin with `flags` say on which.
+    pub(crate) fn tcp(address: SocketAddr, flags: &str) -> anyhow::Result<Self> {
+        open_tcp(address).map(Self::Tcp).map_err(|error| {
+            let fix = match error.kind() {
+                io::ErrorKind::AddrInUse => format!("; choose another port with {flags}port"),
+                io::ErrorKind::PermissionDenied => {
+                    format!("; ports below 1024 need a privilege, choose a higher {flags}port")
+                }
+                io::ErrorKind::AddrNotAvailable => {
+                    format!("; this machine has no such address, choose another {flags}address")
+                }
+                _ => String::new(),
+            };
+            anyhow::anyhow!("cannot listen on {address}: {error}{fix}")
+        })
+    }
+
+    /// Listens on a file, which is created, and removed at the end.
+    pub(crate) fn unix(path: &Path) -> anyhow::Result<Self> {
+        let shown = path.display();
+        match fs::symlink_metadata(path) {
+            Ok(found) if !found.file_type().is_socket() => {
+                anyhow::bail!(
+                    "cannot listen on {shown}: it exists and is not a socket; remove it, or choose another path"
+                );
+            }
+            Ok(_) if is_alive(path) => {
+                anyhow::bail!(
+                    "cannot listen on {shown}: another process does; stop it, or choose another path"
+                );
+            }
+            // Whoever made it is gone.
+            Ok(_) => fs::remove_file(path)
+                .map_err(|error| anyhow::anyhow!("cannot replace the abandoned socket {shown}: {error}"))?,
+            Err(_) => {}
+        }
+        let (listener, file) = open_unix(path).map_err(|error| {
+            let fix = match error.kind() {
+                io::ErrorKind::NotFound => "; create its directory first",
+                io::ErrorKind::PermissionDenied => "; this user may not create files there",
+                io::ErrorKind::InvalidInput => "; the path is too long for a socket, choose a shorter one",
+                _ => "",
+            };
+            anyhow::anyhow!("cannot listen on {shown}: {error}{fix}")
+        })?;
+        Ok(Self::Unix(listener, file))
+    }
+
+    /// Where it is found.
+    pub(super) fn place(&self) -> io::Result<Place> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Place::Port),
+            Self::Unix(_, file) => Ok(Place::Socket(file.path.clone())),
+        }
+    }
+
+    /// The next connection, and the address that it comes from.
+    pub(super) async fn accept(&self) -> io::Result<(Stream, Option<IpAddr>)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, from) = listener.accept().await?;
+                // Packets are small and must leave at once.
+                if let Err(error) = stream.set_nodelay(true) {
+                    debug!(%error, "a connection was gone before it was served");
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
+                Ok((Stream::Tcp(stream), Some(from.ip())))
+            }
+            Self::Unix(listener, _) => Ok((Stream::Unix(listener.accept().await?.0), None)),
+        }
+    }
+}
+
+/// The file of a unix socket, as long as it is ours.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
+        if is_ours {
+            _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
+    // A restarted server must not wait for connections of its predecessor to be forgotten.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(ACCEPT_BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn open_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let made = fs::symlink_metadata(path)?;
+    let file = SocketFile { path: path.to_owned(), device: made.dev(), inode: made.ino() };
+    // Nobody can connect before it listens, so nobody gets in under the permissions that it is born with.
+    fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
+    socket.listen(ACCEPT_BACKLOG)?;
+    Ok((UnixListener::from_std(socket.into())?, file))
+}
+
+/// Whether somebody listens on a socket's file. In doubt somebody does.
+fn is_alive(path: &Path) -> bool {
+    let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    std::os::unix::net::UnixStream::connect(path).err().is_none_or(|error| !refused(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    fn refusal(path: &Path) -> String {
+        Bound::unix(path).unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_for_its_owner_and_group_and_goes_with_its_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api.sock");
+        let bound = Bound::unix(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, SOCKET_MODE);
+        let _client = UnixStream::connect(&path).unwrap();
+        assert_eq!(bound.accept().await.unwrap().1, None);
+        drop(bound);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn only_an_abandoned_socket_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api.sock");
+        let bound = Bound::unix(&path).unwrap();
+        assert!(refusal(&path).contains("another process does"), "it is alive");
+        drop(bound);
+
+        // What a killed process leaves behind.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let bound = Bound::unix(&path).unwrap();
+
+        // Somebody else's by now: it stays.
+        fs::remove_file(&path).unwrap();
+        let other = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        drop(bound);
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(other);
+
+        let file = dir.path().join("data.db");
+        fs::write(&file, "precious").unwrap();
+        assert!(refusal(&file).contains("is not a socket"));
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(refusal(&link).contains("is not a socket"));
+        assert!(refusal(dir.path()).contains("is not a socket"));
+        assert_eq!(fs::read(&file).unwrap(), b"precious");
+    }
+
+    #[tokio::test]
+    async fn a_path_that_cannot_be_used_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(refusal(&dir.path().join("missing/api.sock")).contains("create its directory first"));
+        assert!(refusal(&dir.path().join("x".repeat(120))).contains("choose a shorter one"));
+    }
+}

@@ -1,0 +1,202 @@
+//! Accepts connections and serves HTTP/1.1 on them, with a limit on everything a stranger can make us wait for or keep.
+//!
+//! `bind.rs` opens the sockets; `proxy.rs` reads what a proxy says about a connection, and `peer.rs` finds out who sent a request.
+
+mod bind;
+mod peer;
+mod place;
+mod proxy;
+
+pub(crate) use bind::Bound;
+pub(crate) use place::Place;
+
+use crate::config::proxies::TrustedProxies;
+use crate::http::{Peer, Request, Response, Socket};
+use crate::metrics::ConnectionRefused;
+use crate::stream::Stream;
+use channelapi_core::limits::{HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use peer::Arrival;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tracing::{debug, warn};
+
+/// How long to wait after the system refused us a connection for want of something, usually file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Answers requests.
+pub(crate) trait Service: Send + Sync + 'static {
+    /// Answers one.
+    fn serve(self: Arc<Self>, request: Request, peer: Peer) -> impl Future<Output = Response> + Send;
+}
+
+/// How long the last answers may take to reach the network when everything else is done.
+const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// The HTTP connections that are open, of all listeners.
+#[derive(Default)]
+pub(crate) struct HttpConnections {
+    /// Each connection holds a receiver as long as it lives.
+    stop: watch::Sender<()>,
+    /// So does each request, until it is answered.
+    requests: Arc<watch::Sender<()>>,
+}
+
+impl HttpConnections {
+    /// Requests that are not answered yet.
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.receiver_count()
+    }
+
+    /// Waits until the requests under way are answered, and closes the connections. One that has sent no whole request head
+    /// is not waited for.
+    pub(crate) async fn finish(&self) {
+        self.stop.send_replace(());
+        self.requests.closed().await;
+        _ = tokio::time::timeout(LAST_ANSWERS_TIMEOUT, self.stop.closed()).await;
+    }
+}
+
+/// A listening socket, and what holds for its connections.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    bound: Bound,
+    entry: Arc<Entry>,
+}
+
+/// How connections come in.
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    /// Proxies whose word about the address of a client counts.
+    pub(crate) trusted_proxies: Option<TrustedProxies>,
+    /// Whether these begin each connection with a PROXY header.
+    pub(crate) proxy_protocol: bool,
+}
+
+impl Listener {
+    /// A listener that [`Listener::serve`] makes use of. Until then the kernel keeps those who connect waiting.
+    pub(crate) fn new(bound: Bound, entry: Entry) -> Self {
+        Self { bound, entry: Arc::new(entry) }
+    }
+
+    /// Where it is found.
+    pub(crate) fn place(&self) -> io::Result<Place> {
+        self.bound.place()
+    }
+
+    /// Accepts connections until it is dropped, which closes the listening socket.
+    pub(crate) async fn serve(self, service: Arc<impl Service>, connections: &HttpConnections) -> Infallible {
+        loop {
+            match self.bound.accept().await {
+                Ok((stream, from)) => self.serve_one(stream, from, service.clone(), connections),
+                Err(error) if is_about_one_connection(&error) => {}
+                Err(error) => {
+                    ConnectionRefused::FileDescriptors.count();
+                    warn!(%error, "cannot accept connections");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn serve_one(
+        &self,
+        stream: Stream,
+        from: Option<IpAddr>,
+        service: Arc<impl Service>,
+        connections: &HttpConnections,
+    ) {
+        let entry = self.entry.clone();
+        let requests = connections.requests.clone();
+        let mut stop = connections.stop.subscribe();
+        tokio::spawn(async move {
+            let entered = tokio::select! {
+                entered = entry.enter(stream, from) => entered,
+                _ = stop.changed() => return,
+            };
+            match entered {
+                Ok((stream, arrival)) => serve_http(stream, arrival, entry, service, stop, requests).await,
+                Err(error) => debug!(%error, "a connection did not begin as it must"),
+            }
+        });
+    }
+}
+
+impl Entry {
+    /// What comes before HTTP.
+    async fn enter(&self, mut stream: Stream, from: Option<IpAddr>) -> io::Result<(Stream, Arrival)> {
+        let trusted = self.trusted_proxies.as_ref();
+        let mut arrival = Arrival::of(from, trusted);
+        if self.proxy_protocol && arrival == Arrival::Proxied {
+            let header = proxy::read_header(&mut stream).await;
+            if let Some(client) = header.inspect_err(|_| ConnectionRefused::Proxy.count())? {
+                arrival = Arrival::announced(client, trusted);
+            }
+        }
+        Ok((stream, arrival))
+    }
+}
+
+async fn serve_http(
+    stream: Stream,
+    arrival: Arrival,
+    entry: Arc<Entry>,
+    service: Arc<impl Service>,
+    mut stop: watch::Receiver<()>,
+    requests: Arc<watch::Sender<()>>,
+) {
+    let (socket, progress) = Socket::new(stream);
+    let watched = progress.clone();
+    let answer = service_fn(move |request: Request| {
+        let service = service.clone();
+        let progress = progress.clone();
+        let under_way = requests.subscribe();
+        let peer = arrival.peer(request.headers(), entry.trusted_proxies.as_ref());
+        async move {
+            progress.begin();
+            let response = service.serve(request, peer).await;
+            if response.body().is_stream() {
+                progress.stream();
+            } else {
+                progress.end();
+            }
+            drop(under_way);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = http1::Builder::new()
+        .max_headers(HTTP_HEADERS_MAX)
+        .max_buf_size(HTTP_HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(socket), answer)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = watched.stalled() => return,
+        _ = stop.changed() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = watched.stalled() => return,
+            }
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%error, "an HTTP connection broke");
+    }
+}
+
+/// Whether only the connection that was to be accepted is gone.
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}

@@ -1,0 +1,170 @@
+//! Finds out who sent a request: whoever connected, or whom a trusted proxy says it speaks for.
+//!
+//! Invariant: what a client can write into a request never changes who it is. `X-Forwarded-For` and the PROXY protocol
+//! count only on connections of proxies that the operator named.
+
+use crate::config::proxies::TrustedProxies;
+use crate::http::Peer;
+use hyper::HeaderMap;
+use hyper::header::HeaderName;
+use std::net::{IpAddr, SocketAddr};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Where a connection comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// From the client itself.
+    Direct(Peer),
+    /// From a trusted proxy. Each of its requests says for whom.
+    Proxied,
+}
+
+impl Arrival {
+    /// A connection from `address`, or from a unix socket.
+    pub(super) fn of(address: Option<IpAddr>, trusted: Option<&TrustedProxies>) -> Self {
+        if trusted.is_some_and(|trusted| trusted.names(address)) {
+            return Self::Proxied;
+        }
+        let stranger = address.map(|address| address.to_canonical()).filter(|address| !is_near(*address));
+        Self::Direct(stranger.map_or(Peer::Neighbour, Peer::Stranger))
+    }
+
+    /// A connection for which a trusted proxy gave the address of its client.
+    pub(super) fn announced(client: IpAddr, trusted: Option<&TrustedProxies>) -> Self {
+        if trusted.is_some_and(|trusted| trusted.names(Some(client))) {
+            return Self::Proxied;
+        }
+        Self::Direct(Peer::Stranger(client.to_canonical()))
+    }
+
+    /// Who sent a request on it.
+    pub(super) fn peer(self, headers: &HeaderMap, trusted: Option<&TrustedProxies>) -> Peer {
+        match (self, trusted) {
+            (Self::Direct(peer), _) => peer,
+            (Self::Proxied, Some(trusted)) => forwarded(headers, trusted),
+            (Self::Proxied, None) => Peer::Neighbour,
+        }
+    }
+}
+
+/// Each proxy adds the address that it sees at the end. So the list is read backwards, past the proxies that are trusted, to
+/// the first address that is not one of theirs; what stands before that is only what somebody claims.
+fn forwarded(headers: &HeaderMap, trusted: &TrustedProxies) -> Peer {
+    let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
+    let items = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+    for item in items {
+        match parse_address(item) {
+            Some(address) if trusted.names(Some(address)) => {}
+            Some(address) => return Peer::Stranger(address),
+            None => break,
+        }
+    }
+    Peer::Neighbour
+}
+
+/// An address as proxies write it; some add the port.
+fn parse_address(item: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(item).ok()?.trim();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let address: Option<IpAddr> = text.parse().ok();
+    address.or_else(with_port).or_else(bracketed).map(|address| address.to_canonical())
+}
+
+/// Whether an address is on this machine or in a private network.
+fn is_near(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_loopback() || address.is_private() || address.is_link_local(),
+        IpAddr::V6(address) => {
+            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::value::Value as _;
+    use hyper::header::HeaderValue;
+
+    fn stranger(address: &str) -> Peer {
+        Peer::Stranger(address.parse().unwrap())
+    }
+
+    fn peer(trusted: &str, from: &str, forwarded: &[&str]) -> Peer {
+        let trusted = TrustedProxies::parse(trusted).unwrap();
+        let from = (from != "unix").then(|| from.parse().unwrap());
+        let mut headers = HeaderMap::new();
+        for line in forwarded {
+            headers.append(X_FORWARDED_FOR, HeaderValue::from_str(line).unwrap());
+        }
+        Arrival::of(from, Some(&trusted)).peer(&headers, Some(&trusted))
+    }
+
+    #[test]
+    fn whoever_is_near_and_not_named_is_a_neighbour() {
+        for near in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.0.1",
+            "::1",
+            "fd00::1",
+            "fe80::1",
+            "::ffff:10.0.0.1",
+            "unix",
+        ] {
+            assert_eq!(peer("", near, &["203.0.113.7"]), Peer::Neighbour, "{near}");
+        }
+        for far in ["203.0.113.7", "100.64.0.1", "172.32.0.1", "2001:db8::1"] {
+            assert_eq!(peer("", far, &["10.0.0.1"]), stranger(far));
+        }
+        assert_eq!(peer("", "::ffff:203.0.113.7", &[]), stranger("203.0.113.7"));
+    }
+
+    #[test]
+    fn a_proxy_says_for_whom_it_speaks() {
+        let check = |lines: &[&str], expected: Peer| {
+            assert_eq!(peer("10.0.0.0/8", "10.0.0.1", lines), expected, "{lines:?}");
+        };
+        check(&["203.0.113.7"], stranger("203.0.113.7"));
+        check(&["2001:db8::7"], stranger("2001:db8::7"));
+        check(&["203.0.113.7:4711"], stranger("203.0.113.7"));
+        check(&["[2001:db8::7]:4711"], stranger("2001:db8::7"));
+        check(&["[2001:db8::7]"], stranger("2001:db8::7"));
+        check(&["::ffff:203.0.113.7"], stranger("203.0.113.7"));
+        check(&["203.0.113.7, 10.0.0.2, 10.0.0.3"], stranger("203.0.113.7"));
+        check(&["203.0.113.7", "10.0.0.2"], stranger("203.0.113.7"));
+        // Named as a client by a proxy, a private address counts like any other.
+        check(&["192.168.0.9"], stranger("192.168.0.9"));
+        // Its own requests.
+        check(&[], Peer::Neighbour);
+        check(&["10.0.0.2"], Peer::Neighbour);
+        check(&["unknown"], Peer::Neighbour);
+        assert_eq!(peer("unix", "unix", &["203.0.113.7"]), stranger("203.0.113.7"));
+    }
+
+    #[test]
+    fn what_a_client_claims_is_not_believed() {
+        // In front of what the proxy added.
+        for claimed in ["198.51.100.1", "10.0.0.9", "127.0.0.1", "unknown", "", "x\"', ,"] {
+            let line = format!("{claimed}, 203.0.113.7");
+            assert_eq!(peer("10.0.0.1", "10.0.0.1", &[&line]), stranger("203.0.113.7"), "{line}");
+            assert_eq!(peer("10.0.0.1", "10.0.0.1", &[claimed, "203.0.113.7"]), stranger("203.0.113.7"));
+        }
+        // Without a proxy.
+        assert_eq!(peer("10.0.0.1", "203.0.113.7", &["198.51.100.1"]), stranger("203.0.113.7"));
+        assert_eq!(peer("203.0.113.8", "203.0.113.7", &["198.51.100.1"]), stranger("203.0.113.7"));
+    }
+
+    #[test]
+    fn an_announced_client_counts_wherever_it_is() {
+        let trusted = TrustedProxies::parse("10.0.0.1, 10.0.0.2").unwrap();
+        let announced = |client: &str| Arrival::announced(client.parse().unwrap(), Some(&trusted));
+        assert_eq!(announced("203.0.113.7"), Arrival::Direct(stranger("203.0.113.7")));
+        assert_eq!(announced("192.168.0.9"), Arrival::Direct(stranger("192.168.0.9")));
+        assert_eq!(announced("10.0.0.2"), Arrival::Proxied, "a chain of two");
+    }
+}
