@@ -31,7 +31,7 @@ impl Object {
 
     /// A text of ours that needs no escapes.
     pub(super) fn plain(mut self, name: &str, text: &str) -> Self {
-        debug_assert!(text.bytes().all(|byte| is_plain(&byte)), "{text:?}");
+        debug_assert!(text.bytes().all(is_plain), "{text:?}");
         self.name(name);
         self.quoted(text);
         self
@@ -94,7 +94,7 @@ pub(super) fn text(text: &str) -> Vec<u8> {
 }
 
 fn write_text(text: &str, out: &mut Vec<u8>) {
-    if text.as_bytes().iter().all(is_plain) {
+    if text.bytes().all(is_plain) {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
         out.push(b'"');
@@ -104,8 +104,8 @@ fn write_text(text: &str, out: &mut Vec<u8>) {
 }
 
 /// Whether a byte stands for itself in the text of JSON.
-fn is_plain(byte: &u8) -> bool {
-    *byte >= b' ' && !matches!(byte, b'"' | b'\\')
+fn is_plain(byte: u8) -> bool {
+    byte >= b' ' && !matches!(byte, b'"' | b'\\')
 }
 
 /// The fields of an object that was sent, which are taken out one by one.
