@@ -2,6 +2,7 @@
 
 use crate::limits::FANOUT_WAITING_BYTES_MAX;
 use crate::model::{ChannelName, Cursor};
+use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +10,8 @@ use tokio::sync::Notify;
 
 #[derive(Default)]
 struct Wanted {
-    channels: HashMap<ChannelName, Box<[u32]>>,
+    /// Names of channels that somebody joined with a token: whoever made it chose them, not a stranger.
+    channels: HashMap<ChannelName, Box<[u32]>, RandomState>,
     /// Where a client stands that has received everything that was handed over.
     handed_over: Option<Cursor>,
 }

@@ -174,6 +174,8 @@ async fn serve_http(
     let connection = http1::Builder::new()
         .max_headers(HTTP_HEADERS_MAX)
         .max_buf_size(HTTP_HEADER_BYTES_MAX)
+        // Most answers have a few hundred bytes: copying them behind their head is cheaper than a vectored write.
+        .writev(false)
         .serve_connection(TokioIo::new(socket), answer)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);

@@ -7,6 +7,7 @@ use super::writer::Results;
 use super::{PublishError, Published};
 use crate::model::{ChannelName, Durability, EventName};
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use tokio::sync::oneshot;
 
@@ -23,7 +24,7 @@ pub(super) struct Group {
     pub(super) batches: Vec<Batch>,
     /// What was planned under which idempotency key.
     pub(super) keys: HashMap<Key, usize>,
-    pub(super) standings: HashMap<ChannelName, Planning>,
+    pub(super) standings: HashMap<ChannelName, Planning, RandomState>,
     /// Publications that go into the log.
     pub(super) logged: u64,
     /// Whether one of them has to survive a power cut.
@@ -74,6 +75,16 @@ pub(super) struct Planned {
 pub(super) const RECORD_BYTES_ABOUT: usize = 80;
 
 impl Group {
+    /// A group of about so many publications.
+    pub(super) fn with_capacity(count: usize) -> Self {
+        Self {
+            planned: Vec::with_capacity(count),
+            batches: Vec::with_capacity(count),
+            standings: HashMap::with_capacity_and_hasher(count, RandomState::default()),
+            ..Self::default()
+        }
+    }
+
     /// Writes the records of everything that is planned.
     pub(super) fn encode(&mut self, now: u64) {
         // At once: records that were written are not moved again, and the hot tail keeps no more room than they need.

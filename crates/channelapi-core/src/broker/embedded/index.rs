@@ -13,13 +13,15 @@
 use super::held::{Held, HeldPublication};
 use crate::broker::Gap;
 use crate::model::{ChannelName, Durability, Policies, Policy, Retention};
+use foldhash::fast::RandomState;
 use slab::Slab;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 /// All channels.
 pub(super) struct Index {
-    names: HashMap<ChannelName, u32>,
+    /// Publishers choose the names, so the hash is seeded; they hold a key, so it need not withstand more.
+    names: HashMap<ChannelName, u32, RandomState>,
     channels: Slab<Channel>,
     policies: Arc<Policies>,
     /// The policies that channels have, each once.
@@ -149,7 +151,7 @@ impl Reset {
 impl Index {
     pub(super) fn new(policies: Arc<Policies>) -> Self {
         Self {
-            names: HashMap::new(),
+            names: HashMap::default(),
             channels: Slab::new(),
             policies,
             known_policies: Vec::new(),
