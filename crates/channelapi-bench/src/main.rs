@@ -26,6 +26,7 @@ mod report;
 mod resume;
 mod slow;
 mod statistics;
+mod upkeep;
 mod usage;
 
 use std::process::ExitCode;
@@ -46,6 +47,7 @@ use crate::publish::PublishOptions;
 use crate::report::Sheet;
 use crate::resume::ResumeOptions;
 use crate::slow::SlowOptions;
+use crate::upkeep::UpkeepOptions;
 
 /// Measures what connections, deliveries and publishing cost, beside others that do the same job.
 #[derive(Parser)]
@@ -61,6 +63,8 @@ enum Arguments {
     Resume(ResumeOptions),
     /// Memory of the server while a client does not read, and how soon the client has caught up.
     Slow(SlowOptions),
+    /// Latency of publishing while the log is tidied up.
+    Upkeep(UpkeepOptions),
     /// Becomes the peer `floor`; started by the others.
     #[command(hide = true)]
     Floor(FloorOptions),
@@ -121,6 +125,11 @@ async fn run(arguments: Arguments) -> Result<()> {
             let bench = Bench::of_channelapi(&options.setup)?;
             let sheet = slow::run(&options, &bench.cores).await?;
             bench.report(&options.setup, &[sheet], &[])
+        }
+        Arguments::Upkeep(options) => {
+            let bench = Bench::of_channelapi(&options.setup)?;
+            let (sheet, criteria) = upkeep::run(&options, &bench.cores).await?;
+            bench.report(&options.setup, &[sheet], &criteria)
         }
         Arguments::Floor(options) => floor::serve(&options),
     }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -67,6 +67,11 @@ impl Running {
         Cpu::of(self.child.id())
     }
 
+    /// Where the server keeps what it must remember.
+    fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     fn log(&self) -> String {
         let log = std::fs::read(self.folder.path().join("log")).unwrap_or_default();
         String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_SHOWN)..]).into_owned()
@@ -116,6 +121,11 @@ impl Server {
         let mut publisher = Publisher::connect(self.address, &self.auth_key).await?;
         publisher.healthy().await?;
         Ok(publisher)
+    }
+
+    /// Where it keeps what it must remember.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.process.data_dir()
     }
 
     /// Resident bytes.
