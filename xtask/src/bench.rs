@@ -7,7 +7,7 @@ use crate::{run as server, step};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Passed on as they are; `stores` in front measures stores instead of servers
+    /// Passed on as they are: `quick` or `all`, or one benchmark (`--help` names them); `stores` in front measures stores
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     passed_on: Vec<String>,
 }

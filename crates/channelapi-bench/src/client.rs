@@ -5,14 +5,15 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::frame::{self, Decoder, Frame};
 
@@ -23,6 +24,9 @@ pub(crate) const WEBSOCKET_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 /// The server's ping, and our answer.
 const PING: &str = "2";
 const PONG: &str = "3";
+
+/// Both in centrifuge's protocol.
+const CENTRIFUGE_PING: &str = "{}";
 
 const RESPONSE_HEAD_MAX: usize = 8 << 10;
 
@@ -38,20 +42,47 @@ pub(crate) enum Door {
     Seed(String),
     /// It brings the tokens of all its channels while connecting.
     Handshake(Arc<Handshake>),
+    /// It speaks centrifuge's JSON protocol and subscribes to one channel, whose name this is.
+    Centrifuge(String),
+    /// Like [`Door::Seed`], over HTTP long-polling; see [`crate::poller`].
+    Polling(String),
 }
 
 /// What a client brings that joins while connecting.
 pub(crate) struct Handshake {
-    auth: String,
+    auth: Value,
     is_resumable: bool,
 }
 
 impl Door {
     /// The way into several channels at once, with or without the wish to come back to where one was.
     pub(crate) fn handshake(tokens: &[String], is_resumable: bool) -> Self {
-        let auth = json!({ "tokens": tokens, "resume": is_resumable }).to_string();
+        let auth = json!({ "tokens": tokens, "resume": is_resumable });
         Self::Handshake(Arc::new(Handshake { auth, is_resumable }))
     }
+
+    /// The same way for a client that was here before: it says who it was and where it stands.
+    pub(crate) fn again(&self, place: &Place) -> Self {
+        let Self::Handshake(handshake) = self else { return self.clone() };
+        let mut auth = handshake.auth.clone();
+        auth["pid"] = place.pid.as_str().into();
+        auth["offset"] = place.cursor.as_str().into();
+        Self::Handshake(Arc::new(Handshake { auth, is_resumable: true }))
+    }
+
+    fn path(&self) -> &'static str {
+        match self {
+            Self::Centrifuge(_) => "/connection/websocket",
+            Self::Seed(_) | Self::Polling(_) | Self::Handshake(_) => "/socket.io/?EIO=4&transport=websocket",
+        }
+    }
+}
+
+/// Who a resumable client is to its server, and how far it has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) pid: String,
+    pub(crate) cursor: String,
 }
 
 /// A connection that has joined its channels.
@@ -62,17 +93,21 @@ pub(crate) struct Client {
     packets: VecDeque<String>,
     /// As the server announced it.
     pub(crate) ping_interval: Duration,
+    /// Of a resumable one: where it stood when it had joined.
+    pub(crate) place: Option<Box<Place>>,
 }
 
 impl Client {
     /// Connects and joins; returns when the server has confirmed it.
     pub(crate) async fn join(address: SocketAddr, door: &Door) -> Result<Self> {
-        let stream = TcpStream::connect(address).await.context("cannot connect")?;
-        stream.set_nodelay(true)?;
         let (packets, decoder) = (VecDeque::new(), Decoder::default());
-        let mut client = Self { stream, decoder, packets, ping_interval: Duration::ZERO };
-        client.upgrade(address).await.context("the WebSocket handshake failed")?;
-
+        let stream = connect(address).await.context("cannot connect")?;
+        let mut client = Self { stream, decoder, packets, ping_interval: Duration::ZERO, place: None };
+        client.upgrade(address, door.path()).await.context("the WebSocket handshake failed")?;
+        if let Door::Centrifuge(channel) = door {
+            client.subscribe(channel).await?;
+            return Ok(client);
+        }
         let open = client.expect("0{", "").await?;
         client.ping_interval =
             ping_interval(&open).with_context(|| format!("unusable open packet {open:?}"))?;
@@ -84,39 +119,77 @@ impl Client {
                 client.send(&format!("42{}", json!(["join_channel", { "token": token }]))).await?;
                 client.expect("42[\"clientevent\",", "\"Connected to ").await?;
             }
-            Door::Handshake(handshake) => {
-                client.send(&format!("40{}", handshake.auth)).await?;
-                let session = if handshake.is_resumable { "\"pid\"" } else { "\"sid\"" };
-                client.expect("40{", session).await?;
-                client.expect("42[\"clientevent\",", "\"Connected\"").await?;
-                if handshake.is_resumable {
-                    client.expect("42[\"checkpoint\",", "").await?;
-                }
+            Door::Handshake(handshake) => client.shake_hands(handshake).await?,
+            Door::Centrifuge(_) | Door::Polling(_) => {
+                bail!("this is no way in for a Socket.IO client over WebSocket")
             }
         }
         Ok(client)
     }
 
+    /// Joins while connecting. A client that comes back may be sent what it missed before it hears that it is let in.
+    async fn shake_hands(&mut self, handshake: &Handshake) -> Result<()> {
+        self.send(&format!("40{}", handshake.auth)).await?;
+        if !handshake.is_resumable {
+            self.expect("40{", "\"sid\"").await?;
+            self.expect("42[\"clientevent\",", "\"Connected\"").await?;
+            return Ok(());
+        }
+        let (mut place, mut missed) = (Place::default(), VecDeque::new());
+        while place.pid.is_empty() || place.cursor.is_empty() {
+            let packet = self.next().await.context("the server does not let the client in")?;
+            if let Some(answer) = packet.strip_prefix("40") {
+                let answer: Value = serde_json::from_str(answer)?;
+                answer["pid"].as_str().context("the server gave no pid")?.clone_into(&mut place.pid);
+            } else if let Some(cursor) = checkpoint(&packet) {
+                cursor.clone_into(&mut place.cursor);
+            } else {
+                missed.push_back(packet);
+            }
+        }
+        missed.append(&mut self.packets);
+        self.packets = missed;
+        self.place = Some(Box::new(place));
+        Ok(())
+    }
+
+    async fn subscribe(&mut self, channel: &str) -> Result<()> {
+        self.send(r#"{"id":1,"connect":{}}"#).await?;
+        let answer: Value = serde_json::from_str(&self.expect("{\"id\":1,", "\"connect\"").await?)?;
+        let seconds = answer["connect"]["ping"].as_u64().context("the server announces no pings")?;
+        self.ping_interval = Duration::from_secs(seconds);
+        self.send(&json!({ "id": 2, "subscribe": { "channel": channel } }).to_string()).await?;
+        self.expect("{\"id\":2,", "\"subscribe\"").await.map(drop)
+    }
+
     /// Hands every packet to `each` and answers pings, until the server closes the connection.
     pub(crate) async fn receive(mut self, mut each: impl FnMut(&str)) -> Result<()> {
         loop {
-            let mut pings = 0;
-            let mut take = |packet: &str| if packet == PING { pings += 1 } else { each(packet) };
+            let mut pongs = Vec::new();
+            let mut take = |packet: &str| match answer_to_ping(packet) {
+                Some(pong) => pongs.push(pong),
+                None => each(packet),
+            };
             if self.packets.is_empty() {
                 read_packets(&self.stream, &mut self.decoder, take).await?;
             } else {
                 // What came together with the last answer of joining.
                 self.packets.drain(..).for_each(|packet| take(&packet));
             }
-            for _ in 0..pings {
-                self.send(PONG).await?;
+            for pong in pongs {
+                self.send(pong).await?;
             }
         }
     }
 
-    async fn upgrade(&mut self, address: SocketAddr) -> Result<()> {
+    /// Bytes that have arrived and were not read.
+    pub(crate) fn unread(&self) -> Result<usize> {
+        Ok(usize::try_from(rustix::io::ioctl_fionread(&self.stream)?)?)
+    }
+
+    async fn upgrade(&mut self, address: SocketAddr, path: &str) -> Result<()> {
         let request = format!(
-            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\n\
+            "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\n\
              Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {WEBSOCKET_KEY}\r\n\r\n"
         );
         self.stream.write_all(request.as_bytes()).await?;
@@ -158,14 +231,15 @@ impl Client {
 
     async fn next(&mut self) -> Result<String> {
         loop {
-            match self.packets.pop_front() {
-                Some(packet) if packet == PING => self.send(PONG).await?,
-                Some(packet) => return Ok(packet),
-                None => {
-                    let packets = &mut self.packets;
-                    let keep = |packet: &str| packets.push_back(packet.to_owned());
-                    read_packets(&self.stream, &mut self.decoder, keep).await?;
-                }
+            let Some(packet) = self.packets.pop_front() else {
+                let packets = &mut self.packets;
+                let keep = |packet: &str| packets.push_back(packet.to_owned());
+                read_packets(&self.stream, &mut self.decoder, keep).await?;
+                continue;
+            };
+            match answer_to_ping(&packet) {
+                Some(pong) => self.send(pong).await?,
+                None => return Ok(packet),
             }
         }
     }
@@ -180,6 +254,8 @@ async fn read_packets(stream: &TcpStream, decoder: &mut Decoder, mut each: impl 
     read(stream, |bytes| {
         decoder.feed(bytes, |frame| {
             match frame {
+                // Centrifuge puts several messages into one frame, a line each.
+                Frame::Text(packet) if packet.starts_with('{') => packet.lines().for_each(&mut each),
                 Frame::Text(packet) => each(packet),
                 // A few bytes into an empty socket buffer: they fit, or the connection is beyond help.
                 Frame::Ping(payload) => drop(stream.try_write(&frame::pong(payload))?),
@@ -207,7 +283,37 @@ async fn read(stream: &TcpStream, mut take: impl FnMut(&[u8]) -> Result<()>) -> 
     }
 }
 
-fn ping_interval(open: &str) -> Option<Duration> {
+/// Connects from a loopback address of its own, as clients on the internet would: nothing that a server keeps per address is shared,
+/// and there is no end of ports.
+pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // 127.1.0.1 and up: as many as any run needs before they begin anew.
+    let number = 0x7f01_0001 + NEXT.fetch_add(1, Ordering::Relaxed) % 0x00e0_0000;
+    let socket = TcpSocket::new_v4()?;
+    if address.ip().is_loopback() && address.is_ipv4() {
+        socket.bind((Ipv4Addr::from_bits(number), 0).into())?;
+    }
+    let stream = socket.connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// What is said to a ping; `None` if the packet is none.
+fn answer_to_ping(packet: &str) -> Option<&'static str> {
+    match packet {
+        PING => Some(PONG),
+        CENTRIFUGE_PING => Some(CENTRIFUGE_PING),
+        _ => None,
+    }
+}
+
+/// The cursor in a packet that tells a client where it stands.
+pub(crate) fn checkpoint(packet: &str) -> Option<&str> {
+    packet.strip_prefix("42[\"checkpoint\",\"")?.strip_suffix("\"]")
+}
+
+/// What an open packet announces.
+pub(crate) fn ping_interval(open: &str) -> Option<Duration> {
     let open: Value = serde_json::from_str(open.strip_prefix('0')?).ok()?;
     open["pingInterval"].as_u64().map(Duration::from_millis)
 }

@@ -37,15 +37,45 @@ pub(crate) struct Comparison {
     pub(crate) setup: Setup,
 }
 
-/// Calls `measure` for every peer in every round.
+/// Calls `measure` for every peer in every round. One that is not ours may fail: then its column says so.
 pub(crate) async fn compare(
     comparison: &Comparison,
     title: String,
     mut measure: impl AsyncFnMut(Peer) -> Result<Vec<Sample>>,
 ) -> Result<Sheet> {
-    let peers = &comparison.peers;
-    let names = peers.iter().map(|peer| peer.name()).collect();
-    take_turns(&comparison.setup, title, names, async |column: usize| measure(peers[column]).await).await
+    let columns: Vec<_> = comparison.peers.iter().map(|peer| (peer.name(), *peer)).collect();
+    compare_columns(&comparison.setup, title, &columns, async |column: usize| {
+        measure(columns[column].1).await
+    })
+    .await
+}
+
+/// The same where several columns may belong to one peer.
+pub(crate) async fn compare_columns(
+    setup: &Setup,
+    title: String,
+    columns: &[(&'static str, Peer)],
+    mut measure: impl AsyncFnMut(usize) -> Result<Vec<Sample>>,
+) -> Result<Sheet> {
+    let names = columns.iter().map(|(name, _)| *name).collect();
+    let mut failed = vec![None; columns.len()];
+    let mut sheet = take_turns(setup, title, names, async |column: usize| {
+        if failed[column].is_some() {
+            return Ok(Vec::new());
+        }
+        match measure(column).await {
+            Err(error) if !columns[column].1.is_ours() => {
+                let (name, _) = columns[column];
+                eprintln!("{name} failed and is left out from here on: {error:#}");
+                failed[column] = Some(format!("{name} failed: {error:#}"));
+                Ok(Vec::new())
+            }
+            measured => measured,
+        }
+    })
+    .await?;
+    sheet.notes.extend(failed.into_iter().flatten());
+    Ok(sheet)
 }
 
 /// Calls `measure` for every column in every round.
@@ -63,7 +93,7 @@ pub(crate) async fn take_turns(
             eprintln!("{}: round {} of {}, {name}", sheet.title, round + 1, setup.rounds);
             let samples =
                 timeout(ROUND_TIMEOUT, measure(column)).await.context("the round took too long").flatten();
-            sheet.record(column, samples.with_context(|| format!("measuring {name}"))?);
+            sheet.record(round, column, samples.with_context(|| format!("measuring {name}"))?);
         }
     }
     Ok(sheet)

@@ -11,6 +11,8 @@ use crate::backend::{Backend, OVERLAPPING, Target};
 use crate::client::Door;
 use crate::comparison::{Comparison, compare};
 use crate::cores::Cores;
+use crate::criteria::Wanted::AtMost;
+use crate::criteria::{Criterion, Goal};
 use crate::crowd::Crowd;
 use crate::peer::Peer;
 use crate::process::{Server, allow_connections};
@@ -49,15 +51,44 @@ enum Channels {
     Unique,
 }
 
+const MEMORY: &str = "RSS per idle connection, bytes";
+const MEMORY_AFTER: &str = "RSS per connection after traffic, bytes";
+const JOIN: &str = "CPU per connect and join, µs";
+const IDLE: &str = "idle CPU per connection and second, ns";
+
+/// Bytes that a connection may cost.
+const BYTES: f64 = 2048.0;
+
+/// For one shared channel: channels and tokens cost everybody about the same.
+const GOALS: [Goal; 10] = [
+    (MEMORY, "socketioxide", AtMost(0.083)),
+    (MEMORY, "node", AtMost(0.2)),
+    (MEMORY, "node-uws", AtMost(0.2)),
+    (MEMORY, "python-socketio", AtMost(0.2)),
+    (MEMORY, "centrifuge", AtMost(0.1)),
+    (MEMORY, "centrifuge-tuned", AtMost(0.1)),
+    (JOIN, "socketioxide", AtMost(0.4)),
+    (JOIN, "node", AtMost(0.12)),
+    (IDLE, "socketioxide", AtMost(0.6)),
+    (IDLE, "node", AtMost(0.25)),
+];
+
 /// Measures every peer in every round.
-pub(crate) async fn run(options: &ConnectionsOptions, cores: &Cores) -> Result<Sheet> {
+pub(crate) async fn run(options: &ConnectionsOptions, cores: &Cores) -> Result<(Sheet, Vec<Criterion>)> {
     allow_connections(options.connections)?;
     let channels = match options.channels {
         Channels::Shared => "one shared channel",
         Channels::Unique => "a channel each",
     };
     let title = format!("{} connections, {channels}", options.connections);
-    compare(&options.comparison, title, async |peer| measure(options, peer, cores).await).await
+    let sheet = compare(&options.comparison, title, async |peer| measure(options, peer, cores).await).await?;
+    let mut criteria = Vec::new();
+    if options.channels == Channels::Shared {
+        let ours = Peer::Channelapi.name();
+        let bytes = [MEMORY, MEMORY_AFTER].map(|row| Criterion::value(&sheet, row, ours, AtMost(BYTES)));
+        criteria.extend(bytes.into_iter().flatten().chain(Criterion::of(&sheet, ours, &GOALS)));
+    }
+    Ok((sheet, criteria))
 }
 
 async fn measure(options: &ConnectionsOptions, peer: Peer, cores: &Cores) -> Result<Vec<Sample>> {
@@ -67,7 +98,7 @@ async fn measure(options: &ConnectionsOptions, peer: Peer, cores: &Cores) -> Res
     sleep(START_SETTLE).await;
     let memory_empty = server.memory()?;
     // The memory of channels and tokens belongs to the connections that need them; the CPU of asking for them does not.
-    let (doors, targets) = channels(options, Backend::connect(&server, &receipts).await?).await?;
+    let (doors, targets) = channels(options, peer, Backend::connect(&server, &receipts).await?).await?;
 
     let (cpu, started) = (server.cpu()?, Instant::now());
     let crowd = Crowd::gather(server.address, doors, &receipts).await?;
@@ -92,32 +123,34 @@ async fn measure(options: &ConnectionsOptions, peer: Peer, cores: &Cores) -> Res
 
     let growth = |memory: usize| each(real(memory) - real(memory_empty), count);
     Ok(vec![
-        Sample::cost("RSS per idle connection, bytes", growth(memory_idle)),
-        Sample::cost("RSS per connection after traffic, bytes", growth(memory_after_traffic)),
+        Sample::cost(MEMORY, growth(memory_idle)),
+        Sample::cost(MEMORY_AFTER, growth(memory_after_traffic)),
         Sample::cost("RSS of the empty server, MiB", real(memory_empty) / 1_048_576.0),
-        Sample::cost("CPU per connect and join, µs", each(join_cpu.as_secs_f64() * 1e6, count)),
+        Sample::cost(JOIN, each(join_cpu.as_secs_f64() * 1e6, count)),
         Sample::cost("time until all have joined, s", join_time.as_secs_f64()),
-        Sample::cost("idle CPU per connection and second, ns", {
-            each(idle_cpu.as_secs_f64() * 1e9, count) / idle.as_secs_f64()
-        }),
+        Sample::cost(IDLE, each(idle_cpu.as_secs_f64() * 1e9, count) / idle.as_secs_f64()),
         Sample::fact("connections that received the publication", real(received)),
     ])
 }
 
 /// One way in for each connection, and where to publish so that every connection receives one publication.
-async fn channels(options: &ConnectionsOptions, mut backend: Backend) -> Result<(Vec<Door>, Vec<Target>)> {
+async fn channels(
+    options: &ConnectionsOptions,
+    peer: Peer,
+    mut backend: Backend,
+) -> Result<(Vec<Door>, Vec<Target>)> {
     let count = options.connections;
     if options.channels == Channels::Shared {
         let token = backend.token("shared").await?;
         return Ok((
-            vec![Door::Seed(token); count],
+            vec![peer.door(token); count],
             vec![Target { channel: "shared".into(), subscribers: count }],
         ));
     }
     let (mut doors, mut targets) = (Vec::new(), Vec::new());
     for number in 0..count {
         let channel = format!("own-{number}");
-        doors.push(Door::Seed(backend.token(&channel).await?));
+        doors.push(peer.door(backend.token(&channel).await?));
         targets.push(Target { channel: channel.into(), subscribers: 1 });
     }
     Ok((doors, targets))

@@ -6,22 +6,36 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 /// The cores of both sides.
 #[derive(Clone)]
 pub(crate) struct Cores {
+    all: CpuSet,
     server: CpuSet,
     clients: CpuSet,
 }
 
 impl Cores {
-    /// Splits what this process may use. With a single core, or with `pin` off, both sides share everything.
-    pub(crate) fn split(pin: bool) -> Result<Self> {
+    /// What this process may use, shared by both sides.
+    pub(crate) fn shared() -> Result<Self> {
         let all = sched_getaffinity(None)?;
-        let mut list = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core));
-        let (Some(first), true) = (list.next(), pin && all.count() > 1) else {
-            return Ok(Self { server: all, clients: all });
-        };
-        let (mut server, mut clients) = (CpuSet::new(), all);
+        Ok(Self { all, server: all, clients: all })
+    }
+
+    /// The first core for the server, the others for the clients. With a single one both sides share it.
+    pub(crate) fn split(&self) -> Self {
+        let mut list = (0..CpuSet::MAX_CPU).filter(|core| self.all.is_set(*core));
+        let Some(first) = list.next().filter(|_| self.all.count() > 1) else { return self.clone() };
+        let (mut server, mut clients) = (CpuSet::new(), self.all);
         server.set(first);
         clients.unset(first);
-        Ok(Self { server, clients })
+        Self { all: self.all, server, clients }
+    }
+
+    /// All cores for both sides.
+    pub(crate) fn join(&self) -> Self {
+        Self { all: self.all, server: self.all, clients: self.all }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u32 {
+        self.all.count()
     }
 
     /// Moves the calling thread, and the threads it starts later, to the clients' cores.
@@ -43,5 +57,20 @@ impl Cores {
             _ if self.server == self.clients => "server and clients share all cores".to_owned(),
             (server, clients) => format!("server on {server} core, clients on {clients}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_sides_have_all_cores_between_them() {
+        let shared = Cores::shared().unwrap();
+        let split = shared.split();
+        if shared.count() > 1 {
+            assert_eq!(split.server.count() + split.clients.count(), shared.count());
+        }
+        assert_eq!(split.join().server.count(), shared.count());
     }
 }

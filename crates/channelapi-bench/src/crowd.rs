@@ -10,8 +10,9 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::client::{Client, Door};
+use crate::client::Door;
 use crate::receipts::Receipts;
+use crate::visitor::Visitor;
 
 /// How many handshakes are under way at a time: enough to keep a server busy, too few to overflow its backlog.
 const JOINING_MAX: usize = 64;
@@ -43,14 +44,14 @@ impl Crowd {
             let (receipts, lost) = (receipts.clone(), crowd.lost.clone());
             crowd.clients.spawn(async move {
                 let Ok(turn) = joining.acquire_owned().await else { return };
-                let joined = timeout(JOIN_TIMEOUT, Client::join(address, &door)).await;
+                let joined = timeout(JOIN_TIMEOUT, Visitor::join(address, &door)).await;
                 let client = match joined.context("timed out").flatten() {
                     Ok(client) => client,
                     // A report that nobody reads: another client has failed before.
                     Err(error) => return drop(report.send(Err(error)).await),
                 };
                 drop(turn);
-                let _ = report.send(Ok(client.ping_interval)).await;
+                let _ = report.send(Ok(client.ping_interval())).await;
                 drop(report);
                 let _ended = client.receive(|packet| receipts.received(index, packet)).await;
                 lost.fetch_add(1, Ordering::Relaxed);

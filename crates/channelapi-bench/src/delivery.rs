@@ -1,21 +1,21 @@
 //! What a delivery costs: to many at once, with overlapping publications, and to one.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::backend::{Backend, OVERLAPPING, Target};
-use crate::client::Door;
 use crate::comparison::{Comparison, compare};
 use crate::cores::Cores;
+use crate::criteria::Wanted::AtMost;
+use crate::criteria::{Criterion, Goal};
 use crate::crowd::Crowd;
 use crate::peer::Peer;
 use crate::process::{Server, allow_connections};
 use crate::receipts::Receipts;
 use crate::report::{Sample, Sheet};
-use crate::statistics::{each, percentile, real};
+use crate::statistics::{each, milliseconds, percentile, real};
 
 /// Connections that are alone in their channels, for the deliveries to one.
 const UNICAST_CHANNELS: usize = 64;
@@ -39,29 +39,55 @@ pub(crate) struct DeliveryOptions {
     unicasts: usize,
 }
 
+const CPU: &str = "one at a time: CPU per delivery, µs";
+const CPU_OVERLAPPING: &str = "8 overlapping: CPU per delivery, µs";
+
+/// For many connections, where the deliveries outweigh the publish.
+const GOALS: [Goal; 12] = [
+    (CPU, "floor", AtMost(1.2)),
+    (CPU, "socketioxide", AtMost(0.62)),
+    (CPU, "node-uws", AtMost(0.85)),
+    (CPU, "node", AtMost(0.5)),
+    (CPU, "centrifuge", AtMost(0.45)),
+    (CPU, "centrifuge-tuned", AtMost(0.45)),
+    (CPU_OVERLAPPING, "floor", AtMost(0.35)),
+    (CPU_OVERLAPPING, "socketioxide", AtMost(0.55)),
+    (CPU_OVERLAPPING, "node-uws", AtMost(0.7)),
+    (CPU_OVERLAPPING, "node", AtMost(1.0)),
+    (CPU_OVERLAPPING, "centrifuge", AtMost(0.45)),
+    (CPU_OVERLAPPING, "centrifuge-tuned", AtMost(0.45)),
+];
+
+/// How many are many.
+const MANY: usize = 10_000;
+
 /// Measures every peer in every round, for each number of connections.
-pub(crate) async fn run(options: &DeliveryOptions, cores: &Cores) -> Result<Vec<Sheet>> {
-    let mut sheets = Vec::new();
+pub(crate) async fn run(options: &DeliveryOptions, cores: &Cores) -> Result<(Vec<Sheet>, Vec<Criterion>)> {
+    let (mut sheets, mut criteria) = (Vec::new(), Vec::new());
     for &count in &options.connections {
         allow_connections(count + UNICAST_CHANNELS)?;
         let title = format!("Delivery to {count} connections");
         let sheet =
-            compare(&options.comparison, title, async |peer| measure(options, count, peer, cores).await);
-        sheets.push(sheet.await?);
+            compare(&options.comparison, title, async |peer| measure(options, count, peer, cores).await)
+                .await?;
+        if count >= MANY {
+            criteria.extend(Criterion::of(&sheet, Peer::Channelapi.name(), &GOALS));
+        }
+        sheets.push(sheet);
     }
-    Ok(sheets)
+    Ok((sheets, criteria))
 }
 
 async fn measure(options: &DeliveryOptions, count: usize, peer: Peer, cores: &Cores) -> Result<Vec<Sample>> {
     let server = Server::start(peer, cores).await?;
     let receipts = Arc::new(Receipts::default());
     let mut backend = Backend::connect(&server, &receipts).await?;
-    let mut doors = vec![Door::Seed(backend.token("shared").await?); count];
+    let mut doors = vec![peer.door(backend.token("shared").await?); count];
     let shared = Target { channel: "shared".into(), subscribers: count };
     let mut single = Vec::new();
     for number in 0..UNICAST_CHANNELS {
         let channel = format!("own-{number}");
-        doors.push(Door::Seed(backend.token(&channel).await?));
+        doors.push(peer.door(backend.token(&channel).await?));
         single.push(Target { channel: channel.into(), subscribers: 1 });
     }
     let crowd = Crowd::gather(server.address, doors, &receipts).await?;
@@ -80,11 +106,11 @@ async fn measure(options: &DeliveryOptions, count: usize, peer: Peer, cores: &Co
     let to_one = run.phase(OVERLAPPING, unicast).await?;
     crowd.check()?;
     Ok(vec![
-        Sample::cost("one at a time: CPU per delivery, µs", one_by_one.cpu),
+        Sample::cost(CPU, one_by_one.cpu),
         Sample::cost("… of it outside the kernel, µs", one_by_one.cpu_user),
         Sample::cost("… p50 latency, ms", one_by_one.p50),
         Sample::cost("… p99 latency, ms", one_by_one.p99),
-        Sample::cost("8 overlapping: CPU per delivery, µs", overlapping.cpu),
+        Sample::cost(CPU_OVERLAPPING, overlapping.cpu),
         Sample::cost("… … of it outside the kernel, µs", overlapping.cpu_user),
         Sample::cost("… … p50 latency, ms", overlapping.p50),
         Sample::cost("… … p99 latency, ms", overlapping.p99),
@@ -117,8 +143,6 @@ impl Run<'_> {
         self.backend.publish(in_flight, targets).await?;
         let used = self.server.cpu()?.since(&before);
         let latencies = self.receipts.latencies();
-        let milliseconds =
-            |latency: Option<Duration>| latency.map_or(0.0, |latency| latency.as_secs_f64() * 1e3);
         let cpu = each(used.total.as_secs_f64() * 1e6, latencies.len());
         Ok(Phase {
             cpu,

@@ -165,7 +165,7 @@ impl Request {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use tokio::time::timeout;
 
@@ -193,7 +193,7 @@ mod tests {
         let crowd = Crowd::gather(address, doors, &receipts).await.unwrap();
 
         for (number, channel, subscribers) in [(0, "shared", 2), (1, "other", 1), (2, "shared", 2)] {
-            let complete = receipts.expect(number, subscribers);
+            let complete = receipts.expect(Instant::now(), number, subscribers);
             publisher.publish(channel, &data(number, 200)).await.unwrap();
             timeout(PATIENCE, complete).await.unwrap().unwrap();
         }
@@ -214,7 +214,7 @@ mod tests {
         let _crowd = Crowd::gather(address, vec![Door::Seed(token)], &receipts).await.unwrap();
 
         publisher.publish("a", &data(7, 200)).await.unwrap();
-        let complete = receipts.expect(8, 1);
+        let complete = receipts.expect(Instant::now(), 8, 1);
         publisher.publish("a", &data(8, 200)).await.unwrap();
         timeout(PATIENCE, complete).await.unwrap().unwrap();
         assert_eq!(receipts.unexpected(), 1);

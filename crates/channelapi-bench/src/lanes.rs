@@ -13,9 +13,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::backend::DATA_BYTES;
+use crate::backend::{DATA_BYTES, waited_until};
 use crate::publisher::response_length;
 use crate::receipts;
+use crate::statistics::real_u64;
 
 const ANSWER_MAX: usize = 64 << 10;
 
@@ -40,6 +41,8 @@ pub(crate) struct Work {
     pub(crate) publications: u64,
     /// No request is sent after this time.
     pub(crate) until: Instant,
+    /// How many are due in a second, from all publishers together; without it each sends as soon as it can.
+    pub(crate) rate: Option<f64>,
 }
 
 /// What came of it.
@@ -91,6 +94,7 @@ impl Lanes {
         let first = self.published;
         let end = first.saturating_add(work.publications);
         let (next, until, channels) = (Arc::new(AtomicU64::new(first)), work.until, work.channels);
+        let interval = work.rate.map(|rate| Duration::from_secs(1).div_f64(rate));
         let started = Instant::now();
         let mut running = JoinSet::new();
         for mut lane in self.lanes.drain(..) {
@@ -103,7 +107,12 @@ impl Lanes {
                         break;
                     }
                     let (channel, data) = (channel(number, channels), receipts::data(number, DATA_BYTES));
-                    let sent = Instant::now();
+                    let sent = match interval {
+                        Some(interval) => {
+                            waited_until(started + interval.mul_f64(real_u64(number - first))).await
+                        }
+                        None => Instant::now(),
+                    };
                     lane.publish(&channel, &data).await?;
                     latencies.push(sent.elapsed());
                 }
@@ -265,7 +274,8 @@ mod tests {
         });
         let mut lanes = Lanes::connect(address, "", Dialect::Redis, 3).await.unwrap();
         let until = Instant::now() + Duration::from_mins(1);
-        let load = lanes.publish(&Work { channels: 10, publications: 100, until }).await.unwrap();
+        let load =
+            lanes.publish(&Work { channels: 10, publications: 100, until, rate: Some(1e5) }).await.unwrap();
         assert_eq!(load.latencies.len(), 100);
         drop(lanes);
         assert_eq!(server.await.unwrap(), 100);

@@ -4,6 +4,9 @@
 //! read from `/proc`, and it is killed on every way out.
 
 mod backend;
+mod batch;
+mod benchmark;
+mod churn;
 mod client;
 mod comparison;
 mod connections;
@@ -14,57 +17,56 @@ mod delivery;
 mod disk;
 mod floor;
 mod frame;
+mod history;
+mod kinds;
 mod lanes;
 mod machine;
+mod outcome;
+mod paced;
 mod peer;
+mod plot;
+mod poller;
 mod process;
 mod publish;
 mod publisher;
 mod receipts;
+mod reconnect;
 mod redis;
 mod report;
+mod results;
 mod resume;
+mod scaling;
 mod slow;
+mod stalled;
 mod statistics;
+mod storm;
+mod suite;
+mod unicast;
 mod upkeep;
 mod usage;
+mod visitor;
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::Parser;
-use serde_json::{Map, Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::comparison::{Comparison, Setup};
-use crate::connections::ConnectionsOptions;
+use crate::benchmark::Benchmark;
 use crate::cores::Cores;
-use crate::criteria::Criterion;
-use crate::delivery::DeliveryOptions;
 use crate::floor::FloorOptions;
-use crate::peer::Peer;
-use crate::publish::PublishOptions;
-use crate::report::Sheet;
-use crate::resume::ResumeOptions;
-use crate::slow::SlowOptions;
-use crate::upkeep::UpkeepOptions;
+use crate::suite::SuiteOptions;
 
 /// Measures what connections, deliveries and publishing cost, beside others that do the same job.
 #[derive(Parser)]
 #[command(version)]
 enum Arguments {
-    /// Memory and CPU of connections that join and then idle.
-    Connections(ConnectionsOptions),
-    /// CPU and latency of deliveries to many and to one.
-    Delivery(DeliveryOptions),
-    /// CPU and latency of publishing that is on disk before it is answered, beside Redis and the disk itself.
-    Publish(PublishOptions),
-    /// Bytes and CPU of deliveries to connections that can come back to where they were.
-    Resume(ResumeOptions),
-    /// Memory of the server while a client does not read, and how soon the client has caught up.
-    Slow(SlowOptions),
-    /// Latency of publishing while the log is tidied up.
-    Upkeep(UpkeepOptions),
+    /// Everything, with every peer; about 50 minutes on a machine that does nothing else.
+    All(SuiteOptions),
+    /// Everything once, with fewer connections: a few minutes, and figures that only show whether something is badly wrong.
+    Quick(SuiteOptions),
+    #[command(flatten)]
+    One(Benchmark),
     /// Becomes the peer `floor`; started by the others.
     #[command(hide = true)]
     Floor(FloorOptions),
@@ -98,107 +100,18 @@ fn start(arguments: Arguments) -> Result<()> {
 }
 
 async fn run(arguments: Arguments) -> Result<()> {
+    // Before this process confines itself to its part of them.
+    let (machine, cores) = (machine::facts(), Cores::shared()?);
     match arguments {
-        Arguments::Connections(options) => {
-            let bench = Bench::of_peers(&options.comparison)?;
-            let sheet = connections::run(&options, &bench.cores).await?;
-            bench.report(&options.comparison.setup, &[sheet], &[])
-        }
-        Arguments::Delivery(options) => {
-            let bench = Bench::of_peers(&options.comparison)?;
-            let sheets = delivery::run(&options, &bench.cores).await?;
-            bench.report(&options.comparison.setup, &sheets, &[])
-        }
-        Arguments::Publish(mut options) => {
-            options.prepare()?;
-            let versions = options.ways.iter().map(|way| Ok((way.name(), way.version()?)));
-            let bench = Bench::new(&options.setup, versions)?;
-            let (sheets, criteria) = publish::run(&options, &bench.cores).await?;
-            bench.report(&options.setup, &sheets, &criteria)
-        }
-        Arguments::Resume(options) => {
-            let bench = Bench::of_channelapi(&options.setup)?;
-            let (sheets, criteria) = resume::run(&options, &bench.cores).await?;
-            bench.report(&options.setup, &sheets, &criteria)
-        }
-        Arguments::Slow(options) => {
-            let bench = Bench::of_channelapi(&options.setup)?;
-            let sheet = slow::run(&options, &bench.cores).await?;
-            bench.report(&options.setup, &[sheet], &[])
-        }
-        Arguments::Upkeep(options) => {
-            let bench = Bench::of_channelapi(&options.setup)?;
-            let (sheet, criteria) = upkeep::run(&options, &bench.cores).await?;
-            bench.report(&options.setup, &[sheet], &criteria)
+        Arguments::All(options) => suite::run(&suite::ALL, &options, &machine, &cores).await,
+        Arguments::Quick(options) => suite::run(&suite::QUICK, &options, &machine, &cores).await,
+        Arguments::One(benchmark) => {
+            let json = benchmark.setup().json.clone();
+            // Without the program's own path.
+            let outcome = benchmark.run(std::env::args().skip(1).collect(), &cores).await?;
+            println!("{}- {machine}", outcome.markdown());
+            json.map_or(Ok(()), |path| outcome::write_json(&path, &outcome.json(&machine)))
         }
         Arguments::Floor(options) => floor::serve(&options),
-    }
-}
-
-/// What the figures were measured with.
-struct Bench {
-    machine: Value,
-    cores: Cores,
-    /// By name.
-    versions: Map<String, Value>,
-}
-
-impl Bench {
-    /// Reads the machine's facts before this process confines itself to its cores.
-    fn new(
-        setup: &Setup,
-        versions: impl IntoIterator<Item = Result<(&'static str, String)>>,
-    ) -> Result<Self> {
-        let machine = machine::facts();
-        let versions = versions.into_iter().map(|version| {
-            let (name, version) = version?;
-            Ok((name.to_owned(), version.into()))
-        });
-        let versions = versions.collect::<Result<_>>()?;
-        let cores = Cores::split(!setup.no_pin)?;
-        cores.enter()?;
-        Ok(Self { machine, cores, versions })
-    }
-
-    fn of_peers(comparison: &Comparison) -> Result<Self> {
-        for peer in &comparison.peers {
-            peer.prepare()?;
-        }
-        let versions = comparison.peers.iter().map(|peer| Ok((peer.name(), peer.version()?)));
-        Self::new(&comparison.setup, versions)
-    }
-
-    fn of_channelapi(setup: &Setup) -> Result<Self> {
-        Peer::Channelapi.prepare()?;
-        Self::new(setup, [Ok((Peer::Channelapi.name(), Peer::Channelapi.version()?))])
-    }
-
-    fn report(&self, setup: &Setup, sheets: &[Sheet], criteria: &[Criterion]) -> Result<()> {
-        for sheet in sheets {
-            println!("{}", sheet.table());
-        }
-        if !criteria.is_empty() {
-            println!("{}", criteria::table(criteria));
-        }
-        println!(
-            "{}; {}; medians of {} rounds\n{}",
-            Value::from(self.versions.clone()),
-            self.cores.describe(),
-            setup.rounds,
-            self.machine
-        );
-        let Some(path) = &setup.json else { return Ok(()) };
-        // Without the program's own path.
-        let arguments: Vec<_> = std::env::args().skip(1).collect();
-        let report = json!({
-            "arguments": arguments,
-            "machine": self.machine,
-            "cores": self.cores.describe(),
-            "peers": self.versions,
-            "sheets": sheets.iter().map(Sheet::json).collect::<Vec<_>>(),
-            "criteria": criteria::json(criteria),
-        });
-        let text = serde_json::to_string_pretty(&report)? + "\n";
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
 }

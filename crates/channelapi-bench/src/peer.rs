@@ -1,6 +1,10 @@
-//! The servers that can be measured. Each speaks the seed contract, so one client and one publisher serve them all.
+//! The servers that can be measured. Each speaks the seed contract to publishers, and to clients the contract or a dialect of its
+//! own, so one load serves them all.
 //!
-//! A new peer is a new variant: how it is started, and what it is called.
+//! A new peer is a new variant: what it is called, how it is installed ([`install`]), how it is started, and which [`Door`] its
+//! clients take.
+
+mod install;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,6 +12,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
+use crate::client::Door;
 use crate::floor;
 
 /// A server to measure.
@@ -19,6 +24,16 @@ pub(crate) enum Peer {
     Socketioxide,
     /// socketioxide with its defaults and the platform's allocator; keeps nothing.
     SocketioxideSystem,
+    /// Node's socket.io with its defaults; keeps nothing.
+    Node,
+    /// Node's socket.io on µWebSockets; keeps nothing.
+    NodeUws,
+    /// python-socketio on uvicorn with their defaults; keeps nothing.
+    PythonSocketio,
+    /// centrifuge with its defaults, in its own protocol; keeps nothing.
+    Centrifuge,
+    /// The same, spending as little memory on a connection as the library lets it.
+    CentrifugeTuned,
     /// No server at all: a loop that sends the same bytes over the same sockets.
     Floor,
 }
@@ -36,17 +51,31 @@ impl Peer {
             Self::Channelapi => "channelapi",
             Self::Socketioxide => "socketioxide",
             Self::SocketioxideSystem => "socketioxide-system",
+            Self::Node => "node",
+            Self::NodeUws => "node-uws",
+            Self::PythonSocketio => "python-socketio",
+            Self::Centrifuge => "centrifuge",
+            Self::CentrifugeTuned => "centrifuge-tuned",
             Self::Floor => "floor",
         }
     }
 
-    /// Builds what can be built here; channelapi must have been built by whoever wants it measured.
+    /// Whether it is part of this program or of this project, and has to work.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Channelapi | Self::Floor)
+    }
+
+    /// Installs what can be installed here; channelapi must have been built by whoever wants it measured.
     pub(crate) fn prepare(self) -> Result<()> {
         match self {
             Self::Floor => Ok(()),
-            Self::Socketioxide | Self::SocketioxideSystem => build_socketioxide(),
+            Self::Socketioxide | Self::SocketioxideSystem => install::socketioxide(),
+            Self::Node => install::node(),
+            Self::NodeUws => install::node().and_then(|()| install::check_uws()),
+            Self::PythonSocketio => install::python(),
+            Self::Centrifuge | Self::CentrifugeTuned => install::centrifuge(),
             Self::Channelapi => {
-                let program = self.program()?;
+                let program = channelapi()?;
                 ensure!(
                     program.exists(),
                     "{} is missing: run `cargo build --release -p channelapi`",
@@ -59,22 +88,35 @@ impl Peer {
 
     /// Starts the server on loopback.
     pub(crate) fn command(self, launch: &Launch<'_>) -> Result<Command> {
-        let mut command = Command::new(self.program()?);
-        if self == Self::Floor {
-            command.arg(floor::COMMAND);
-        }
-        command.args([
-            "--address",
-            "127.0.0.1",
-            "--port",
-            &launch.port.to_string(),
-            "--auth-key",
-            launch.auth_key,
-        ]);
+        let installed = install::folder()?;
+        let mut command = match self {
+            Self::Floor => started(std::env::current_exe()?, [floor::COMMAND]),
+            Self::Channelapi => Command::new(channelapi()?),
+            Self::Socketioxide => Command::new(installed.join("release/socketioxide-jemalloc")),
+            Self::SocketioxideSystem => Command::new(installed.join("release/socketioxide-system")),
+            Self::Node => started("node", [installed.join("node/ws.js")]),
+            Self::NodeUws => started("node", [installed.join("node/uws.js")]),
+            Self::PythonSocketio => {
+                started(installed.join("python/bin/python"), [install::source("python/server.py")])
+            }
+            Self::Centrifuge => Command::new(installed.join("centrifuge")),
+            Self::CentrifugeTuned => started(installed.join("centrifuge"), ["--tuned"]),
+        };
+        command.args(["--address", "127.0.0.1", "--port", &launch.port.to_string()]);
+        command.args(["--auth-key", launch.auth_key]);
         if self == Self::Channelapi {
             command.arg("--data-dir").arg(launch.data_dir);
         }
         Ok(command)
+    }
+
+    /// How a client comes into the channel that a token opens.
+    pub(crate) fn door(self, token: String) -> Door {
+        match self {
+            // Its token is the channel's name.
+            Self::Centrifuge | Self::CentrifugeTuned => Door::Centrifuge(token),
+            _ => Door::Seed(token),
+        }
     }
 
     /// Which version is measured, for the report.
@@ -82,57 +124,72 @@ impl Peer {
         match self {
             Self::Floor => Ok(env!("CARGO_PKG_VERSION").to_owned()),
             Self::Channelapi => {
-                let output = Command::new(self.program()?).arg("--version").output()?;
+                let output = Command::new(channelapi()?).arg("--version").output()?;
                 Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
             }
             Self::Socketioxide | Self::SocketioxideSystem => {
-                let lock = socketioxide_folder().join("Cargo.lock");
-                let lock = std::fs::read_to_string(&lock)
-                    .with_context(|| format!("cannot read {}", lock.display()))?;
-                let version =
-                    locked_version(&lock, "socketioxide").context("its lock file does not name it")?;
-                Ok(format!("socketioxide {version}"))
+                locked("socketioxide/Cargo.lock", "name = \"socketioxide\"\nversion = \"", "\"")
+                    .map(|version| format!("socketioxide {version}"))
+            }
+            Self::Node => {
+                let version = socket_io()?;
+                Ok(format!("{version}, Node {}", said("node", "--version")?))
+            }
+            Self::NodeUws => {
+                let package = "node_modules/@trufflesuite/uws-js-unofficial\": {\n      \"version\": \"";
+                let uws = locked("node/package-lock.json", package, "\"")?;
+                let version = socket_io()?;
+                Ok(format!("{version}, µWebSockets.js {uws}, Node {}", said("node", "--version")?))
+            }
+            Self::PythonSocketio => {
+                let version = |package: &str| locked("python/requirements.txt", package, "\n");
+                let (socketio, uvicorn) = (version("python-socketio==")?, version("uvicorn==")?);
+                let python = said(install::folder()?.join("python/bin/python"), "--version")?;
+                Ok(format!("python-socketio {socketio}, uvicorn {uvicorn}, {python}"))
+            }
+            Self::Centrifuge | Self::CentrifugeTuned => {
+                let version = locked("centrifuge/go.mod", "github.com/centrifugal/centrifuge v", "\n")?;
+                Ok(format!("centrifuge {version}, {}", said("go", "version")?))
             }
         }
     }
-
-    fn program(self) -> Result<PathBuf> {
-        let own = std::env::current_exe()?;
-        Ok(match self {
-            Self::Floor => own,
-            Self::Channelapi => own.with_file_name("channelapi"),
-            Self::Socketioxide => peers_target_folder()?.join("release/socketioxide-jemalloc"),
-            Self::SocketioxideSystem => peers_target_folder()?.join("release/socketioxide-system"),
-        })
-    }
 }
 
-fn build_socketioxide() -> Result<()> {
-    let status = Command::new("cargo")
-        .args(["build", "--release", "--locked"])
-        .env("CARGO_TARGET_DIR", peers_target_folder()?)
-        .current_dir(socketioxide_folder())
-        .status()
-        .context("cannot run cargo")?;
-    ensure!(status.success(), "the socketioxide peer could not be built: cargo ended with {status}");
-    Ok(())
+fn started<A: AsRef<std::ffi::OsStr>>(
+    program: impl AsRef<std::ffi::OsStr>,
+    arguments: impl IntoIterator<Item = A>,
+) -> Command {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command
 }
 
-fn socketioxide_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../benchmarks/peers/socketioxide")
+/// It lies beside this program.
+fn channelapi() -> Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("channelapi"))
 }
 
-/// Beside the profile's folder that this program runs from, so that `cargo clean` takes the peers along.
-fn peers_target_folder() -> Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let target = own.ancestors().nth(2).context("this program lies outside of a target folder")?;
-    Ok(target.join("peers"))
+fn socket_io() -> Result<String> {
+    locked("node/package-lock.json", "node_modules/socket.io\": {\n      \"version\": \"", "\"")
+        .map(|version| format!("socket.io {version}"))
 }
 
-/// The version of a package in a Cargo.lock.
-fn locked_version<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
-    let (_, after) = lock.split_once(&format!("name = \"{package}\"\nversion = \""))?;
-    after.split('"').next()
+fn said(program: impl AsRef<std::ffi::OsStr>, question: &str) -> Result<String> {
+    let output = Command::new(program).arg(question).output()?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// What stands between two texts in a file of a peer that says what is installed.
+fn locked(file: &str, before: &str, behind: &str) -> Result<String> {
+    let path = install::source(file);
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let version = between(&text, before, behind);
+    Ok(version.with_context(|| format!("{} does not name the version", path.display()))?.to_owned())
+}
+
+fn between<'a>(text: &'a str, before: &str, behind: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(before)?;
+    rest.split(behind).next()
 }
 
 #[cfg(test)]
@@ -143,7 +200,19 @@ mod tests {
     fn version_is_found_in_a_lock_file() {
         let lock =
             "[[package]]\nname = \"ab\"\nversion = \"1.0\"\n\n[[package]]\nname = \"b\"\nversion = \"2.1\"\n";
-        assert_eq!(locked_version(lock, "b"), Some("2.1"));
-        assert_eq!(locked_version(lock, "c"), None);
+        assert_eq!(between(lock, "name = \"b\"\nversion = \"", "\""), Some("2.1"));
+        assert_eq!(between(lock, "name = \"c\"\nversion = \"", "\""), None);
+    }
+
+    #[test]
+    fn files_that_say_what_is_installed_name_every_version() {
+        for peer in [Peer::Socketioxide, Peer::Floor] {
+            assert!(peer.version().unwrap().contains('.'), "{peer:?}");
+        }
+        assert!(socket_io().unwrap().starts_with("socket.io 4."));
+        assert!(
+            locked("centrifuge/go.mod", "github.com/centrifugal/centrifuge v", "\n").unwrap().contains('.')
+        );
+        assert!(locked("python/requirements.txt", "python-socketio==", "\n").unwrap().contains('.'));
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::cores::Cores;
 use crate::peer::{Launch, Peer};
 use crate::publisher::Publisher;
-use crate::usage::{Cpu, resident_memory};
+use crate::usage::{Cpu, peak_memory, resident_memory};
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -34,11 +34,7 @@ impl Running {
     /// Starts on the server's cores what `command` makes for a scratch folder.
     pub(crate) fn start(cores: &Cores, command: impl FnOnce(&Path) -> Result<Command>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let mut command = command(folder.path())?;
-        let log = File::create(folder.path().join("log"))?;
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child =
-            cores.as_server(|| command.spawn())?.with_context(|| format!("cannot start {command:?}"))?;
+        let child = spawn(cores, folder.path(), command)?;
         Ok(Self { child, folder })
     }
 
@@ -58,9 +54,22 @@ impl Running {
         }
     }
 
+    /// Kills it as a crash would, and starts another in the same folder.
+    fn restart(&mut self, cores: &Cores, command: impl FnOnce(&Path) -> Result<Command>) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = spawn(cores, self.folder.path(), command)?;
+        Ok(())
+    }
+
     /// Resident bytes.
     pub(crate) fn memory(&self) -> Result<usize> {
         resident_memory(self.child.id())
+    }
+
+    /// The most resident bytes it ever had.
+    pub(crate) fn memory_peak(&self) -> Result<usize> {
+        peak_memory(self.child.id())
     }
 
     pub(crate) fn cpu(&self) -> Result<Cpu> {
@@ -78,6 +87,13 @@ impl Running {
     }
 }
 
+fn spawn(cores: &Cores, folder: &Path, command: impl FnOnce(&Path) -> Result<Command>) -> Result<Child> {
+    let mut command = command(folder)?;
+    let log = File::create(folder.join("log"))?;
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    cores.as_server(|| command.spawn())?.with_context(|| format!("cannot start {command:?}"))
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         // Fails only if it has ended by itself, which is what we want.
@@ -88,7 +104,10 @@ impl Drop for Running {
 
 /// A running server that speaks the seed contract.
 pub(crate) struct Server {
+    peer: Peer,
     process: Running,
+    /// Of its environment.
+    variables: Vec<(&'static str, String)>,
     pub(crate) auth_key: String,
     pub(crate) address: SocketAddr,
 }
@@ -100,20 +119,30 @@ impl Server {
     }
 
     /// The same with variables in the server's environment.
-    pub(crate) async fn start_with(peer: Peer, cores: &Cores, variables: &[(&str, String)]) -> Result<Self> {
-        let address = free_address()?;
-        let auth_key = random_key()?;
-        let process = Running::start(cores, |folder| {
-            let data_dir = folder.join("data");
-            let launch = Launch { port: address.port(), auth_key: &auth_key, data_dir: &data_dir };
-            let mut command = peer.command(&launch)?;
-            command.envs(variables.iter().map(|(name, value)| (name, value)));
-            Ok(command)
-        })?;
-        let mut server = Self { process, auth_key, address };
-        let ask = async || Publisher::connect(address, &server.auth_key).await?.healthy().await;
-        server.process.ready(ask).await.with_context(|| format!("{} did not start", peer.name()))?;
+    pub(crate) async fn start_with(
+        peer: Peer,
+        cores: &Cores,
+        variables: &[(&'static str, String)],
+    ) -> Result<Self> {
+        let (address, auth_key) = (free_address()?, random_key()?);
+        let command = |folder: &Path| command(peer, address, &auth_key, variables, folder);
+        let process = Running::start(cores, command)?;
+        let variables = variables.to_vec();
+        let mut server = Self { peer, process, variables, auth_key, address };
+        server.ready().await?;
         Ok(server)
+    }
+
+    /// Kills it as a crash would and starts it again, with the same data on the same port; returns when it answers.
+    pub(crate) async fn crash_and_return(&mut self, cores: &Cores) -> Result<()> {
+        let Self { peer, address, auth_key, variables, process } = self;
+        process.restart(cores, |folder| command(*peer, *address, auth_key, variables, folder))?;
+        self.ready().await
+    }
+
+    async fn ready(&mut self) -> Result<()> {
+        let ask = async || Publisher::connect(self.address, &self.auth_key).await?.healthy().await;
+        self.process.ready(ask).await.with_context(|| format!("{} did not start", self.peer.name()))
     }
 
     /// A new connection for a backend, over which the server has said that it is well.
@@ -133,9 +162,27 @@ impl Server {
         self.process.memory()
     }
 
+    /// The most resident bytes it ever had.
+    pub(crate) fn memory_peak(&self) -> Result<usize> {
+        self.process.memory_peak()
+    }
+
     pub(crate) fn cpu(&self) -> Result<Cpu> {
         self.process.cpu()
     }
+}
+
+fn command(
+    peer: Peer,
+    address: SocketAddr,
+    auth_key: &str,
+    variables: &[(&'static str, String)],
+    folder: &Path,
+) -> Result<Command> {
+    let data_dir = folder.join("data");
+    let mut command = peer.command(&Launch { port: address.port(), auth_key, data_dir: &data_dir })?;
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
+    Ok(command)
 }
 
 /// Raises the limit on open files as far as it goes, for this process and those it starts, and checks that it suffices.

@@ -7,7 +7,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-const RESPONSE_MAX: usize = 64 << 10;
+/// A page of history has 256 KiB of data, and as much again around it.
+const RESPONSE_MAX: usize = 1 << 20;
 
 /// A backend with the server's key. Channel names must be plain ASCII words: they go into the path as they are.
 pub(crate) struct Publisher {
@@ -38,12 +39,25 @@ impl Publisher {
         Ok(())
     }
 
+    /// Publishes JSON for whoever is connected right now; returns when the server has answered.
+    pub(crate) async fn publish_volatile(&mut self, channel: &str, data: &str) -> Result<()> {
+        let body = format!("{{\"data\":{data},\"volatile\":true}}");
+        self.post(&format!("/v1/channels/{channel}/messages"), &body).await?;
+        Ok(())
+    }
+
+    /// Asks for something and returns what was answered.
+    pub(crate) async fn get(&mut self, path: &str) -> Result<Vec<u8>> {
+        self.request("GET", path, "").await
+    }
+
     /// Whether the server says that it is well.
     pub(crate) async fn healthy(&mut self) -> Result<()> {
         self.request("GET", "/healthz", "").await.map(drop)
     }
 
-    async fn post(&mut self, path: &str, body: &str) -> Result<Vec<u8>> {
+    /// Sends something and returns what was answered.
+    pub(crate) async fn post(&mut self, path: &str, body: &str) -> Result<Vec<u8>> {
         self.request("POST", path, body).await
     }
 

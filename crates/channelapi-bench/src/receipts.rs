@@ -21,9 +21,16 @@ pub(crate) fn data(number: u64, bytes: usize) -> String {
     format!("{start}{}\"}}", "p".repeat(padding))
 }
 
+/// The same in centrifuge's protocol, behind the name of the channel.
+const CENTRIFUGE_PREFIX: &str = "\"pub\":{\"data\":{\"n\":";
+
 /// The number in a packet made of [`data`].
 pub(crate) fn number(packet: &str) -> Option<u64> {
-    let rest = packet.strip_prefix(PREFIX)?;
+    let rest = match packet.strip_prefix(PREFIX) {
+        Some(rest) => rest,
+        None if packet.starts_with("{\"push\":") => packet.split_once(CENTRIFUGE_PREFIX)?.1,
+        None => return None,
+    };
     rest[..rest.find(',')?].parse().ok()
 }
 
@@ -51,10 +58,10 @@ struct Waiting {
 }
 
 impl Receipts {
-    /// Announces a publication that is about to be sent; its clock starts now. Resolves when `count` have it.
-    pub(crate) fn expect(&self, number: u64, count: usize) -> oneshot::Receiver<()> {
+    /// Announces a publication that is about to be sent, or should have been. Resolves when `count` have it.
+    pub(crate) fn expect(&self, since: Instant, number: u64, count: usize) -> oneshot::Receiver<()> {
         let (complete, completed) = oneshot::channel();
-        self.state().waiting.insert(number, Waiting { since: Instant::now(), missing: count, complete });
+        self.state().waiting.insert(number, Waiting { since, missing: count, complete });
         completed
     }
 
@@ -139,9 +146,20 @@ mod tests {
     }
 
     #[test]
+    fn number_is_found_in_every_dialect() {
+        let data = data(7, 40);
+        assert_eq!(number(&format!("42[\"message\",{data}]")), Some(7));
+        assert_eq!(
+            number(&format!("{{\"push\":{{\"channel\":\"x\",\"pub\":{{\"data\":{data}}}}}}}")),
+            Some(7)
+        );
+        assert_eq!(number("{\"id\":2,\"subscribe\":{}}"), None);
+    }
+
+    #[test]
     fn publication_is_complete_when_everybody_has_it() {
         let receipts = Receipts::default();
-        let mut complete = receipts.expect(5, 2);
+        let mut complete = receipts.expect(Instant::now(), 5, 2);
         receipts.received(0, &packet(5));
         receipts.received(0, "42[\"clientevent\",{}]");
         assert!(complete.try_recv().is_err());

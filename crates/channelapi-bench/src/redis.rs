@@ -46,7 +46,7 @@ fn command(address: SocketAddr, folder: &Path) -> Command {
 async fn stores(address: SocketAddr) -> Result<()> {
     let mut lanes = Lanes::connect(address, "", Dialect::Redis, 1).await?;
     let until = Instant::now() + std::time::Duration::from_secs(5);
-    let load = lanes.publish(&Work { channels: 1, publications: 1, until }).await?;
+    let load = lanes.publish(&Work { channels: 1, publications: 1, until, rate: None }).await?;
     ensure!(load.latencies.len() == 1, "nothing was stored");
     Ok(())
 }

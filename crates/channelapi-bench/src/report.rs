@@ -1,5 +1,6 @@
 //! Results: a Markdown table of medians and ratios for people, every value as JSON for programs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
@@ -34,40 +35,47 @@ impl Sample {
 /// The results of one benchmark: a row per metric, a column for each who was measured.
 pub(crate) struct Sheet {
     pub(crate) title: String,
-    columns: Vec<&'static str>,
+    pub(crate) columns: Vec<&'static str>,
     rows: Vec<Row>,
+    /// What has to be known to read it; printed below the table.
+    pub(crate) notes: Vec<String>,
 }
 
 struct Row {
     name: &'static str,
     comparable: bool,
     /// By column, then by round.
-    values: Vec<Vec<f64>>,
+    values: Vec<BTreeMap<usize, f64>>,
 }
 
 impl Sheet {
     pub(crate) fn new(title: String, columns: Vec<&'static str>) -> Self {
-        Self { title, columns, rows: Vec::new() }
+        Self { title, columns, rows: Vec::new(), notes: Vec::new() }
     }
 
     /// Adds one column's values of one round.
-    pub(crate) fn record(&mut self, column: usize, samples: Vec<Sample>) {
+    pub(crate) fn record(&mut self, round: usize, column: usize, samples: Vec<Sample>) {
         for sample in samples {
             let known = self.rows.iter().position(|row| row.name == sample.name);
             let row = known.unwrap_or_else(|| {
-                let values = vec![Vec::new(); self.columns.len()];
+                let values = vec![BTreeMap::new(); self.columns.len()];
                 self.rows.push(Row { name: sample.name, comparable: sample.comparable, values });
                 self.rows.len() - 1
             });
-            self.rows[row].values[column].push(sample.value);
+            self.rows[row].values[column].insert(round, sample.value);
         }
     }
 
     /// One column's values of a row, by round; none if it was not measured.
-    pub(crate) fn rounds(&self, row: &str, column: &str) -> &[f64] {
-        let column = self.columns.iter().position(|name| *name == column);
-        let row = self.rows.iter().find(|known| known.name == row);
-        row.zip(column).map_or(&[], |(row, column)| &row.values[column])
+    pub(crate) fn rounds(&self, row: &str, column: &str) -> Option<&BTreeMap<usize, f64>> {
+        let column = self.columns.iter().position(|name| *name == column)?;
+        let row = self.rows.iter().find(|known| known.name == row)?;
+        Some(&row.values[column]).filter(|rounds| !rounds.is_empty())
+    }
+
+    /// The median of a column's values of a row.
+    pub(crate) fn median(&self, row: &str, column: &str) -> Option<f64> {
+        median(&self.rounds(row, column)?.values().copied().collect::<Vec<_>>())
     }
 
     /// A Markdown table of medians.
@@ -78,7 +86,7 @@ impl Sheet {
         }
         let _ = write!(table, "\n|---|{}\n", "---:|".repeat(self.columns.len()));
         for row in &self.rows {
-            let medians: Vec<_> = row.values.iter().map(|values| median(values)).collect();
+            let medians: Vec<_> = row.medians().collect();
             let _ = write!(table, "| {} |", row.name);
             for (column, value) in medians.iter().enumerate() {
                 let text = match (value, medians[0]) {
@@ -93,18 +101,29 @@ impl Sheet {
             }
             table.push('\n');
         }
+        for note in &self.notes {
+            let _ = write!(table, "\n{note}\n");
+        }
         table
     }
 
     pub(crate) fn json(&self) -> Value {
         let rows = self.rows.iter().map(|row| {
-            let peers = self.columns.iter().zip(&row.values);
-            let peers = peers.map(|(name, rounds)| {
-                ((*name).to_owned(), json!({ "median": median(rounds), "rounds": rounds }))
+            let peers = self.columns.iter().zip(&row.values).zip(row.medians());
+            let peers = peers.map(|((name, rounds), median)| {
+                let rounds: Vec<_> = rounds.values().collect();
+                ((*name).to_owned(), json!({ "median": median, "rounds": rounds }))
             });
             json!({ "metric": row.name, "peers": peers.collect::<serde_json::Map<_, _>>() })
         });
-        json!({ "title": self.title, "rows": rows.collect::<Vec<_>>() })
+        json!({ "title": self.title, "rows": rows.collect::<Vec<_>>(), "notes": self.notes })
+    }
+}
+
+impl Row {
+    /// By column.
+    fn medians(&self) -> impl Iterator<Item = Option<f64>> {
+        self.values.iter().map(|rounds| median(&rounds.values().copied().collect::<Vec<_>>()))
     }
 }
 
@@ -137,14 +156,17 @@ mod tests {
     #[test]
     fn table_shows_medians_and_ratios_to_the_first_peer() {
         let mut sheet = Sheet::new("Test".to_owned(), vec!["channelapi", "floor"]);
-        for (column, cost, fact) in [(0, 1000.0, 3.0), (0, 1500.0, 3.0), (0, 9000.0, 3.0), (1, 750.0, 4.0)] {
-            sheet.record(column, vec![Sample::cost("bytes", cost), Sample::fact("orders", fact)]);
+        let measured = [(0, 0, 1000.0, 3.0), (1, 0, 1500.0, 3.0), (2, 0, 9000.0, 3.0), (1, 1, 750.0, 4.0)];
+        for (round, column, cost, fact) in measured {
+            sheet.record(round, column, vec![Sample::cost("bytes", cost), Sample::fact("orders", fact)]);
         }
+        sheet.notes.push("Nothing else.".to_owned());
         let expected = "### Test\n\n| median | channelapi | floor |\n|---|---:|---:|\n\
-                        | bytes | 1,500 | 750 (0.50×) |\n| orders | 3 | 4 |\n";
+                        | bytes | 1,500 | 750 (0.50×) |\n| orders | 3 | 4 |\n\nNothing else.\n";
         assert_eq!(sheet.table(), expected);
-        assert_eq!(sheet.rounds("bytes", "floor"), [750.0]);
-        assert!(sheet.rounds("bytes", "nobody").is_empty());
+        assert_eq!(sheet.rounds("bytes", "floor"), Some(&BTreeMap::from([(1, 750.0)])));
+        assert_eq!(sheet.rounds("bytes", "nobody"), None);
+        assert_eq!(sheet.median("bytes", "channelapi"), Some(1500.0));
         assert_eq!(sheet.json()["rows"][0]["peers"]["channelapi"]["rounds"], json!([1000.0, 1500.0, 9000.0]));
     }
 

@@ -35,6 +35,9 @@ const BYTES_OVERLAPPING: &str = "… … bytes per delivery";
 /// "About equal" for figures that differ by a tenth between rounds anyway.
 const ABOUT_EQUAL: f64 = 1.1;
 
+/// What a delivery with its checkpoint may cost, compared to one without.
+const OF_PLAIN: f64 = 1.5;
+
 /// Plain connections, resumable ones in one channel, and resumable ones in many.
 #[derive(Args)]
 pub(crate) struct ResumeOptions {
@@ -58,12 +61,15 @@ pub(crate) async fn run(options: &ResumeOptions, cores: &Cores) -> Result<(Vec<S
     let names = COLUMNS.map(|(name, ..)| name);
     let measure = async |column: usize| measure(options, COLUMNS[column], cores).await;
     let sheet = take_turns(&options.setup, title, names.to_vec(), measure).await?;
-    let [_, one, plain_in_many, many] = names;
+    let [plain, one, plain_in_many, many] = names;
     // One at a time nothing can be joined; overlapping publications of one channel are, those of many are not.
     let compared = [(CPU, many, one), (BYTES, many, one), (CPU_OVERLAPPING, many, plain_in_many)];
     let criteria = compared
         .map(|(row, ours, theirs)| Criterion::new(&sheet, row, [ours, theirs], Wanted::AtMost(ABOUT_EQUAL)));
-    Ok((vec![sheet], criteria.into_iter().flatten().collect()))
+    let dearer =
+        [CPU, CPU_OVERLAPPING].map(|row| Criterion::new(&sheet, row, [one, plain], Wanted::AtMost(OF_PLAIN)));
+    let criteria = criteria.into_iter().chain(dearer).flatten().collect();
+    Ok((vec![sheet], criteria))
 }
 
 async fn measure(

@@ -75,7 +75,8 @@ async fn measure(pending: u64, is_stalled: bool, cores: &Cores) -> Result<Vec<Sa
     if !is_stalled {
         go();
     }
-    let work = Work { channels: 1, publications: pending, until: Instant::now() + PUBLISHING_TIMEOUT };
+    let until = Instant::now() + PUBLISHING_TIMEOUT;
+    let work = Work { channels: 1, publications: pending, until, rate: None };
     let load = publishers.publish(&work).await?;
     let published = Instant::now();
     ensure!(

@@ -15,8 +15,23 @@ pub(crate) fn median(values: &[f64]) -> Option<f64> {
 
 /// The smallest value that at least `percent` of a hundred are not above; `sorted` must be, shortest first.
 pub(crate) fn percentile(sorted: &[Duration], percent: usize) -> Option<Duration> {
-    let rank = (sorted.len() * percent).div_ceil(100);
+    permille(sorted, percent * 10)
+}
+
+/// The same in parts of a thousand.
+pub(crate) fn permille(sorted: &[Duration], permille: usize) -> Option<Duration> {
+    let rank = (sorted.len() * permille).div_ceil(1000);
     sorted.get(rank.saturating_sub(1)).copied()
+}
+
+/// For tables; nothing is 0.
+pub(crate) fn milliseconds(latency: Option<Duration>) -> f64 {
+    latency.map_or(0.0, |latency| latency.as_secs_f64() * 1e3)
+}
+
+/// For tables.
+pub(crate) fn mebibytes(bytes: usize) -> f64 {
+    real(bytes) / 1_048_576.0
 }
 
 /// `total / count` in floating point: what one of `count` cost.
@@ -27,6 +42,12 @@ pub(crate) fn each(total: f64, count: usize) -> f64 {
 /// A count as a floating-point number.
 #[expect(clippy::cast_precision_loss, reason = "counts of bytes, nanoseconds and clients are far below 2^53")]
 pub(crate) fn real(count: usize) -> f64 {
+    count as f64
+}
+
+/// The same of a number of publications.
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+pub(crate) fn real_u64(count: u64) -> f64 {
     count as f64
 }
 
@@ -47,6 +68,7 @@ mod tests {
         let hundred: Vec<_> = (1..=100).map(Duration::from_micros).collect();
         assert_eq!(percentile(&hundred, 50), Some(Duration::from_micros(50)));
         assert_eq!(percentile(&hundred, 99), Some(Duration::from_micros(99)));
+        assert_eq!(permille(&hundred, 999), Some(Duration::from_micros(100)));
         assert_eq!(percentile(&hundred, 100), Some(Duration::from_micros(100)));
         assert_eq!(percentile(&hundred[..1], 99), Some(Duration::from_micros(1)));
         assert_eq!(percentile(&[], 99), None);

@@ -13,7 +13,7 @@ use crate::lanes::{Dialect, Lanes, Work};
 use crate::peer::Peer;
 use crate::process::Server;
 use crate::report::{Sample, Sheet};
-use crate::statistics::{percentile, real};
+use crate::statistics::{milliseconds, percentile, real};
 
 const COLUMNS: [&str; 2] = ["nothing dies", "rewriting"];
 
@@ -58,17 +58,17 @@ async fn measure(seconds: u64, is_dying: bool, cores: &Cores) -> Result<Vec<Samp
     let server = Server::start_with(Peer::Channelapi, cores, &settings).await?;
     let mut lanes = Lanes::connect(server.address, &server.auth_key, Dialect::Seed, IN_FLIGHT).await?;
     let until = Instant::now() + Duration::from_secs(seconds);
-    let load = lanes.publish(&Work { channels: CHANNELS, publications: PUBLICATIONS_MAX, until }).await?;
+    let load = lanes
+        .publish(&Work { channels: CHANNELS, publications: PUBLICATIONS_MAX, until, rate: None })
+        .await?;
     let count = load.latencies.len();
     let bytes = real(size_of(&server.data_dir().join("log"))?) / real(count);
-    let milliseconds = |percent| {
-        percentile(&load.latencies, percent).map_or(0.0, |latency: Duration| latency.as_secs_f64() * 1e3)
-    };
+    let latency = |percent| milliseconds(percentile(&load.latencies, percent));
     let samples = vec![
         Sample::rate("publishes/s", real(count) / load.elapsed.as_secs_f64()),
-        Sample::cost("p50 latency, ms", milliseconds(50)),
-        Sample::cost(P99, milliseconds(99)),
-        Sample::cost("longest latency, ms", milliseconds(100)),
+        Sample::cost("p50 latency, ms", latency(50)),
+        Sample::cost(P99, latency(99)),
+        Sample::cost("longest latency, ms", latency(100)),
         Sample::fact("bytes on disk per publication", bytes),
     ];
     // Data alone has 200 bytes: less on disk means that something was given back.

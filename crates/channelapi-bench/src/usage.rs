@@ -13,8 +13,19 @@ pub(crate) fn resident_memory(pid: u32) -> Result<usize> {
     parse_resident(&text).with_context(|| format!("unusable {path}"))
 }
 
+/// The most resident memory a process ever had, in bytes.
+pub(crate) fn peak_memory(pid: u32) -> Result<usize> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    kilobytes(&text, "VmHWM:").with_context(|| format!("unusable {path}"))
+}
+
 fn parse_resident(smaps_rollup: &str) -> Option<usize> {
-    let value = smaps_rollup.lines().find_map(|line| line.strip_prefix("Rss:"))?;
+    kilobytes(smaps_rollup, "Rss:")
+}
+
+fn kilobytes(text: &str, key: &str) -> Option<usize> {
+    let value = text.lines().find_map(|line| line.strip_prefix(key))?;
     Some(value.trim().strip_suffix(" kB")?.parse::<usize>().ok()? << 10)
 }
 
@@ -138,7 +149,8 @@ mod tests {
     #[test]
     fn own_process_can_be_read() {
         let pid = std::process::id();
-        assert!(resident_memory(pid).unwrap() > 0);
+        let resident = resident_memory(pid).unwrap();
+        assert!(resident > 0 && peak_memory(pid).unwrap() >= resident / 2);
         let earlier = Cpu::of(pid).unwrap();
         // On a busy machine it may take a while to get that much of it.
         let until = std::time::Instant::now() + Duration::from_secs(20);

@@ -1,0 +1,88 @@
+//! What each kind of connection costs while it idles: over WebSocket, one that can come back to where it was, and over long-polling.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use tokio::time::sleep;
+
+use crate::backend::{Backend, OVERLAPPING, Target};
+use crate::client::Door;
+use crate::comparison::{Setup, take_turns};
+use crate::cores::Cores;
+use crate::criteria::{Criterion, Wanted};
+use crate::crowd::Crowd;
+use crate::peer::Peer;
+use crate::process::{Server, allow_connections};
+use crate::receipts::Receipts;
+use crate::report::{Sample, Sheet};
+use crate::statistics::{each, real};
+
+const COLUMNS: [&str; 3] = ["websocket", "resumable", "polling"];
+
+const MEMORY: &str = "RSS per idle connection, bytes";
+const MEMORY_AFTER: &str = "RSS per connection after traffic, bytes";
+
+/// Bytes that an idle connection may cost. There is no bound for polling: each waits with an HTTP request.
+const BOUNDS: [(&str, f64); 2] = [("websocket", 2048.0), ("resumable", 2560.0)];
+
+/// How long a started server is left alone before its memory counts as that of an empty one.
+const START_SETTLE: Duration = Duration::from_secs(2);
+
+/// Memory of each kind of connection.
+#[derive(Args)]
+pub(crate) struct KindsOptions {
+    #[command(flatten)]
+    pub(crate) setup: Setup,
+    /// How many connections to open.
+    #[arg(short, long, default_value_t = 10_000)]
+    connections: usize,
+    /// Seconds of quiet before memory is read.
+    #[arg(long, default_value_t = 12)]
+    settle: u64,
+}
+
+pub(crate) async fn run(options: &KindsOptions, cores: &Cores) -> Result<(Sheet, Vec<Criterion>)> {
+    allow_connections(options.connections)?;
+    let title = format!("{} connections of each kind", options.connections);
+    let measure = async |column: usize| measure(options, COLUMNS[column], cores).await;
+    let sheet = take_turns(&options.setup, title, COLUMNS.to_vec(), measure).await?;
+    let bounds = BOUNDS.iter().flat_map(|(kind, bytes)| {
+        [MEMORY, MEMORY_AFTER].map(|row| Criterion::value(&sheet, row, kind, Wanted::AtMost(*bytes)))
+    });
+    let criteria = bounds.flatten().collect();
+    Ok((sheet, criteria))
+}
+
+async fn measure(options: &KindsOptions, kind: &str, cores: &Cores) -> Result<Vec<Sample>> {
+    let (count, settle) = (options.connections, Duration::from_secs(options.settle));
+    let server = Server::start(Peer::Channelapi, cores).await?;
+    let receipts = Arc::new(Receipts::default());
+    sleep(START_SETTLE).await;
+    let empty = server.memory()?;
+    let token = Backend::connect(&server, &receipts).await?.token("shared").await?;
+    let door = match kind {
+        "resumable" => Door::handshake(&[token], true),
+        "polling" => Door::Polling(token),
+        _ => Door::Seed(token),
+    };
+    let before = server.cpu()?;
+    let crowd = Crowd::gather(server.address, vec![door; count], &receipts).await?;
+    let joining = server.cpu()?.since(&before).total;
+    sleep(settle).await;
+    let idle = server.memory()?;
+    let mut backend = Backend::connect(&server, &receipts).await?;
+    let everybody = Target { channel: "shared".into(), subscribers: count };
+    backend.publish(OVERLAPPING, vec![everybody]).await.context("not all received the publication")?;
+    drop(backend);
+    sleep(settle).await;
+    crowd.check()?;
+    let after = server.memory()?;
+    let growth = |memory: usize| each(real(memory) - real(empty), count);
+    Ok(vec![
+        Sample::cost(MEMORY, growth(idle)),
+        Sample::cost(MEMORY_AFTER, growth(after)),
+        Sample::cost("CPU per connect and join, µs", each(joining.as_secs_f64() * 1e6, count)),
+    ])
+}

@@ -1,0 +1,76 @@
+//! Whether memory comes back after a storm: waves of clients that come, join and leave at once.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::Args;
+use tokio::time::sleep;
+
+use crate::backend::Backend;
+use crate::comparison::{Comparison, compare};
+use crate::cores::Cores;
+use crate::criteria::{Criterion, Wanted};
+use crate::crowd::Crowd;
+use crate::peer::Peer;
+use crate::process::{Server, allow_connections};
+use crate::receipts::Receipts;
+use crate::report::{Sample, Sheet};
+use crate::statistics::{each, mebibytes, real};
+
+/// How long a started server is left alone before its memory is read.
+const START_SETTLE: Duration = Duration::from_secs(2);
+
+const AFTER: &str = "RSS afterwards, × before";
+
+/// Memory after a storm of connections.
+#[derive(Args)]
+pub(crate) struct StormOptions {
+    #[command(flatten)]
+    pub(crate) comparison: Comparison,
+    /// How many connections each wave has.
+    #[arg(short, long, default_value_t = 10_000)]
+    connections: usize,
+    /// How many waves.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=100))]
+    waves: u16,
+    /// Seconds of quiet after the last wave before memory is read.
+    #[arg(long, default_value_t = 30)]
+    settle: u64,
+}
+
+pub(crate) async fn run(options: &StormOptions, cores: &Cores) -> Result<(Sheet, Vec<Criterion>)> {
+    allow_connections(options.connections)?;
+    let title =
+        format!("{} waves of {} connections, {} s later", options.waves, options.connections, options.settle);
+    let sheet = compare(&options.comparison, title, async |peer| measure(options, peer, cores).await).await?;
+    let criterion = Criterion::value(&sheet, AFTER, Peer::Channelapi.name(), Wanted::AtMost(1.2));
+    Ok((sheet, criterion.into_iter().collect()))
+}
+
+async fn measure(options: &StormOptions, peer: Peer, cores: &Cores) -> Result<Vec<Sample>> {
+    let server = Server::start(peer, cores).await?;
+    let receipts = Arc::new(Receipts::default());
+    let door = peer.door(Backend::connect(&server, &receipts).await?.token("shared").await?);
+    sleep(START_SETTLE).await;
+    let (before, cpu, started) = (server.memory()?, server.cpu()?, Instant::now());
+    for _ in 0..options.waves {
+        let crowd = Crowd::gather(server.address, vec![door.clone(); options.connections], &receipts).await?;
+        crowd.check()?;
+    }
+    let (took, peak) = (started.elapsed(), server.memory_peak()?);
+    sleep(Duration::from_secs(options.settle)).await;
+    let (after, used) = (server.memory()?, server.cpu()?.since(&cpu).total);
+    let count = options.connections * usize::from(options.waves);
+    Ok(vec![
+        Sample::cost("RSS before, MiB", mebibytes(before)),
+        Sample::cost("peak RSS, MiB", mebibytes(peak)),
+        Sample::cost("RSS afterwards, MiB", mebibytes(after)),
+        Sample::cost(AFTER, real(after) / real(before)),
+        Sample::cost(
+            "CPU per connection that comes, joins and leaves, µs",
+            each(used.as_secs_f64() * 1e6, count),
+        ),
+        Sample::rate("connections per second", real(count) / took.as_secs_f64()),
+    ])
+}

@@ -1,0 +1,194 @@
+//! All benchmarks in one go, and the page that shows what they found.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::{Args, Parser as _};
+use serde_json::{Value, json};
+
+use crate::Arguments;
+use crate::benchmark::Benchmark;
+use crate::cores::Cores;
+use crate::outcome::{Outcome, write_json};
+use crate::{plot, results};
+
+/// Which benchmarks, and how.
+pub(crate) struct Suite {
+    name: &'static str,
+    rounds: u16,
+    /// Connections where a benchmark has no reason for another number.
+    connections: usize,
+    runs: &'static [&'static str],
+}
+
+/// What the published figures come from.
+pub(crate) const ALL: Suite = Suite {
+    name: "all",
+    rounds: 3,
+    connections: 10_000,
+    runs: &[
+        "connections --peers channelapi,socketioxide,node,node-uws,python-socketio,centrifuge,centrifuge-tuned",
+        "connections --peers channelapi --connections 19000 --idle 5",
+        "kinds",
+        "delivery --peers channelapi,socketioxide,node,node-uws,centrifuge,centrifuge-tuned,floor",
+        "delivery --peers channelapi,python-socketio --connections 1000 --unicasts 5000",
+        "paced --peers channelapi,socketioxide,node,node-uws,centrifuge,centrifuge-tuned,floor",
+        "unicast --peers channelapi,socketioxide,node,node-uws,centrifuge,centrifuge-tuned,floor",
+        "publish --seconds 2",
+        "publish --seconds 5 --in-flight 64 --rate 5000",
+        "publish --seconds 2 --in-flight 64 --ways v1,volatile,redis --no-pin",
+        "batch",
+        "resume --connections 1000",
+        "slow",
+        "stalled --connections 200",
+        "history",
+        "upkeep",
+        "scaling",
+        "reconnect --connections 19000",
+        "storm --peers channelapi,socketioxide",
+        "churn --peers channelapi --connections 2000",
+    ],
+};
+
+/// What shows within minutes whether something is badly wrong.
+pub(crate) const QUICK: Suite = Suite {
+    name: "quick",
+    rounds: 1,
+    connections: 2_000,
+    runs: &[
+        "connections --peers channelapi,socketioxide,node,node-uws,python-socketio,centrifuge --settle 4 --idle 4",
+        "kinds --settle 4",
+        "delivery --peers channelapi,socketioxide,node,node-uws,centrifuge,floor --deliveries 100000 --unicasts 5000",
+        "paced --peers channelapi,socketioxide,node,centrifuge,floor --publications 20",
+        "unicast --peers channelapi,socketioxide,node,centrifuge,floor --publications 10000",
+        "publish --seconds 1",
+        "publish --seconds 2 --in-flight 64 --rate 2000",
+        "batch --batches 200",
+        "resume --deliveries 100000",
+        "slow --pending 20000",
+        "stalled --publications 500",
+        "history --messages 20000 --seconds 1",
+        "scaling --publications 20",
+        "reconnect",
+        "storm --peers channelapi --waves 2 --settle 5",
+        "churn --peers channelapi --seconds 10",
+    ],
+};
+
+/// Where the results go, and what is done differently.
+#[derive(Args)]
+pub(crate) struct SuiteOptions {
+    /// Where the page, its pictures and every single value go: DATE.md, DATE.json, DATE-….svg. Without it the page is printed.
+    #[arg(long, value_name = "FOLDER")]
+    results: Option<PathBuf>,
+    /// How often each is measured.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100))]
+    rounds: Option<u16>,
+    /// How many connections there are at most, in every benchmark.
+    #[arg(long)]
+    connections: Option<usize>,
+    /// Let server and clients share all cores instead of giving the server one of its own.
+    #[arg(long)]
+    no_pin: bool,
+}
+
+/// Runs one benchmark after the other. One that fails does not keep the others from running, but the run as a whole has failed then.
+pub(crate) async fn run(suite: &Suite, options: &SuiteOptions, machine: &Value, cores: &Cores) -> Result<()> {
+    let (mut outcomes, mut failures) = (Vec::new(), Vec::new());
+    for line in suite.runs {
+        let arguments = arguments(suite, options, line);
+        match measure(&arguments, cores).await {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(error) => {
+                let failure = format!("`channelapi-bench {}` failed: {error:#}", arguments.join(" "));
+                eprintln!("{failure}");
+                failures.push(failure);
+            }
+        }
+    }
+    let command: Vec<_> = std::env::args().skip(1).collect();
+    let command = format!("cargo xtask bench {}", command.join(" "));
+    let pictures = plot::pictures(&outcomes);
+    let date = machine["date"].as_str().unwrap_or(suite.name);
+    let page = results::page(date, &command, machine, &outcomes, &failures, &pictures);
+    match &options.results {
+        None => println!("{page}"),
+        Some(folder) => {
+            let path = |ending: &str| folder.join(format!("{date}{ending}"));
+            let written = std::fs::write(path(".md"), page);
+            written.with_context(|| format!("cannot write into {}", folder.display()))?;
+            for picture in &pictures {
+                std::fs::write(path(&format!("-{}.svg", picture.name)), &picture.svg)?;
+            }
+            let values: Vec<_> = outcomes.iter().map(|outcome| outcome.json(machine)).collect();
+            write_json(&path(".json"), &json!({ "command": command, "runs": values }))?;
+        }
+    }
+    ensure!(failures.is_empty(), "{} of {} benchmarks failed", failures.len(), suite.runs.len());
+    Ok(())
+}
+
+async fn measure(arguments: &[String], cores: &Cores) -> Result<Outcome> {
+    benchmark(arguments)?.run(arguments.to_vec(), cores).await
+}
+
+fn benchmark(arguments: &[String]) -> Result<Benchmark> {
+    let program = std::iter::once("channelapi-bench".to_owned());
+    match Arguments::try_parse_from(program.chain(arguments.iter().cloned()))? {
+        Arguments::One(benchmark) => Ok(benchmark),
+        _ => unreachable!("a suite holds single benchmarks"),
+    }
+}
+
+/// The whole command line of one run.
+fn arguments(suite: &Suite, options: &SuiteOptions, line: &str) -> Vec<String> {
+    /// These count no connections.
+    const WITHOUT_CONNECTIONS: [&str; 5] = ["publish", "batch", "slow", "history", "upkeep"];
+    let mut words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+    words.extend(["--rounds".to_owned(), options.rounds.unwrap_or(suite.rounds).to_string()]);
+    if options.no_pin && !words.iter().any(|word| word == "--no-pin") {
+        words.push("--no-pin".to_owned());
+    }
+    if !WITHOUT_CONNECTIONS.contains(&words[0].as_str()) {
+        let given = words.iter().position(|word| word == "--connections").map(|index| index + 1);
+        let own = given.and_then(|index| words[index].parse().ok()).unwrap_or(suite.connections);
+        let count = options.connections.map_or(own, |most| most.min(own)).to_string();
+        match given {
+            Some(index) => words[index] = count,
+            None => words.extend(["--connections".to_owned(), count]),
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: SuiteOptions =
+        SuiteOptions { results: None, rounds: None, connections: None, no_pin: false };
+
+    #[test]
+    fn every_run_of_a_suite_can_be_started() {
+        for suite in [&ALL, &QUICK] {
+            for line in suite.runs {
+                let arguments = arguments(suite, &PLAIN, line);
+                let benchmark = benchmark(&arguments).unwrap_or_else(|error| panic!("{line}: {error}"));
+                assert_eq!(benchmark.setup().rounds, suite.rounds);
+            }
+        }
+    }
+
+    #[test]
+    fn options_of_the_suite_reach_every_run() {
+        let options = SuiteOptions { rounds: Some(2), connections: Some(500), no_pin: true, ..PLAIN };
+        for (line, expected) in [
+            ("kinds", "kinds --rounds 2 --no-pin --connections 500"),
+            ("churn --connections 200", "churn --connections 200 --rounds 2 --no-pin"),
+            ("churn --connections 2000", "churn --connections 500 --rounds 2 --no-pin"),
+            ("batch --no-pin", "batch --no-pin --rounds 2"),
+        ] {
+            assert_eq!(arguments(&ALL, &options, line).join(" "), expected);
+        }
+    }
+}
