@@ -20,6 +20,9 @@ pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of the data of one publication.
 pub const DATA_BYTES_MAX: usize = 256 * 1024;
 
+/// Levels of nesting of the data of one publication.
+pub const DATA_DEPTH_MAX: usize = 128;
+
 /// Bytes of the body of a request to the HTTP API. More than the data, for the JSON around it and white space.
 pub const API_BODY_BYTES_MAX: usize = 1024 * 1024;
 
@@ -97,6 +100,9 @@ pub const FRAGMENTS_MAX: u16 = 64;
 /// Binary attachments of one Socket.IO packet. Joining and acknowledging need none.
 pub const ATTACHMENTS_MAX: usize = 10;
 
+/// Addresses that are remembered although they have nothing open, about 100 bytes each.
+pub const ADDRESSES_REMEMBERED_MAX: usize = 65_536;
+
 /// How long a packet may wait for its attachments.
 pub const ATTACHMENTS_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -136,6 +142,21 @@ pub const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Bytes of a binary PROXY header behind its fixed part: addresses take 216 at most, the rest is room for what proxies add.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
+
+/// How long an HTTP client may take no byte of an answer.
+pub const HTTP_WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Bytes of an answer that a client must take in a second, on the average, once it has made us wait.
+pub const HTTP_WRITE_RATE_MIN: u64 = 1024;
+
+/// How long the network may take to confirm what was sent, before a connection counts as lost.
+pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a connection may be silent before the kernel asks whether the peer is still there, and how often it asks then.
+pub const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
+
+/// See [`TCP_KEEPALIVE`].
+pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Connections that the kernel keeps for us until we accept them.
 pub const ACCEPT_BACKLOG: i32 = 4096;
@@ -195,6 +216,17 @@ pub const STATE_QUEUE_MAX: usize = 4096;
 
 /// Writes that are made durable together.
 pub const STATE_BATCH_MAX: usize = 512;
+
+/// How long a publisher waits for room in front of the log, or of the workers of the fan-out, before it is told to come again.
+pub const PUBLISH_ROOM_WAIT: Duration = Duration::from_secs(5);
+
+/// Bytes of publications that are being stored at once, with what is known of each. More are refused: a disk that stands still
+/// must not fill the memory with what waits for it.
+pub const PUBLISHING_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Channels of which is remembered how much they got lately, about 300 bytes each with the longest names, while there is a limit
+/// for each.
+pub const CHANNELS_PACED_MAX: usize = 65_536;
 
 /// Publications that wait for the log; more wait before they are queued.
 pub const LOG_QUEUE_MAX: usize = 4096;

@@ -43,6 +43,11 @@ impl Fanout {
         self.demand.begin(top.cursor);
     }
 
+    /// Whether the workers keep up.
+    pub fn has_room(&self) -> bool {
+        self.demand.has_room()
+    }
+
     /// Waits while too much waits for the workers: publishers slow down before memory fills.
     pub async fn room(&self) {
         self.demand.room().await;

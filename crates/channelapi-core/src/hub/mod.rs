@@ -2,10 +2,12 @@
 
 mod backup;
 mod consumers;
+mod gate;
 mod tokens;
 
 pub use backup::{Backup, BackupError, backup};
 pub use consumers::{AckError, Consumer, Consumers, Held};
+pub use gate::Gate;
 pub use tokens::{IssuedToken, Lookup, TokenError, Tokens};
 
 use crate::broker::{
@@ -30,6 +32,8 @@ pub struct Hub {
     pub consumers: Arc<Consumers>,
     /// What was published, and where clients stand in it.
     pub broker: Arc<EmbeddedBroker>,
+    /// Whether it takes publications.
+    pub gate: Gate,
     fanout: Arc<Fanout>,
     clock: Clock,
     /// When the disk last refused a publication, if none was stored since.
@@ -104,13 +108,16 @@ impl Hub {
             tokio::spawn(worker.run(broker.clone()));
         }
         let refused_at = AtomicU64::new(NEVER);
-        Ok(Self { tokens, consumers, broker, fanout, clock, refused_at })
+        Ok(Self { tokens, consumers, broker, gate: Gate::default(), fanout, clock, refused_at })
     }
 
     /// Publishes to everyone in the channel, now and later. When this returns, the publication is kept as safely as the channel's
     /// policy says.
     pub async fn publish(&self, request: PublishRequest) -> Result<Published, PublishError> {
-        self.fanout.room().await;
+        let _entry = self.gate.enter(&self.fanout, cost_of(&request)).await?;
+        if !self.gate.admits(&request.channel, 1, &self.clock) {
+            return Err(PublishError::TooFast);
+        }
         let published = self.broker.publish(request).await;
         self.note(&published);
         published
@@ -118,12 +125,26 @@ impl Hub {
 
     /// Publishes several, next to each other. See [`EmbeddedBroker::publish_all`].
     pub async fn publish_all(&self, requests: Vec<PublishRequest>) -> Vec<Result<Published, PublishError>> {
-        self.fanout.room().await;
+        let bytes = requests.iter().map(cost_of).sum();
+        let _entry = match self.gate.enter(&self.fanout, bytes).await {
+            Ok(entry) => entry,
+            Err(error) => return vec![Err(error); requests.len()],
+        };
+        if !self.admits_all(&requests) {
+            return vec![Err(PublishError::TooFast); requests.len()];
+        }
         let published = self.broker.publish_all(requests).await;
         for published in &published {
             self.note(published);
         }
         published
+    }
+
+    /// Whether none of the channels gets too many. Some permits may be used up although it is `false`.
+    fn admits_all(&self, requests: &[PublishRequest]) -> bool {
+        requests
+            .chunk_by(|one, next| one.channel == next.channel)
+            .all(|same| self.gate.admits(&same[0].channel, same.len(), &self.clock))
     }
 
     /// Whether this node should get publications.
@@ -153,11 +174,20 @@ impl Hub {
     }
 
     /// Publishes to everyone who is in the channel right now. It is kept nowhere.
-    pub async fn publish_volatile(&self, channel: ChannelName, event: EventName, data: Bytes) {
-        self.fanout.room().await;
+    pub async fn publish_volatile(
+        &self,
+        channel: ChannelName,
+        event: EventName,
+        data: Bytes,
+    ) -> Result<(), PublishError> {
+        let _entry = self.gate.enter(&self.fanout, data.len()).await?;
+        if !self.gate.admits(&channel, 1, &self.clock) {
+            return Err(PublishError::TooFast);
+        }
         COUNTERS.publications.count();
         let published_at = self.clock.unix_millis();
         self.fanout.deliver(Publication { channel, event, data, published_at, kept: None });
+        Ok(())
     }
 
     /// Puts a connection into channels.
@@ -194,6 +224,11 @@ impl Hub {
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
+}
+
+/// About what a publication costs while it is being stored.
+fn cost_of(request: &PublishRequest) -> usize {
+    request.data.len() + request.channel.as_str().len() + 256
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The body of a publish request: `{"message": <any JSON>}`.
 
 use bytes::Bytes;
+use channelapi_core::limits::DATA_DEPTH_MAX;
 use channelapi_protocol::socketio::is_deeper_than;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -8,7 +9,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// How deeply a message may be nested: more than any sane one is, less than what breaks the parsers of clients.
-pub(super) const DEPTH_MAX: usize = 128;
+pub(super) const DEPTH_MAX: usize = DATA_DEPTH_MAX;
 
 /// Why a body is no message.
 #[derive(Debug, PartialEq, Eq)]

@@ -47,14 +47,23 @@ enum Action {
 struct Refusal {
     status: StatusCode,
     message: String,
+    /// What it counts as, where the status does not say it.
+    reason: Option<RequestRefused>,
 }
 
 impl Refusal {
     fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), reason: None }
+    }
+
+    fn because(self, reason: RequestRefused) -> Self {
+        Self { reason: Some(reason), ..self }
     }
 
     fn count(&self) {
+        if let Some(reason) = self.reason {
+            return reason.count();
+        }
         let reason = match self.status {
             // Counted where the key is checked, which knows what was wrong with it.
             StatusCode::FORBIDDEN => return,
@@ -73,7 +82,7 @@ impl Refusal {
         let mut response = http::json(self.status, format!(r#"{{"success": false, "message": {message}}}"#));
         let extra = match self.status {
             StatusCode::METHOD_NOT_ALLOWED => Some((ALLOW, "POST")),
-            StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, "1")),
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some((RETRY_AFTER, "1")),
             _ => None,
         };
         if let Some((name, value)) = extra {
@@ -160,6 +169,19 @@ impl Api {
         let request = PublishRequest { channel, event, data, expires_at: 0, idempotency_key: None };
         match self.hub.publish(request).await {
             Ok(_) => Ok(http::json(StatusCode::OK, Bytes::from_static(br#"{"success": true}"#))),
+            Err(PublishError::TooFast) => {
+                let message = "The channel gets more messages than it may. Try again later.";
+                Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, message).because(RequestRefused::ChannelRate))
+            }
+            Err(PublishError::Overloaded) => {
+                let message = "The server has too much to do; the message was not stored. Try again.";
+                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
+                    .because(RequestRefused::Overloaded))
+            }
+            Err(PublishError::ShortOfMemory) => {
+                let message = "The server is short of memory; the message was not stored. Try again.";
+                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).because(RequestRefused::Memory))
+            }
             Err(PublishError::StorageFull) => {
                 let message = "The server's disk is full; the message was not stored.";
                 Err(Refusal::new(StatusCode::INSUFFICIENT_STORAGE, message))

@@ -44,7 +44,9 @@ pub use reader::{HistoryPage, HistoryQuery, Standing};
 
 use super::PublicationSink;
 use crate::clock::Clock;
-use crate::limits::{LOG_AHEAD_BYTES, LOG_QUEUE_MAX, LOG_SEGMENT_BYTES, RELAXED_SYNC_INTERVAL};
+use crate::limits::{
+    LOG_AHEAD_BYTES, LOG_QUEUE_MAX, LOG_SEGMENT_BYTES, PUBLISH_ROOM_WAIT, RELAXED_SYNC_INTERVAL,
+};
 use crate::model::{ChannelName, Cursor, Durability, EventName, Policies, Position};
 use bytes::Bytes;
 use disk::{Directory, Disk};
@@ -59,6 +61,7 @@ use std::sync::mpsc as std_mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use stored::Stored;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use upkeep::Upkeep;
 use writer::{Command, Guard, Waiting, Writer};
@@ -164,6 +167,15 @@ pub enum PublishError {
     /// Another item of the batch, in the same channel, was refused.
     #[error("another item of the same channel was refused")]
     BatchRefused,
+    /// Too much waits already; nothing was tried.
+    #[error("too much waits to be stored or delivered")]
+    Overloaded,
+    /// Memory is short; nothing was tried.
+    #[error("memory is short")]
+    ShortOfMemory,
+    /// The channel got more than it may lately; nothing was tried.
+    #[error("the channel gets too many publications")]
+    TooFast,
     /// The writer has stopped.
     #[error("the broker has stopped")]
     Stopped,
@@ -255,8 +267,21 @@ impl EmbeddedBroker {
     /// If one is refused for its own sake (a reused key), so are the others of its channel, but for repeats of what is stored.
     pub async fn publish_all(&self, requests: Vec<PublishRequest>) -> Vec<Result<Published, PublishError>> {
         let count = requests.len();
-        let answered = self.ask(|answer| Command::Publish(Waiting { requests, answer })).await;
-        answered.unwrap_or_else(|| vec![Err(PublishError::Stopped); count])
+        let refused = |error| vec![Err(error); count];
+        let Some(commands) = &self.commands else { return refused(PublishError::Stopped) };
+        let room = match commands.try_reserve() {
+            Err(TrySendError::Full(())) => {
+                let Ok(room) = tokio::time::timeout(PUBLISH_ROOM_WAIT, commands.reserve()).await else {
+                    return refused(PublishError::Overloaded);
+                };
+                room.ok()
+            }
+            room => room.ok(),
+        };
+        let Some(room) = room else { return refused(PublishError::Stopped) };
+        let (answer, answered) = oneshot::channel();
+        room.send(Command::Publish(Waiting { requests, answer }));
+        answered.await.unwrap_or_else(|_| refused(PublishError::Stopped))
     }
 
     /// Gives up everything a channel holds, durably, and says how many publications that were. The next one begins a new epoch;

@@ -46,6 +46,11 @@ pub(super) async fn publish(hub: &Hub, headers: &HeaderMap, body: &Bytes) -> Res
     let items = if is_lines(headers) { batch.lines()? } else { batch.object()? };
     let names: Vec<_> = items.iter().map(|item| item.name.clone()).collect();
     let outcomes = carry_out(hub, settle(items)).await;
+    for outcome in &outcomes {
+        if let Outcome::Refused(problem) = outcome {
+            problem.count();
+        }
+    }
     let is_failed = |outcome: &&Outcome| matches!(outcome, Outcome::Refused(_));
     let is_stored = |outcome: &&Outcome| matches!(outcome, Outcome::Stored(_));
     let object = Object::new()

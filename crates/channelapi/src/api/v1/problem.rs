@@ -125,6 +125,15 @@ codes! {
     /// It cannot be done now.
     Unavailable "unavailable" SERVICE_UNAVAILABLE "The server cannot do this right now"
         "Nothing was stored. Try again after the seconds in the header Retry-After; the server's log says why."
+    /// Too much waits already.
+    Overloaded "overloaded" SERVICE_UNAVAILABLE "The server has too much to do"
+        "Nothing was stored. Try again after the seconds in the header Retry-After, and publish less at once."
+    /// There is too little memory.
+    ShortOfMemory "short_of_memory" SERVICE_UNAVAILABLE "The server is short of memory"
+        "Nothing was stored. Try again after the seconds in the header Retry-After; the option limits.memory says how much it may use."
+    /// It publishes more than it may.
+    TooFast "rate_limited" TOO_MANY_REQUESTS "More is published than may be"
+        "Nothing was stored. Try again after the seconds in the header Retry-After; the options limits.publish_rate_per_key and limits.publish_rate_per_channel say how much may be."
     /// Nobody knows.
     Indeterminate "indeterminate" GATEWAY_TIMEOUT "The outcome is unknown"
         "The message may or may not be stored. Repeat the request with the same Idempotency-Key: it is stored once."
@@ -155,6 +164,9 @@ impl Problem {
                 RequestRefused::Conflict
             }
             Code::TooLarge | Code::BatchSize => RequestRefused::TooLarge,
+            Code::Overloaded => RequestRefused::Overloaded,
+            Code::ShortOfMemory => RequestRefused::Memory,
+            Code::TooFast => RequestRefused::ChannelRate,
             Code::Unavailable | Code::Indeterminate => RequestRefused::Unavailable,
             Code::StorageFull => RequestRefused::StorageFull,
             Code::InvalidBody
@@ -196,7 +208,7 @@ impl Problem {
         if let Some(allow) = allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
-        if code == Code::Unavailable {
+        if matches!(code, Code::Unavailable | Code::Overloaded | Code::ShortOfMemory | Code::TooFast) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
@@ -213,6 +225,11 @@ impl From<PublishError> for Problem {
             PublishError::BatchRefused => {
                 Self::new(Code::BatchRefused, "Another item of this channel was refused.")
             }
+            PublishError::Overloaded => {
+                Self::new(Code::Overloaded, "Too much waits for the disk or for subscribers.")
+            }
+            PublishError::ShortOfMemory => Self::new(Code::ShortOfMemory, "The message was not stored."),
+            PublishError::TooFast => Self::new(Code::TooFast, "The channel gets more messages than it may."),
             PublishError::NotStored(_) | PublishError::Fenced => {
                 error!(%error, "a message could not be stored");
                 Self::new(Code::Unavailable, "The message was not stored.")

@@ -1,0 +1,151 @@
+//! What must be true before a publication is taken: there is memory, its channel does not get too many, and what waits for the disk
+//! and for the workers is not too much.
+//!
+//! Invariant: whoever is turned away here has stored nothing, and may come again.
+
+use crate::broker::PublishError;
+use crate::clock::Clock;
+use crate::delivery::Fanout;
+use crate::limits::{CHANNELS_PACED_MAX, PUBLISH_ROOM_WAIT, PUBLISHING_BYTES_MAX};
+use crate::model::ChannelName;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+/// Lets publications in.
+#[derive(Debug, Default)]
+pub struct Gate {
+    /// Bytes of publications that are being stored.
+    bytes: AtomicUsize,
+    is_closed: AtomicBool,
+    /// Publications a second that one channel may get; 0 for any number.
+    channel_rate: AtomicU64,
+    /// Until when the permits of a channel are used up, in microseconds.
+    channels: Mutex<HashMap<ChannelName, u64>>,
+}
+
+impl Gate {
+    /// Takes nothing while memory is short.
+    pub fn set_closed(&self, is_closed: bool) {
+        self.is_closed.store(is_closed, Ordering::Relaxed);
+    }
+
+    /// Publications a second that one channel may get; 0 for any number.
+    pub fn set_channel_rate(&self, per_second: u64) {
+        self.channel_rate.store(per_second, Ordering::Relaxed);
+    }
+
+    /// Bytes of publications that are being stored.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Waits for a moment while too much waits for the workers, and lets in what is to be published. It counts until the entry is
+    /// dropped.
+    pub(super) async fn enter(&self, fanout: &Fanout, bytes: usize) -> Result<Entry<'_>, PublishError> {
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Err(PublishError::ShortOfMemory);
+        }
+        if !fanout.has_room() {
+            let room = tokio::time::timeout(PUBLISH_ROOM_WAIT, fanout.room()).await;
+            room.map_err(|_| PublishError::Overloaded)?;
+        }
+        let entry = Entry { gate: self, bytes };
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        // One batch alone may be larger than all.
+        if before > 0 && before + bytes > PUBLISHING_BYTES_MAX {
+            return Err(PublishError::Overloaded);
+        }
+        Ok(entry)
+    }
+
+    /// Whether a channel may get so many more publications.
+    pub(super) fn admits(&self, channel: &ChannelName, count: usize, clock: &Clock) -> bool {
+        let rate = self.channel_rate.load(Ordering::Relaxed);
+        if rate == 0 {
+            return true;
+        }
+        let interval = (SECOND / rate).max(1);
+        let now = clock.monotonic_millis() * (SECOND / 1_000);
+        let mut channels = self.channels.lock();
+        if channels.len() >= CHANNELS_PACED_MAX && !channels.contains_key(channel) {
+            channels.retain(|_, until| *until > now);
+            if channels.len() >= CHANNELS_PACED_MAX {
+                // So many channels at once are no channel that gets too much.
+                channels.clear();
+            }
+        }
+        let until = channels.entry(channel.clone()).or_default();
+        let used = (*until).max(now) + interval * count as u64;
+        // As many as a second's may come at once.
+        if used > now + SECOND {
+            return false;
+        }
+        *until = used;
+        true
+    }
+}
+
+/// Microseconds.
+const SECOND: u64 = 1_000_000;
+
+/// What was let in.
+#[derive(Debug)]
+pub(super) struct Entry<'a> {
+    gate: &'a Gate,
+    bytes: usize,
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.gate.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::{Form, FrameEncoder};
+    use crate::model::{Cursor, Publication};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    struct Silence;
+
+    impl FrameEncoder for Silence {
+        fn publication(&self, _: &Publication, _: Form, _: &mut Vec<u8>) {}
+        fn checkpoint(&self, _: &Cursor, _: &mut Vec<u8>) {}
+        fn gap(&self, _: &ChannelName, _: crate::broker::Gap, _: Form, _: &mut Vec<u8>) {}
+    }
+
+    #[tokio::test]
+    async fn what_is_being_stored_is_bounded_and_comes_down_again() {
+        let (fanout, _workers) = Fanout::new(1, Arc::new(Silence));
+        let gate = Gate::default();
+        let huge = gate.enter(&fanout, 2 * PUBLISHING_BYTES_MAX).await.unwrap();
+        assert_eq!(gate.enter(&fanout, 1).await.err(), Some(PublishError::Overloaded));
+        drop(huge);
+        let _half = gate.enter(&fanout, PUBLISHING_BYTES_MAX / 2).await.unwrap();
+        let other = gate.enter(&fanout, PUBLISHING_BYTES_MAX / 2).await.unwrap();
+        assert!(gate.enter(&fanout, 1).await.is_err());
+        drop(other);
+        assert_eq!(gate.bytes(), PUBLISHING_BYTES_MAX / 2);
+
+        gate.set_closed(true);
+        assert_eq!(gate.enter(&fanout, 1).await.err(), Some(PublishError::ShortOfMemory));
+    }
+
+    #[test]
+    fn a_channel_gets_its_rate_and_no_other_pays_for_it() {
+        let [one, other] = ["one", "other"].map(|name| ChannelName::parse(name).unwrap());
+        let (gate, clock) = (Gate::default(), Clock::manual(5_000));
+        assert!((0..100_000).all(|_| gate.admits(&one, 1, &clock)));
+        gate.set_channel_rate(100);
+        let taken = |channel| (0..1_000).take_while(|_| gate.admits(channel, 1, &clock)).count();
+        assert_eq!((taken(&one), taken(&other), taken(&one)), (100, 100, 0));
+        clock.advance(Duration::from_millis(100));
+        assert_eq!(taken(&one), 10);
+        clock.advance(Duration::from_secs(10));
+        assert!(!gate.admits(&one, 101, &clock) && gate.admits(&one, 100, &clock));
+    }
+}
