@@ -10,7 +10,8 @@ import { Server } from "./server.js";
 import { Wire, within } from "./wire.js";
 
 let server;
-before(async () => (server = await Server.start()));
+// What holds even for those who may send as much as they like.
+before(async () => (server = await Server.start(["--limits-join-rate", "0", "--limits-event-rate", "0"])));
 after(() => server?.stop());
 
 /** A connection that has been greeted, closed when the test ends. */

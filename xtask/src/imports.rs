@@ -100,6 +100,12 @@ const ROOMS: &[Room] = &[
         &["channelapi-core/counters"],
         "whoever counts knows its metric, which knows nobody",
     ),
+    room("channelapi/live", &[], "a value is replaced without knowing what it is"),
+    room(
+        "channelapi/admission",
+        &["config", "metrics", "live", "channelapi-core/limits", "channelapi-core/clock"],
+        "whoever decides about everybody knows nobody",
+    ),
     room("channelapi/logging", &["config"], "it is set up from the settings and used through macros"),
     room(
         "channelapi/banner",
@@ -108,10 +114,10 @@ const ROOMS: &[Room] = &[
     ),
     room("channelapi/auth", &["config", "metrics"], "a key is checked without knowing what for"),
     room("channelapi/page", &["http"], "a static page"),
-    room("channelapi/health", &["http", "channelapi-core/hub"], "it says what it is told"),
+    room("channelapi/health", &["http"], "it says what it is told"),
     room(
         "channelapi/listener",
-        &["stream", "http", "config", "metrics", "channelapi-core/limits"],
+        &["stream", "http", "config", "metrics", "admission", "channelapi-core/limits"],
         "it accepts for whoever it is handed",
     ),
     room(
@@ -121,6 +127,7 @@ const ROOMS: &[Room] = &[
             "http",
             "config",
             "metrics",
+            "admission",
             "channelapi-core/limits",
             "channelapi-core/clock",
             "channelapi-core/model",
@@ -155,6 +162,11 @@ const ROOMS: &[Room] = &[
         &["gateway", "api", "channelapi-core/model", "channelapi-core/broker", "channelapi-core/delivery"],
         "what is encoded for everybody knows what everybody wants",
     ),
+    room(
+        "channelapi/watch",
+        &["admission", "gateway", "channelapi-core/hub"],
+        "it looks at what there is and tells those who can do something",
+    ),
     room("channelapi/drain", &["gateway", "listener"], "it sends away whoever they hold"),
     room(
         "channelapi/server",
@@ -166,8 +178,10 @@ const ROOMS: &[Room] = &[
             "page",
             "health",
             "metrics",
+            "admission",
             "listener",
             "drain",
+            "watch",
             "gateway",
             "api",
             "forms",

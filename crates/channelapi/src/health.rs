@@ -1,7 +1,6 @@
 //! `GET /healthz`, whether the process is alive, and `GET /readyz`, whether it should get work.
 
 use crate::http::{self, Response};
-use channelapi_core::hub::Readiness;
 use hyper::StatusCode;
 
 /// Alive: for people and supervisors. The status is what counts.
@@ -13,13 +12,27 @@ pub(crate) fn alive(connections: usize, channels: usize) -> Response {
     http::json(StatusCode::OK, body)
 }
 
+/// Whether a node should get work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ready {
+    /// It should.
+    Yes,
+    /// Its disk is full, cannot be written, or has failed.
+    CannotStore,
+    /// It takes nothing new.
+    ShortOfMemory,
+    /// It will stop.
+    Stopping,
+}
+
 /// Ready: for load balancers. A server that cannot store should not get publications.
-pub(crate) fn ready(readiness: Readiness) -> Response {
-    match readiness {
-        Readiness::Ready => http::json(StatusCode::OK, r#"{"status": "ready"}"#),
-        Readiness::CannotStore => http::json(
-            StatusCode::SERVICE_UNAVAILABLE,
-            r#"{"status": "not ready", "reason": "the disk takes no publications; the log says why"}"#,
-        ),
-    }
+pub(crate) fn ready(ready: Ready) -> Response {
+    let reason = match ready {
+        Ready::Yes => return http::json(StatusCode::OK, r#"{"status": "ready"}"#),
+        Ready::CannotStore => "the disk takes no publications; the log says why",
+        Ready::ShortOfMemory => "memory is short; the log says how much there is",
+        Ready::Stopping => "the server is stopping",
+    };
+    let body = format!(r#"{{"status": "not ready", "reason": "{reason}"}}"#);
+    http::json(StatusCode::SERVICE_UNAVAILABLE, body)
 }

@@ -1,5 +1,6 @@
 //! `channelapi`: push notifications to browsers and apps over Socket.IO, from any backend that speaks HTTP.
 
+mod admission;
 mod api;
 mod auth;
 mod banner;
@@ -12,6 +13,7 @@ mod gateway;
 mod health;
 mod http;
 mod listener;
+mod live;
 mod logging;
 mod metrics;
 pub mod output;
@@ -19,6 +21,7 @@ mod page;
 mod server;
 pub mod store;
 mod stream;
+mod watch;
 
 use cli::Invocation;
 use client::Failed;

@@ -11,6 +11,7 @@ mod page;
 mod process;
 
 pub(crate) use page::{CONTENT_TYPE, page};
+pub(crate) use process::{max_files, resident_bytes};
 
 use channelapi_core::counters::{COUNTERS, Counter};
 
@@ -19,8 +20,24 @@ use channelapi_core::counters::{COUNTERS, Counter};
 pub(crate) struct Readings {
     /// Connections of clients.
     pub(crate) connections: u64,
+    /// Connections of clients there can be.
+    pub(crate) connections_max: u64,
+    /// Connections that speak HTTP.
+    pub(crate) sockets: u64,
+    /// Those of them that have not sent a whole request yet.
+    pub(crate) handshakes: u64,
+    /// Bytes that wait for clients.
+    pub(crate) waiting_bytes: u64,
+    /// Bytes of publications that are being stored.
+    pub(crate) publishing_bytes: u64,
+    /// Memory in use, as far as it counts for `memory_limit`.
+    pub(crate) memory_used: u64,
+    /// Memory that may be used.
+    pub(crate) memory_limit: u64,
     /// Channels that somebody is in.
     pub(crate) channels: u64,
+    /// Tasks of the runtime.
+    pub(crate) tasks: u64,
     /// Whether the node would answer `/readyz` with yes.
     pub(crate) is_ready: bool,
     /// Bytes of the log.
@@ -136,7 +153,7 @@ macro_rules! gauges {
 families! {
     /// Connections that were closed before they could say anything.
     "connections_refused" by "reason" in ConnectionRefused {
-        /// There are as many connections as `limits.connections` allows.
+        /// There are as many connections as the process has file descriptors for.
         Node = "node",
         /// Their address has as many as `limits.connections_per_address` allows.
         Address = "address",
@@ -146,8 +163,6 @@ families! {
         Handshakes = "handshakes",
         /// The process has no file descriptor left.
         FileDescriptors = "file_descriptors",
-        /// Memory is short.
-        Memory = "memory",
         /// The TLS handshake failed or took too long.
         Tls = "tls",
         /// The PROXY header was missing, wrong or not allowed.
@@ -178,6 +193,10 @@ families! {
         UnknownSessionRate = "unknown_session_rate",
         /// There are as many connections as `limits.connections` allows.
         Node = "node",
+        /// The address has as many as `limits.connections_per_address` allows.
+        Address = "address",
+        /// The address presented too many tokens that are not good.
+        TokenRate = "token_rate",
         /// Memory is short.
         Memory = "memory",
         /// The server is stopping.
@@ -212,6 +231,8 @@ families! {
         Channel = "channel",
         /// It carries a key in its address, where it ends up in logs.
         Query = "query",
+        /// The address presented too many tokens for streams that are not good.
+        TokenRate = "token_rate",
         /// There is no such route, method or thing.
         NotFound = "not_found",
         /// Something in it is not understood or not allowed.
@@ -260,7 +281,7 @@ families! {
         Protocol = "protocol_error",
         /// The client broke the rules of WebSocket, or a limit of it.
         WebSocket = "websocket_error",
-        /// The client sent more events than `limits.event_rate` allows.
+        /// The client sent more events or joins than `limits.event_rate` or `limits.join_rate` allows.
         Limit = "limit",
         /// What the client was let in with has expired.
         Expired = "expired",
@@ -328,8 +349,24 @@ totals! {
 gauges! {
     /// Connections of clients.
     "channelapi_connections" "gauge" |now| Some(float(now.connections));
+    /// Connections of clients there can be: `limits.connections`, or what the file descriptors allow.
+    "channelapi_connections_max" "gauge" |now| Some(float(now.connections_max));
+    /// Connections that speak HTTP, those of publishers and of polling clients.
+    "channelapi_http_connections" "gauge" |now| Some(float(now.sockets));
+    /// Connections that have not sent a whole request yet; `limits.handshakes` says how many there can be.
+    "channelapi_handshakes" "gauge" |now| Some(float(now.handshakes));
+    /// Bytes that wait for clients that do not read fast enough; `limits.slow_clients_memory` says how many there can be.
+    "channelapi_waiting_bytes" "gauge" |now| Some(float(now.waiting_bytes));
+    /// Bytes of publications that are being stored.
+    "channelapi_publishing_bytes" "gauge" |now| Some(float(now.publishing_bytes));
+    /// Memory in use, as far as it counts for the limit: of the container, or of the process.
+    "channelapi_memory_used_bytes" "gauge" |now| Some(float(now.memory_used));
+    /// Memory that may be used: `limits.memory`, or the limit of the container or the machine.
+    "channelapi_memory_limit_bytes" "gauge" |now| Some(float(now.memory_limit));
     /// Channels that somebody is in.
     "channelapi_channels" "gauge" |now| Some(float(now.channels));
+    /// Tasks of the runtime: a few for the server, and one or more for each connection.
+    "channelapi_tasks" "gauge" |now| Some(float(now.tasks));
     /// Whether `/readyz` says yes.
     "channelapi_ready" "gauge" |now| Some(f64::from(u8::from(now.is_ready)));
     /// Bytes of the log on disk.
@@ -339,11 +376,11 @@ gauges! {
     /// Channels that the log knows, also those of which nothing is kept but where they stand.
     "channelapi_store_channels" "gauge" |now| Some(float(now.store_channels));
     /// Memory of the process.
-    "process_resident_memory_bytes" "gauge" |_| process::resident_bytes().map(float);
+    "process_resident_memory_bytes" "gauge" |_| resident_bytes().map(float);
     /// Open file descriptors.
     "process_open_fds" "gauge" |_| process::open_files().map(float);
     /// File descriptors there can be.
-    "process_max_fds" "gauge" |_| process::max_files().map(float);
+    "process_max_fds" "gauge" |_| max_files().map(float);
     /// Processor time of the process.
     "process_cpu_seconds_total" "counter" |_| process::cpu_seconds();
     /// When the process was started, in seconds since 1970.

@@ -1,5 +1,6 @@
 //! Wires the rooms together and runs them: the product's server, and the one for the official suites.
 
+use crate::admission::{Admission, Limits};
 use crate::api::Api;
 use crate::auth::count_refused;
 use crate::banner::{self, Places};
@@ -8,12 +9,13 @@ use crate::config::keys::resolve_auth_key;
 use crate::config::origins::Origins;
 use crate::forms::Forms;
 use crate::gateway::conformance::{Echo, SuiteEvents};
-use crate::gateway::{ChannelEvents, Gateway, Settings, SocketIo};
+use crate::gateway::{ChannelEvents, Gateway, Settings, SocketIo, waiting_bytes};
+use crate::health::Ready;
 use crate::http::{self, Peer, Request, Response};
 use crate::listener::{Bound, Entry, HttpConnections, Listener};
-use crate::metrics::{self, Readings};
+use crate::metrics::{self, Readings, RequestRefused};
 use crate::page::Page;
-use crate::{drain, health, listener};
+use crate::{drain, health, listener, watch};
 use channelapi_core::clock::{Clock, millis_of};
 use channelapi_core::hub::{self, Hub, Readiness};
 use channelapi_core::state::{DataDirectory, DataDirectoryError};
@@ -22,6 +24,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
+use tokio::runtime::Handle;
 use tracing::{error, warn};
 
 /// Another process has the data directory. (`EX_TEMPFAIL` of sysexits.h: trying later may help.)
@@ -49,6 +52,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 struct Server {
     hub: Arc<Hub>,
     gateway: Arc<Gateway>,
+    admission: Arc<Admission>,
     api: Api,
     page: Page,
 }
@@ -63,14 +67,14 @@ struct Face {
 }
 
 impl listener::Service for Face {
-    async fn serve(self: Arc<Self>, request: Request, _peer: Peer) -> Response {
+    async fn serve(self: Arc<Self>, request: Request, peer: Peer) -> Response {
         let Self { server, is_for_clients, is_for_publishers } = &*self;
         let path = request.uri().path();
         if *is_for_clients && is_below(path, "/socket.io") {
-            return server.gateway.serve(request).await;
+            return server.gateway.serve(request, peer.counted_as()).await;
         }
         if *is_for_publishers && Api::answers(path) {
-            return server.api.serve(request).await;
+            return server.call(request, peer.counted_as()).await;
         }
         match (path, request.method()) {
             ("/", &Method::GET | &Method::HEAD) if *is_for_clients => server.page.answer(),
@@ -78,13 +82,38 @@ impl listener::Service for Face {
                 health::alive(server.gateway.connections(), server.hub.active_channels())
             }
             ("/metrics", &Method::GET | &Method::HEAD) if *is_for_publishers => server.metrics(&request),
-            ("/readyz", &Method::GET | &Method::HEAD) => health::ready(server.hub.readiness()),
+            ("/readyz", &Method::GET | &Method::HEAD) => health::ready(server.readiness()),
             _ => not_found(),
         }
     }
 }
 
 impl Server {
+    /// Answers a request to the API. A stream may be opened with a token, so strangers may try only so many.
+    async fn call(&self, request: Request, address: Option<IpAddr>) -> Response {
+        let may_guess = request.uri().path().ends_with("/stream");
+        if may_guess && !self.admission.may_present_token(address) {
+            RequestRefused::TokenRate.count();
+            let message = "Too many tokens that are not good came from this address.";
+            return http::try_later(StatusCode::TOO_MANY_REQUESTS, message, "10");
+        }
+        let response = self.api.serve(request).await;
+        if may_guess && response.status() == StatusCode::FORBIDDEN {
+            self.admission.failed_token_of(address);
+        }
+        response
+    }
+
+    /// Whether this node should get work.
+    fn readiness(&self) -> Ready {
+        match self.hub.readiness() {
+            _ if self.admission.is_draining() => Ready::Stopping,
+            Readiness::CannotStore => Ready::CannotStore,
+            Readiness::Ready if self.admission.is_short_of_memory() => Ready::ShortOfMemory,
+            Readiness::Ready => Ready::Yes,
+        }
+    }
+
     /// The metrics, for whoever has a key: they tell how much a node has to do and what it refuses.
     fn metrics(&self, request: &Request) -> Response {
         if !self.api.admits_reader(request.headers()) {
@@ -93,10 +122,19 @@ impl Server {
             return http::json(StatusCode::FORBIDDEN, body);
         }
         let store = self.hub.broker.figures();
+        let (memory_used, memory_limit) = self.admission.memory();
         let readings = Readings {
             connections: self.gateway.connections() as u64,
+            tasks: Handle::current().metrics().num_alive_tasks() as u64,
             channels: self.hub.active_channels() as u64,
-            is_ready: self.hub.readiness() == Readiness::Ready,
+            is_ready: self.readiness() == Ready::Yes,
+            connections_max: self.admission.limits().connections as u64,
+            sockets: self.admission.sockets() as u64,
+            handshakes: self.admission.waiting() as u64,
+            waiting_bytes: waiting_bytes() as u64,
+            publishing_bytes: self.hub.gate.bytes() as u64,
+            memory_used,
+            memory_limit,
             store_bytes: store.bytes,
             store_segments: store.segments,
             store_channels: store.channels,
@@ -151,13 +189,22 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
         config.http.cors_origins.clone(),
     );
     let socketio = SocketIo::new(ChannelEvents::new(hub.clone()), config.socketio.connect_timeout);
-    let gateway = Gateway::new(settings, Box::new(socketio), clock);
+    let files = metrics::max_files().unwrap_or(u64::MAX);
+    let admission = Admission::new(Limits::of(&config.limits, files), clock.clone());
+    let gateway = Gateway::new(settings, Box::new(socketio), clock, admission.clone());
+    let watch = tokio::spawn(watch::watch(admission.clone(), gateway.clone(), hub.clone()));
     let tokens = hub.tokens.clone();
     let consumers = hub.consumers.clone();
     let upkeep = tokio::spawn(async move { tokio::join!(tokens.keep_up(), consumers.keep_up()) });
     let heartbeats = tokio::spawn(gateway.clone().keep_time());
     let api = Api::new(hub.clone(), key.key.clone(), config.http.cors_origins.clone());
-    let server = Arc::new(Server { hub: hub.clone(), gateway: gateway.clone(), api, page: Page::new() });
+    let server = Arc::new(Server {
+        hub: hub.clone(),
+        gateway: gateway.clone(),
+        admission: admission.clone(),
+        api,
+        page: Page::new(),
+    });
 
     let internal_place = internal.as_ref().map(Listener::place).transpose()?;
     let places = Places { public: public.place()?, internal: internal_place };
@@ -165,11 +212,15 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     let broker = hub.broker.clone();
     let stopping = async {
         tokio::select! {
-            () = stopping => {}
+            () = stopping => {
+                admission.begin_drain();
+                // A load balancer notices meanwhile, and sends nothing more.
+                tokio::time::sleep(config.drain.delay).await;
+            }
             () = broker.fenced() => error!("nothing more can be stored: stopping"),
         }
     };
-    let requests = HttpConnections::default();
+    let requests = HttpConnections::new(admission.clone());
     let face = |is_for_clients, is_for_publishers| {
         Arc::new(Face { server: server.clone(), is_for_clients, is_for_publishers })
     };
@@ -193,6 +244,7 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     hub.consumers.flush().await;
     heartbeats.abort();
     upkeep.abort();
+    watch.abort();
     if is_fenced {
         let error = anyhow::anyhow!(
             "the disk under {} failed, so nothing more can be stored; what was accepted before is safe: look at the disk and start again",
@@ -232,9 +284,9 @@ impl listener::Service for ConformanceServer {
     async fn serve(self: Arc<Self>, request: Request, _peer: Peer) -> Response {
         let path = request.uri().path();
         if is_below(path, "/engine.io") {
-            self.echo.serve(request).await
+            self.echo.serve(request, None).await
         } else if is_below(path, "/socket.io") {
-            self.suite.serve(request).await
+            self.suite.serve(request, None).await
         } else {
             not_found()
         }
@@ -248,16 +300,17 @@ pub(crate) async fn run_conformance(address: IpAddr, port: u16) -> Result<(), Fa
     let stopping = drain::signalled()?;
     let clock = Clock::system();
     let settings = Settings::new(300, 200, 1_000_000, Origins::Any);
-    let echo = Gateway::new(settings.clone(), Box::new(Echo), clock.clone());
+    let admission = Admission::unlimited(clock.clone());
+    let echo = Gateway::new(settings.clone(), Box::new(Echo), clock.clone(), admission.clone());
     let suite = SocketIo::new(SuiteEvents, Duration::from_secs(1));
-    let suite = Gateway::new(settings, Box::new(suite), clock);
+    let suite = Gateway::new(settings, Box::new(suite), clock, admission.clone());
     let heartbeats = [&echo, &suite].map(|gateway| tokio::spawn(gateway.clone().keep_time()));
     let server = Arc::new(ConformanceServer { echo: echo.clone(), suite: suite.clone() });
     println!(
         "conformance server on {}: /engine.io/ echoes, /socket.io/ is the suites' application",
         place.url()
     );
-    let requests = HttpConnections::default();
+    let requests = HttpConnections::new(admission);
     tokio::select! {
         () = stopping => {}
         never = listener.serve(server, &requests) => match never {},

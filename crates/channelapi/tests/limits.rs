@@ -4,7 +4,8 @@
 
 mod node;
 
-use node::{Client, Node};
+use node::{Client, Node, eventually};
+use std::io::Read as _;
 
 #[test]
 fn metrics_are_for_whoever_has_the_key() {
@@ -43,4 +44,227 @@ fn what_happens_is_counted() {
     stranger.send(r#"42["join_channel",{"token":"unknown"}]"#).unwrap();
     stranger.await_text("41");
     assert_eq!(node.metric("channelapi_joins_refused_total{reason=\"token\"}"), 1);
+}
+
+/// Settings under which a test can be any stranger.
+const STRANGERS: &str = "[http]\ntrusted_proxies = ['127.0.0.1']\n[limits]\n";
+
+fn from(address: &str) -> [(&str, &str); 1] {
+    [("X-Forwarded-For", address)]
+}
+
+fn status_of_open(node: &Node, address: &str) -> Result<Client, u16> {
+    Client::open(node, &from(address)).map_err(|answer| answer.status)
+}
+
+#[test]
+fn one_address_takes_no_room_from_another() {
+    let node = Node::start(&format!("{STRANGERS}connections_per_address = 2\n"));
+    let first = status_of_open(&node, "203.0.113.1").unwrap_or_else(|status| panic!("{status}"));
+    let _second = status_of_open(&node, "203.0.113.1").unwrap_or_else(|status| panic!("{status}"));
+    let refused = Client::open(&node, &from("203.0.113.1")).err().unwrap();
+    assert_eq!((refused.status, refused.header("retry-after")), (429, Some("10")));
+    assert_eq!(node.metric("channelapi_handshakes_refused_total{reason=\"address\"}"), 1);
+    assert!(status_of_open(&node, "203.0.113.2").is_ok());
+    let networks = ["2001:db8:1:2::1", "2001:db8:1:2:ffff::2", "2001:db8:1:2::3"];
+    let statuses: Vec<_> = networks.iter().map(|address| status_of_open(&node, address)).collect();
+    assert_eq!(statuses.iter().filter(|status| status.is_ok()).count(), 2, "a /64 is one address");
+    let neighbours: Vec<_> = (0..10).map(|_| Client::open(&node, &[])).collect();
+    assert!(neighbours.iter().all(Result::is_ok), "whoever is no stranger is not limited");
+
+    drop(first);
+    eventually("its place", || status_of_open(&node, "203.0.113.1").ok());
+}
+
+#[test]
+fn a_full_node_says_so_and_publishers_still_get_through() {
+    let node = Node::start("[limits]\nconnections = 2\n");
+    let token = node.token("a");
+    let mut clients = [Client::join(&node, &token), Client::join(&node, &token)];
+    for path in ["/socket.io/?EIO=4&transport=polling", "/socket.io/?EIO=4&transport=websocket"] {
+        let upgrade = [
+            ("Connection", "Upgrade"),
+            ("Upgrade", "websocket"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        let refused = node.request("GET", path, &upgrade, "");
+        assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")), "{path}");
+    }
+    assert_eq!(node.metric("channelapi_handshakes_refused_total{reason=\"node\"}"), 2);
+    assert_eq!(node.call("POST", "/message/a", r#"{"message":1}"#).status, 200);
+    for client in &mut clients {
+        client.await_text(r#"42["message",1]"#);
+    }
+    drop(clients);
+    eventually("room", || Client::open(&node, &[]).ok());
+}
+
+#[test]
+fn a_client_that_sends_too_much_is_put_out_and_stays_away() {
+    let node = Node::start("[limits]\nevent_burst = 5\njoin_burst = 3\nevent_rate = 1\njoin_rate = 1\n");
+    let token = node.token("a");
+    let mut well_behaved = Client::join(&node, &token);
+    let join = format!(r#"42["join_channel",{{"token":"{token}"}}]"#);
+    for (text, count) in
+        [(r#"42["ack",{}]"#, 6), (r#"42["anything"]"#, 6), (&*join, 4), ("3", 6), ("430[]", 6)]
+    {
+        let mut flooder = Client::enter(&node);
+        for _ in 0..count {
+            // It may be put out before all of it is sent.
+            _ = flooder.send(text);
+        }
+        let (texts, reason) = flooder.rest();
+        assert_eq!(texts.last().map(String::as_str), Some("41"), "{text}: {texts:?}");
+        assert_eq!(reason.as_deref(), Some("limit"), "{text}");
+    }
+    assert_eq!(node.metric("channelapi_disconnects_total{reason=\"limit\"}"), 5);
+    assert_eq!(node.call("POST", "/message/a", r#"{"message":1}"#).status, 200);
+    well_behaved.await_text(r#"42["message",1]"#);
+}
+
+#[test]
+fn guessing_tokens_ends_for_the_address_that_does_it() {
+    let node = Node::start(&format!("{STRANGERS}failed_tokens = 3\n"));
+    let token = node.token("a");
+    for _ in 0..3 {
+        let mut guesser = status_of_open(&node, "203.0.113.1").unwrap_or_else(|status| panic!("{status}"));
+        guesser.send(r#"40{"token":"guessed"}"#).unwrap();
+        guesser.await_text("token_invalid");
+    }
+    assert_eq!(status_of_open(&node, "203.0.113.1").err(), Some(429));
+    assert_eq!(node.metric("channelapi_joins_refused_total{reason=\"token\"}"), 3);
+    assert_eq!(node.metric("channelapi_handshakes_refused_total{reason=\"token_rate\"}"), 1);
+    let mut other = status_of_open(&node, "203.0.113.2").unwrap_or_else(|status| panic!("{status}"));
+    other.send(&format!(r#"40{{"token":"{token}"}}"#)).unwrap();
+    other.await_text("42[\"clientevent\"");
+
+    for number in 0..4 {
+        let path = "/v1/channels/a/stream?token=guessed";
+        let status = node.request("GET", path, &from("203.0.113.3"), "").status;
+        assert_eq!(status, if number < 3 { 403 } else { 429 }, "{number}");
+    }
+}
+
+#[test]
+fn a_connection_that_guesses_is_told_that_it_was_too_much() {
+    let node = Node::start(&format!("{STRANGERS}failed_tokens = 2\n"));
+    let mut guesser = status_of_open(&node, "203.0.113.1").unwrap_or_else(|status| panic!("{status}"));
+    for expected in ["token_invalid", "token_invalid", "too_many_attempts"] {
+        guesser.send(r#"40{"token":"guessed"}"#).unwrap();
+        guesser.await_text(expected);
+    }
+    assert_eq!(node.metric("channelapi_joins_refused_total{reason=\"token_rate\"}"), 1);
+}
+
+#[test]
+fn guessing_sessions_ends_too() {
+    let node = Node::start(&format!("{STRANGERS}unknown_sessions = 2\n"));
+    let guess = |address| {
+        let path = "/socket.io/?EIO=4&transport=polling&sid=guessed";
+        node.request("GET", path, &from(address), "").status
+    };
+    assert_eq!([guess("203.0.113.1"), guess("203.0.113.1"), guess("203.0.113.1")], [400, 400, 429]);
+    assert_eq!(guess("203.0.113.2"), 400);
+    assert_eq!(node.metric("channelapi_handshakes_refused_total{reason=\"unknown_session_rate\"}"), 1);
+}
+
+#[test]
+fn connections_that_say_nothing_make_room_for_those_that_do() {
+    let node = Node::start("[limits]\nhandshakes = 16\n");
+    let mut silent: Vec<_> = (0..40).map(|_| node.connect()).collect();
+    node.await_metric("channelapi_connections_refused_total{reason=\"handshakes\"}", |evicted| evicted >= 24);
+    let mut byte = [0];
+    assert_eq!(silent[0].read(&mut byte).unwrap(), 0, "the oldest goes first");
+    assert!(Client::open(&node, &[]).is_ok());
+    assert!(node.metric("channelapi_handshakes") <= 16);
+    let newest = silent.last_mut().unwrap();
+    assert_eq!(node::ask(newest, "GET", "/healthz", &[], "").unwrap().status, 200);
+}
+
+#[test]
+fn a_server_without_memory_refuses_before_the_kernel_ends_it() {
+    let node = Node::start("[limits]\nmemory = '2MiB'\n");
+    node.await_metric("channelapi_memory_limit_bytes", |limit| limit == 2 << 20);
+    let refused = node.call("POST", "/v1/channels/a/messages", r#"{"data":1}"#);
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert!(refused.body.contains("short_of_memory"), "{refused:?}");
+    assert_eq!(node.call("POST", "/message/a", r#"{"message":1}"#).status, 503);
+    let refused = Client::open(&node, &[]).err().unwrap();
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
+    assert_eq!(node.request("GET", "/readyz", &[], "").status, 503);
+    assert_eq!(node.request("GET", "/healthz", &[], "").status, 200);
+    assert_eq!(node.metric("channelapi_requests_refused_total{reason=\"memory\"}"), 2);
+    assert_eq!(node.metric("channelapi_handshakes_refused_total{reason=\"memory\"}"), 1);
+}
+
+#[test]
+fn a_channel_gets_no_more_than_it_may() {
+    let node = Node::start("[limits]\npublish_rate_per_channel = 5\n");
+    let publish = |channel| node.call("POST", &format!("/v1/channels/{channel}/messages"), r#"{"data":1}"#);
+    let statuses: Vec<_> = (0..8).map(|_| publish("a")).collect();
+    assert_eq!(statuses[..5].iter().filter(|answer| answer.status == 201).count(), 5);
+    let refused = statuses.iter().find(|answer| answer.status == 429).expect("the rate is kept");
+    assert!(refused.body.contains("rate_limited") && refused.header("retry-after") == Some("1"));
+    assert_eq!(publish("b").status, 201);
+    assert!(node.metric("channelapi_requests_refused_total{reason=\"channel_rate\"}") >= 1);
+}
+
+#[test]
+fn slow_clients_together_hold_no_more_than_they_may() {
+    let node = Node::start("[limits]\nslow_clients_memory = '1MiB'\n");
+    let token = node.token("a");
+    // They never read, so their sockets fill up, and then what waits for them.
+    let _slow: Vec<_> = (0..6).map(|_| Client::join(&node, &token)).collect();
+    let body = format!(r#"{{"message":"{}"}}"#, "x".repeat(200_000));
+    eventually("the slowest to go", || {
+        assert_eq!(node.call("POST", "/message/a", &body).status, 200);
+        assert!(node.metric("channelapi_waiting_bytes") <= 3 << 20, "six frames are written in part at most");
+        Some(()).filter(|()| node.metric("channelapi_disconnects_total{reason=\"slow_node\"}") > 0)
+    });
+}
+
+#[test]
+fn a_process_without_file_descriptors_still_answers_and_recovers() {
+    let node = Node::start("");
+    let mut publisher = node.connect();
+    assert_eq!(node::ask(&mut publisher, "GET", "/healthz", &[], "").unwrap().status, 200);
+    let used = node.metric("process_open_fds");
+    // From now on there are twenty more.
+    let limit = format!("--nofile={0}:{0}", used + 20);
+    let pid = node.child.id().to_string();
+    let limited = std::process::Command::new("prlimit").args(["--pid", &pid, &limit]).status();
+    if !limited.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: there is no prlimit here, so file descriptors cannot be taken away");
+        return;
+    }
+    let mut flood: Vec<_> = (0..60).map(|_| node.connect()).collect();
+    // Those that there is no room for are told to come back, and the others are answered.
+    let mut statuses: Vec<u16> = flood.iter_mut().rev().take(20).filter_map(refusal_of).collect();
+    statuses.dedup();
+    assert_eq!(statuses, [503]);
+    let answer = node::ask(&mut publisher, "GET", "/metrics", &[("Authorization", node::KEY)], "").unwrap();
+    assert!(answer.body.contains("channelapi_connections_refused_total{reason=\"file_descriptors\"} "));
+    let before = cpu_ticks(&pid);
+    // Whether it spins can only be seen by looking again later.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(cpu_ticks(&pid) - before < 20, "it does not spin");
+    drop(flood);
+    eventually("room", || {
+        let mut stream = node.connect();
+        node::ask(&mut stream, "GET", "/healthz", &[], "").ok().filter(|answer| answer.status == 200)
+    });
+}
+
+/// What somebody is told who has not said anything.
+fn refusal_of(stream: &mut std::net::TcpStream) -> Option<u16> {
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+    node::read_answer(stream).ok().map(|answer| answer.status)
+}
+
+/// Processor time of a process, in hundredths of a second.
+fn cpu_ticks(pid: &str) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
 }

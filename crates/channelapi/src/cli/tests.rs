@@ -103,6 +103,7 @@ fn every_option_can_be_given_with_dashes_and_with_underscores() {
             (_, "log.format") => "json",
             (_, "http.cors_origins") => "https://a.example",
             (_, "socketio.max_payload" | "history.max_bytes") => "2KiB",
+            (_, "limits.slow_clients_memory" | "limits.memory") => "2MiB",
             (_, "store.max_disk") => "2TB",
             (_, "store.durability") => "relaxed",
             (Shape::Quantity, _) => "7s",

@@ -341,6 +341,88 @@ options! {
         max_bytes: ByteSize = "4MiB" in "1KiB" ..= "1TiB";
     }
 
+    /// What strangers can make the server do. `docs/limits.md` lists all limits, also those that cannot be set.
+    "Limits" limits: Limits {
+        /// Connections of clients at once.
+        ///
+        /// Beyond it, new ones are answered 503 with `Retry-After`. `0` is as many as the process may have file descriptors,
+        /// but for a reserve of 2 %, at least 64, for publishers and for the store.
+        connections: u64 = "0" in "0" ..= "100000000";
+
+        /// Connections of clients at once from one address.
+        ///
+        /// Limits per address are for strangers: a loopback, private or unix-socket peer that is not among
+        /// `http.trusted_proxies` is not limited, and a whole /64 of IPv6 is one address. `0` is no limit.
+        connections_per_address: u64 = "2048" in "0" ..= "100000000";
+
+        /// New connections a second from one address.
+        ///
+        /// More are closed at once. `0` is no limit.
+        connection_rate: u64 = "200" in "0" ..= "1000";
+
+        /// New connections that one address may open at once before `connection_rate` counts.
+        ///
+        /// A whole company behind one address must be able to come back after a restart.
+        connection_burst: u64 = "1000" in "1" ..= "100000";
+
+        /// Connections that have not sent a whole request yet.
+        ///
+        /// Beyond it, the one that has waited longest is closed for each that comes: whoever opens connections and says
+        /// nothing loses them first.
+        handshakes: u64 = "1024" in "16" ..= "1000000";
+
+        /// Events a second from one client, confirmations (`ack`) included, joins not.
+        ///
+        /// A client that sends more is disconnected and does not come back by itself. A confirmation covers everything before
+        /// it, so that one a second is enough. `0` is no limit.
+        event_rate: u64 = "20" in "0" ..= "1000";
+
+        /// Events that one client may send at once before `event_rate` counts.
+        event_burst: u64 = "50" in "1" ..= "100000";
+
+        /// Joins a second from one client.
+        ///
+        /// As with `event_rate`; `0` is no limit.
+        join_rate: u64 = "10" in "0" ..= "1000";
+
+        /// Joins that one client may send at once before `join_rate` counts.
+        ///
+        /// The default lets a client join at once as many channels as it may be in.
+        join_burst: u64 = "128" in "1" ..= "100000";
+
+        /// Tokens that are not good, in a minute from one address.
+        ///
+        /// Beyond it, its clients are refused until the next ones are due. `0` is no limit.
+        failed_tokens: u64 = "300" in "0" ..= "100000";
+
+        /// Requests with an unknown session, in a minute from one address.
+        ///
+        /// Beyond it, they are answered 429. After a restart, each polling client sends one such request. `0` is no limit.
+        unknown_sessions: u64 = "100" in "0" ..= "100000";
+
+        /// Messages a second that one API key may publish.
+        ///
+        /// Beyond it, requests are answered 429 with `Retry-After`. `0`, the default, is no limit: whoever publishes holds a key,
+        /// and what the disk cannot take is answered 503.
+        publish_rate_per_key: u64 = "0" in "0" ..= "1000000";
+
+        /// Messages a second that may be published to one channel.
+        ///
+        /// As with `publish_rate_per_key`.
+        publish_rate_per_channel: u64 = "0" in "0" ..= "1000000";
+
+        /// Memory that all clients together may have waiting for them.
+        ///
+        /// Beyond it, the slowest clients are closed until there is room; they come back and are served from history.
+        slow_clients_memory: ByteSize = "256MiB" in "1MiB" ..= "1TiB";
+
+        /// Memory the server may use.
+        ///
+        /// Above 85 % of it, new clients, joins and messages are refused with 503 and `Retry-After`; above 95 %, the slowest clients
+        /// are closed, too. `0` is the limit of the container (cgroup), or of the machine when there is none.
+        memory: ByteSize = "0" in "0" ..= "1000TiB";
+    }
+
     /// What is logged, and how.
     "Logging" log: Log {
         /// How much is logged: this level and everything more serious.
@@ -360,6 +442,12 @@ options! {
         /// time, so that they do not all arrive at the next server together. `0s` exits immediately. Docker kills after 10 seconds unless it is
         /// told otherwise.
         timeout: Duration = "8s" in "0s" ..= "1h";
+
+        /// Time between SIGTERM and the moment when the server stops accepting.
+        ///
+        /// `/readyz` says no from SIGTERM on, while everything else goes on, so that a load balancer can notice and send nothing more
+        /// here. It is added to `timeout`. A second signal ends the process at once.
+        delay: Duration = "0s" in "0s" ..= "10m";
     }
 
     /// Where the original kept its tokens. Recognised so that old command lines still start.

@@ -10,6 +10,7 @@ use super::application::{Handled, Inbound};
 use super::disconnect::Disconnect;
 use super::namespaces::Namespaces;
 use super::outbox::{Outbox, Pushed};
+use crate::admission::{AddressNumber, Pace, SessionPass};
 use crate::metrics::UPGRADED;
 use crate::stream::WriteHalf;
 use bytes::Bytes;
@@ -30,6 +31,8 @@ pub(crate) struct Connection {
     /// The secret by which requests find it, if it opened by polling. It stays known after the upgrade, to be told from one
     /// that never was.
     sid: Option<Box<str>>,
+    /// What its address is counted under.
+    address: AddressNumber,
     state: Mutex<State>,
     /// What Socket.IO knows of this client.
     pub(super) namespaces: Mutex<Namespaces>,
@@ -44,6 +47,9 @@ struct State {
     /// When it will be looked at for the sake of a deadline.
     look_at: u64,
     ended: Option<Disconnect>,
+    /// How many events the client has sent, and how many of them to join.
+    events: Pace,
+    joins: Pace,
     /// Whether the application wants to know when nothing waits any more.
     tells_when_drained: bool,
     /// The WebSocket's task, while it sleeps.
@@ -78,18 +84,24 @@ const NEVER: u64 = u64::MAX;
 
 impl Connection {
     /// A session that opens by polling, known to its client by the secret `sid`.
-    pub(super) fn polling(id: ConnectionId, gateway: Arc<Gateway>, sid: Box<str>) -> Self {
-        Self::new(id, gateway, Some(sid), Session::default(), Outbox::default())
+    pub(super) fn polling(id: ConnectionId, gateway: Arc<Gateway>, pass: SessionPass, sid: Box<str>) -> Self {
+        Self::new(id, gateway, pass, Some(sid), Session::default(), Outbox::default())
     }
 
     /// A session that opens on a WebSocket and stays there.
-    pub(super) fn websocket(id: ConnectionId, gateway: Arc<Gateway>, socket: WriteHalf) -> Self {
-        Self::new(id, gateway, None, Session::on_websocket(), Outbox::on(socket))
+    pub(super) fn websocket(
+        id: ConnectionId,
+        gateway: Arc<Gateway>,
+        pass: SessionPass,
+        socket: WriteHalf,
+    ) -> Self {
+        Self::new(id, gateway, pass, None, Session::on_websocket(), Outbox::on(socket))
     }
 
     fn new(
         id: ConnectionId,
         gateway: Arc<Gateway>,
+        pass: SessionPass,
         sid: Option<Box<str>>,
         session: Session,
         outbox: Outbox,
@@ -103,16 +115,55 @@ impl Connection {
             deadline: NEVER,
             look_at: NEVER,
             ended: None,
+            events: Pace::default(),
+            joins: Pace::default(),
             tells_when_drained: false,
             task: None,
             polling,
         };
-        Self { id, gateway, sid, state: Mutex::new(state), namespaces: Mutex::default() }
+        let address = pass.keep();
+        Self { id, gateway, sid, address, state: Mutex::new(state), namespaces: Mutex::default() }
     }
 
     /// The gateway it belongs to.
     pub(super) fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
+    }
+
+    /// Whether the client may send one more event, or anything else that it seldom has reason to send. One that may not is put out,
+    /// and stays away.
+    pub(super) fn may_send(&self) -> bool {
+        let (rate, now) = (self.gateway.admission.limits().events, self.gateway.now());
+        let may = self.state.lock().events.takes(rate, now);
+        may || self.exceed()
+    }
+
+    /// Whether the client may join once more, as with [`Connection::may_send`].
+    pub(super) fn may_join(&self) -> bool {
+        let (rate, now) = (self.gateway.admission.limits().joins, self.gateway.now());
+        let may = self.state.lock().joins.takes(rate, now);
+        may || self.exceed()
+    }
+
+    fn exceed(&self) -> bool {
+        self.gateway.application.revoked(self);
+        self.close(Disconnect::Limit);
+        false
+    }
+
+    /// The client presented a token that is not good.
+    pub(super) fn failed_token(&self) {
+        self.gateway.admission.failed_token(self.address);
+    }
+
+    /// Whether too many came from where it comes from.
+    pub(super) fn is_out_of_tokens(&self) -> bool {
+        self.gateway.admission.is_out_of_tokens(self.address)
+    }
+
+    /// What waits for the client, in bytes.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.state.lock().outbox.cost()
     }
 
     /// Sends or queues a frame. A client that has no room even for this is closed.
@@ -429,6 +480,12 @@ impl Connection {
             state.session.abort();
         }
         self.gateway.forget_if_over(self);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.gateway.admission.end_session(self.address);
     }
 }
 

@@ -18,6 +18,12 @@ pub(super) enum Disconnect {
     PingTimeout,
     /// The client did not read what was sent to it.
     Slow,
+    /// It read so little, and all clients together so little, that it had to go.
+    SlowNode,
+    /// Memory was short.
+    Memory,
+    /// The client sent more events than it may.
+    Limit,
     /// The client is here again, with another connection.
     Replaced,
     /// The server stops.
@@ -38,8 +44,15 @@ impl Disconnect {
             Self::Client => Some(CloseCode::NORMAL),
             Self::ConnectTimeout => Some(CloseCode(4501)),
             Self::Protocol => Some(CloseCode(4500)),
+            Self::Limit => Some(CloseCode(4503)),
             Self::WebSocket(code) => Some(code),
-            Self::Lost | Self::Slow | Self::PingTimeout | Self::Replaced | Self::Drain => None,
+            Self::Lost
+            | Self::Slow
+            | Self::SlowNode
+            | Self::Memory
+            | Self::PingTimeout
+            | Self::Replaced
+            | Self::Drain => None,
         }
     }
 
@@ -55,6 +68,9 @@ impl Disconnect {
             Self::Lost => Disconnected::Lost,
             Self::PingTimeout => Disconnected::PingTimeout,
             Self::Slow => Disconnected::Slow,
+            Self::SlowNode => Disconnected::SlowNode,
+            Self::Memory => Disconnected::Memory,
+            Self::Limit => Disconnected::Limit,
             Self::Replaced => Disconnected::Replaced,
             Self::Drain => Disconnected::Drain,
             Self::ConnectTimeout => Disconnected::ConnectTimeout,
@@ -65,7 +81,10 @@ impl Disconnect {
 
     /// Whether nothing more can or should be written, not even a farewell.
     pub(super) fn is_abrupt(self) -> bool {
-        matches!(self, Self::Lost | Self::Slow | Self::PingTimeout | Self::Replaced)
+        matches!(
+            self,
+            Self::Lost | Self::Slow | Self::SlowNode | Self::Memory | Self::PingTimeout | Self::Replaced
+        )
     }
 
     /// Whether a polling client may still fetch what waits for it, with a poll that comes after the end: it said goodbye with
@@ -79,8 +98,8 @@ impl Disconnect {
     pub(super) fn farewell(self) -> Option<Frame> {
         match self {
             Self::Client => Some(Frame::NOOP),
-            Self::Drain | Self::Lost | Self::Slow | Self::Replaced => None,
-            Self::PingTimeout | Self::ConnectTimeout | Self::Protocol | Self::WebSocket(_) => {
+            Self::Drain | Self::Lost | Self::Slow | Self::SlowNode | Self::Memory | Self::Replaced => None,
+            Self::PingTimeout | Self::ConnectTimeout | Self::Protocol | Self::Limit | Self::WebSocket(_) => {
                 Some(Frame::CLOSE)
             }
         }

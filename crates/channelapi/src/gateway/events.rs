@@ -52,8 +52,13 @@ impl Events for ChannelEvents {
 
     fn event(&self, connection: &Arc<Connection>, event: Event<'_>) -> Handled {
         let Some(Arguments { name, values }) = Arguments::parse(event.data) else {
+            connection.may_send();
             return Handled::Now;
         };
+        let may = if name == "join_channel" { connection.may_join() } else { connection.may_send() };
+        if !may {
+            return Handled::Now;
+        }
         let id = event.ack;
         match &*name {
             "join_channel" => {

@@ -109,11 +109,24 @@ struct Outset {
 impl Doors {
     /// Lets a client in that brought tokens, or says why not.
     pub(super) async fn enter(&self, connection: &Arc<Connection>, auth: Auth) {
+        if connection.gateway().admission.is_short_of_memory() {
+            JoinRefused::Memory.count();
+            // It comes back, and is told to wait before it is let in.
+            return connection.close(Disconnect::Memory);
+        }
+        if connection.is_out_of_tokens() {
+            JoinRefused::TokenRate.count();
+            let message = "too many tokens that are not good came from this address; wait a minute";
+            return connection.send(&Refusal::new("too_many_attempts", message).frame());
+        }
         match self.outset(&auth).await {
             Ok(outset) => self.admit(connection, &auth, outset).await,
             Err(refusal) => {
                 match refusal.code() {
-                    "token_invalid" => JoinRefused::Token.count(),
+                    "token_invalid" => {
+                        JoinRefused::Token.count();
+                        connection.failed_token();
+                    }
                     "unavailable" => JoinRefused::Unavailable.count(),
                     _ => JoinRefused::BadRequest.count(),
                 }

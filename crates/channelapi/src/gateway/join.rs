@@ -126,11 +126,24 @@ impl Doors {
             JoinRefused::BadRequest.count();
             return self.turn_away(connection).await;
         };
+        let admission = &connection.gateway().admission;
+        if admission.is_short_of_memory() {
+            JoinRefused::Memory.count();
+            return connection.close(Disconnect::Memory);
+        }
+        if connection.is_out_of_tokens() {
+            JoinRefused::TokenRate.count();
+            return self.turn_away(connection).await;
+        }
         let channel = match self.channel_of(&token).await {
             Ok(Some(channel)) if has_room(connection, &channel) => channel,
             Ok(refused) => {
-                let reason = if refused.is_some() { JoinRefused::Channels } else { JoinRefused::Token };
-                reason.count();
+                if refused.is_some() {
+                    JoinRefused::Channels.count();
+                } else {
+                    JoinRefused::Token.count();
+                    connection.failed_token();
+                }
                 return self.turn_away(connection).await;
             }
             // The token may well be good: the client should come back.

@@ -11,6 +11,7 @@ mod application;
 pub(crate) mod conformance;
 mod connection;
 mod cors;
+mod dice;
 mod disconnect;
 mod doors;
 mod events;
@@ -24,14 +25,17 @@ mod pid;
 mod polling;
 mod sessions;
 mod socketio;
+mod waiting;
 mod websocket;
 
 pub(crate) use application::Application;
 pub(crate) use events::ChannelEvents;
 pub(crate) use socketio::SocketIo;
+pub(crate) use waiting::{set_waiting_bytes_max, waiting_bytes};
 
+use crate::admission::{Admission, SessionPass};
 use crate::config::origins::Origins;
-use crate::http::{Request, Response};
+use crate::http::{self, Request, Response};
 use crate::metrics::{HandshakeRefused, OPENED};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -41,12 +45,14 @@ use channelapi_core::limits::FANOUT_CHUNK;
 use channelapi_core::model::ConnectionId;
 use channelapi_protocol::engineio::{self, Open, RequestError, Timing, Transport};
 use connection::Connection;
+use dice::Dice;
 use disconnect::Disconnect;
 use heartbeats::{Entry, Wheel};
 use hyper::{Method, StatusCode};
 use parking_lot::Mutex;
 use slab::Slab;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,11 +76,24 @@ impl Settings {
     }
 }
 
+/// Why the slowest clients are closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slowest {
+    /// Too much waits for all clients together.
+    Node,
+    /// Memory is short.
+    Memory,
+}
+
+/// The longest time between two closes while the gateway drains: with few clients, a stop is soon over.
+const DRAIN_PACE_MAX: Duration = Duration::from_millis(10);
+
 /// All clients of one path.
 pub(crate) struct Gateway {
     settings: Settings,
     application: Box<dyn Application>,
     clock: Clock,
+    admission: Arc<Admission>,
     connections: Mutex<Connections>,
     /// The sessions that opened by polling.
     sessions: Mutex<HashMap<Box<str>, Arc<Connection>>>,
@@ -91,21 +110,27 @@ struct Connections {
 
 impl Gateway {
     /// A gateway without clients. [`Gateway::keep_time`] must run beside it.
-    pub(crate) fn new(settings: Settings, application: Box<dyn Application>, clock: Clock) -> Arc<Self> {
+    pub(crate) fn new(
+        settings: Settings,
+        application: Box<dyn Application>,
+        clock: Clock,
+        admission: Arc<Admission>,
+    ) -> Arc<Self> {
         let Timing { ping_interval, ping_timeout, lateness } = settings.timing;
         let wheel = Wheel::new(clock.monotonic_millis(), lateness, ping_interval.max(ping_timeout));
         Arc::new(Self {
             settings,
             application,
             clock,
+            admission,
             connections: Mutex::default(),
             sessions: Mutex::default(),
             wheel: Mutex::new(wheel),
         })
     }
 
-    /// Answers one request of a client.
-    pub(crate) async fn serve(self: &Arc<Self>, request: Request) -> Response {
+    /// Answers one request of a client, who counts as `address` if it is a stranger.
+    pub(crate) async fn serve(self: &Arc<Self>, request: Request, address: Option<IpAddr>) -> Response {
         let origin = match cors::admit(&self.settings.origins, request.headers()) {
             Ok(origin) => origin,
             Err(error) => return refuse(error),
@@ -113,43 +138,82 @@ impl Gateway {
         let mut response = if request.method() == Method::OPTIONS {
             cors::preflight(request.headers())
         } else {
-            self.route(request).await.unwrap_or_else(refuse)
+            self.route(request, address).await.unwrap_or_else(refuse)
         };
         origin.allow(response.headers_mut());
         response
     }
 
-    async fn route(self: &Arc<Self>, request: Request) -> Result<Response, RequestError> {
+    async fn route(
+        self: &Arc<Self>,
+        request: Request,
+        address: Option<IpAddr>,
+    ) -> Result<Response, RequestError> {
         let query = engineio::Request::parse(request.uri().query().unwrap_or_default())?;
         let session = match query.sid {
-            Some(sid) => Some(self.session(sid).ok_or(RequestError::UnknownSession)?),
+            Some(sid) => match self.session(sid) {
+                Some(session) => Some(session),
+                None if self.admission.unknown_session(address) => return Err(RequestError::UnknownSession),
+                None => return Ok(turn_away(HandshakeRefused::UnknownSessionRate)),
+            },
             None if request.method() != Method::GET => return Err(RequestError::BadHandshakeMethod),
             None if !query.is_version_4 => return Err(RequestError::UnsupportedVersion),
             None => None,
         };
         match (query.transport, session) {
-            (Transport::WebSocket, session) => websocket::serve(self, request, session),
-            (Transport::Polling, None) => Ok(polling::open(self)),
+            (Transport::WebSocket, Some(session)) => websocket::serve(request, Arrival::Upgrade(session)),
             (Transport::Polling, Some(session)) => polling::serve(session, request).await,
+            (transport, None) => match self.admission.admit_session(address) {
+                Err(refusal) => Ok(turn_away(refusal)),
+                Ok(pass) if transport == Transport::Polling => Ok(polling::open(self, pass)),
+                Ok(pass) => websocket::serve(request, Arrival::New(self.clone(), pass)),
+            },
         }
     }
 
-    /// Ends all connections so that their clients come back, and takes no new ones. Many are spread over a part of `time`, one
-    /// a millisecond, so that they do not all arrive elsewhere at once.
+    /// Ends all connections so that their clients come back, and takes no new ones. They are spread over `time`, in no order that
+    /// anything has to do with where they come from, so that they do not all arrive elsewhere at once; a few go sooner.
     pub(crate) async fn drain(&self, time: Duration) {
-        let all: Vec<_> = {
+        let mut all: Vec<_> = {
             let mut connections = self.connections.lock();
             connections.is_draining = true;
             connections.all.iter().map(|(_, connection)| connection.clone()).collect()
         };
         let count = u32::try_from(all.len()).unwrap_or(u32::MAX).max(1);
-        let pace = (time / count).min(Duration::from_millis(1));
+        let pace = (time / count).min(DRAIN_PACE_MAX);
+        let mut dice = Dice::default();
+        dice.shuffle(&mut all);
         let started = tokio::time::Instant::now();
         for (index, connection) in (0..).zip(all) {
             // The timer counts whole milliseconds; sleeping until a due time lets several go in one.
-            tokio::time::sleep_until(started + pace * index).await;
+            tokio::time::sleep_until(started + pace * index + pace.mul_f32(dice.roll())).await;
             connection.close(Disconnect::Drain);
             connection.give_up_last_poll();
+        }
+    }
+
+    /// Ends those clients for which most waits, until no more than `bytes` are left waiting for all.
+    pub(crate) fn close_slowest(&self, bytes: usize, reason: Slowest) {
+        let all: Vec<_> = {
+            let connections = self.connections.lock();
+            connections.all.iter().map(|(_, connection)| connection.clone()).collect()
+        };
+        let mut waiting: Vec<_> = all
+            .into_iter()
+            .map(|connection| (connection.waiting_bytes(), connection))
+            .filter(|(waiting, _)| *waiting > 0)
+            .collect();
+        waiting.sort_unstable_by_key(|(waiting, _)| std::cmp::Reverse(*waiting));
+        let mut total: usize = waiting.iter().map(|(waiting, _)| waiting).sum();
+        for (waiting, connection) in waiting {
+            if total <= bytes {
+                break;
+            }
+            total -= waiting;
+            connection.close(match reason {
+                Slowest::Node => Disconnect::SlowNode,
+                Slowest::Memory => Disconnect::Memory,
+            });
         }
     }
 
@@ -213,7 +277,8 @@ impl Gateway {
         self: &Arc<Self>,
         sid: &str,
         may_upgrade: bool,
-        make: impl FnOnce(ConnectionId, Arc<Self>) -> Connection,
+        pass: SessionPass,
+        make: impl FnOnce(ConnectionId, Arc<Self>, SessionPass) -> Connection,
     ) -> Option<Arc<Connection>> {
         let connection = {
             let mut connections = self.connections.lock();
@@ -226,7 +291,7 @@ impl Gateway {
             let opened = connections.opened & (u32::MAX >> 1);
             let place = connections.all.vacant_entry();
             let id = ConnectionId(u64::from(opened) << 32 | place.key() as u64);
-            place.insert(Arc::new(make(id, self.clone()))).clone()
+            place.insert(Arc::new(make(id, self.clone(), pass))).clone()
         };
         OPENED.count();
         let Timing { ping_interval, ping_timeout, .. } = self.settings.timing;
@@ -254,6 +319,34 @@ impl Gateway {
     }
 }
 
+/// What a WebSocket is opened for.
+enum Arrival {
+    /// A new session.
+    New(Arc<Gateway>, SessionPass),
+    /// To take over a session that polls.
+    Upgrade(Arc<Connection>),
+}
+
+/// The answer to a client that is welcome later.
+fn turn_away(refusal: HandshakeRefused) -> Response {
+    refusal.count();
+    let (status, message, seconds) = match refusal {
+        HandshakeRefused::UnknownSessionRate => {
+            (StatusCode::TOO_MANY_REQUESTS, "Too many requests with unknown sessions.", "10")
+        }
+        HandshakeRefused::TokenRate => {
+            (StatusCode::TOO_MANY_REQUESTS, "Too many tokens that are not good.", "10")
+        }
+        HandshakeRefused::Address => {
+            (StatusCode::TOO_MANY_REQUESTS, "Too many connections from this address.", "10")
+        }
+        HandshakeRefused::Memory => (StatusCode::SERVICE_UNAVAILABLE, "The server is short of memory.", "5"),
+        HandshakeRefused::Draining => (StatusCode::SERVICE_UNAVAILABLE, "The server is stopping.", "1"),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "The server is full.", "5"),
+    };
+    http::try_later(status, message, seconds)
+}
+
 /// Where a connection stands in the slab: the lower half of its id.
 fn place_of(id: ConnectionId) -> usize {
     usize::try_from(id.0 & u64::from(u32::MAX)).expect("32 bits fit")
@@ -277,5 +370,5 @@ fn refuse(error: RequestError) -> Response {
         | RequestError::UnsupportedVersion => HandshakeRefused::BadRequest.count(),
     }
     let status = StatusCode::from_u16(error.status()).expect("it is a status");
-    crate::http::json(status, error.to_json())
+    http::json(status, error.to_json())
 }

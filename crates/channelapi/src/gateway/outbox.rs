@@ -5,9 +5,11 @@
 //!   is woken and nothing is copied for a client that keeps up.
 //! - What the socket does not take is queued in order, up to a limit; beyond that the outbox says so, and takes nothing. Nothing is
 //!   dropped silently.
+//! - What waits for all clients together is counted, and limited too.
 //! - Queued frames fit both transports, so that a session may change over with a full queue.
 
 use super::frames;
+use super::waiting::{WaitingBytes, is_full_with};
 use crate::stream::WriteHalf;
 use bytes::Bytes;
 use channelapi_core::limits::{OUTBOX_ENTRY_BYTES, PACKETS_PER_POLL_MAX};
@@ -26,7 +28,7 @@ pub(super) struct Outbox {
     socket: Option<WriteHalf>,
     queue: VecDeque<Bytes>,
     /// What the queue costs: its bytes, and [`OUTBOX_ENTRY_BYTES`] for each entry.
-    cost: usize,
+    cost: WaitingBytes,
 }
 
 /// What became of a frame.
@@ -62,12 +64,17 @@ impl Outbox {
         let rest = frames.slice(sent..);
         let cost = rest.len() + OUTBOX_ENTRY_BYTES;
         // What was sent in part must go on.
-        if !self.queue.is_empty() && self.cost + cost > bytes_max {
+        if !self.queue.is_empty() && (self.cost.count() + cost > bytes_max || is_full_with(cost)) {
             return Pushed::Full;
         }
         self.cost += cost;
         self.queue.push_back(rest);
         Pushed::Queued
+    }
+
+    /// What the queue costs.
+    pub(super) fn cost(&self) -> usize {
+        self.cost.count()
     }
 
     /// Whether nothing waits.
@@ -173,7 +180,7 @@ mod tests {
         let portion = format!("4a{}", "\x1e4x".repeat(PACKETS_PER_POLL_MAX - 1));
         assert_eq!(outbox.take_payload(), portion.as_bytes());
         assert_eq!(outbox.take_payload(), b"4x");
-        assert!(outbox.is_empty() && outbox.cost == 0 && outbox.take_payload().is_empty());
+        assert!(outbox.is_empty() && outbox.cost() == 0 && outbox.take_payload().is_empty());
     }
 
     #[test]
@@ -204,7 +211,7 @@ mod tests {
         let mut expected = Vec::new();
         let mut number = 0_u64;
         // Until the kernel takes no more and a good part waits here.
-        while outbox.cost < OUTBOX_BYTES_MAX / 2 {
+        while outbox.cost() < OUTBOX_BYTES_MAX / 2 {
             let next = frame(&format!("4{number:5000}"));
             number += 1;
             expected.extend_from_slice(&next);
@@ -216,7 +223,7 @@ mod tests {
             received
         });
         poll_fn(|cx| outbox.poll_flush(cx)).await.unwrap();
-        assert_eq!(outbox.cost, 0);
+        assert_eq!(outbox.cost(), 0);
         outbox.detach();
         drop(read);
         assert!(reading.await.unwrap() == expected);

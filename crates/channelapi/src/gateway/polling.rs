@@ -5,6 +5,7 @@ use super::application::{Handled, Inbound};
 use super::connection::{Connection, PollEnd};
 use super::disconnect::Disconnect;
 use super::random_id;
+use crate::admission::SessionPass;
 use crate::http::{self, BodyError, Request, Response};
 use channelapi_core::limits::{PACKETS_PER_POST_MAX, PROBED_POLL_WAIT};
 use channelapi_protocol::engineio::{Packet, PollStart, RequestError, Violation, payload};
@@ -13,11 +14,12 @@ use std::future::poll_fn;
 use std::sync::Arc;
 
 /// Opens a session.
-pub(super) fn open(gateway: &Arc<Gateway>) -> Response {
+pub(super) fn open(gateway: &Arc<Gateway>, pass: SessionPass) -> Response {
     let sid = random_id();
-    let opened = gateway.open(&sid, true, |id, gateway| Connection::polling(id, gateway, sid.clone()));
+    let opened = gateway
+        .open(&sid, true, pass, |id, gateway, pass| Connection::polling(id, gateway, pass, sid.clone()));
     let Some(connection) = opened else {
-        return http::empty(StatusCode::SERVICE_UNAVAILABLE);
+        return http::try_later(StatusCode::SERVICE_UNAVAILABLE, "The server is stopping.", "1");
     };
     let PollEnd::Payload(open) = connection.end_brief_poll() else {
         return http::empty(StatusCode::SERVICE_UNAVAILABLE);
@@ -103,14 +105,19 @@ async fn post(session: Arc<Connection>, request: Request) -> Result<Response, Re
             Packet::Text(text) => session.message(Inbound::Text(text)),
             Packet::Binary(bytes) => session.message(Inbound::Binary(&bytes)),
             Packet::Pong(_) => {
-                session.pong();
+                if session.may_send() {
+                    session.pong();
+                }
                 Handled::Now
             }
             Packet::Close => {
                 session.close(Disconnect::Client);
                 Handled::Now
             }
-            Packet::Upgrade | Packet::Noop => Handled::Now,
+            Packet::Upgrade | Packet::Noop => {
+                session.may_send();
+                Handled::Now
+            }
             // In Engine.IO 4 only the server pings.
             Packet::Ping(_) => return Err(broken()),
         };

@@ -67,6 +67,10 @@ impl<E: Events> SocketIo<E> {
 
     fn packet(&self, connection: &Arc<Connection>, packet: &Packet<'_>, attachments: &[Vec<u8>]) -> Handled {
         let is_inside = connection.namespaces.lock().holds(packet.namespace);
+        let is_event = matches!(packet.kind, Kind::Event | Kind::BinaryEvent);
+        if !is_event && !connection.may_send() {
+            return Handled::Now;
+        }
         match packet.kind {
             Kind::Connect if !is_inside => return self.connect(connection, packet),
             Kind::Event | Kind::BinaryEvent if is_inside => {

@@ -9,7 +9,8 @@
 use super::application::{Handled, Inbound};
 use super::connection::Connection;
 use super::disconnect::Disconnect;
-use super::{Gateway, random_id};
+use super::{Arrival, Gateway, random_id};
+use crate::admission::SessionPass;
 use crate::http::{self, Request, Response, Socket};
 use crate::metrics::InvariantViolated;
 use crate::stream::{ReadHalf, WriteHalf};
@@ -40,20 +41,16 @@ thread_local! {
     static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
 }
 
-/// Answers a request to open a WebSocket, for a new session or to take over `session`.
-pub(super) fn serve(
-    gateway: &Arc<Gateway>,
-    mut request: Request,
-    session: Option<Arc<Connection>>,
-) -> Result<Response, RequestError> {
+/// Answers a request to open a WebSocket.
+pub(super) fn serve(mut request: Request, arrival: Arrival) -> Result<Response, RequestError> {
     if request.method() != Method::GET || request.version() != Version::HTTP_11 {
         return Err(RequestError::BadRequest);
     }
     let accept = upgrade_request(request.headers()).accept().map_err(|_| RequestError::BadRequest)?;
     let upgrade = hyper::upgrade::on(&mut request);
-    match session {
-        None => drop(tokio::spawn(open(gateway.clone(), upgrade))),
-        Some(session) => {
+    match arrival {
+        Arrival::New(gateway, pass) => drop(tokio::spawn(open(gateway, pass, upgrade))),
+        Arrival::Upgrade(session) => {
             session.check_alive();
             if session.is_over() {
                 return Err(RequestError::UnknownSession);
@@ -84,9 +81,10 @@ fn upgrade_request(headers: &HeaderMap) -> UpgradeRequest<'_> {
 }
 
 /// Opens a session on a WebSocket. The connection's own task is started apart, because it is smaller than this one.
-async fn open(gateway: Arc<Gateway>, upgrade: OnUpgrade) {
+async fn open(gateway: Arc<Gateway>, pass: SessionPass, upgrade: OnUpgrade) {
     let Some((read, write, decoder)) = socket_of(upgrade, &gateway).await else { return };
-    let opened = gateway.open(&random_id(), false, |id, gateway| Connection::websocket(id, gateway, write));
+    let opened = gateway
+        .open(&random_id(), false, pass, |id, gateway, pass| Connection::websocket(id, gateway, pass, write));
     if let Some(connection) = opened {
         Task::start(connection, read, decoder);
     }
@@ -290,20 +288,29 @@ fn handle(connection: &Arc<Connection>, message: Message<'_>) -> Result<Handled,
         Message::Text(text) => match Packet::parse(text) {
             Ok(Packet::Text(text)) => Ok(connection.message(Inbound::Text(text))),
             Ok(Packet::Pong(_)) => {
-                connection.pong();
+                if connection.may_send() {
+                    connection.pong();
+                }
                 Ok(Handled::Now)
             }
-            Ok(Packet::Upgrade | Packet::Noop) => Ok(Handled::Now),
+            Ok(Packet::Upgrade | Packet::Noop) => {
+                connection.may_send();
+                Ok(Handled::Now)
+            }
             Ok(Packet::Close) => Err(Disconnect::Client),
             // In Engine.IO 4 only the server pings; binary comes as a binary message.
             Ok(Packet::Ping(_) | Packet::Binary(_)) | Err(_) => Err(Disconnect::Protocol),
         },
         Message::Binary(bytes) => Ok(connection.message(Inbound::Binary(bytes))),
+        Message::Ping(_) if !connection.may_send() => Ok(Handled::Now),
         Message::Ping(bytes) => {
             connection.send(&Frame::from_wire(encode(Opcode::Pong, &[bytes]).into()));
             Ok(Handled::Now)
         }
-        Message::Pong(_) => Ok(Handled::Now),
+        Message::Pong(_) => {
+            connection.may_send();
+            Ok(Handled::Now)
+        }
         Message::Close(_) => Err(Disconnect::Client),
     }
 }

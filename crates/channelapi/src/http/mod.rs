@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::StatusCode;
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 
 /// A request as it comes from the network.
 pub(crate) type Request = hyper::Request<Incoming>;
@@ -45,6 +45,13 @@ pub(crate) fn fresh(status: StatusCode, content_type: &'static str, body: impl I
 /// JSON.
 pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
     fresh(status, "application/json; charset=UTF-8", body)
+}
+
+/// An answer to somebody who is welcome after so many seconds.
+pub(crate) fn try_later(status: StatusCode, message: &str, seconds: &'static str) -> Response {
+    let mut response = json(status, format!(r#"{{"success": false, "message": "{message}"}}"#));
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+    response
 }
 
 /// Why a request's body could not be read.

@@ -15,7 +15,6 @@ pub(crate) enum Peer {
 
 impl Peer {
     /// The address under which limits count it. Whoever has one address of IPv6 has all of its /64.
-    #[cfg_attr(not(test), expect(dead_code, reason = "limits per address come next, and ask for it"))]
     pub(crate) fn counted_as(self) -> Option<IpAddr> {
         match self {
             Self::Neighbour => None,

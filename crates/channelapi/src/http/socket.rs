@@ -5,12 +5,15 @@
 
 use crate::metrics::HttpTimeout;
 use crate::stream::Stream;
-use channelapi_core::limits::{HTTP_HEADER_TIMEOUT, HTTP_IDLE_TIMEOUT, STREAM_STALL_TIMEOUT};
+use channelapi_core::limits::{
+    HTTP_HEADER_TIMEOUT, HTTP_IDLE_TIMEOUT, HTTP_WRITE_RATE_MIN, HTTP_WRITE_TIMEOUT, STREAM_STALL_TIMEOUT,
+};
 use parking_lot::Mutex;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -30,6 +33,8 @@ enum Stage {
     Idle(Instant),
     /// In the head of a request, since then. A new connection must send one at once.
     Head(Instant),
+    /// An answer waits for a client that does not take it, since then; so many bytes were taken meanwhile.
+    Blocked(Instant, u64),
     /// A request is being answered; whoever does that has deadlines of its own.
     Busy,
     /// The answer is a stream, of which the client took something then. It is never silent, so who takes nothing is gone.
@@ -46,6 +51,17 @@ impl Socket {
     /// The bare connection, when HTTP is done with it.
     pub(crate) fn into_stream(self) -> Stream {
         self.stream
+    }
+}
+
+impl Socket {
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        match &written {
+            Poll::Ready(Ok(bytes)) => self.progress.sent(*bytes),
+            Poll::Ready(Err(_)) => {}
+            Poll::Pending => self.progress.blocked(),
+        }
+        written
     }
 }
 
@@ -73,6 +89,10 @@ impl Progress {
                 Stage::Idle(since) => (since + HTTP_IDLE_TIMEOUT, HttpTimeout::Idle),
                 Stage::Head(since) => (since + HTTP_HEADER_TIMEOUT, HttpTimeout::Head),
                 Stage::Busy => (now + HTTP_HEADER_TIMEOUT, HttpTimeout::Head),
+                Stage::Blocked(since, taken) => {
+                    let earned = Duration::from_secs(taken / HTTP_WRITE_RATE_MIN);
+                    (since + HTTP_WRITE_TIMEOUT + earned, HttpTimeout::Answer)
+                }
                 Stage::Stream(since) => (since + STREAM_STALL_TIMEOUT, HttpTimeout::Answer),
             };
             if look_at <= now {
@@ -91,9 +111,27 @@ impl Progress {
         }
     }
 
-    fn sent(&self) {
-        if let Stage::Stream(since) = &mut *self.0.lock() {
-            *since = Instant::now();
+    fn sent(&self, bytes: usize) {
+        match &mut *self.0.lock() {
+            Stage::Stream(since) => *since = Instant::now(),
+            Stage::Blocked(_, taken) => *taken += bytes as u64,
+            Stage::Idle(_) | Stage::Head(_) | Stage::Busy => {}
+        }
+    }
+
+    /// The client does not take what is written.
+    fn blocked(&self) {
+        let mut stage = self.0.lock();
+        if let Stage::Idle(_) = *stage {
+            *stage = Stage::Blocked(Instant::now(), 0);
+        }
+    }
+
+    /// Everything was taken.
+    fn flushed(&self) {
+        let mut stage = self.0.lock();
+        if let Stage::Blocked(..) = *stage {
+            *stage = Stage::Idle(Instant::now());
         }
     }
 }
@@ -115,9 +153,8 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let sent = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        self.progress.sent();
-        Poll::Ready(Ok(sent))
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.note(written)
     }
 
     fn poll_write_vectored(
@@ -125,9 +162,8 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let sent = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
-        self.progress.sent();
-        Poll::Ready(Ok(sent))
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.note(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -135,7 +171,9 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.progress.flushed();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -146,7 +184,6 @@ impl AsyncWrite for Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     async fn stalls_within(progress: &Progress, time: Duration) -> bool {
         tokio::time::timeout(time, progress.stalled()).await.is_ok()
@@ -177,13 +214,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn an_answer_waits_for_whoever_takes_some_of_it() {
+        let second = Duration::from_secs(1);
+        let progress = Progress(Mutex::new(Stage::Idle(Instant::now())));
+        progress.blocked();
+        assert!(!stalls_within(&progress, HTTP_WRITE_TIMEOUT.saturating_sub(second)).await);
+        progress.sent(10 * usize::try_from(HTTP_WRITE_RATE_MIN).unwrap());
+        progress.blocked();
+        assert!(
+            !stalls_within(&progress, 10 * second).await,
+            "it has taken its time, and ten seconds' worth"
+        );
+        assert!(
+            stalls_within(&progress, 2 * second + HTTP_HEADER_TIMEOUT).await,
+            "one byte at a time is not enough"
+        );
+        progress.flushed();
+        assert!(!stalls_within(&progress, HTTP_IDLE_TIMEOUT.saturating_sub(second)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_stream_lasts_as_long_as_somebody_takes_it() {
         let second = Duration::from_secs(1);
         let progress = Progress(Mutex::new(Stage::Busy));
         progress.stream();
         for _ in 0..3 {
             assert!(!stalls_within(&progress, STREAM_STALL_TIMEOUT.saturating_sub(second)).await);
-            progress.sent();
+            progress.sent(1);
         }
         assert!(stalls_within(&progress, STREAM_STALL_TIMEOUT + second).await);
     }

@@ -4,8 +4,8 @@
 
 use super::place::Place;
 use crate::stream::Stream;
-use channelapi_core::limits::ACCEPT_BACKLOG;
-use socket2::{Domain, SockAddr, Socket, Type};
+use channelapi_core::limits::{ACCEPT_BACKLOG, TCP_KEEPALIVE, TCP_KEEPALIVE_INTERVAL, TCP_USER_TIMEOUT};
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -122,6 +122,11 @@ fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
     // A restarted server must not wait for connections of its predecessor to be forgotten.
     socket.set_reuse_address(true)?;
+    // Accepted connections inherit these: a peer that is gone without a word is noticed.
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE_INTERVAL),
+    )?;
+    socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
     socket.bind(&address.into())?;
     socket.listen(ACCEPT_BACKLOG)?;
     TcpListener::from_std(socket.into())

@@ -6,10 +6,12 @@ mod bind;
 mod peer;
 mod place;
 mod proxy;
+mod spare;
 
 pub(crate) use bind::Bound;
 pub(crate) use place::Place;
 
+use crate::admission::{Admission, SocketPass};
 use crate::config::proxies::TrustedProxies;
 use crate::http::{Peer, Request, Response, Socket};
 use crate::metrics::ConnectionRefused;
@@ -19,6 +21,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use peer::Arrival;
+use spare::Spare;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -41,8 +44,9 @@ pub(crate) trait Service: Send + Sync + 'static {
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The HTTP connections that are open, of all listeners.
-#[derive(Default)]
 pub(crate) struct HttpConnections {
+    /// Says who may have one.
+    admission: Arc<Admission>,
     /// Each connection holds a receiver as long as it lives.
     stop: watch::Sender<()>,
     /// So does each request, until it is answered.
@@ -50,6 +54,11 @@ pub(crate) struct HttpConnections {
 }
 
 impl HttpConnections {
+    /// None yet.
+    pub(crate) fn new(admission: Arc<Admission>) -> Self {
+        Self { admission, stop: watch::Sender::default(), requests: Arc::default() }
+    }
+
     /// Requests that are not answered yet.
     pub(crate) fn requests(&self) -> usize {
         self.requests.receiver_count()
@@ -93,12 +102,13 @@ impl Listener {
 
     /// Accepts connections until it is dropped, which closes the listening socket.
     pub(crate) async fn serve(self, service: Arc<impl Service>, connections: &HttpConnections) -> Infallible {
+        let mut spare = Spare::new();
         loop {
             match self.bound.accept().await {
                 Ok((stream, from)) => self.serve_one(stream, from, service.clone(), connections),
                 Err(error) if is_about_one_connection(&error) => {}
+                Err(error) if Spare::is_needed_for(&error) && spare.shed(&self.bound).await => {}
                 Err(error) => {
-                    ConnectionRefused::FileDescriptors.count();
                     warn!(%error, "cannot accept connections");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -114,19 +124,48 @@ impl Listener {
         connections: &HttpConnections,
     ) {
         let entry = self.entry.clone();
+        let direct = Arrival::of(from, entry.trusted_proxies.as_ref()).address();
+        let mut pass = match connections.admission.admit_socket(direct) {
+            Ok(pass) => pass,
+            Err(refusal) => {
+                refusal.count();
+                return send_away(stream, refusal != ConnectionRefused::Node);
+            }
+        };
         let requests = connections.requests.clone();
         let mut stop = connections.stop.subscribe();
         tokio::spawn(async move {
             let entered = tokio::select! {
                 entered = entry.enter(stream, from) => entered,
+                () = pass.evicted() => return,
                 _ = stop.changed() => return,
             };
             match entered {
-                Ok((stream, arrival)) => serve_http(stream, arrival, entry, service, stop, requests).await,
+                Ok((stream, arrival)) => {
+                    if arrival.address() != direct
+                        && let Err(refusal) = pass.count_for(arrival.address())
+                    {
+                        refusal.count();
+                        return;
+                    }
+                    serve_http(stream, arrival, entry, service, stop, requests, pass).await;
+                }
                 Err(error) => debug!(%error, "a connection did not begin as it must"),
             }
         });
     }
+}
+
+/// Tells a client that nobody has time for that it may come back, and closes. It costs one system call, and never waits.
+fn send_away(stream: Stream, is_too_much: bool) {
+    let answer: &[u8] = if is_too_much {
+        b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    } else {
+        b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    };
+    let (_, write) = stream.into_split();
+    // Its buffer is empty; if the client is gone, so be it.
+    _ = write.try_write(answer);
 }
 
 impl Entry {
@@ -151,13 +190,17 @@ async fn serve_http(
     service: Arc<impl Service>,
     mut stop: watch::Receiver<()>,
     requests: Arc<watch::Sender<()>>,
+    pass: SocketPass,
 ) {
+    let pass = Arc::new(pass);
+    let speaks = pass.clone();
     let (socket, progress) = Socket::new(stream);
     let watched = progress.clone();
     let answer = service_fn(move |request: Request| {
         let service = service.clone();
         let progress = progress.clone();
         let under_way = requests.subscribe();
+        speaks.has_spoken();
         let peer = arrival.peer(request.headers(), entry.trusted_proxies.as_ref());
         async move {
             progress.begin();
@@ -182,6 +225,7 @@ async fn serve_http(
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = watched.stalled() => return,
+        () = pass.evicted() => return,
         _ = stop.changed() => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {

@@ -38,6 +38,14 @@ impl Arrival {
         Self::Direct(Peer::Stranger(client.to_canonical()))
     }
 
+    /// The address that the connection itself counts for.
+    pub(super) fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Direct(peer) => peer.counted_as(),
+            Self::Proxied => None,
+        }
+    }
+
     /// Who sent a request on it.
     pub(super) fn peer(self, headers: &HeaderMap, trusted: Option<&TrustedProxies>) -> Peer {
         match (self, trusted) {

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 /// Memory that the process really has.
-pub(super) fn resident_bytes() -> Option<u64> {
+pub(crate) fn resident_bytes() -> Option<u64> {
     let pages: u64 = std::fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
     Some(pages * PAGE_BYTES)
 }
@@ -18,7 +18,7 @@ pub(super) fn open_files() -> Option<u64> {
 }
 
 /// File descriptors there can be.
-pub(super) fn max_files() -> Option<u64> {
+pub(crate) fn max_files() -> Option<u64> {
     rlimit::Resource::NOFILE.get().ok().map(|(soft, _)| soft)
 }
 

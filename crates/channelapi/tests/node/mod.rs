@@ -7,7 +7,10 @@ use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
-    sync::mpsc::{self, Receiver},
+    sync::{
+        Mutex,
+        mpsc::{self, Receiver},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -26,7 +29,7 @@ pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     pub(crate) child: Child,
     command: Vec<String>,
-    log: Receiver<String>,
+    log: Mutex<Receiver<String>>,
     /// What it has said so far.
     pub(crate) said: Vec<String>,
 }
@@ -46,7 +49,7 @@ impl Node {
         let mut command: Vec<String> = wrapper.iter().map(|part| (*part).to_owned()).collect();
         command.extend([env!("CARGO_BIN_EXE_channelapi").to_owned(), "--log-format=json".to_owned()]);
         let mut child = spawn(&dir, &command);
-        let log = lines_of(child.stderr.take().unwrap());
+        let log = Mutex::new(lines_of(child.stderr.take().unwrap()));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut node = Self { dir, address, child, command, log, said: Vec::new() };
         node.await_log("\"ready\"");
@@ -56,7 +59,7 @@ impl Node {
     /// Starts it again, on its directory and port, after it has ended.
     pub(crate) fn restart(&mut self) {
         let mut child = spawn(&self.dir, &self.command);
-        self.log = lines_of(child.stderr.take().unwrap());
+        self.log = Mutex::new(lines_of(child.stderr.take().unwrap()));
         self.child = child;
         self.await_log("\"ready\"");
     }
@@ -64,7 +67,7 @@ impl Node {
     /// Waits until it logs a line with this part.
     pub(crate) fn await_log(&mut self, part: &str) -> String {
         loop {
-            let line = self.log.recv_timeout(PATIENCE);
+            let line = self.log.lock().unwrap().recv_timeout(PATIENCE);
             let line = line.unwrap_or_else(|_| panic!("no line with {part}; it said {:#?}", self.said));
             self.said.push(line.clone());
             if line.contains(part) {
@@ -73,11 +76,16 @@ impl Node {
         }
     }
 
+    /// A connection, if the server takes one.
+    pub(crate) fn try_connect(&self) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect(self.address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(stream)
+    }
+
     /// A connection that has said nothing yet.
     pub(crate) fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream
+        self.try_connect().unwrap()
     }
 
     /// One request on a connection of its own: the status, the head and the body of its answer.

@@ -1,0 +1,156 @@
+//! What each address has open, and how often it has done what is limited.
+//!
+//! Invariant: an address is remembered only as long as there is something to remember, and never more of them than there are
+//! connections and [`ADDRESSES_REMEMBERED_MAX`].
+
+use super::rate::{Pace, Rate};
+use channelapi_core::limits::ADDRESSES_REMEMBERED_MAX;
+use slab::Slab;
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+/// Addresses by number, so that who has a connection from one need not keep the address itself.
+#[derive(Debug, Default)]
+pub(super) struct Addresses {
+    numbers: HashMap<IpAddr, usize>,
+    entries: Slab<Entry>,
+    /// When nothing more is forgotten until there are so many.
+    full_at: usize,
+}
+
+/// What is known of one address.
+#[derive(Debug)]
+pub(super) struct Entry {
+    address: IpAddr,
+    /// Open connections that speak HTTP.
+    pub(super) sockets: u32,
+    /// Sessions of clients.
+    pub(super) sessions: u32,
+    pub(super) connecting: Pace,
+    pub(super) failed_tokens: Pace,
+    pub(super) unknown_sessions: Pace,
+}
+
+/// The rates that addresses are held to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rates {
+    pub(super) connecting: Rate,
+    pub(super) failed_tokens: Rate,
+    pub(super) unknown_sessions: Rate,
+}
+
+impl Addresses {
+    /// An address, remembered from now on.
+    pub(super) fn entry(&mut self, address: IpAddr, rates: &Rates, now: u64) -> (usize, &mut Entry) {
+        if self.entries.len() >= self.full_at.max(ADDRESSES_REMEMBERED_MAX)
+            && !self.numbers.contains_key(&address)
+        {
+            self.forget_rested(rates, now);
+        }
+        let number = *self.numbers.entry(address).or_insert_with(|| {
+            self.entries.insert(Entry {
+                address,
+                sockets: 0,
+                sessions: 0,
+                connecting: Pace::default(),
+                failed_tokens: Pace::default(),
+                unknown_sessions: Pace::default(),
+            })
+        });
+        (number, &mut self.entries[number])
+    }
+
+    /// What is known of an address, if anything is.
+    pub(super) fn known(&self, address: IpAddr) -> Option<&Entry> {
+        Some(&self.entries[*self.numbers.get(&address)?])
+    }
+
+    /// The address with a number, which must be held by something that is open.
+    pub(super) fn held(&mut self, number: usize) -> &mut Entry {
+        &mut self.entries[number]
+    }
+
+    /// Forgets an address of which nothing need be remembered.
+    pub(super) fn forget_if_rested(&mut self, number: usize, rates: &Rates, now: u64) {
+        if self.entries[number].is_rested(rates, now) {
+            let entry = self.entries.remove(number);
+            self.numbers.remove(&entry.address);
+        }
+    }
+
+    /// Forgets all addresses that have nothing open and have not done anything lately. If that makes no room, those that have nothing
+    /// open are forgotten although they did: attackers with so many addresses are not held up by rates for each.
+    fn forget_rested(&mut self, rates: &Rates, now: u64) {
+        self.entries.retain(|_, entry| !entry.is_rested(rates, now));
+        if self.entries.len() >= ADDRESSES_REMEMBERED_MAX {
+            self.entries.retain(|_, entry| entry.is_open());
+        }
+        self.numbers.retain(|address, number| {
+            self.entries.get(*number).is_some_and(|entry| entry.address == *address)
+        });
+        // Looking at all of them again is worth it only when there are many more.
+        self.full_at = self.entries.len() + ADDRESSES_REMEMBERED_MAX / 2;
+    }
+
+    #[cfg(test)]
+    pub(super) fn count(&self) -> usize {
+        assert_eq!(self.entries.len(), self.numbers.len());
+        self.entries.len()
+    }
+}
+
+impl Entry {
+    fn is_open(&self) -> bool {
+        self.sockets > 0 || self.sessions > 0
+    }
+
+    fn is_rested(&self, rates: &Rates, now: u64) -> bool {
+        !self.is_open()
+            && self.connecting.is_rested(rates.connecting, now)
+            && self.failed_tokens.is_rested(rates.failed_tokens, now)
+            && self.unknown_sessions.is_rested(rates.unknown_sessions, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+
+    const RATES: Rates = Rates {
+        connecting: Rate::UNLIMITED,
+        failed_tokens: Rate::UNLIMITED,
+        unknown_sessions: Rate::UNLIMITED,
+    };
+
+    fn address(number: usize) -> IpAddr {
+        Ipv4Addr::from_bits(u32::try_from(number).unwrap()).into()
+    }
+
+    #[test]
+    fn a_flood_of_addresses_is_forgotten_and_open_ones_are_not() {
+        let rates = Rates { connecting: Rate::per_second(1, 10), ..RATES };
+        let mut addresses = Addresses::default();
+        for number in 0..3 * ADDRESSES_REMEMBERED_MAX {
+            let (_, entry) = addresses.entry(address(number), &rates, 5);
+            assert!(entry.connecting.takes(rates.connecting, 5));
+            entry.sessions = u32::from(number % 1_000 == 0);
+        }
+        assert!(addresses.count() <= 2 * ADDRESSES_REMEMBERED_MAX);
+        for number in (0..3 * ADDRESSES_REMEMBERED_MAX).step_by(1_000) {
+            assert_eq!(addresses.known(address(number)).map(|entry| entry.sessions), Some(1));
+        }
+    }
+
+    #[test]
+    fn an_address_is_remembered_until_it_has_rested() {
+        let rates = Rates { failed_tokens: Rate::per_minute(60), ..RATES };
+        let mut addresses = Addresses::default();
+        let (number, entry) = addresses.entry(address(1), &rates, 5);
+        assert!(entry.failed_tokens.takes(rates.failed_tokens, 5));
+        addresses.forget_if_rested(number, &rates, 500);
+        assert_eq!(addresses.count(), 1);
+        addresses.forget_if_rested(number, &rates, 1_500);
+        assert_eq!(addresses.count(), 0);
+    }
+}

@@ -1,0 +1,229 @@
+//! How much memory there is, and how much of it is used: the server refuses work before the kernel ends it.
+
+use std::fs;
+use std::path::PathBuf;
+
+/// How short memory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Pressure {
+    /// It is not.
+    None,
+    /// Nothing new is taken.
+    High,
+    /// What is slow is closed.
+    Critical,
+}
+
+impl Pressure {
+    pub(super) fn of(value: u8) -> Self {
+        match value {
+            0 => Self::None,
+            1 => Self::High,
+            _ => Self::Critical,
+        }
+    }
+
+    /// What a use of so many percent means after `before`: a little less than what began it ends it, so that it does not flutter.
+    fn at(percent: u64, before: Self) -> Self {
+        match percent {
+            HIGH.. if percent > CRITICAL => Self::Critical,
+            HIGH.. if percent > HIGH => Self::High,
+            CALM.. if before != Self::None => Self::High,
+            _ => Self::None,
+        }
+    }
+}
+
+/// Above this part of the memory, in percent, nothing new is taken.
+const HIGH: u64 = 85;
+
+/// Above this part, what is slow is closed.
+const CRITICAL: u64 = 95;
+
+/// Below this part, all is well again.
+const CALM: u64 = 80;
+
+/// What memory there is.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    cgroup: Option<Cgroup>,
+    /// Of the machine.
+    machine: Option<u64>,
+}
+
+/// One look at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Bytes in use.
+    pub(crate) used: u64,
+    /// Bytes there may be.
+    pub(crate) limit: u64,
+}
+
+impl Usage {
+    /// What it means.
+    pub(crate) fn pressure(self, before: Pressure) -> Pressure {
+        Pressure::at(self.used.saturating_mul(100) / self.limit.max(1), before)
+    }
+
+    fn part(self) -> u64 {
+        self.used.saturating_mul(10_000) / self.limit.max(1)
+    }
+}
+
+impl Memory {
+    /// Finds out what limits this process.
+    pub(crate) fn find() -> Self {
+        let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|meminfo| {
+            let kilobytes = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+            Some(kilobytes.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
+        });
+        Self { cgroup: Cgroup::find(), machine }
+    }
+
+    /// The use that is closest to its limit: of the process against what was set, `set`, or of its cgroup against the kernel's
+    /// limit. `None` where the system says nothing.
+    pub(crate) fn look(&self, set: u64) -> Option<Usage> {
+        let cgroup = self.cgroup.as_ref().and_then(Cgroup::usage);
+        let limit = if set > 0 { Some(set) } else { self.machine };
+        let own = limit.and_then(|limit| Some(Usage { used: crate::metrics::resident_bytes()?, limit }));
+        cgroup.into_iter().chain(own).max_by_key(|usage| usage.part())
+    }
+}
+
+/// The control group of this process.
+#[derive(Debug)]
+struct Cgroup {
+    usage: PathBuf,
+    limit: PathBuf,
+    stat: PathBuf,
+    /// What memory for files is called in `stat`, of this group and all below it.
+    file_keys: [&'static str; 2],
+}
+
+impl Cgroup {
+    fn find() -> Option<Self> {
+        let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+        Self::candidates(&groups).into_iter().find(|cgroup| cgroup.usage().is_some())
+    }
+
+    /// Where the group may be found: by its whole name, or, in a container that sees only its own, at the root.
+    fn candidates(groups: &str) -> Vec<Self> {
+        let mut candidates = Vec::new();
+        for line in groups.lines() {
+            let mut parts = line.splitn(3, ':');
+            let (Some(_), Some(controllers), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
+                continue;
+            };
+            let name = name.trim_start_matches('/');
+            if controllers.split(',').any(|controller| controller == "memory") {
+                for group in
+                    [PathBuf::from("/sys/fs/cgroup/memory").join(name), "/sys/fs/cgroup/memory".into()]
+                {
+                    candidates.push(Self {
+                        usage: group.join("memory.usage_in_bytes"),
+                        limit: group.join("memory.limit_in_bytes"),
+                        stat: group.join("memory.stat"),
+                        file_keys: ["total_inactive_file", "total_active_file"],
+                    });
+                }
+            } else if controllers.is_empty() {
+                for group in [PathBuf::from("/sys/fs/cgroup").join(name), "/sys/fs/cgroup".into()] {
+                    candidates.push(Self {
+                        usage: group.join("memory.current"),
+                        limit: group.join("memory.max"),
+                        stat: group.join("memory.stat"),
+                        file_keys: ["inactive_file", "active_file"],
+                    });
+                }
+            }
+        }
+        candidates
+    }
+
+    /// What it uses, without what the kernel can take back from files at any time. `None` without a limit.
+    fn usage(&self) -> Option<Usage> {
+        let number = |path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+        let limit = number(&self.limit).filter(|limit| *limit < UNLIMITED)?;
+        let stat = fs::read_to_string(&self.stat).unwrap_or_default();
+        Some(Usage { used: number(&self.usage)?.saturating_sub(files_in(&stat, self.file_keys)), limit })
+    }
+}
+
+/// What the first version of control groups says in place of "no limit" is a little below 2^63.
+const UNLIMITED: u64 = 1 << 60;
+
+fn files_in(stat: &str, keys: [&str; 2]) -> u64 {
+    let value = |line: &str| {
+        let (key, value) = line.split_once(' ')?;
+        keys.contains(&key).then(|| value.parse::<u64>().ok())?
+    };
+    stat.lines().filter_map(value).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pressure_begins_high_and_ends_low() {
+        let check =
+            |percent, before, expected| assert_eq!(Pressure::at(percent, before), expected, "{percent}");
+        check(85, Pressure::None, Pressure::None);
+        check(86, Pressure::None, Pressure::High);
+        check(95, Pressure::High, Pressure::High);
+        check(96, Pressure::High, Pressure::Critical);
+        check(96, Pressure::None, Pressure::Critical);
+        check(90, Pressure::Critical, Pressure::High);
+        check(81, Pressure::High, Pressure::High);
+        check(79, Pressure::High, Pressure::None);
+        check(81, Pressure::None, Pressure::None);
+    }
+
+    #[test]
+    fn the_process_is_measured_against_what_was_set() {
+        let memory = Memory { cgroup: None, machine: None };
+        assert_eq!(memory.look(0), None);
+        let usage = memory.look(1 << 20).unwrap();
+        assert_eq!((usage.limit, usage.pressure(Pressure::None)), (1 << 20, Pressure::Critical));
+        assert_eq!(memory.look(1 << 50).unwrap().pressure(Pressure::None), Pressure::None);
+    }
+
+    #[test]
+    fn a_control_group_counts_without_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let mut cgroup = Cgroup {
+            usage: file("memory.current", "900\n"),
+            limit: file("memory.max", "1000\n"),
+            stat: file("memory.stat", "anon 300\ninactive_file 100\nactive_file 50\nfile 400\n"),
+            file_keys: ["inactive_file", "active_file"],
+        };
+        assert_eq!(cgroup.usage(), Some(Usage { used: 750, limit: 1000 }));
+        cgroup.limit = file("memory.max", "max\n");
+        assert_eq!(cgroup.usage(), None);
+        cgroup.limit = file("memory.limit_in_bytes", "9223372036854771712\n");
+        assert_eq!(cgroup.usage(), None);
+    }
+
+    #[test]
+    fn both_versions_of_control_groups_are_found() {
+        let groups = "5:cpu,memory:/docker/abc\n4:pids:/x\n0::/user.slice\n";
+        let usages: Vec<_> =
+            Cgroup::candidates(groups).into_iter().map(|group| group.usage.display().to_string()).collect();
+        assert_eq!(
+            usages,
+            [
+                "/sys/fs/cgroup/memory/docker/abc/memory.usage_in_bytes",
+                "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+                "/sys/fs/cgroup/user.slice/memory.current",
+                "/sys/fs/cgroup/memory.current",
+            ]
+        );
+    }
+}

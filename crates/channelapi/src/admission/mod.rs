@@ -1,0 +1,450 @@
+//! Who may come in, and how much of everything strangers may have: the limits that can be set, and what is counted against them.
+//!
+//! - `settings.rs` turns the options into numbers, `rate.rs` is how often something may happen.
+//! - `addresses.rs` remembers what each address has open, `waiting.rs` the connections that have said nothing yet.
+//! - `memory.rs` looks at how much memory there is.
+//!
+//! Invariants:
+//! - Whatever was let in is counted until it is gone: a [`SocketPass`] says so when it is dropped, a connection when it is.
+//! - A limit per address holds for strangers only; `None` in place of an address is whoever is not one.
+//! - The reserve of file descriptors is never given to clients: publishers, health and the store can still open what they need.
+
+mod addresses;
+mod memory;
+#[cfg(test)]
+mod page;
+mod rate;
+mod settings;
+mod waiting;
+
+pub(crate) use memory::{Memory, Pressure};
+pub(crate) use rate::Pace;
+pub(crate) use settings::Limits;
+
+use crate::live::Live;
+use crate::metrics::{ConnectionRefused, HandshakeRefused};
+use addresses::{Addresses, Rates};
+use channelapi_core::clock::Clock;
+use parking_lot::Mutex;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use waiting::Waiting;
+
+/// Decides who may come in.
+pub(crate) struct Admission {
+    limits: Live<Limits>,
+    clock: Clock,
+    addresses: Mutex<Addresses>,
+    waiting: Waiting,
+    /// Connections that speak HTTP.
+    sockets: AtomicUsize,
+    /// Sessions of clients.
+    sessions: AtomicUsize,
+    pressure: AtomicU8,
+    memory_used: AtomicU64,
+    memory_limit: AtomicU64,
+    is_draining: AtomicBool,
+}
+
+/// Which address something is counted for: its number, or [`AddressNumber::NONE`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct AddressNumber(u32);
+
+impl AddressNumber {
+    /// Whoever it is, no limit per address holds for them.
+    pub(crate) const NONE: Self = Self(u32::MAX);
+
+    /// Somebody else looks after it.
+    const KEPT: Self = Self(u32::MAX - 1);
+
+    fn index(self) -> Option<usize> {
+        (self != Self::NONE).then_some(self.0 as usize)
+    }
+}
+
+impl Admission {
+    /// Nobody is here yet.
+    pub(crate) fn new(limits: Limits, clock: Clock) -> Arc<Self> {
+        Arc::new(Self {
+            limits: Live::new(limits),
+            clock,
+            addresses: Mutex::default(),
+            waiting: Waiting::default(),
+            sockets: AtomicUsize::new(0),
+            sessions: AtomicUsize::new(0),
+            pressure: AtomicU8::new(Pressure::None as u8),
+            memory_used: AtomicU64::new(0),
+            memory_limit: AtomicU64::new(0),
+            is_draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Nothing is limited.
+    pub(crate) fn unlimited(clock: Clock) -> Arc<Self> {
+        Self::new(Limits::NONE, clock)
+    }
+
+    /// The limits as they are now.
+    pub(crate) fn limits(&self) -> Limits {
+        **self.limits.load()
+    }
+
+    #[cfg_attr(not(test), expect(dead_code, reason = "reloading the configuration comes next, and calls it"))]
+    /// Other limits hold from now on; what is here stays.
+    pub(crate) fn apply(&self, limits: Limits) {
+        self.limits.replace(limits);
+    }
+
+    /// Sessions of clients.
+    pub(crate) fn sessions(&self) -> usize {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Connections that speak HTTP.
+    pub(crate) fn sockets(&self) -> usize {
+        self.sockets.load(Ordering::Relaxed)
+    }
+
+    /// How short memory is.
+    pub(crate) fn pressure(&self) -> Pressure {
+        Pressure::of(self.pressure.load(Ordering::Relaxed))
+    }
+
+    /// Whether memory is so short that nothing new is taken.
+    pub(crate) fn is_short_of_memory(&self) -> bool {
+        self.pressure() != Pressure::None
+    }
+
+    /// Notes what memory is used, of how much, and what that means.
+    pub(crate) fn note_memory(&self, used: u64, limit: u64, pressure: Pressure) {
+        self.memory_used.store(used, Ordering::Relaxed);
+        self.memory_limit.store(limit, Ordering::Relaxed);
+        self.pressure.store(pressure as u8, Ordering::Relaxed);
+    }
+
+    /// What memory was used last, and of how much.
+    pub(crate) fn memory(&self) -> (u64, u64) {
+        (self.memory_used.load(Ordering::Relaxed), self.memory_limit.load(Ordering::Relaxed))
+    }
+
+    /// Connections that have said nothing yet.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.count()
+    }
+
+    /// The server will stop: whoever can go elsewhere should.
+    pub(crate) fn begin_drain(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the server will stop.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed)
+    }
+
+    /// A connection was accepted. It may stay as long as it has its pass, and must say something before others need its place.
+    pub(crate) fn admit_socket(
+        self: &Arc<Self>,
+        address: Option<IpAddr>,
+    ) -> Result<SocketPass, ConnectionRefused> {
+        let limits = self.limits();
+        if self.sockets() + self.sessions() >= limits.sockets {
+            return Err(ConnectionRefused::Node);
+        }
+        let number = match address {
+            None => AddressNumber::NONE,
+            Some(address) => self.count_socket(address, &limits)?,
+        };
+        self.sockets.fetch_add(1, Ordering::Relaxed);
+        let (place, has_evicted) = self.waiting.enter(limits.handshakes);
+        if has_evicted {
+            ConnectionRefused::Handshakes.count();
+        }
+        Ok(SocketPass { admission: self.clone(), number, place, has_spoken: AtomicBool::new(false) })
+    }
+
+    fn count_socket(&self, address: IpAddr, limits: &Limits) -> Result<AddressNumber, ConnectionRefused> {
+        let now = self.clock.monotonic_millis();
+        let mut addresses = self.addresses.lock();
+        let (number, entry) = addresses.entry(address, &limits.rates(), now);
+        if entry.sockets >= limits.connections_per_address {
+            return Err(ConnectionRefused::Address);
+        }
+        if !entry.connecting.takes(limits.connecting, now) {
+            return Err(ConnectionRefused::AddressRate);
+        }
+        entry.sockets += 1;
+        Ok(number_of(number))
+    }
+
+    /// A client wants a session.
+    pub(crate) fn admit_session(
+        self: &Arc<Self>,
+        address: Option<IpAddr>,
+    ) -> Result<SessionPass, HandshakeRefused> {
+        let limits = self.limits();
+        if self.is_short_of_memory() {
+            return Err(HandshakeRefused::Memory);
+        }
+        if self.sessions.fetch_add(1, Ordering::Relaxed) >= limits.connections {
+            self.sessions.fetch_sub(1, Ordering::Relaxed);
+            return Err(HandshakeRefused::Node);
+        }
+        let pass = |number| SessionPass { admission: self.clone(), number };
+        let Some(address) = address else { return Ok(pass(AddressNumber::NONE)) };
+        let now = self.clock.monotonic_millis();
+        let mut addresses = self.addresses.lock();
+        let (number, entry) = addresses.entry(address, &limits.rates(), now);
+        let refusal = if entry.sessions >= limits.connections_per_address {
+            Some(HandshakeRefused::Address)
+        } else if entry.failed_tokens.is_spent(limits.failed_tokens, now) {
+            Some(HandshakeRefused::TokenRate)
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            self.sessions.fetch_sub(1, Ordering::Relaxed);
+            return Err(refusal);
+        }
+        entry.sessions += 1;
+        Ok(pass(number_of(number)))
+    }
+
+    /// A session is gone whose pass was [kept](SessionPass::keep).
+    pub(crate) fn end_session(&self, number: AddressNumber) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.release(number, |entry| entry.sessions -= 1);
+    }
+
+    /// A client presented a token that is not good. Says whether its address may go on trying.
+    pub(crate) fn failed_token(&self, number: AddressNumber) -> bool {
+        let Some(index) = number.index() else { return true };
+        let now = self.clock.monotonic_millis();
+        let rate = self.limits().failed_tokens;
+        self.addresses.lock().held(index).failed_tokens.takes(rate, now)
+    }
+
+    /// Whether the address of a session has presented too many tokens that are not good.
+    pub(crate) fn is_out_of_tokens(&self, number: AddressNumber) -> bool {
+        let Some(index) = number.index() else { return false };
+        let (rate, now) = (self.limits().failed_tokens, self.clock.monotonic_millis());
+        self.addresses.lock().held(index).failed_tokens.is_spent(rate, now)
+    }
+
+    /// A stranger without a session presented a token that is not good. Says whether its address may go on trying.
+    pub(crate) fn failed_token_of(&self, address: Option<IpAddr>) -> bool {
+        self.counts(address, |entry, limits, now| entry.failed_tokens.takes(limits.failed_tokens, now))
+    }
+
+    /// Whether an address may present a token.
+    pub(crate) fn may_present_token(&self, address: Option<IpAddr>) -> bool {
+        let Some(address) = address else { return true };
+        let (rate, now) = (self.limits().failed_tokens, self.clock.monotonic_millis());
+        self.addresses.lock().known(address).is_none_or(|entry| !entry.failed_tokens.is_spent(rate, now))
+    }
+
+    /// A request names a session that is unknown. Says whether its address may go on so.
+    pub(crate) fn unknown_session(&self, address: Option<IpAddr>) -> bool {
+        self.counts(address, |entry, limits, now| entry.unknown_sessions.takes(limits.unknown_sessions, now))
+    }
+
+    fn counts(
+        &self,
+        address: Option<IpAddr>,
+        take: impl FnOnce(&mut addresses::Entry, &Limits, u64) -> bool,
+    ) -> bool {
+        let Some(address) = address else { return true };
+        let (limits, now) = (self.limits(), self.clock.monotonic_millis());
+        let mut addresses = self.addresses.lock();
+        let (number, entry) = addresses.entry(address, &limits.rates(), now);
+        let taken = take(entry, &limits, now);
+        addresses.forget_if_rested(number, &limits.rates(), now);
+        taken
+    }
+
+    fn release(&self, number: AddressNumber, release: impl FnOnce(&mut addresses::Entry)) {
+        let Some(index) = number.index() else { return };
+        let mut addresses = self.addresses.lock();
+        release(addresses.held(index));
+        addresses.forget_if_rested(index, &self.limits().rates(), self.clock.monotonic_millis());
+    }
+}
+
+fn number_of(index: usize) -> AddressNumber {
+    AddressNumber(u32::try_from(index).expect("there are fewer connections"))
+}
+
+/// A connection that speaks HTTP, until it is dropped.
+pub(crate) struct SocketPass {
+    admission: Arc<Admission>,
+    number: AddressNumber,
+    /// Its place among those that have said nothing yet.
+    place: waiting::Place,
+    has_spoken: AtomicBool,
+}
+
+impl SocketPass {
+    /// The client is known by another address than the one that connected.
+    pub(crate) fn count_for(&mut self, address: Option<IpAddr>) -> Result<(), ConnectionRefused> {
+        let number = match address {
+            None => AddressNumber::NONE,
+            Some(address) => self.admission.count_socket(address, &self.admission.limits())?,
+        };
+        let before = std::mem::replace(&mut self.number, number);
+        self.admission.release(before, |entry| entry.sockets -= 1);
+        Ok(())
+    }
+
+    /// The client has sent a whole request.
+    pub(crate) fn has_spoken(&self) {
+        if !self.has_spoken.swap(true, Ordering::Relaxed) {
+            self.admission.waiting.leave(&self.place);
+        }
+    }
+
+    /// Ready when the connection has to make room for another one, having said nothing.
+    pub(crate) async fn evicted(&self) {
+        self.place.evicted().await;
+    }
+}
+
+impl Drop for SocketPass {
+    fn drop(&mut self) {
+        self.has_spoken();
+        self.admission.sockets.fetch_sub(1, Ordering::Relaxed);
+        self.admission.release(self.number, |entry| entry.sockets -= 1);
+    }
+}
+
+/// A session that is about to open. It is counted until this is dropped.
+pub(crate) struct SessionPass {
+    admission: Arc<Admission>,
+    number: AddressNumber,
+}
+
+impl SessionPass {
+    /// Keeps the session counted. Whoever keeps it says so with [`Admission::end_session`] when it is gone: a connection has the
+    /// way to the admission already, and is smaller without another.
+    pub(crate) fn keep(mut self) -> AddressNumber {
+        std::mem::replace(&mut self.number, AddressNumber::KEPT)
+    }
+}
+
+impl Drop for SessionPass {
+    fn drop(&mut self) {
+        if self.number != AddressNumber::KEPT {
+            self.admission.end_session(self.number);
+        }
+    }
+}
+
+impl Limits {
+    fn rates(&self) -> Rates {
+        Rates {
+            connecting: self.connecting,
+            failed_tokens: self.failed_tokens,
+            unknown_sessions: self.unknown_sessions,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rate::Rate;
+    use super::*;
+    use std::time::Duration;
+
+    fn admission(change: impl FnOnce(&mut Limits)) -> (Arc<Admission>, Clock) {
+        let clock = Clock::manual(1_000_000);
+        let mut limits = Limits::NONE;
+        change(&mut limits);
+        (Admission::new(limits, clock.clone()), clock)
+    }
+
+    const A: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 1)));
+    const B: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 2)));
+
+    #[test]
+    fn one_address_takes_no_room_from_another_and_gets_its_own_back() {
+        let (admission, _) = admission(|limits| limits.connections_per_address = 2);
+        let first = admission.admit_session(A).unwrap();
+        admission.admit_session(A).unwrap().keep();
+        assert_eq!(admission.admit_session(A).err(), Some(HandshakeRefused::Address));
+        assert!(admission.admit_session(B).is_ok());
+        for _ in 0..10 {
+            admission.admit_session(None).unwrap().keep();
+        }
+        drop(first);
+        let second = admission.admit_session(A).unwrap().keep();
+        assert_eq!(admission.sessions(), 12);
+        admission.end_session(second);
+        assert_eq!(admission.sessions(), 11);
+
+        let sockets: Vec<_> = (0..2).map(|_| admission.admit_socket(A).unwrap()).collect();
+        assert_eq!(admission.admit_socket(A).err(), Some(ConnectionRefused::Address));
+        drop(sockets);
+        assert!(admission.admit_socket(A).is_ok());
+        assert_eq!(admission.sockets(), 0);
+        admission.apply(Limits { connections_per_address: 1, ..admission.limits() });
+        assert_eq!(admission.admit_session(A).err(), Some(HandshakeRefused::Address));
+    }
+
+    #[test]
+    fn the_node_has_a_limit_that_lets_others_in() {
+        let (admission, _) = admission(|limits| (limits.connections, limits.sockets) = (2, 3));
+        for _ in 0..2 {
+            admission.admit_session(None).unwrap().keep();
+        }
+        assert_eq!(admission.admit_session(None).err(), Some(HandshakeRefused::Node));
+        let publisher = admission.admit_socket(None).unwrap();
+        assert_eq!(admission.admit_socket(None).err(), Some(ConnectionRefused::Node));
+        drop(publisher);
+        assert!(admission.admit_socket(None).is_ok());
+    }
+
+    #[test]
+    fn an_address_connects_and_fails_only_so_often() {
+        let (admission, clock) = admission(|limits| {
+            limits.connecting = Rate::per_second(2, 5);
+            limits.failed_tokens = Rate::per_minute(3);
+            limits.unknown_sessions = Rate::per_minute(2);
+        });
+        let connect = |address| admission.admit_socket(address).map(drop);
+        assert_eq!((0..9).take_while(|_| connect(A).is_ok()).count(), 5);
+        assert_eq!((connect(A), connect(B)), (Err(ConnectionRefused::AddressRate), Ok(())));
+        clock.advance(Duration::from_secs(1));
+        assert_eq!((0..9).take_while(|_| connect(A).is_ok()).count(), 2);
+
+        let number = admission.admit_session(A).unwrap().keep();
+        assert_eq!((0..9).take_while(|_| admission.failed_token(number)).count(), 3);
+        assert!(admission.is_out_of_tokens(number));
+        assert_eq!(admission.admit_session(A).err(), Some(HandshakeRefused::TokenRate));
+        assert!(!admission.may_present_token(A) && admission.may_present_token(B));
+        assert_eq!((0..9).take_while(|_| admission.unknown_session(A)).count(), 2);
+        assert!(admission.unknown_session(B) && admission.unknown_session(None));
+        clock.advance(Duration::from_mins(1));
+        assert!(admission.admit_session(A).is_ok() && admission.unknown_session(A));
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_whoever_has_left() {
+        let (admission, _) = admission(|_| ());
+        let number = admission.admit_session(A).unwrap().keep();
+        let socket = admission.admit_socket(B).unwrap();
+        assert_eq!(admission.addresses.lock().count(), 2);
+        admission.end_session(number);
+        drop(socket);
+        assert_eq!(admission.addresses.lock().count(), 0);
+        assert_eq!((admission.sessions(), admission.sockets()), (0, 0));
+    }
+
+    #[test]
+    fn short_memory_lets_nobody_in() {
+        let (admission, _) = admission(|_| ());
+        admission.note_memory(90, 100, Pressure::High);
+        assert_eq!(admission.admit_session(None).err(), Some(HandshakeRefused::Memory));
+        admission.note_memory(10, 100, Pressure::None);
+        assert!(admission.admit_session(None).is_ok());
+    }
+}

@@ -1,0 +1,339 @@
+//! `docs/limits.md`: every limit that somebody outside can meet, with its value from where it is enforced.
+
+use crate::config::options::spec;
+use channelapi_core::limits as core;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// One limit: what, how much, what happens, and what counts it.
+type Row = (&'static str, String, &'static str, &'static str);
+
+/// One that can be set.
+fn set(what: &'static str, key: &'static str, happens: &'static str, counter: &'static str) -> Row {
+    let default = spec(key).default.expect("a limit has a default");
+    (what, format!("{default} (`{key}`)"), happens, counter)
+}
+
+/// A number that is fixed.
+fn fixed(what: &'static str, value: usize, happens: &'static str, counter: &'static str) -> Row {
+    (what, value.to_string(), happens, counter)
+}
+
+fn bytes(what: &'static str, value: usize, happens: &'static str, counter: &'static str) -> Row {
+    let text = match value {
+        mebibytes if mebibytes % (1 << 20) == 0 => format!("{} MiB", mebibytes >> 20),
+        kibibytes if kibibytes % (1 << 10) == 0 => format!("{} KiB", kibibytes >> 10),
+        bytes => format!("{bytes} bytes"),
+    };
+    (what, text, happens, counter)
+}
+
+fn time(what: &'static str, value: Duration, happens: &'static str, counter: &'static str) -> Row {
+    let text = match value.as_secs() {
+        0 => format!("{} ms", value.as_millis()),
+        seconds => format!("{seconds} s"),
+    };
+    (what, text, happens, counter)
+}
+
+const TIMEOUTS: &str = "`http_timeouts`";
+const DISCONNECTS: &str = "`disconnects`";
+
+fn connections() -> Vec<Row> {
+    vec![
+        set(
+            "Clients of the node",
+            "limits.connections",
+            "503 with `Retry-After`",
+            "`handshakes_refused{node}`",
+        ),
+        (
+            "Connections of the node",
+            "file descriptors less 1 %, at least 32".into(),
+            "503 with `Retry-After`, closed",
+            "`connections_refused{node}`",
+        ),
+        (
+            "File descriptors",
+            "those of the process".into(),
+            "503 with `Retry-After` through a spare one",
+            "`connections_refused{file_descriptors}`",
+        ),
+        set(
+            "Clients of one address",
+            "limits.connections_per_address",
+            "429 with `Retry-After`",
+            "`handshakes_refused{address}`",
+        ),
+        set(
+            "HTTP connections of one address",
+            "limits.connections_per_address",
+            "429 with `Retry-After`, closed",
+            "`connections_refused{address}`",
+        ),
+        set(
+            "New connections a second of one address",
+            "limits.connection_rate",
+            "429 with `Retry-After`, closed",
+            "`connections_refused{address_rate}`",
+        ),
+        set("of which at once", "limits.connection_burst", "as above", "as above"),
+        set(
+            "Connections without a whole request",
+            "limits.handshakes",
+            "the oldest is closed",
+            "`connections_refused{handshakes}`",
+        ),
+        fixed(
+            "Connections that the kernel keeps waiting",
+            usize::try_from(core::ACCEPT_BACKLOG).unwrap_or(0),
+            "the kernel lets the client try again",
+            "none: the kernel does it",
+        ),
+        fixed(
+            "Addresses remembered without a connection",
+            core::ADDRESSES_REMEMBERED_MAX,
+            "the others are forgotten, with their rates",
+            "none",
+        ),
+        set(
+            "Memory",
+            "limits.memory",
+            "above 85 %: 503 with `Retry-After`, joins are closed; above 95 %: the slowest are closed",
+            "`handshakes_refused{memory}`, `joins_refused{memory}`, `requests_refused{memory}`, `disconnects{memory}`",
+        ),
+    ]
+}
+
+fn http() -> Vec<Row> {
+    vec![
+        time("Head of a request", core::HTTP_HEADER_TIMEOUT, "closed", TIMEOUTS),
+        time("Body of a request", core::HTTP_BODY_TIMEOUT, "408", TIMEOUTS),
+        time("Silence between two requests", core::HTTP_IDLE_TIMEOUT, "closed", TIMEOUTS),
+        time(
+            "An answer of which nothing is taken",
+            core::HTTP_WRITE_TIMEOUT,
+            "closed; whoever takes 1 KiB a second has longer",
+            TIMEOUTS,
+        ),
+        time("An event stream of which nothing is taken", core::STREAM_STALL_TIMEOUT, "closed", TIMEOUTS),
+        time(
+            "Bytes that the network does not confirm",
+            core::TCP_USER_TIMEOUT,
+            "the kernel closes",
+            "`disconnects{lost}`",
+        ),
+        bytes("Head of a request", core::HTTP_HEADER_BYTES_MAX, "431", "none: nothing was asked for"),
+        fixed("Header fields", core::HTTP_HEADERS_MAX, "431", "none: nothing was asked for"),
+        bytes(
+            "Body of a request to the API",
+            core::API_BODY_BYTES_MAX,
+            "413",
+            "`requests_refused{too_large}`",
+        ),
+        bytes("Data of a message", core::DATA_BYTES_MAX, "413", "`requests_refused{too_large}`"),
+        fixed("Levels of the data of a message", core::DATA_DEPTH_MAX, "400", "`requests_refused{invalid}`"),
+        fixed("Messages of a batch", core::BATCH_ITEMS_MAX, "400", "`requests_refused{too_large}`"),
+        bytes("Name of a channel", core::CHANNEL_NAME_BYTES_MAX, "400", "`requests_refused{invalid}`"),
+        bytes("Idempotency key", core::IDEMPOTENCY_KEY_BYTES_MAX, "400", "`requests_refused{invalid}`"),
+        set(
+            "Messages a second of one key",
+            "limits.publish_rate_per_key",
+            "429 with `Retry-After`",
+            "`requests_refused{key_rate}`",
+        ),
+        set(
+            "Messages a second to one channel",
+            "limits.publish_rate_per_channel",
+            "429 with `Retry-After`",
+            "`requests_refused{channel_rate}`",
+        ),
+        bytes(
+            "Messages that are being stored",
+            core::PUBLISHING_BYTES_MAX,
+            "503 `overloaded` with `Retry-After`",
+            "`requests_refused{overloaded}`",
+        ),
+        time(
+            "Wait for room before the disk or the fan-out",
+            core::PUBLISH_ROOM_WAIT,
+            "503 `overloaded` with `Retry-After`",
+            "`requests_refused{overloaded}`",
+        ),
+        time(
+            "Wait for the disk",
+            core::PUBLISH_TIMEOUT,
+            "504 `indeterminate`",
+            "`requests_refused{unavailable}`",
+        ),
+        fixed(
+            "Consumers of one channel",
+            usize::try_from(core::CONSUMERS_PER_CHANNEL_MAX).unwrap_or(0),
+            "409",
+            "`requests_refused{conflict}`",
+        ),
+    ]
+}
+
+fn clients() -> Vec<Row> {
+    vec![
+        set(
+            "Packet of a client, and body of a polling request",
+            "socketio.max_payload",
+            "WebSocket: closed with 1009; polling: 413, closed",
+            DISCONNECTS,
+        ),
+        fixed("Packets of one polling request", core::PACKETS_PER_POST_MAX, "400, closed", DISCONNECTS),
+        fixed(
+            "Packets of one answer to a poll",
+            core::PACKETS_PER_POLL_MAX,
+            "the next poll gets the others",
+            "none: nothing is lost",
+        ),
+        fixed(
+            "Fragments of a WebSocket message",
+            usize::from(core::FRAGMENTS_MAX),
+            "closed with 1009",
+            DISCONNECTS,
+        ),
+        fixed("Attachments of a packet", core::ATTACHMENTS_MAX, "closed", DISCONNECTS),
+        time("Wait for attachments", core::ATTACHMENTS_TIMEOUT, "closed", DISCONNECTS),
+        set(
+            "Time to enter a namespace",
+            "socketio.connect_timeout",
+            "closed",
+            "`disconnects{connect_timeout}`",
+        ),
+        time(
+            "Upgrade from polling to WebSocket",
+            core::UPGRADE_TIMEOUT,
+            "the WebSocket is closed, polling goes on",
+            "none: nothing is lost",
+        ),
+        set("Time to answer a ping", "socketio.ping_timeout", "closed", "`disconnects{ping_timeout}`"),
+        set(
+            "Events a second of one client",
+            "limits.event_rate",
+            "disconnected (`41`), does not come back by itself",
+            "`disconnects{limit}`",
+        ),
+        set("of which at once", "limits.event_burst", "as above", "as above"),
+        set("Joins a second of one client", "limits.join_rate", "as above", "as above"),
+        set("of which at once", "limits.join_burst", "as above", "as above"),
+        fixed(
+            "Channels of one client",
+            core::CHANNELS_PER_CONNECTION_MAX,
+            "disconnected (`41`), or `connect_error`",
+            "`joins_refused{channels}`",
+        ),
+        bytes("A token", core::TOKEN_BYTES_MAX, "as one that is not good", "`joins_refused{token}`"),
+        set(
+            "Tokens that are not good, a minute of one address",
+            "limits.failed_tokens",
+            "`connect_error` with `too_many_attempts`; new connections: 429",
+            "`joins_refused{token_rate}`, `handshakes_refused{token_rate}`",
+        ),
+        set(
+            "Unknown sessions, a minute of one address",
+            "limits.unknown_sessions",
+            "429",
+            "`handshakes_refused{unknown_session_rate}`",
+        ),
+        bytes(
+            "What waits for one client",
+            core::OUTBOX_BYTES_MAX,
+            "served from history; without history closed",
+            "`catch_ups`, `disconnects{slow}`",
+        ),
+        set(
+            "What waits for all clients",
+            "limits.slow_clients_memory",
+            "the slowest are closed",
+            "`disconnects{slow_node}`",
+        ),
+        fixed(
+            "Confirmations under way",
+            core::ACKS_UNDER_WAY_MAX,
+            "answered `unavailable`",
+            "none: the client is told",
+        ),
+    ]
+}
+
+fn page() -> String {
+    let mut page = String::from(INTRODUCTION);
+    for (title, rows) in [("Connections", connections()), ("HTTP", http()), ("Clients", clients())] {
+        _ = writeln!(
+            page,
+            "\n## {title}\n\n| Limit | Value | Beyond it | Counted as |\n| --- | --- | --- | --- |"
+        );
+        for (what, value, happens, counter) in rows {
+            _ = writeln!(page, "| {what} | {value} | {happens} | {counter} |");
+        }
+    }
+    page.push_str(CLOSING);
+    page
+}
+
+const INTRODUCTION: &str = "\
+# Limits
+
+This page is printed from the limits themselves.
+
+Whatever somebody outside can make grow has a limit, and whatever is refused is counted with its reason: the names in
+the last column are those of [metrics](metrics.md), without `channelapi_` and `_total`. A value with an option behind it
+can be set ([configuration](configuration.md)); the others are fixed.
+
+**Who counts as an address.** Limits per address are for strangers. They count the address that connects, all of a /64
+of IPv6 as one, or the one that a proxy named in `http.trusted_proxies` speaks for. A loopback, private or unix-socket peer
+that is not named there is not limited: it is a proxy, a test or a neighbour. So name your proxies, or all their clients
+share no limit.
+";
+
+const CLOSING: &str = "
+## What was chosen, and why
+
+- **Joins have a rate of their own**, ten a second, and 128 of them may come at once: a client may be in 128 channels, and
+  must be able to join them all when it comes back.
+- **Confirmations count as events.** Each one covers everything before it, so that one a second is as good as one a
+  message. Raise `limits.event_rate` for clients that confirm each of many messages.
+- **Levels of nesting.** What clients send may be nested 32 levels deep. The data of messages comes from whoever holds a
+  key and is passed on as it is; it may be nested 128 levels deep.
+- **A client that is told to come back** gets `Retry-After`; stock clients take no notice of it and come back after their
+  own delay, which is random and grows.
+- **Clients cannot send anything to each other.** An event that means nothing here is counted and ignored.
+";
+
+#[test]
+fn the_page_in_the_repository_is_the_one_we_print() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/limits.md");
+    if std::env::var_os("PRINT_DOCS").is_some() {
+        std::fs::write(path, page()).unwrap();
+    }
+    let is_same = std::fs::read_to_string(path).unwrap_or_default() == page();
+    assert!(
+        is_same,
+        "docs/limits.md differs; run `PRINT_DOCS=1 cargo test -p channelapi the_page_in_the_repository`"
+    );
+}
+
+/// The names in the last column are those of metrics, or say why there is none.
+#[test]
+fn every_limit_says_how_it_is_counted() {
+    let metrics = crate::metrics::page(&crate::metrics::Readings::default());
+    for (what, _, _, counter) in connections().into_iter().chain(http()).chain(clients()) {
+        for part in counter.split(", ") {
+            let Some(name) = part.strip_prefix('`').and_then(|part| part.strip_suffix('`')) else {
+                assert!(part.starts_with("none") || part == "as above", "{what}: {part}");
+                continue;
+            };
+            let (metric, value) = name.split_once('{').unwrap_or((name, ""));
+            let value = value.trim_end_matches('}');
+            let is_there = metrics.lines().any(|line| {
+                line.starts_with(&format!("channelapi_{metric}_total"))
+                    && (value.is_empty() || line.contains(&format!("=\"{value}\"")))
+            });
+            assert!(is_there, "{what}: {name}");
+        }
+    }
+}

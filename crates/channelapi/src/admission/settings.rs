@@ -1,0 +1,104 @@
+//! The options under `[limits]` as the numbers that are compared.
+
+use super::rate::Rate;
+use crate::config::options;
+
+/// Everything that is limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Sessions of clients.
+    pub(crate) connections: usize,
+    /// Sessions, and connections that speak HTTP.
+    pub(crate) sockets: usize,
+    pub(crate) connections_per_address: u32,
+    /// New connections of one address.
+    pub(crate) connecting: Rate,
+    pub(crate) handshakes: usize,
+    /// Events of one client.
+    pub(crate) events: Rate,
+    /// Joins of one client.
+    pub(crate) joins: Rate,
+    pub(crate) failed_tokens: Rate,
+    pub(crate) unknown_sessions: Rate,
+    /// Publications a second by one key; 0 for any number.
+    pub(crate) publish_per_key: u64,
+    /// Publications a second to one channel; 0 for any number.
+    pub(crate) publish_per_channel: u64,
+    /// Bytes that wait for all clients together.
+    pub(crate) slow_bytes: usize,
+    /// Bytes of memory; 0 is what there is.
+    pub(crate) memory: u64,
+}
+
+/// The smallest reserve of file descriptors: for the store, the log, and some publishers.
+const RESERVE_MIN: usize = 64;
+
+impl Limits {
+    /// Nothing is limited.
+    pub(crate) const NONE: Self = Self {
+        connections: usize::MAX,
+        sockets: usize::MAX,
+        connections_per_address: u32::MAX,
+        connecting: Rate::UNLIMITED,
+        handshakes: usize::MAX,
+        events: Rate::UNLIMITED,
+        joins: Rate::UNLIMITED,
+        failed_tokens: Rate::UNLIMITED,
+        unknown_sessions: Rate::UNLIMITED,
+        publish_per_key: 0,
+        publish_per_channel: 0,
+        slow_bytes: usize::MAX,
+        memory: 0,
+    };
+
+    /// The limits that were set, for a process that may have so many file descriptors.
+    pub(crate) fn of(set: &options::Limits, files: u64) -> Self {
+        let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let files = count(files);
+        let reserve = (files / 50).max(RESERVE_MIN);
+        let room = files.saturating_sub(reserve).max(1);
+        let connections = match set.connections {
+            0 => room,
+            connections => count(connections).min(room),
+        };
+        let per_address = u32::try_from(set.connections_per_address).unwrap_or(u32::MAX);
+        Self {
+            connections,
+            sockets: files.saturating_sub(reserve / 2).max(2),
+            connections_per_address: if per_address == 0 { u32::MAX } else { per_address },
+            connecting: Rate::per_second(set.connection_rate, set.connection_burst),
+            handshakes: count(set.handshakes),
+            events: Rate::per_second(set.event_rate, set.event_burst),
+            joins: Rate::per_second(set.join_rate, set.join_burst),
+            failed_tokens: Rate::per_minute(set.failed_tokens),
+            unknown_sessions: Rate::per_minute(set.unknown_sessions),
+            publish_per_key: set.publish_rate_per_key,
+            publish_per_channel: set.publish_rate_per_channel,
+            slow_bytes: set.slow_clients_memory.bytes(),
+            memory: set.memory.bytes() as u64,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, env};
+
+    #[test]
+    fn file_descriptors_leave_a_reserve() {
+        let mut set = config::load(vec![], None, env::load([]), &[]).unwrap().limits;
+        let check = |set: &_, files, connections, sockets| {
+            let limits = Limits::of(set, files);
+            assert_eq!((limits.connections, limits.sockets), (connections, sockets), "{files}");
+        };
+        check(&set, 1_000_000, 980_000, 990_000);
+        check(&set, 1_024, 960, 992);
+        check(&set, 256, 192, 224);
+        check(&set, 10, 1, 2);
+        set.connections = 100;
+        check(&set, 256, 100, 224);
+        set.connections = 1_000;
+        check(&set, 256, 192, 224);
+    }
+}

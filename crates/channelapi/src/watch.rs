@@ -1,0 +1,54 @@
+//! Watches over what the server uses: memory, and what waits for clients that do not read. Whoever is slowest goes first.
+
+use crate::admission::{Admission, Memory, Pressure};
+use crate::gateway::{Gateway, Slowest, set_waiting_bytes_max, waiting_bytes};
+use channelapi_core::hub::Hub;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{error, info, warn};
+
+/// How often to see whether too much waits for clients.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// How many of these pass between two looks at the memory.
+const INTERVALS_PER_LOOK: u32 = 10;
+
+/// Watches until it is dropped.
+pub(crate) async fn watch(admission: Arc<Admission>, gateway: Arc<Gateway>, hub: Arc<Hub>) {
+    let memory = Memory::find();
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    for tick in (0..INTERVALS_PER_LOOK).cycle() {
+        ticks.tick().await;
+        let limits = admission.limits();
+        set_waiting_bytes_max(limits.slow_bytes);
+        // Nothing more is queued above the limit, so it is never quite reached.
+        if waiting_bytes() > limits.slow_bytes / 20 * 19 {
+            gateway.close_slowest(limits.slow_bytes / 4 * 3, Slowest::Node);
+        }
+        if tick > 0 {
+            continue;
+        }
+        hub.gate.set_channel_rate(limits.publish_per_channel);
+        if let Some(usage) = memory.look(limits.memory) {
+            let (before, pressure) = (admission.pressure(), usage.pressure(admission.pressure()));
+            if pressure != before {
+                tell(pressure, usage.used, usage.limit);
+            }
+            admission.note_memory(usage.used, usage.limit, pressure);
+            hub.gate.set_closed(pressure != Pressure::None);
+            if pressure == Pressure::Critical {
+                gateway.close_slowest(waiting_bytes() / 2, Slowest::Memory);
+            }
+        }
+    }
+}
+
+fn tell(pressure: Pressure, used: u64, limit: u64) {
+    match pressure {
+        Pressure::None => info!(used, limit, "there is enough memory again"),
+        Pressure::High => warn!(used, limit, "memory is short: no new clients, joins or messages are taken"),
+        Pressure::Critical => error!(used, limit, "memory is very short: the slowest clients are closed"),
+    }
+}

@@ -1,0 +1,184 @@
+//! How the real server stops: nobody loses anything, and nobody comes back all at once.
+
+#![expect(clippy::unwrap_used, reason = "what fails around the server of a test fails the test")]
+
+mod node;
+
+use node::{Client, KEY, Node, PATIENCE, ask, eventually};
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+#[test]
+fn a_stopping_server_is_not_ready_but_serves_until_its_delay_is_over() {
+    let mut node = Node::start("[drain]\ndelay = '2s'\ntimeout = '4s'\n");
+    assert_eq!(node.request("GET", "/readyz", &[], "").status, 200);
+    let token = node.token("a");
+    let mut client = Client::join(&node, &token);
+    node.signal("-TERM");
+    eventually("no", || Some(()).filter(|()| node.request("GET", "/readyz", &[], "").status == 503));
+    // Whoever comes before a balancer has noticed is served.
+    drop(Client::join(&node, &token));
+    assert_eq!(node.call("POST", "/message/a", r#"{"message":1}"#).status, 200);
+    client.await_text(r#"42["message",1]"#);
+    assert_eq!(client.rest().1, None, "no close frame and no 41: the client comes back by itself");
+    assert_eq!(node.ended(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let mut node = Node::start("[drain]\ndelay = '10m'\n");
+    node.signal("-TERM");
+    node.await_log("SIGTERM");
+    let asked = Instant::now();
+    node.signal("-TERM");
+    assert_eq!(node.ended(), Some(1));
+    assert!(asked.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn clients_are_sent_away_one_after_the_other() {
+    let mut node = Node::start("[drain]\ntimeout = '8s'\n");
+    let token = node.token("a");
+    let clients: Vec<_> = (0..100).map(|_| Client::join(&node, &token)).collect();
+    let ends: Vec<_> = clients
+        .into_iter()
+        .map(|mut client| {
+            thread::spawn(move || {
+                client.rest();
+                Instant::now()
+            })
+        })
+        .collect();
+    node.signal("-TERM");
+    let mut ends: Vec<Instant> = ends.into_iter().map(|end| end.join().unwrap()).collect();
+    let came = ends.clone();
+    ends.sort_unstable();
+    let took = ends[ends.len() - 1] - ends[0];
+    assert!(took > Duration::from_millis(500), "{took:?} for a hundred, ten milliseconds each");
+    assert_ne!(came, ends, "in no order that anything has to do with where they come from");
+    assert_eq!(node.ended(), Some(0));
+}
+
+/// A client that comes back to where it was, as stock clients do, until it has got as many messages as there are.
+struct Returning {
+    address: SocketAddr,
+    token: String,
+    pid: Option<String>,
+    offset: Option<String>,
+    got: Vec<u32>,
+    connected: u32,
+}
+
+impl Returning {
+    fn run(mut self, count: u32) -> Self {
+        let started = Instant::now();
+        while self.got.last() != Some(&(count - 1)) {
+            assert!(started.elapsed() < PATIENCE, "it has {:?} of {count}", self.got.last());
+            if self.stay(count).is_none() {
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        self
+    }
+
+    /// One connection, until it ends.
+    fn stay(&mut self, count: u32) -> Option<()> {
+        let stream = TcpStream::connect(self.address).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        let mut client = Client::open_on(stream, &[]).ok()?;
+        let text = |name: &str, value: &Option<String>| {
+            value.as_ref().map_or_else(String::new, |value| format!(r#","{name}":"{value}""#))
+        };
+        let (pid, offset) = (text("pid", &self.pid), text("offset", &self.offset));
+        client.send(&format!(r#"40{{"token":"{}"{pid}{offset}}}"#, self.token)).ok()?;
+        loop {
+            let text = client.receive()?;
+            assert!(!text.starts_with(r#"42["gap""#) && text != "41", "{text}");
+            if text == "2" {
+                client.send("3").ok()?;
+            } else if text.starts_with("40") {
+                let pid = text.split(r#""pid":""#).nth(1)?.split('"').next()?.to_owned();
+                if let Some(before) = self.pid.replace(pid.clone()) {
+                    assert_eq!(before, pid, "it is in its session again");
+                }
+                self.connected += 1;
+            } else if let Some(rest) = text.strip_prefix(r#"42["checkpoint",""#) {
+                self.offset = Some(rest.trim_end_matches("\"]").to_owned());
+            } else if let Some(rest) = text.strip_prefix(r#"42["message","#) {
+                self.got.push(rest.trim_end_matches(']').parse().unwrap());
+                if self.got.last() == Some(&(count - 1)) {
+                    return Some(());
+                }
+            }
+        }
+    }
+}
+
+/// Publishes one message, again and again until it is stored, under one key.
+fn publish(address: SocketAddr, number: u32) {
+    let key = format!("message-{number}");
+    let headers = [("Authorization", KEY), ("Idempotency-Key", &*key)];
+    let body = format!(r#"{{"data":{number}}}"#);
+    eventually("a server to publish to", || {
+        let mut stream = TcpStream::connect(address).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        let answer = ask(&mut stream, "POST", "/v1/channels/load/messages", &headers, &body).ok()?;
+        matches!(answer.status, 200 | 201).then_some(())
+    });
+}
+
+#[test]
+fn three_restarts_under_load_lose_nothing() {
+    const CLIENTS: usize = 20;
+    let mut node = Node::start("[drain]\ntimeout = '4s'\n");
+    let (address, token) = (node.address, node.token("load"));
+    let is_over = Arc::new(AtomicBool::new(false));
+    let sent = Arc::new(AtomicU32::new(0));
+    let publisher = thread::spawn({
+        let (is_over, sent) = (is_over.clone(), sent.clone());
+        move || {
+            let mut number = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                publish(address, number);
+                number += 1;
+                sent.store(number, Ordering::Relaxed);
+            }
+            // So that everybody knows the end.
+            publish(address, END);
+            number
+        }
+    });
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let token = token.clone();
+            let (pid, offset, got, connected) = (None, None, Vec::new(), 0);
+            let client = Returning { address, token, pid, offset, got, connected };
+            thread::spawn(move || client.run(END + 1))
+        })
+        .collect();
+    for _ in 0..3 {
+        let before = sent.load(Ordering::Relaxed);
+        eventually("some messages", || (sent.load(Ordering::Relaxed) > before + 20).then_some(()));
+        node.signal("-TERM");
+        assert_eq!(node.ended(), Some(0), "every restart is orderly");
+        node.restart();
+    }
+    is_over.store(true, Ordering::Relaxed);
+    let count = publisher.join().unwrap();
+    for client in clients {
+        let client = client.join().unwrap();
+        assert!(client.connected >= 3, "it came back {} times", client.connected);
+        let distinct: BTreeSet<u32> = client.got.iter().copied().collect();
+        // It joined while messages were published already.
+        let first = client.got[0];
+        assert!((first..count).all(|number| distinct.contains(&number)), "something is missing");
+        assert!(client.got.is_sorted_by(|one, next| one < next), "something came twice, or late");
+    }
+}
+
+/// The last message.
+const END: u32 = 1_000_000;
