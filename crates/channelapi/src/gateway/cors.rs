@@ -25,10 +25,12 @@ pub(super) enum Origin {
 
 /// Whether a request may connect. What is no page of another origin at all sends none, and may.
 pub(super) fn admit(allowed: &Origins, headers: &HeaderMap) -> Result<Origin, RequestError> {
-    let Some(origin) = headers.get(ORIGIN) else {
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let Some(origin) = origins.next() else {
         return Ok(Origin::None);
     };
-    if origin.to_str().is_err() {
+    // A browser sends one. Of several, whoever stands in front of us may have looked at another one than we would.
+    if origin.to_str().is_err() || origins.next().is_some() {
         return Err(RequestError::BadRequest);
     }
     match allowed {
@@ -99,6 +101,16 @@ mod tests {
         let mut answer = HeaderMap::new();
         admit(&allowed, &HeaderMap::new()).unwrap().allow(&mut answer);
         assert!(answer.is_empty(), "no origin, no page");
+    }
+
+    #[test]
+    fn two_origins_are_none() {
+        let allowed = Origins::Only(vec!["https://good.com".to_owned()]);
+        let mut headers = HeaderMap::new();
+        for origin in ["https://good.com", "https://evil.com"] {
+            headers.append(ORIGIN, HeaderValue::from_static(origin));
+        }
+        assert_eq!(admit(&allowed, &headers).err(), Some(RequestError::BadRequest));
     }
 
     #[test]
