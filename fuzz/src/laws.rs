@@ -1,15 +1,27 @@
 //! One law per parser. Each answers whether its input was accepted, so that seeds can say what they expect.
 
+mod cursor;
+mod eio_packet;
 mod eio_payload;
 mod eio_query;
+mod pid;
+mod publish_body;
 mod sio_attachments;
 mod sio_packet;
+mod store_record;
+mod store_recovery;
 mod ws_frames;
 
+pub use self::cursor::cursor;
+pub use self::eio_packet::eio_packet;
 pub use self::eio_payload::eio_payload;
 pub use self::eio_query::eio_query;
+pub use self::pid::pid;
+pub use self::publish_body::publish_body;
 pub use self::sio_attachments::sio_attachments;
 pub use self::sio_packet::sio_packet;
+pub use self::store_record::store_record;
+pub use self::store_recovery::store_recovery;
 pub use self::ws_frames::ws_frames;
 
 /// A law, fed with any bytes.
@@ -17,9 +29,15 @@ pub type Law = fn(&[u8]) -> bool;
 
 /// All laws by name; a fuzz target and a directory of seeds carry the same name.
 pub const ALL: &[(&str, Law)] = &[
+    ("cursor", cursor),
+    ("eio_packet", eio_packet),
     ("eio_payload", eio_payload),
     ("eio_query", eio_query),
+    ("pid", pid),
+    ("publish_body", publish_body),
     ("sio_attachments", sio_attachments),
     ("sio_packet", sio_packet),
+    ("store_record", store_record),
+    ("store_recovery", store_recovery),
     ("ws_frames", ws_frames),
 ];

@@ -4,6 +4,9 @@
 //! panics when it is broken. An input that broke one becomes a seed, so that it stays mended.
 
 pub mod laws;
+mod server;
 
+#[cfg(test)]
+mod cost;
 #[cfg(test)]
 mod seeds;

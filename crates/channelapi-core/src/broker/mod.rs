@@ -3,6 +3,8 @@
 mod embedded;
 mod history;
 
+#[cfg(feature = "fuzzing")]
+pub use embedded::fuzzing;
 pub use embedded::{
     Damage, EmbeddedBroker, Figures, HistoryPage, HistoryQuery, LogBackup, OpenError, PublishError,
     PublishRequest, Published, Report, SegmentStats, Standing, Stats, StoreSettings, backup as backup_log,

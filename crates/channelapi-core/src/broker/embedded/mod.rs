@@ -18,6 +18,8 @@
 //! one life of the log.
 
 mod disk;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod group;
 mod held;
 mod hot;

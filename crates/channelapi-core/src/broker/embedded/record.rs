@@ -14,6 +14,10 @@
 
 use crate::broker::Gap;
 
+/// Sequences, offsets and times stay below this, which is what a cursor has room for. Counting on from a larger one, which only somebody
+/// else can have written, would end the process one day.
+pub(super) const NUMBER_MAX: u64 = 1 << 48;
+
 /// Bytes in front of every body.
 pub(super) const HEADER_BYTES: usize = 12;
 
@@ -227,12 +231,12 @@ impl<'a> Record<'a> {
         let record = match kind {
             PUBLICATION => Self::Publication(StoredPublication::read(&mut fields)?),
             PREFACE => {
-                let (next, begins, floor) = (fields.u64()?, fields.u64()?, fields.u64()?);
+                let (next, begins, floor) = (fields.number()?, fields.number()?, fields.number()?);
                 let mut generations = Vec::new();
                 while !fields.rest.is_empty() {
                     generations.push(Generation {
                         id: fields.u64()?,
-                        first: fields.u64()?,
+                        first: fields.number()?,
                         layout: fields.u64()?,
                     });
                 }
@@ -240,19 +244,19 @@ impl<'a> Record<'a> {
             }
             TOP => Self::Top(StoredTop {
                 epoch: fields.u64()?,
-                next_offset: fields.u64()?,
-                last: fields.u64()?,
+                next_offset: fields.number()?,
+                last: fields.number()?,
                 tag: u32::from_le_bytes(fields.array()?),
                 loss: fields.array::<1>().and_then(|[code]| loss_of(code))?,
                 channel: std::str::from_utf8(fields.take_rest()).ok()?,
             }),
             PURGE => Self::Purge(Purge {
-                sequence: fields.u64()?,
+                sequence: fields.number()?,
                 epoch: fields.u64()?,
                 channel: std::str::from_utf8(fields.take_rest()).ok()?,
             }),
-            SKIP => Self::Skip { from: fields.u64()?, to: fields.u64()? },
-            SEAL => Self::Seal { next: fields.u64()? },
+            SKIP => Self::Skip { from: fields.number()?, to: fields.number()? },
+            SEAL => Self::Seal { next: fields.number()? },
             _ => return None,
         };
         fields.rest.is_empty().then_some(record)
@@ -282,12 +286,12 @@ impl<'a> StoredPublication<'a> {
         let [flags] = fields.array()?;
         Some(Self {
             continues: flags & CONTINUES != 0,
-            sequence: fields.u64()?,
-            previous: fields.u64()?,
-            published_at: fields.u64()?,
+            sequence: fields.number()?,
+            previous: fields.number()?,
+            published_at: fields.number()?,
             expires_at: fields.u64()?,
             epoch: fields.u64()?,
-            offset: fields.u64()?,
+            offset: fields.number()?,
             channel: fields.text()?,
             event: fields.text()?,
             idempotency: match fields.text()? {
@@ -384,6 +388,11 @@ impl<'a> Fields<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
+    /// One that is counted on from.
+    fn number(&mut self) -> Option<u64> {
+        self.u64().filter(|number| *number < NUMBER_MAX)
+    }
+
     fn text(&mut self) -> Option<&'a str> {
         let length = usize::from(u16::from_le_bytes(self.array()?));
         let (text, rest) = self.rest.split_at_checked(length)?;
@@ -452,7 +461,7 @@ mod tests {
         #[test]
         fn a_record_is_read_as_it_was_written_and_damage_is_noticed(
             kind in 0_u8..6,
-            numbers in any::<[u64; 6]>(),
+            numbers in prop::array::uniform6(0..NUMBER_MAX),
             name in "[a-zé/]{1,60}",
             key in prop::option::of(("[a-z]{1,40}", any::<[u8; 16]>())),
             data in prop::collection::vec(any::<u8>(), 0..200),
@@ -484,6 +493,15 @@ mod tests {
         let mut bytes = Vec::new();
         Record::Purge(Purge { sequence: 1, epoch: 1, channel: "a" }).write(&mut bytes);
         assert_eq!(bytes.len(), RECORD_BYTES_MIN);
+    }
+
+    #[test]
+    fn numbers_that_nobody_can_count_on_from_are_damage() {
+        for number in [NUMBER_MAX, u64::MAX] {
+            let mut bytes = Vec::new();
+            Record::Purge(Purge { sequence: number, epoch: u64::MAX, channel: "a" }).write(&mut bytes);
+            assert_eq!(Record::find(&bytes), Found::Damage);
+        }
     }
 
     #[test]

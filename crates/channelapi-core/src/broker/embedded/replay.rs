@@ -187,7 +187,7 @@ impl Replay {
         }
         self.index.advance(sequence);
         let before = *self.newest.get_or_insert(publication.published_at);
-        self.keys_now += publication.published_at.saturating_sub(before);
+        self.keys_now = self.keys_now.saturating_add(publication.published_at.saturating_sub(before));
         self.newest = Some(before.max(publication.published_at));
         if let Some((key, fingerprint)) = publication.idempotency {
             segment.keyed_at = self.keys_now;

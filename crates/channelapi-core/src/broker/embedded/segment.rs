@@ -1,7 +1,7 @@
 //! The bytes of one segment: its name, its header, and the records behind it, damage included.
 
 use super::OpenError;
-use super::record::{Found, Record, extent_of, is_marked};
+use super::record::{Found, NUMBER_MAX, Record, extent_of, is_marked};
 
 /// The first bytes of every segment, its format in them.
 const MAGIC: [u8; 8] = *b"CHANLOG1";
@@ -42,7 +42,10 @@ pub(super) fn parse_name(name: &str) -> Option<Name> {
         return Some(Name::Reserve);
     }
     let (digits, kind) = name.split_once('.')?;
-    let number = u64::from_str_radix(digits, 16).ok().filter(|number| format!("{number:016x}") == digits)?;
+    let number = u64::from_str_radix(digits, 16).ok().filter(|number| *number < NUMBER_MAX)?;
+    if format!("{number:016x}") != digits {
+        return None;
+    }
     match kind {
         "log" => Some(Name::Segment(number)),
         "new" => Some(Name::Rewritten(number)),
@@ -74,7 +77,8 @@ pub(super) fn first_of(name: &str, number: u64, bytes: &[u8]) -> Result<Option<u
         return Err(OpenError::Format(name.to_owned()));
     }
     let is_ours = front.starts_with(&MAGIC) && front[8..16] == number.to_le_bytes();
-    Ok(is_ours.then(|| u64::from_le_bytes(*front[16..].first_chunk().expect("it has eight bytes"))))
+    let first = is_ours.then(|| u64::from_le_bytes(*front[16..].first_chunk().expect("it has eight bytes")));
+    Ok(first.filter(|first| *first < NUMBER_MAX))
 }
 
 /// A part of a segment.

@@ -1,0 +1,107 @@
+//! A log that a server is started on.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use channelapi_core::broker::{
+    EmbeddedBroker, HistoryQuery, PublicationSink, PublishRequest, StoreSettings, fuzzing::segment,
+    verify_log,
+};
+use channelapi_core::clock::Clock;
+use channelapi_core::model::{ChannelName, Durability, EventName, Policies, Policy, Publication, Retention};
+
+/// Where the first byte of the input becomes the first sequence.
+const FIRST: u64 = 1;
+
+struct Nobody;
+
+impl PublicationSink for Nobody {
+    fn deliver(&self, _: Publication) {}
+}
+
+/// The input is a segment: bodies of records, each behind a byte with its length, which get checksums that are right; from
+/// the first length of zero on, bytes as they are.
+///
+/// - Looking at it from outside never fails, and changes nothing.
+/// - A server starts on it, or says why not; if it starts, it can publish, and finds what it published.
+/// - The next start finds the same, and the channel's offsets have no holes.
+pub fn store_recovery(data: &[u8]) -> bool {
+    let (bodies, raw) = split(data);
+    let (name, mut bytes) = segment(FIRST, &bodies);
+    bytes.extend_from_slice(raw);
+    let folder = folder().expect("there is room for a directory");
+    let path = folder.path().join("log");
+    fs::create_dir(&path).expect("there is room for a directory");
+    fs::write(path.join(&name), &bytes).expect("there is room for a file");
+
+    let report = verify_log(&path);
+    assert_eq!(fs::read(path.join(&name)).ok().as_deref(), Some(&bytes[..]), "looking has changed it");
+    let Ok(broker) = open(&path) else { return false };
+    publish(&broker);
+    let before = history(&broker);
+    assert_eq!(before.last().map(|(_, data)| &data[..]), Some(&b"1"[..]), "what was published is the newest");
+    drop(broker);
+    let broker = open(&path).expect("what one server wrote, another can read");
+    assert_eq!(history(&broker), before, "after another start");
+    for pair in before.windows(2) {
+        assert_eq!(pair[0].0 + 1, pair[1].0, "a hole in the offsets");
+    }
+    report.is_ok_and(|report| report.records > 0 && report.damage.is_empty())
+}
+
+/// In memory where that is possible: what is tried here is reading, and a real disk takes its time for each sync.
+fn folder() -> std::io::Result<tempfile::TempDir> {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())
+}
+
+fn split(mut data: &[u8]) -> (Vec<&[u8]>, &[u8]) {
+    let mut bodies = Vec::new();
+    loop {
+        match data.split_first() {
+            None => return (bodies, &[]),
+            Some((0, rest)) => return (bodies, rest),
+            Some((length, rest)) => {
+                let (body, rest) = rest.split_at(usize::from(*length).min(rest.len()));
+                bodies.push(body);
+                data = rest;
+            }
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<EmbeddedBroker, channelapi_core::broker::OpenError> {
+    let retention = Retention { messages: usize::MAX, age: u64::MAX, bytes: u64::MAX };
+    let policy = Policy { durability: Durability::Fsync, retention, replay_on_join: 0 };
+    let policies = Policies::new(Vec::new(), policy);
+    let settings = StoreSettings { ahead_bytes: 0, ..StoreSettings::default() };
+    EmbeddedBroker::open(path, Arc::new(Nobody), Clock::manual(1_000), policies, settings)
+}
+
+/// One that the seeds know, too.
+fn channel() -> ChannelName {
+    ChannelName::parse("c").expect("it is a name")
+}
+
+fn publish(broker: &EmbeddedBroker) {
+    let request = PublishRequest {
+        channel: channel(),
+        event: EventName::default(),
+        data: Bytes::from_static(b"1"),
+        expires_at: 0,
+        idempotency_key: None,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be made");
+    runtime.block_on(broker.publish(request)).expect("what can be opened can be written");
+}
+
+fn history(broker: &EmbeddedBroker) -> Vec<(u64, Bytes)> {
+    let query = HistoryQuery { after: 0, before: u64::MAX, limit: 1000, is_reverse: false };
+    let page = broker.history(&channel(), query).expect("what can be opened can be read");
+    let kept = page.publications.iter().map(|publication| {
+        let kept = publication.kept.expect("history is what is kept");
+        (kept.position.offset, publication.data.clone())
+    });
+    kept.collect()
+}
