@@ -3,6 +3,7 @@
 //! One file per command. A command is a short list of steps (`step.rs`) that print what they do and name
 //! themselves when they fail, so that a red CI run reads like a sentence.
 
+mod abuse;
 mod bench;
 mod check;
 mod fuzz;
@@ -48,6 +49,8 @@ enum Command {
     Fuzz(fuzz::Arguments),
     /// Break the server on purpose and prove that nothing is lost: kill -9, power cuts, full and failing disks
     Torture(torture::Arguments),
+    /// Send the server everything that it should not be sent, beside honest clients that must not notice
+    Abuse(abuse::Arguments),
     /// The long forms of the tests: suites ten times, a thousand kills, every fuzz target for ten minutes
     Soak,
     /// The load generator, with its own arguments
@@ -83,6 +86,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
         Command::Suites(arguments) => suites::run(&tree, &arguments),
         Command::Fuzz(arguments) => fuzz::run(&tree, &arguments),
         Command::Torture(arguments) => torture::run(&tree, &arguments),
+        Command::Abuse(arguments) => abuse::run(&tree, &arguments),
         Command::Soak => soak::run(&tree),
         Command::Bench(arguments) => bench::run(&tree, &arguments),
         Command::Run(arguments) => run::run(&tree, &arguments),

@@ -10,7 +10,7 @@ use clap::ValueEnum;
 
 use crate::step::{self, Closing, Outcome};
 use crate::tree::Tree;
-use crate::{fuzz, run, setup, suites, torture};
+use crate::{abuse, fuzz, run, setup, suites, torture};
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Arguments {
@@ -29,12 +29,14 @@ enum Part {
     Python,
     /// Kills and power cuts under load, full and failing disks, damage, slow clients: nothing may be lost
     Torture,
+    /// Everything that somebody can send and should not
+    Abuse,
     /// The official suites, if a checkout is known
     Suites,
 }
 
 /// In the order of the run: what fails fastest comes first.
-const PARTS: &[Part] = &[Part::Rust, Part::Js, Part::Python, Part::Torture, Part::Suites];
+const PARTS: &[Part] = &[Part::Rust, Part::Js, Part::Python, Part::Abuse, Part::Torture, Part::Suites];
 
 pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
     let mut outcomes = Vec::new();
@@ -48,6 +50,7 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
             Part::Rust => outcomes.extend(rust(tree)?),
             Part::Js => outcomes.push(javascript(tree)?),
             Part::Python => outcomes.push(python(tree)?),
+            Part::Abuse => outcomes.push(abuse::watch(tree)?),
             Part::Torture => outcomes.extend(torture::short(tree)?),
             Part::Suites => {
                 run::build_server(tree)?;
@@ -65,7 +68,7 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
 
 fn set_up(tree: &Tree, part: Part) -> Result<()> {
     match part {
-        Part::Rust => Ok(()),
+        Part::Rust | Part::Abuse => Ok(()),
         Part::Torture => setup::for_torture(),
         Part::Js => setup::for_javascript(tree).and_then(|()| setup::install_chromium()),
         Part::Python => setup::for_python(tree),

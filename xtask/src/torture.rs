@@ -58,22 +58,27 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
         step::summarize(&short(tree)?);
         return Ok(());
     }
-    build(tree)?;
+    build_all(tree)?;
     step::run("Torture", program(tree).args(&arguments.passed_on))
 }
 
 pub(crate) fn short(tree: &Tree) -> Result<Vec<Outcome>> {
-    build(tree)?;
+    build_all(tree)?;
     SHORT.iter().map(|scenario| watch(tree, scenario)).collect()
 }
 
 pub(crate) fn long(tree: &Tree) -> Result<Vec<Outcome>> {
-    build(tree)?;
+    build_all(tree)?;
     LONG.iter().map(|scenario| watch(tree, scenario)).collect()
 }
 
-fn build(tree: &Tree) -> Result<()> {
+fn build_all(tree: &Tree) -> Result<()> {
     build_failing_server(tree)?;
+    build(tree)
+}
+
+/// The server and the program that breaks it.
+pub(crate) fn build(tree: &Tree) -> Result<()> {
     server::build_server(tree)?;
     let mut build = tree.cargo();
     build.args(["build", "--release", "--locked", "--package", "channelapi-torture"]);
@@ -98,7 +103,7 @@ fn watch(tree: &Tree, scenario: Scenario) -> Result<Outcome> {
 }
 
 /// It finds the server beside itself.
-fn program(tree: &Tree) -> Command {
+pub(crate) fn program(tree: &Tree) -> Command {
     Command::new(built(tree, "channelapi-torture"))
 }
 

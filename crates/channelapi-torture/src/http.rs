@@ -57,20 +57,36 @@ impl Http {
     /// May be given up and called again.
     pub(crate) async fn response(&mut self) -> Result<Response> {
         loop {
-            if let Some((head, total)) = extent(&self.buffer)?
-                && self.buffer.len() >= total
-            {
-                let status = status(&self.buffer[..head])?;
-                let head = String::from_utf8(self.buffer[..head].to_vec())?;
-                let body = String::from_utf8(self.buffer[head.len()..total].to_vec())?;
-                self.buffer.drain(..total);
-                return Ok(Response { status, head, body });
+            if let Some(response) = Response::take(&mut self.buffer)? {
+                return Ok(response);
             }
             ensure!(self.buffer.len() < RESPONSE_MAX, "the answer is longer than {RESPONSE_MAX} bytes");
             if self.stream.read_buf(&mut self.buffer).await? == 0 {
                 bail!(broken("the server closed the connection"));
             }
         }
+    }
+}
+
+impl Response {
+    /// Takes a whole answer from the front of what was received.
+    pub(crate) fn take(buffer: &mut Vec<u8>) -> Result<Option<Self>> {
+        let Some((head, total)) = extent(buffer)?.filter(|(_, total)| buffer.len() >= *total) else {
+            return Ok(None);
+        };
+        let status = status(&buffer[..head])?;
+        let head = String::from_utf8(buffer[..head].to_vec())?;
+        let body = String::from_utf8(buffer[head.len()..total].to_vec())?;
+        buffer.drain(..total);
+        Ok(Some(Self { status, head, body }))
+    }
+
+    /// The value of a header field.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
     }
 }
 
@@ -82,6 +98,9 @@ fn extent(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
         let (name, value) = line.split_once(':')?;
         name.eq_ignore_ascii_case("content-length").then(|| value.trim())
     });
+    if head.starts_with("HTTP/1.1 204") {
+        return Ok(Some((end + 4, end + 4))); // It never has a body.
+    }
     let length: usize = length.with_context(|| format!("no Content-Length in {head:?}"))?.parse()?;
     Ok(Some((end + 4, end + 4 + length)))
 }

@@ -4,6 +4,7 @@
 //! It shares no code with the server. All servers are children of this process, on loopback, in directories of their
 //! own, and die with it.
 
+mod abuse;
 mod archive;
 mod broken;
 mod checker;
@@ -118,6 +119,15 @@ enum Scenario {
         #[command(flatten)]
         cycles: Cycles,
     },
+    /// Everything that somebody can send and should not
+    Abuse {
+        /// Only the cases of these rows, as `E5,S9`
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+        /// Name the cases and run none
+        #[arg(long)]
+        list: bool,
+    },
     /// Jumps of the wall clock between restarts
     Clock {
         #[command(flatten)]
@@ -209,9 +219,18 @@ fn start(arguments: &Arguments) -> Result<()> {
 }
 
 async fn run(scenario: &Scenario, binary: PathBuf, seed: u64) -> Result<()> {
+    if let Scenario::Abuse { only, list } = scenario {
+        return if *list {
+            abuse::list();
+            Ok(())
+        } else {
+            abuse::run(&binary, only).await
+        };
+    }
     let orders =
         |given: &Cycles, otherwise| Orders { binary, cycles: given.cycles.unwrap_or(otherwise), seed };
     match scenario {
+        Scenario::Abuse { .. } => Ok(()),
         Scenario::SyncOrder { cycles } => sync_order::run(&orders(cycles, 1)).await,
         Scenario::BitRot { cycles } => bit_rot::run(&orders(cycles, 50)).await,
         Scenario::DiskFull { cycles } => disk_full::run(&orders(cycles, 1), Obstacle::Full).await,

@@ -166,6 +166,27 @@ impl Server {
         Ok((status, String::from_utf8_lossy(&fs::read(path)?).into_owned()))
     }
 
+    /// The program with other arguments and nothing else, until it ends or `patience` does.
+    pub(crate) async fn once(
+        &self,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        patience: Duration,
+    ) -> Result<(Option<ExitStatus>, String)> {
+        let folder = tempfile::tempdir_in(self.folder.path())?;
+        let path = folder.path().join("log");
+        let log = File::create(&path)?;
+        let mut command = Command::new(&self.binary);
+        command.current_dir(folder.path()).args(arguments).envs(environment.iter().copied());
+        let mut child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
+        let status = wait(&mut child, patience).await?;
+        if status.is_none() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok((status, String::from_utf8_lossy(&fs::read(path)?).into_owned()))
+    }
+
     /// Resident bytes.
     pub(crate) fn memory(&self) -> Result<u64> {
         let child = self.child.as_ref().context("there is no server to measure")?;
@@ -175,9 +196,21 @@ impl Server {
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)
     }
 
+    /// The end of its log.
     pub(crate) fn log(&self) -> String {
-        let log = fs::read(self.log_file()).unwrap_or_default();
-        String::from_utf8_lossy(&log[log.len().saturating_sub(LOG_SHOWN)..]).into_owned()
+        let log = self.whole_log();
+        let start = log.floor_char_boundary(log.len().saturating_sub(LOG_SHOWN));
+        log[start..].to_owned()
+    }
+
+    pub(crate) fn whole_log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log_file()).unwrap_or_default()).into_owned()
+    }
+
+    /// Open file descriptors.
+    pub(crate) fn descriptors(&self) -> Result<usize> {
+        let child = self.child.as_ref().context("there is no server to look at")?;
+        Ok(fs::read_dir(format!("/proc/{}/fd", child.id()))?.count())
     }
 
     fn log_file(&self) -> PathBuf {

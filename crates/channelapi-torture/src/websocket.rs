@@ -39,7 +39,9 @@ pub(crate) struct WebSocket {
 enum Frame {
     Text(String),
     Ping(Vec<u8>),
-    Close,
+    Pong,
+    /// With its code, if it has one.
+    Close(Option<u16>),
 }
 
 impl WebSocket {
@@ -48,27 +50,32 @@ impl WebSocket {
         if tight {
             socket.set_recv_buffer_size(TIGHT_BUFFER)?;
         }
-        let mut stream = socket.connect(address).await?;
+        let stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;
-        let request = format!(
-            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\n\
-             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
-        );
-        stream.write_all(request.as_bytes()).await?;
         let mut socket = Self { stream, buffer: Vec::new(), used: 0 };
-        socket.upgraded().await?;
+        socket.upgrade(&upgrade_request("EIO=4&transport=websocket", "")).await?;
         Ok(socket)
     }
 
-    async fn upgraded(&mut self) -> Result<()> {
+    /// Opens one with a query and header fields of its own. Returns the head of the answer, too.
+    pub(crate) async fn open(address: SocketAddr, query: &str, headers: &str) -> Result<(Self, String)> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let mut socket = Self { stream, buffer: Vec::new(), used: 0 };
+        let head = socket.upgrade(&upgrade_request(query, headers)).await?;
+        Ok((socket, head))
+    }
+
+    async fn upgrade(&mut self, request: &str) -> Result<String> {
+        self.stream.write_all(request.as_bytes()).await?;
         loop {
             if let Some(end) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-                let head = String::from_utf8_lossy(&self.buffer[..end]);
+                let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
                 ensure!(!head.starts_with("HTTP/1.1 503"), broken("the server takes no connections"));
                 let accepted = head.starts_with("HTTP/1.1 101") && head.contains(ACCEPT);
                 ensure!(accepted, "the server did not upgrade: {head:?}");
                 self.used = end + 4;
-                return Ok(());
+                return Ok(head);
             }
             ensure!(self.buffer.len() < HEAD_MAX, "the answer's head is longer than {HEAD_MAX} bytes");
             self.fill().await?;
@@ -86,9 +93,27 @@ impl WebSocket {
             match frame {
                 Frame::Text(text) => return Ok(text),
                 Frame::Ping(payload) => self.stream.write_all(&encode(PONG, &payload)).await?,
-                Frame::Close => bail!(broken("the server closed the connection")),
+                Frame::Pong => {}
+                Frame::Close(_) => bail!(broken("the server closed the connection")),
             }
         }
+    }
+
+    /// Reads on until the server ends the connection. Returns the code it closes with, if it says one.
+    pub(crate) async fn close_code(&mut self) -> Result<Option<u16>> {
+        loop {
+            match decode(&self.buffer[self.used..])? {
+                None if self.fill().await.is_err() => return Ok(None),
+                None => {}
+                Some((Frame::Close(code), _)) => return Ok(code),
+                Some((_, length)) => self.used += length,
+            }
+        }
+    }
+
+    /// Sends bytes that need not be frames.
+    pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+        Ok(self.stream.write_all(bytes).await?)
     }
 
     pub(crate) async fn send(&mut self, text: &str) -> Result<()> {
@@ -107,9 +132,23 @@ impl WebSocket {
     }
 }
 
-/// The mask is zero: it keeps pages from writing chosen bytes through old proxies, and there are none of either here.
+/// The head of a request to open a WebSocket, with more header fields, which are complete lines.
+pub(crate) fn upgrade_request(query: &str, headers: &str) -> String {
+    format!(
+        "GET /socket.io/?{query} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n{headers}\r\n"
+    )
+}
+
 fn encode(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![0x80 | opcode];
+    frame(0x80 | opcode, payload)
+}
+
+/// A frame of a client that begins with this byte.
+///
+/// The mask is zero: it keeps pages from writing chosen bytes through old proxies, and there are none of either here.
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
     match (u8::try_from(payload.len()), u16::try_from(payload.len())) {
         (Ok(length), _) if length < LENGTH_16 => frame.push(0x80 | length),
         (_, Ok(length)) => {
@@ -150,7 +189,8 @@ fn decode(bytes: &[u8]) -> Result<Option<(Frame, usize)>> {
     let frame = match first & 0x0f {
         TEXT => Frame::Text(std::str::from_utf8(payload)?.to_owned()),
         PING => Frame::Ping(payload.to_vec()),
-        CLOSE => Frame::Close,
+        PONG => Frame::Pong,
+        CLOSE => Frame::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code))),
         opcode => bail!("the server sent a frame with opcode {opcode:#x}"),
     };
     Ok(Some((frame, header + length)))

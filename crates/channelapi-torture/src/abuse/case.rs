@@ -1,0 +1,64 @@
+//! One thing that an attacker does, and the promise that it must not break.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use super::yard::Yard;
+
+type Attack = Box<dyn FnOnce(Arc<Yard>) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send>;
+
+pub(super) struct Case {
+    /// What it is found by: a letter for the room that is attacked, and a number.
+    pub(super) row: &'static str,
+    pub(super) promise: String,
+    /// The counter that goes up by at least one, as `/metrics` names it.
+    pub(super) counter: Option<String>,
+    attack: Attack,
+}
+
+pub(super) fn case<F, R>(row: &'static str, promise: impl Into<String>, attack: F) -> Case
+where
+    F: FnOnce(Arc<Yard>) -> R + Send + 'static,
+    R: Future<Output = Result<()>> + Send + 'static,
+{
+    let attack: Attack = Box::new(move |yard| Box::pin(attack(yard)));
+    Case { row, promise: promise.into(), counter: None, attack }
+}
+
+impl Case {
+    /// The connection is ended for this reason.
+    pub(super) fn disconnected(self, reason: &str) -> Self {
+        self.counted("disconnects_total", "reason", reason)
+    }
+
+    /// A request to open, or to use, a session is refused for this reason.
+    pub(super) fn handshake_refused(self, reason: &str) -> Self {
+        self.counted("handshakes_refused_total", "reason", reason)
+    }
+
+    /// A join is refused for this reason.
+    pub(super) fn join_refused(self, reason: &str) -> Self {
+        self.counted("joins_refused_total", "reason", reason)
+    }
+
+    /// A request to the API is refused for this reason.
+    pub(super) fn request_refused(self, reason: &str) -> Self {
+        self.counted("requests_refused_total", "reason", reason)
+    }
+
+    /// A connection is closed because this took too long.
+    pub(super) fn timed_out(self, stage: &str) -> Self {
+        self.counted("http_timeouts_total", "stage", stage)
+    }
+
+    fn counted(self, family: &str, label: &str, value: &str) -> Self {
+        Self { counter: Some(format!("channelapi_{family}{{{label}=\"{value}\"}}")), ..self }
+    }
+
+    pub(super) async fn run(self, yard: Arc<Yard>) -> Result<()> {
+        (self.attack)(yard).await
+    }
+}

@@ -1,0 +1,223 @@
+//! Abuse: everything that a stranger, a client or a publisher can send and should not, against a real server.
+//!
+//! A case is one attack and one promise. All of them run at the same time, beside two honest clients that must not notice.
+//! When they are over, no task may have panicked, memory must have stayed within bounds, every counter of an attack must
+//! have moved, and nothing may be left of the attackers.
+
+mod case;
+mod control;
+mod rows;
+mod wire;
+mod yard;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, interval, sleep, timeout};
+
+use self::case::Case;
+use self::yard::Yard;
+
+/// As it is started, but for what it says.
+const DEFAULT: &str = "[log]\nlevel = \"warn\"\n";
+/// Cases that run at the same time. Those that wait for a deadline of the server are a minority.
+const AT_ONCE: usize = 48;
+/// Longer than any deadline of the server.
+const CASE_MAX: Duration = Duration::from_secs(100);
+/// What the attacks together may cost: two thousand connections, and buffers that have limits. A single one that is believed in what
+/// it announces costs more.
+const MEMORY_MAX: u64 = 128 << 20;
+/// After the last attack; sessions that were left without a word live for 45 seconds.
+const CLEAN_MAX: Duration = Duration::from_mins(1);
+/// The honest.
+const HONEST_CLIENTS: u64 = 2;
+
+/// Runs the cases whose row begins with one of these, or all of them.
+pub(crate) async fn run(binary: &Path, only: &[String]) -> Result<()> {
+    let mut failures = Vec::new();
+    let mut total = 0;
+    let began = Instant::now();
+    // Opened one after the other: a port that is free is taken only when its server runs.
+    let default = Yard::open(binary, DEFAULT).await?;
+    let guarded = Yard::open(binary, rows::GUARDED).await?;
+    let (default, guarded) = tokio::join!(
+        attack(default, chosen(rows::on_default_server(), only)),
+        attack(guarded, chosen(rows::on_guarded_server(), only)),
+    );
+    for outcome in [default?, guarded?] {
+        total += outcome.cases;
+        failures.extend(outcome.failures);
+        println!("{}", outcome.line);
+    }
+    for failure in &failures {
+        println!("FAILED {failure}");
+    }
+    println!("abuse: {total} cases in {:.0} s, {} failed", began.elapsed().as_secs_f64(), failures.len());
+    ensure!(total > 0, "no case has a row that begins with one of {only:?}");
+    ensure!(failures.is_empty(), "the server can be abused");
+    Ok(())
+}
+
+/// Names all cases.
+pub(crate) fn list() {
+    for case in rows::on_default_server().into_iter().chain(rows::on_guarded_server()) {
+        println!("{:4} {}", case.row, case.promise);
+    }
+}
+
+fn chosen(mut cases: Vec<Case>, only: &[String]) -> Vec<Case> {
+    cases.retain(|case| only.is_empty() || only.iter().any(|row| row == case.row));
+    cases
+}
+
+struct Outcome {
+    cases: usize,
+    failures: Vec<String>,
+    line: String,
+}
+
+async fn attack(yard: Yard, cases: Vec<Case>) -> Result<Outcome> {
+    let yard = Arc::new(yard);
+    let control = yard.control().await?;
+    let memory = yard.server.memory()?;
+    let before = counters(&yard).await?;
+    let descriptors = yard.server.descriptors()?;
+    let watch = watch_memory(Arc::clone(&yard));
+
+    let count = cases.len();
+    let mut expected = BTreeMap::<String, u64>::new();
+    for counter in cases.iter().filter_map(|case| case.counter.clone()) {
+        *expected.entry(counter).or_default() += 1;
+    }
+    let mut failures = run_all(&yard, cases).await?;
+    let peak = watch.finish().await?;
+
+    let mut judge = |verdict: Result<()>| failures.extend(verdict.err().map(|error| format!("{error:#}")));
+    judge(counted(&before, &counters(&yard).await?, &expected));
+    judge(nothing_left(&yard, descriptors).await);
+    let grown = peak.saturating_sub(memory);
+    judge(if grown <= MEMORY_MAX { Ok(()) } else { Err(anyhow!("the attacks took {} MiB", grown >> 20)) });
+    let honest = control.finish().await;
+    let log = yard.server.whole_log();
+    let panics: Vec<&str> = log.lines().filter(|line| line.contains("panicked at")).collect();
+    judge(if panics.is_empty() { Ok(()) } else { Err(anyhow!("the server panicked: {panics:#?}")) });
+    let line = match honest {
+        Ok((heard, slowest)) => format!(
+            "{count} cases: honest clients heard all of {heard} messages, the slowest after {} ms; memory grew by {} MiB at most",
+            slowest.as_millis(),
+            grown >> 20
+        ),
+        Err(error) => {
+            judge(Err(error));
+            format!("{count} cases, and honest clients noticed")
+        }
+    };
+    stop(yard).await?;
+    Ok(Outcome { cases: count, failures, line })
+}
+
+async fn stop(yard: Arc<Yard>) -> Result<()> {
+    let mut yard = Arc::into_inner(yard).context("somebody holds the server")?;
+    yard.server.stop().await
+}
+
+async fn run_all(yard: &Arc<Yard>, cases: Vec<Case>) -> Result<Vec<String>> {
+    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let mut running = JoinSet::new();
+    for case in cases {
+        let (yard, turn) = (Arc::clone(yard), Arc::clone(&room).acquire_owned().await?);
+        running.spawn(async move {
+            let name = format!("{} {}", case.row, case.promise);
+            let ended = timeout(CASE_MAX, case.run(yard)).await;
+            drop(turn);
+            match ended {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(format!("{name}: {error:#}")),
+                Err(_) => Some(format!("{name}: it did not end within {CASE_MAX:?}")),
+            }
+        });
+    }
+    let mut failures = Vec::new();
+    while let Some(ended) = running.join_next().await {
+        failures.extend(ended?);
+    }
+    Ok(failures)
+}
+
+/// The most memory that the server takes while it is watched.
+struct Watch {
+    stop: tokio::sync::oneshot::Sender<()>,
+    task: JoinHandle<Result<u64>>,
+}
+
+fn watch_memory(yard: Arc<Yard>) -> Watch {
+    let (stop, mut stopped) = tokio::sync::oneshot::channel();
+    let task = tokio::spawn(async move {
+        let (mut peak, mut ticks) = (0, interval(Duration::from_millis(100)));
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => peak = peak.max(yard.server.memory()?),
+                _ = &mut stopped => return Ok(peak),
+            }
+        }
+    });
+    Watch { stop, task }
+}
+
+impl Watch {
+    async fn finish(self) -> Result<u64> {
+        // Gone only if it has failed, which the task itself says.
+        let _ = self.stop.send(());
+        self.task.await?
+    }
+}
+
+/// All counters of `/metrics`, by name and labels.
+async fn counters(yard: &Yard) -> Result<BTreeMap<String, u64>> {
+    let answer = yard.api("GET", "/metrics", "", "").await?;
+    ensure!(answer.status == 200, "/metrics was answered {}: {}", answer.status, answer.body);
+    let lines = answer.body.lines().filter(|line| !line.starts_with('#'));
+    Ok(lines
+        .filter_map(|line| {
+            let (name, value) = line.rsplit_once(' ')?;
+            Some((name.to_owned(), value.parse().ok()?))
+        })
+        .collect())
+}
+
+/// Every attack that says where it is counted was counted there.
+fn counted(
+    before: &BTreeMap<String, u64>,
+    after: &BTreeMap<String, u64>,
+    expected: &BTreeMap<String, u64>,
+) -> Result<()> {
+    let value = |counters: &BTreeMap<String, u64>, name: &str| counters.get(name).copied().unwrap_or(0);
+    for (name, attacks) in expected {
+        let counted = value(after, name) - value(before, name);
+        ensure!(counted >= *attacks, "{attacks} attacks are to be counted in {name}, and {counted} were");
+    }
+    Ok(())
+}
+
+/// Nothing is left of the attackers but what the honest use.
+async fn nothing_left(yard: &Yard, descriptors: usize) -> Result<()> {
+    let end = Instant::now() + CLEAN_MAX;
+    loop {
+        let (connections, open) = (yard.connections().await?, yard.server.descriptors()?);
+        // The question itself takes one, and an answer may still be on its way.
+        if connections <= HONEST_CLIENTS && open <= descriptors + 4 {
+            return Ok(());
+        }
+        if Instant::now() > end {
+            bail!(
+                "{connections} connections and {open} descriptors are left, {descriptors} were there before"
+            );
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}

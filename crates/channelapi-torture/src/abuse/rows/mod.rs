@@ -1,0 +1,41 @@
+//! The attacks, by what they attack.
+
+mod channels;
+mod frames;
+mod http;
+mod joins;
+mod origins;
+mod packets;
+mod polling;
+mod sessions;
+mod slow;
+mod strangers;
+
+use super::case::Case;
+
+/// On a server as it is started without a word.
+pub(super) fn on_default_server() -> Vec<Case> {
+    [
+        // Those that wait for the server's deadlines begin first.
+        slow::cases(),
+        sessions::cases(),
+        polling::cases(),
+        frames::cases(),
+        packets::cases(),
+        joins::cases(),
+        channels::cases(),
+        http::cases(),
+        strangers::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// On a server that lets only some pages connect.
+pub(super) fn on_guarded_server() -> Vec<Case> {
+    origins::cases()
+}
+
+/// Its configuration.
+pub(super) const GUARDED: &str = origins::CONFIGURATION;

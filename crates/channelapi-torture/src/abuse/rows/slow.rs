@@ -1,0 +1,110 @@
+//! Connections that take their time, and many of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tokio::net::TcpStream;
+use tokio::time::{interval, sleep};
+
+use super::super::case::{Case, case};
+use super::super::wire::Wire;
+use super::super::yard::{Yard, took_about, with_key};
+
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that say nothing.
+const IDLE: usize = 2000;
+const CHURN: usize = 3000;
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![
+        case("H2", format!("{IDLE} connections that say nothing are closed after ten seconds"), idle)
+            .timed_out("head"),
+        case("H1", "a head that trickles in is given ten seconds", trickling_head).timed_out("head"),
+        case("H1", "a body that trickles in is given ten seconds", trickling_body).timed_out("body"),
+        case("H1", "a polling body that trickles in is given ten seconds", trickling_polling_body)
+            .timed_out("body"),
+        case("H2", format!("{CHURN} connections that come and go leave nothing behind"), churn),
+        case("H2", "a thousand requests whose answers nobody reads are not kept in memory", unread_answers),
+    ]
+}
+
+async fn idle(yard: Arc<Yard>) -> Result<()> {
+    let mut crowd = Vec::new();
+    for _ in 0..IDLE {
+        crowd.push(Wire::connect(yard.address).await?);
+    }
+    for wire in crowd {
+        let took = wire.hung_up().await?;
+        ensure!(took < HEAD_TIMEOUT + Duration::from_secs(10), "a silent connection was kept for {took:?}");
+    }
+    Ok(())
+}
+
+async fn trickle(mut wire: Wire, expected: Duration, status: Option<u16>) -> Result<()> {
+    let mut drops = interval(Duration::from_millis(500));
+    for _ in 0..60 {
+        drops.tick().await;
+        if !wire.send(b"x").await {
+            break;
+        }
+        if wire.is_over() {
+            break;
+        }
+    }
+    let (answers, took) = wire.rest().await?;
+    let answered = answers.first().map(|answer| answer.status);
+    ensure!(answered == status, "it was answered {answered:?}");
+    took_about(took, expected)
+}
+
+async fn trickling_head(yard: Arc<Yard>) -> Result<()> {
+    let wire = yard.wire(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ").await?;
+    trickle(wire, HEAD_TIMEOUT, None).await
+}
+
+async fn trickling_body(yard: Arc<Yard>) -> Result<()> {
+    let head =
+        format!("POST /message/H1 HTTP/1.1\r\nHost: x\r\n{}Content-Length: 1000\r\n\r\n{{", with_key());
+    trickle(yard.wire(head.as_bytes()).await?, BODY_TIMEOUT, Some(408)).await
+}
+
+async fn trickling_polling_body(yard: Arc<Yard>) -> Result<()> {
+    let session = yard.polling_inside().await?;
+    let head = format!("POST {} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n3", session.path);
+    trickle(yard.wire(head.as_bytes()).await?, BODY_TIMEOUT, Some(408)).await?;
+    yard.gone(&session).await
+}
+
+async fn churn(yard: Arc<Yard>) -> Result<()> {
+    for number in 0..CHURN {
+        match number % 3 {
+            0 => drop(TcpStream::connect(yard.address).await?),
+            1 => Wire::connect(yard.address).await?.reset()?,
+            _ => drop(yard.wire(b"GET / HT").await?),
+        }
+    }
+    let descriptors = yard.server.descriptors()?;
+    ensure!(descriptors < IDLE + CHURN, "{descriptors} descriptors are open");
+    Ok(())
+}
+
+async fn unread_answers(yard: Arc<Yard>) -> Result<()> {
+    let before = yard.server.memory()?;
+    let mut crowd = Vec::new();
+    for _ in 0..50 {
+        let mut wire = Wire::connect(yard.address).await?;
+        // The page is some kilobytes: these requests ask for megabytes on each connection.
+        let requests = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
+        wire.push(&requests);
+        crowd.push(wire);
+    }
+    // Nothing on the wire says that a server has stopped to answer: it is watched for a second.
+    for _ in 0..20 {
+        let grown = yard.server.memory()?.saturating_sub(before);
+        ensure!(grown < 64 << 20, "answers that nobody reads take {grown} bytes");
+        sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}

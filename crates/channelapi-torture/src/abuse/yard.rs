@@ -1,0 +1,193 @@
+//! Where the attacks take place: one server, the honest on it, and what attackers and their witnesses can do there.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::control::{self, Control};
+use super::wire::{PATIENCE, Wire};
+use crate::http::{Http, Request, Response};
+use crate::server::{AUTH_KEY, Server};
+use crate::websocket::WebSocket;
+
+/// What a client is greeted with.
+const GREETING: &str = r#"42["clientevent",{"data":"Connected","count":0}]"#;
+
+pub(super) struct Yard {
+    pub(super) address: SocketAddr,
+    pub(super) server: Server,
+}
+
+impl Yard {
+    /// A server with this configuration.
+    pub(super) async fn open(binary: &Path, configuration: &str) -> Result<Self> {
+        let mut server = Server::prepare(binary, configuration)?;
+        server.start().await?;
+        Ok(Self { address: server.address, server })
+    }
+
+    /// The honest, on their way.
+    pub(super) async fn control(&self) -> Result<Control> {
+        Control::start(self.address, &self.token(control::channel()).await?).await
+    }
+
+    /// A request with the key, unless `headers` bring one.
+    pub(super) async fn api(&self, method: &str, path: &str, headers: &str, body: &str) -> Result<Response> {
+        let key = if headers.contains("Authorization") { String::new() } else { with_key() };
+        self.plain(method, path, &format!("{key}{headers}"), body).await
+    }
+
+    /// A request that carries no more than it says.
+    pub(super) async fn plain(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> Result<Response> {
+        let mut http = Http::connect(self.address).await?;
+        let request = Request { method, path, headers, body };
+        let answer = timeout(PATIENCE, http.exchange(&request)).await.context("no answer in time");
+        answer.and_then(|answer| answer).with_context(|| format!("{method} {path:.100}"))
+    }
+
+    /// Raw bytes on a connection of their own.
+    pub(super) async fn wire(&self, bytes: &[u8]) -> Result<Wire> {
+        let mut wire = Wire::connect(self.address).await?;
+        wire.send(bytes).await;
+        Ok(wire)
+    }
+
+    /// The token of a channel whose name needs no encoding.
+    pub(super) async fn token(&self, channel: &str) -> Result<String> {
+        let answer = self.api("POST", &format!("/channel/{channel}"), "", "").await?;
+        let token = json(&answer.body)?["token"].as_str().map(str::to_owned);
+        token.with_context(|| format!("no token in {}", answer.body))
+    }
+
+    /// Publishes JSON.
+    pub(super) async fn publish(&self, channel: &str, data: &str) -> Result<()> {
+        let body = format!(r#"{{"message":{data}}}"#);
+        let answer = self.api("POST", &format!("/message/{channel}"), "", &body).await?;
+        ensure!(answer.status == 200, "publishing was answered {}: {}", answer.status, answer.body);
+        Ok(())
+    }
+
+    /// A WebSocket with an open session, which has not entered the namespace.
+    pub(super) async fn websocket(&self) -> Result<WebSocket> {
+        let mut socket = WebSocket::connect(self.address, false).await?;
+        let open = heard(&mut socket).await?;
+        ensure!(open.starts_with("0{"), "expected the opening, heard {open}");
+        Ok(socket)
+    }
+
+    /// A client that has been greeted. Returns its public name, too.
+    pub(super) async fn greeted(&self) -> Result<(WebSocket, String)> {
+        let mut socket = self.websocket().await?;
+        socket.send("40").await?;
+        let admission = heard(&mut socket).await?;
+        let admission = json(admission.strip_prefix("40").context("no admission")?)?;
+        let name = admission["sid"].as_str().context("no public name")?.to_owned();
+        expect(&mut socket, GREETING).await?;
+        Ok((socket, name))
+    }
+
+    /// A client that is in a channel by the seed's door.
+    pub(super) async fn member(&self, channel: &str) -> Result<WebSocket> {
+        let (mut socket, _) = self.greeted().await?;
+        self.join(&mut socket, channel).await?;
+        Ok(socket)
+    }
+
+    /// Lets a greeted client join: it is served as if nothing had been.
+    pub(super) async fn join(&self, socket: &mut WebSocket, channel: &str) -> Result<()> {
+        let token = self.token(channel).await?;
+        socket.send(&format!(r#"42["join_channel",{{"token":"{token}"}}]"#)).await?;
+        expect(socket, &format!(r#"42["clientevent",{{"data":"Connected to {channel}"}}]"#)).await
+    }
+
+    /// A polling session.
+    pub(super) async fn polling(&self) -> Result<Session> {
+        let answer = self.plain("GET", "/socket.io/?EIO=4&transport=polling", "", "").await?;
+        let open = answer.body.strip_prefix('0').with_context(|| format!("no opening in {}", answer.body))?;
+        let sid = json(open)?["sid"].as_str().context("no sid")?.to_owned();
+        Ok(Session { path: format!("/socket.io/?EIO=4&transport=polling&sid={sid}"), sid })
+    }
+
+    /// A polling session of a greeted client.
+    pub(super) async fn polling_inside(&self) -> Result<Session> {
+        let session = self.polling().await?;
+        let answer = self.plain("POST", &session.path, "", "40").await?;
+        ensure!(answer.status == 200, "entering was answered {}", answer.status);
+        let answer = self.plain("GET", &session.path, "", "").await?;
+        ensure!(answer.body.starts_with("40{"), "entering was answered {}", answer.body);
+        Ok(session)
+    }
+
+    /// Waits until nobody is known by this session's secret.
+    pub(super) async fn gone(&self, session: &Session) -> Result<()> {
+        let answer = self.plain("POST", &session.path, "", "3").await?;
+        ensure!(
+            answer.status == 400 && answer.body.contains("\"code\":1"),
+            "the session lives: {} {}",
+            answer.status,
+            answer.body
+        );
+        Ok(())
+    }
+
+    /// Connections of Socket.IO clients.
+    pub(super) async fn connections(&self) -> Result<u64> {
+        let answer = self.plain("GET", "/healthz", "", "").await?;
+        json(&answer.body)?["connections"].as_u64().context("no number of connections")
+    }
+}
+
+/// A polling session and the secret it is known by.
+pub(super) struct Session {
+    pub(super) sid: String,
+    pub(super) path: String,
+}
+
+/// The header field of a publisher.
+pub(super) fn with_key() -> String {
+    format!("Authorization: {AUTH_KEY}\r\n")
+}
+
+pub(super) fn json(text: &str) -> Result<Value> {
+    serde_json::from_str(text).with_context(|| format!("no JSON: {text}"))
+}
+
+/// The next text of the server.
+pub(super) async fn heard(socket: &mut WebSocket) -> Result<String> {
+    timeout(PATIENCE, socket.receive()).await.context("the server said nothing")?
+}
+
+/// The next text of the server is this one, pings left aside.
+pub(super) async fn expect(socket: &mut WebSocket, expected: &str) -> Result<()> {
+    loop {
+        match heard(socket).await? {
+            ping if ping == "2" => socket.send("3").await?,
+            text if text == expected => return Ok(()),
+            text => bail!("expected {expected}, heard {text}"),
+        }
+    }
+}
+
+/// The server ends the connection, and says why with a code.
+pub(super) async fn expect_close(socket: &mut WebSocket, code: u16) -> Result<()> {
+    let closed = timeout(PATIENCE, socket.close_code()).await.context("the server did not close")??;
+    ensure!(closed == Some(code), "expected the close code {code}, got {closed:?}");
+    Ok(())
+}
+
+/// Something took about this long.
+pub(super) fn took_about(took: Duration, expected: Duration) -> Result<()> {
+    let late = expected + Duration::from_secs(6);
+    ensure!((expected.mul_f32(0.9)..late).contains(&took), "it took {took:?} instead of {expected:?}");
+    Ok(())
+}
