@@ -90,7 +90,20 @@ fn rust(tree: &Tree) -> Result<Vec<Outcome>> {
 
 fn javascript(tree: &Tree) -> Result<Outcome> {
     run::build_server(tree)?;
+    let mut packets = tree.cargo();
+    packets.args([
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "channelapi-protocol",
+        "--example",
+        "packets",
+    ]);
+    step::run("Build our parsers for comparing them", &mut packets)?;
     let mut npm = conformance("npm", tree);
+    let packets = format!("release/examples/packets{}", std::env::consts::EXE_SUFFIX);
+    npm.env("CHANNELAPI_PACKETS", tree.target(&packets));
     npm.current_dir(tree.path("conformance")).arg("test");
     step::watch("JavaScript clients", npm, Closing::Last(8))
 }
