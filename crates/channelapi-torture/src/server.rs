@@ -189,10 +189,9 @@ impl Server {
 
     /// Resident bytes.
     pub(crate) fn memory(&self) -> Result<u64> {
-        let child = self.child.as_ref().context("there is no server to measure")?;
-        let path = format!("/proc/{}/smaps_rollup", child.id());
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("Rss:")).context("no Rss")?;
+        // Of a process that guards its memory, others see little more than this.
+        let text = self.proc("status")?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? << 10)
     }
 
@@ -207,10 +206,31 @@ impl Server {
         String::from_utf8_lossy(&fs::read(self.log_file()).unwrap_or_default()).into_owned()
     }
 
-    /// Open file descriptors.
-    pub(crate) fn descriptors(&self) -> Result<usize> {
+    /// What every user of the machine sees of it.
+    pub(crate) fn command_line(&self) -> Result<String> {
+        self.proc("cmdline")
+    }
+
+    fn proc(&self, name: &str) -> Result<String> {
         let child = self.child.as_ref().context("there is no server to look at")?;
-        Ok(fs::read_dir(format!("/proc/{}/fd", child.id()))?.count())
+        let path = format!("/proc/{}/{name}", child.id());
+        fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))
+    }
+
+    /// Every file in its directory.
+    pub(crate) fn files_of_data(&self) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+        let (mut files, mut folders) = (Vec::new(), vec![self.data_dir()]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    files.push((path.clone(), fs::read(&path)?));
+                }
+            }
+        }
+        Ok(files)
     }
 
     fn log_file(&self) -> PathBuf {

@@ -45,11 +45,13 @@ pub(crate) async fn run(binary: &Path, only: &[String]) -> Result<()> {
     // Opened one after the other: a port that is free is taken only when its server runs.
     let default = Yard::open(binary, DEFAULT).await?;
     let guarded = Yard::open(binary, rows::GUARDED).await?;
-    let (default, guarded) = tokio::join!(
+    let talkative = Yard::open(binary, rows::TALKATIVE).await?;
+    let (default, guarded, talkative) = tokio::join!(
         attack(default, chosen(rows::on_default_server(), only)),
         attack(guarded, chosen(rows::on_guarded_server(), only)),
+        attack(talkative, chosen(rows::on_talkative_server(), only)),
     );
-    for outcome in [default?, guarded?] {
+    for outcome in [default?, guarded?, talkative?] {
         total += outcome.cases;
         failures.extend(outcome.failures);
         println!("{}", outcome.line);
@@ -65,7 +67,8 @@ pub(crate) async fn run(binary: &Path, only: &[String]) -> Result<()> {
 
 /// Names all cases.
 pub(crate) fn list() {
-    for case in rows::on_default_server().into_iter().chain(rows::on_guarded_server()) {
+    let all = [rows::on_default_server(), rows::on_guarded_server(), rows::on_talkative_server()];
+    for case in all.into_iter().flatten() {
         println!("{:4} {}", case.row, case.promise);
     }
 }
@@ -85,8 +88,8 @@ async fn attack(yard: Yard, cases: Vec<Case>) -> Result<Outcome> {
     let yard = Arc::new(yard);
     let control = yard.control().await?;
     let memory = yard.server.memory()?;
-    let before = counters(&yard).await?;
-    let descriptors = yard.server.descriptors()?;
+    let before = yard.metrics().await?;
+    let descriptors = yard.descriptors().await?;
     let watch = watch_memory(Arc::clone(&yard));
 
     let count = cases.len();
@@ -98,7 +101,7 @@ async fn attack(yard: Yard, cases: Vec<Case>) -> Result<Outcome> {
     let peak = watch.finish().await?;
 
     let mut judge = |verdict: Result<()>| failures.extend(verdict.err().map(|error| format!("{error:#}")));
-    judge(counted(&before, &counters(&yard).await?, &expected));
+    judge(counted(&before, &yard.metrics().await?, &expected));
     judge(nothing_left(&yard, descriptors).await);
     let grown = peak.saturating_sub(memory);
     judge(if grown <= MEMORY_MAX { Ok(()) } else { Err(anyhow!("the attacks took {} MiB", grown >> 20)) });
@@ -177,19 +180,6 @@ impl Watch {
     }
 }
 
-/// All counters of `/metrics`, by name and labels.
-async fn counters(yard: &Yard) -> Result<BTreeMap<String, u64>> {
-    let answer = yard.api("GET", "/metrics", "", "").await?;
-    ensure!(answer.status == 200, "/metrics was answered {}: {}", answer.status, answer.body);
-    let lines = answer.body.lines().filter(|line| !line.starts_with('#'));
-    Ok(lines
-        .filter_map(|line| {
-            let (name, value) = line.rsplit_once(' ')?;
-            Some((name.to_owned(), value.parse().ok()?))
-        })
-        .collect())
-}
-
 /// Every attack that says where it is counted was counted there.
 fn counted(
     before: &BTreeMap<String, u64>,
@@ -205,10 +195,10 @@ fn counted(
 }
 
 /// Nothing is left of the attackers but what the honest use.
-async fn nothing_left(yard: &Yard, descriptors: usize) -> Result<()> {
+async fn nothing_left(yard: &Yard, descriptors: u64) -> Result<()> {
     let end = Instant::now() + CLEAN_MAX;
     loop {
-        let (connections, open) = (yard.connections().await?, yard.server.descriptors()?);
+        let (connections, open) = (yard.connections().await?, yard.descriptors().await?);
         // The question itself takes one, and an answer may still be on its way.
         if connections <= HONEST_CLIENTS && open <= descriptors + 4 {
             return Ok(());

@@ -54,7 +54,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("S8", "a channel that is joined twice is heard once", twice),
         case("S8", "nobody is in more than 128 channels", too_many).join_refused("channels"),
         case("S8", "more than 128 tokens at once are refused as a whole", too_many_tokens)
-            .join_refused("channels"),
+            .join_refused("bad_request"),
         case("A6", "a token opens its own channel and none that is called alike", alike),
         case("A7", "a place in somebody else's session opens nothing", stolen_session).join_refused("token"),
         case("A9", "two hundred requests for a token get the same one", same_token),

@@ -7,6 +7,7 @@ mod joins;
 mod origins;
 mod packets;
 mod polling;
+mod secrets;
 mod sessions;
 mod slow;
 mod strangers;
@@ -37,5 +38,11 @@ pub(super) fn on_guarded_server() -> Vec<Case> {
     origins::cases()
 }
 
-/// Its configuration.
+/// On a server that writes down as much as it can.
+pub(super) fn on_talkative_server() -> Vec<Case> {
+    secrets::cases()
+}
+
+/// The configurations of the last two.
+pub(super) const TALKATIVE: &str = secrets::CONFIGURATION;
 pub(super) const GUARDED: &str = origins::CONFIGURATION;

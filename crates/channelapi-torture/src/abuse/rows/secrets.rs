@@ -1,0 +1,155 @@
+//! What must never be written down where others read: looked for in everything that a server says at its most talkative.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+
+use super::super::case::{Case, case};
+use super::super::yard::{Yard, expect, heard, with_key};
+use crate::server::AUTH_KEY;
+use crate::websocket::WebSocket;
+
+pub(super) const CONFIGURATION: &str = "[log]\nlevel = \"trace\"\nformat = \"json\"\n";
+
+/// What is published, which is nobody's business either.
+const DATA: &str = "canary-data-4711";
+/// A key that is wrong, but perhaps right elsewhere.
+const WRONG_KEY: &str = "canary-wrong-key-0123456789";
+/// The same for a token.
+const WRONG_TOKEN: &str = "canary-wrong-token-0123456789abcdefghijklmn";
+
+pub(super) fn cases() -> Vec<Case> {
+    vec![case("A10", "no secret is in logs, metrics, errors, settings or the list of processes", everything)]
+}
+
+async fn everything(yard: Arc<Yard>) -> Result<()> {
+    let token = yard.token("A10").await?;
+    let mut secrets = vec![("the key", AUTH_KEY.to_owned()), ("the token", token.clone())];
+    secrets.extend(
+        [("a wrong key", WRONG_KEY), ("a wrong token", WRONG_TOKEN)]
+            .map(|(what, secret)| (what, secret.to_owned())),
+    );
+
+    let mut said = answers_to_strangers(&yard).await?;
+    secrets.push(("the session of a poll", polling_client(&yard, &token).await?));
+    secrets.extend(returning_client(&yard, &token).await?);
+    said.extend(refused_clients(&yard).await?);
+    said.push(("GET /metrics".to_owned(), yard.api("GET", "/metrics", "", "").await?.body));
+    for arguments in
+        [&["config", "show", "--config", "channelapi.toml"][..], &["check"], &["--help"], &["config", "doc"]]
+    {
+        let environment = [("CHANNELAPI_AUTH_KEY", AUTH_KEY)];
+        let (_, text) = yard.server.once(arguments, &environment, Duration::from_secs(10)).await?;
+        said.push((arguments.join(" "), text));
+    }
+    said.push(("the list of processes".to_owned(), yard.server.command_line()?));
+    let log = yard.server.whole_log();
+    ensure!(log.contains("\"level\":\"DEBUG\""), "the server was not talkative: {log:.2000}");
+    said.push(("the log".to_owned(), log));
+
+    for (place, text) in &said {
+        for (what, secret) in &secrets {
+            ensure!(!text.contains(secret), "{what} is in {place}: {text:.3000}");
+        }
+        ensure!(!text.contains(DATA), "what was published is in {place}");
+    }
+    let files = yard.server.files_of_data()?;
+    ensure!(!files.is_empty(), "there are no files");
+    for (name, bytes) in files {
+        for (what, secret) in &secrets {
+            let found = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            ensure!(!found, "{what} is in {}", name.display());
+        }
+    }
+    Ok(())
+}
+
+/// Errors of the API, asked for with secrets in every place that there is.
+async fn answers_to_strangers(yard: &Yard) -> Result<Vec<(String, String)>> {
+    let mut said = Vec::new();
+    let wrong =
+        format!("Authorization: Bearer {WRONG_KEY}\r\nX-Api-Key: {WRONG_KEY}\r\nCookie: key={WRONG_KEY}\r\n");
+    for (method, path) in [
+        ("POST", "/channel/A10"),
+        ("POST", "/message/A10"),
+        ("POST", "/v1/channels/A10/messages"),
+        ("GET", "/v1/channels/A10/stream"),
+        ("GET", "/metrics"),
+        ("GET", "/socket.io/?EIO=4&transport=polling"),
+    ] {
+        let answer = yard.plain(method, path, &wrong, "").await?;
+        said.push((format!("{method} {path}"), format!("{}{}", answer.head, answer.body)));
+    }
+    for key in [AUTH_KEY, WRONG_KEY] {
+        for path in
+            [format!("/channel/A10?key={key}"), format!("/v1/channels/A10?auth_key={key}"), format!("/{key}")]
+        {
+            let answer = yard.plain("POST", &path, "", "").await?;
+            said.push((format!("an answer to {key} in a path"), answer.body));
+        }
+    }
+    for body in [
+        format!(r#"{{"message":"{DATA}""#),
+        format!(r#"{{"data":"{DATA}","{DATA}":1}}"#),
+        format!(r#"["{DATA}"]"#),
+    ] {
+        for path in ["/message/A10", "/v1/messages"] {
+            said.push((format!("an error of {path}"), yard.api("POST", path, "", &body).await?.head));
+        }
+    }
+    // A body that is refused with a token in it.
+    let answer = yard.api("DELETE", &format!("/v1/tokens/{WRONG_TOKEN}"), "", "").await?;
+    said.push(("an answer to an unknown token".to_owned(), answer.body));
+    Ok(said)
+}
+
+/// Returns the session's secret.
+async fn polling_client(yard: &Yard, token: &str) -> Result<String> {
+    let session = yard.polling_inside().await?;
+    let join = format!(r#"42["join_channel",{{"token":"{token}"}}]"#);
+    ensure!(yard.plain("POST", &session.path, "", &join).await?.status == 200, "the join was refused");
+    yard.plain("GET", &session.path, "", "").await?;
+    let query = format!("EIO=4&transport=websocket&sid={}", session.sid);
+    let (mut socket, _) = WebSocket::open(yard.address, &query, "").await?;
+    socket.send("2probe").await?;
+    expect(&mut socket, "3probe").await?;
+    socket.send("5").await?;
+    yard.publish("A10", &format!(r#""{DATA}""#)).await?;
+    expect(&mut socket, &format!(r#"42["message","{DATA}"]"#)).await?;
+    yard.plain("GET", &session.path, "", "").await?;
+    Ok(session.sid)
+}
+
+/// Returns the session's pid.
+async fn returning_client(yard: &Yard, token: &str) -> Result<Vec<(&'static str, String)>> {
+    let mut socket = yard.websocket().await?;
+    socket.send(&format!("40{}", json!({ "token": token, "meta": true }))).await?;
+    let admission = heard(&mut socket).await?;
+    let pid = admission.split('"').nth(7).context("no pid")?.to_owned();
+    ensure!(pid.len() > 20, "no pid in {admission}");
+    let mut again = yard.websocket().await?;
+    again.send(&format!("40{}", json!({ "token": token, "pid": pid, "offset": "canary" }))).await?;
+    ensure!(heard(&mut again).await?.starts_with("40{"), "it cannot come back");
+    Ok(vec![("a pid", pid)])
+}
+
+async fn refused_clients(yard: &Yard) -> Result<Vec<(String, String)>> {
+    let mut said = Vec::new();
+    for auth in [
+        json!({ "token": WRONG_TOKEN }),
+        json!({ "tokens": [WRONG_TOKEN] }),
+        json!({ "token": [WRONG_TOKEN] }),
+    ] {
+        let mut socket = yard.websocket().await?;
+        socket.send(&format!("40{auth}")).await?;
+        said.push((format!("the answer to {auth}"), heard(&mut socket).await?));
+    }
+    let (mut socket, _) = yard.greeted().await?;
+    socket.send(&format!(r#"427["join_channel",{{"token":"{WRONG_TOKEN}"}}]"#)).await?;
+    said.push(("the answer to a wrong token".to_owned(), heard(&mut socket).await?));
+    let bad = format!("GET /{WRONG_KEY} HTTP/1.1\r\n{} bad\r\n\r\n", with_key());
+    yard.wire(bad.as_bytes()).await?.rest().await?;
+    Ok(said)
+}
