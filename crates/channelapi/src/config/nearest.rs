@@ -26,9 +26,9 @@ fn plain(word: &str) -> String {
 
 fn likeness(word: &str, candidate: &str) -> f64 {
     let edits = strsim::normalized_damerau_levenshtein(word, candidate);
-    // `cors_origins` for `http_cors_origins`: the whole word is there, its section was forgotten. Four letters keep
+    // `cors_origins` for `http_cors_origins`: all of its words are there, its section was forgotten. Four letters keep
     // out accidents, and the edits break the tie between several that contain it.
-    let contained = word.len() >= 4 && candidate.contains(word);
+    let contained = word.len() >= 4 && format!("_{candidate}_").contains(&format!("_{word}_"));
     if contained { 0.7 + 0.3 * edits } else { edits }
 }
 
@@ -46,6 +46,7 @@ mod tests {
             "log.format",
             "socketio.ping_interval",
             "socketio.ping_timeout",
+            "http.proxy_protocol",
         ];
         assert_eq!(nearest(word, candidates), expected, "{word}");
     }
