@@ -2,15 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-/// Resident memory in bytes, counted page by page: `statm` may lag behind by some pages per thread.
+/// Resident memory in bytes, counted page by page: `statm` may lag behind by some pages per thread, and so may `status`, which
+/// is all that others than root are told of a process that hides its memory, as ours does.
 pub(crate) fn resident_memory(pid: u32) -> Result<usize> {
-    let path = format!("/proc/{pid}/smaps_rollup");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    parse_resident(&text).with_context(|| format!("unusable {path}"))
+    let exact = format!("/proc/{pid}/smaps_rollup");
+    let coarse = format!("/proc/{pid}/status");
+    let text = match fs::read_to_string(&exact) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => fs::read_to_string(&coarse),
+        text => text,
+    };
+    let text = text.with_context(|| format!("cannot read {exact}"))?;
+    parse_resident(&text).with_context(|| format!("unusable {exact}"))
 }
 
 /// The most resident memory a process ever had, in bytes.
@@ -20,8 +27,8 @@ pub(crate) fn peak_memory(pid: u32) -> Result<usize> {
     kilobytes(&text, "VmHWM:").with_context(|| format!("unusable {path}"))
 }
 
-fn parse_resident(smaps_rollup: &str) -> Option<usize> {
-    kilobytes(smaps_rollup, "Rss:")
+fn parse_resident(text: &str) -> Option<usize> {
+    kilobytes(text, "Rss:").or_else(|| kilobytes(text, "VmRSS:"))
 }
 
 fn kilobytes(text: &str, key: &str) -> Option<usize> {
