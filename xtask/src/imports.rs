@@ -70,7 +70,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/config",
-        &["channelapi-core/model", "channelapi-core/broker"],
+        &["channelapi-core/model", "channelapi-core/broker", "channelapi-core/limits"],
         "settings become the words of the domain and depend on no one who does the work",
     ),
     room("channelapi/output", &[], "a line is printed without knowing what it says"),
@@ -91,8 +91,13 @@ const ROOMS: &[Room] = &[
         "it meets the server where backends do: at its HTTP API, and nowhere else",
     ),
     room(
+        "channelapi/key",
+        &["config", "output"],
+        "it makes what the configuration file wants, and needs no server",
+    ),
+    room(
         "channelapi/cli",
-        &["config", "output", "client", "store"],
+        &["config", "output", "client", "store", "key"],
         "the command line is one source of the settings, and the only one of what verbs are asked to do",
     ),
     room(
@@ -106,13 +111,27 @@ const ROOMS: &[Room] = &[
         &["config", "metrics", "live", "channelapi-core/limits", "channelapi-core/clock"],
         "whoever decides about everybody knows nobody",
     ),
-    room("channelapi/logging", &["config"], "it is set up from the settings and used through macros"),
+    room("channelapi/secrecy", &[], "the process is closed to others without knowing what it does"),
+    room(
+        "channelapi/reload",
+        &["config", "live"],
+        "it brings new settings to parts of which it knows only that they take them",
+    ),
+    room(
+        "channelapi/logging",
+        &["config", "reload"],
+        "it is set up from the settings, changed with them, and used through macros",
+    ),
     room(
         "channelapi/banner",
         &["config", "logging", "listener"],
         "it shows settings and places to whoever reads the log",
     ),
-    room("channelapi/auth", &["config", "metrics"], "a key is checked without knowing what for"),
+    room(
+        "channelapi/auth",
+        &["config", "live", "reload", "metrics", "channelapi-core/clock", "channelapi-core/model"],
+        "a key is checked against the words of the domain, without a hub that would do anything with it",
+    ),
     room("channelapi/page", &["http"], "a static page"),
     room("channelapi/health", &["http"], "it says what it is told"),
     room(
@@ -126,6 +145,7 @@ const ROOMS: &[Room] = &[
             "stream",
             "http",
             "config",
+            "live",
             "metrics",
             "admission",
             "channelapi-core/limits",
@@ -146,6 +166,8 @@ const ROOMS: &[Room] = &[
             "http",
             "auth",
             "config",
+            "live",
+            "reload",
             "metrics",
             "channelapi-core/limits",
             "channelapi-core/clock",
@@ -174,6 +196,10 @@ const ROOMS: &[Room] = &[
             "http",
             "auth",
             "config",
+            "live",
+            "logging",
+            "reload",
+            "auth",
             "banner",
             "page",
             "health",
@@ -193,7 +219,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/main",
-        &["server", "client", "store", "cli", "config", "logging", "metrics"],
+        &["server", "client", "store", "key", "cli", "config", "logging", "metrics", "secrecy"],
         "it reads the command line and starts what it asks for",
     ),
     // A tool of its own that must measure any server, so it shares no code with ours.

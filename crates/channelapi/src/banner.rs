@@ -1,7 +1,7 @@
 //! What the server says when it is ready: where it is, and what to try first.
 
 use crate::config::Config;
-use crate::config::keys::{KeyOrigin, ResolvedKey};
+use crate::config::keys::{KeyOrigin, ResolvedKeys};
 use crate::listener::Place;
 use crate::logging::is_for_people;
 use std::fmt::Write as _;
@@ -17,9 +17,9 @@ pub(crate) struct Places {
 }
 
 /// Tells people with a banner on standard output, and logs with one line.
-pub(crate) fn announce(config: &Config, key: &ResolvedKey, places: &Places, started: Duration) {
+pub(crate) fn announce(config: &Config, keys: &ResolvedKeys, places: &Places, started: Duration) {
     if is_for_people(config.log.format) {
-        print!("{}", text(config, key, places, started));
+        print!("{}", text(config, keys, places, started));
     }
     let started_ms = u64::try_from(started.as_millis()).unwrap_or(u64::MAX);
     let version = env!("CARGO_PKG_VERSION");
@@ -29,18 +29,26 @@ pub(crate) fn announce(config: &Config, key: &ResolvedKey, places: &Places, star
     info!(%address, internal, version, %data_dir, started_ms, "ready");
 }
 
-fn text(config: &Config, key: &ResolvedKey, places: &Places, started: Duration) -> String {
+fn text(config: &Config, keys: &ResolvedKeys, places: &Places, started: Duration) -> String {
     let url = places.public.url();
     let api = places.internal.as_ref().unwrap_or(&places.public);
     let (curl, api) = (api.curl(), api.url());
     let data_dir = config.data_dir.display();
-    let key_line = match &key.origin {
+    let key_line = match &keys.origin {
         KeyOrigin::Configured => "as configured".to_owned(),
         KeyOrigin::Generated(path) => format!("generated, in {}", path.display()),
         KeyOrigin::Stored(path) => format!("in {}", path.display()),
+        KeyOrigin::Listed => format!("{} of the configuration file", keys.keys.len()),
     };
-    let key_value = match &key.origin {
+    let listed = keys.keys.len() - usize::from(keys.origin != KeyOrigin::Listed);
+    let others = if listed > 0 && keys.origin != KeyOrigin::Listed {
+        format!(", and {listed} more of the configuration file")
+    } else {
+        String::new()
+    };
+    let key_value = match &keys.origin {
         KeyOrigin::Configured => "$CHANNELAPI_AUTH_KEY".to_owned(),
+        KeyOrigin::Listed => "<key>".to_owned(),
         KeyOrigin::Generated(path) | KeyOrigin::Stored(path) => format!("$(cat {})", path.display()),
     };
     let mut text = String::new();
@@ -50,7 +58,7 @@ fn text(config: &Config, key: &ResolvedKey, places: &Places, started: Duration) 
         format!("├─ Socket.IO  {url}/socket.io/   (Engine.IO 4: websocket and polling)"),
         format!("├─ HTTP API   {api}/channel/NAME   {api}/message/NAME"),
         format!("├─ Data       {data_dir}   (tokens; back it up)"),
-        format!("├─ Key        {key_line}"),
+        format!("├─ Key        {key_line}{others}"),
         format!("└─ Try        curl -X POST {curl}/channel/demo -H \"Authorization: {key_value}\""),
     ];
     for line in lines {

@@ -5,6 +5,7 @@
 
 mod client;
 mod command;
+mod key;
 mod settings;
 mod store;
 mod usage;
@@ -20,6 +21,7 @@ use self::{
 use crate::{
     client::{Publish, Subscribe},
     config::{Config, env, file, options::spec, pages, tornado, value::Value},
+    key::Key,
     store::Store,
 };
 
@@ -39,6 +41,8 @@ pub enum Invocation {
     Publish(Publish),
     /// Print what a running server's channel gets.
     Subscribe(Subscribe),
+    /// Make a key, or its hash.
+    Key(Key),
     /// Look after a data directory.
     Store(Store),
     /// Print this to standard output, and be done.
@@ -98,6 +102,7 @@ fn parse_in(
         ["version"] => Invocation::Print(version()),
         ["publish"] => Invocation::Publish(client::publish(&levels, environment(), search)?),
         ["subscribe"] => Invocation::Subscribe(client::subscribe(&levels, environment(), search)?),
+        ["key", verb] => Invocation::Key(key::key(verb, &levels)?),
         ["store", verb] => Invocation::Store(store::store(verb, &levels, environment(), search)?),
         ["conformance"] => conformance(&levels)?,
         _ => Invocation::Serve(Box::new(effective(environment())?)),

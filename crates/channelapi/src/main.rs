@@ -12,12 +12,15 @@ mod forms;
 mod gateway;
 mod health;
 mod http;
+pub mod key;
 mod listener;
 mod live;
 mod logging;
 mod metrics;
 pub mod output;
 mod page;
+mod reload;
+mod secrecy;
 mod server;
 pub mod store;
 mod stream;
@@ -25,6 +28,7 @@ mod watch;
 
 use cli::Invocation;
 use client::Failed;
+use config::Config;
 use server::Failure;
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -41,12 +45,19 @@ fn main() -> ExitCode {
             Ok(())
         }
         Ok(Invocation::Serve(config)) => {
-            logging::start(config.log.level, config.log.format);
+            let verbosity = logging::start(config.log.level, config.log.format);
             metrics::count_panics();
-            run(server::run(*config))
+            // Whoever develops wants to attach a debugger, and to see a core.
+            if !config.debug {
+                secrecy::keep();
+            }
+            run(server::run(*config, verbosity, Box::new(reread)))
         }
         Ok(Invocation::Publish(request)) => return finish(client::publish(request)),
         Ok(Invocation::Subscribe(request)) => return finish(client::subscribe(request)),
+        Ok(Invocation::Key(request)) => {
+            return finish(key::run(&request).map_err(|error| Failed(error.to_string())));
+        }
         Ok(Invocation::Store(request)) => {
             return finish(store::run(&request).map_err(|error| Failed(error.to_string())));
         }
@@ -67,6 +78,15 @@ fn main() -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::from(code)
         }
+    }
+}
+
+/// The configuration as it is now: arguments and variables of the start, files read anew.
+fn reread() -> Result<Config, String> {
+    match cli::parse(std::env::args_os(), std::env::vars_os()) {
+        Ok(Invocation::Serve(config)) => Ok(*config),
+        Ok(_) => Err("error: the command line does not start a server any more".to_owned()),
+        Err(exit) => Err(exit.text),
     }
 }
 

@@ -219,7 +219,7 @@ families! {
         Unavailable = "unavailable",
     }
 
-    /// Requests to the HTTP API that were refused.
+    /// Requests to the HTTP API, and items of batches, that were refused.
     "requests_refused" by "reason" in RequestRefused {
         /// It carries no API key.
         NoKey = "no_key",

@@ -2,30 +2,35 @@
 
 use crate::admission::{Admission, Limits};
 use crate::api::Api;
-use crate::auth::count_refused;
+use crate::auth::KeyRing;
 use crate::banner::{self, Places};
 use crate::config::Config;
-use crate::config::keys::resolve_auth_key;
+use crate::config::keys::{Reach, ResolvedKeys, resolve};
 use crate::config::origins::Origins;
+use crate::config::value::Value;
 use crate::forms::Forms;
 use crate::gateway::conformance::{Echo, SuiteEvents};
 use crate::gateway::{ChannelEvents, Gateway, Settings, SocketIo, waiting_bytes};
 use crate::health::Ready;
 use crate::http::{self, Peer, Request, Response};
 use crate::listener::{Bound, Entry, HttpConnections, Listener};
+use crate::live::Live;
+use crate::logging::Verbosity;
 use crate::metrics::{self, Readings, RequestRefused};
 use crate::page::Page;
-use crate::{drain, health, listener, watch};
+use crate::reload::{Part, Reloader, Reread, Used};
+use crate::{drain, health, listener, reload, watch};
 use channelapi_core::clock::{Clock, millis_of};
 use channelapi_core::hub::{self, Hub, Readiness};
 use channelapi_core::state::{DataDirectory, DataDirectoryError};
+use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 /// Another process has the data directory. (`EX_TEMPFAIL` of sysexits.h: trying later may help.)
 const EXIT_IN_USE: u8 = 75;
@@ -81,7 +86,9 @@ impl listener::Service for Face {
             ("/healthz", &Method::GET | &Method::HEAD) => {
                 health::alive(server.gateway.connections(), server.hub.active_channels())
             }
-            ("/metrics", &Method::GET | &Method::HEAD) if *is_for_publishers => server.metrics(&request),
+            ("/metrics", &Method::GET | &Method::HEAD) if *is_for_publishers => {
+                server.metrics(&request.into_parts().0)
+            }
             ("/readyz", &Method::GET | &Method::HEAD) => health::ready(server.readiness()),
             _ => not_found(),
         }
@@ -114,11 +121,11 @@ impl Server {
         }
     }
 
-    /// The metrics, for whoever has a key: they tell how much a node has to do and what it refuses.
-    fn metrics(&self, request: &Request) -> Response {
-        if !self.api.admits_reader(request.headers()) {
-            count_refused(request.headers());
-            let body = r#"{"success": false, "message": "The metrics need an API key: send it as Authorization: Bearer <key>."}"#;
+    /// The metrics, for whoever has a key that may read everywhere: they tell how much a node has to do and what it refuses.
+    fn metrics(&self, head: &Parts) -> Response {
+        if let Err(denied) = self.api.admit_reader(head) {
+            denied.reason().count();
+            let body = r#"{"success": false, "message": "The metrics need an API key that may read everywhere: send it as Authorization: Bearer <key>."}"#;
             return http::json(StatusCode::FORBIDDEN, body);
         }
         let store = self.hub.broker.figures();
@@ -153,8 +160,34 @@ fn not_found() -> Response {
     http::json(StatusCode::NOT_FOUND, body)
 }
 
-/// Runs the server until it is told to stop.
-pub(crate) async fn run(config: Config) -> Result<(), Failure> {
+/// Finds the keys to run with, and says what is to be said of them.
+fn known_keys(config: &Config, reach: Reach) -> Result<ResolvedKeys, Failure> {
+    let keys =
+        resolve(config, reach).map_err(|error| Failure { code: error.exit_code(), error: error.into() })?;
+    for warning in &keys.warnings {
+        warn!("{warning}");
+    }
+    for key in &config.auth_keys {
+        let (name, scopes) = (key.name.as_str(), key.scopes.show());
+        let channels = key.channels.as_ref().map_or_else(|| "*".to_owned(), Value::show);
+        info!(name, scopes, channels, "an API key of the configuration file counts");
+    }
+    Ok(keys)
+}
+
+/// The parts that change when the configuration is read again.
+fn changeable(verbosity: Verbosity, origins: Live<Origins>, ring: KeyRing, api: &Api) -> Vec<Box<dyn Part>> {
+    vec![
+        Used::part(&["http.cors_origins"], origins, |config| config.http.cors_origins.clone()),
+        Box::new(verbosity),
+        // Almost last, because it may make a key: not if another part refuses.
+        Box::new(ring),
+        api.reloading(),
+    ]
+}
+
+/// Runs the server until it is told to stop. `reread` reads the configuration as it is then.
+pub(crate) async fn run(config: Config, verbosity: Verbosity, reread: Reread) -> Result<(), Failure> {
     let started = Instant::now();
     for warning in &config.warnings {
         warn!("{warning}");
@@ -169,15 +202,15 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
         let code = if matches!(error, DataDirectoryError::InUse(_)) { EXIT_IN_USE } else { 1 };
         Failure { error: error.into(), code }
     })?;
-    let key = resolve_auth_key(config.auth_key.clone(), &config.data_dir, config.is_loopback(), config.debug)
-        .map_err(|error| Failure { code: error.exit_code(), error: error.into() })?;
-    for warning in &key.warnings {
-        warn!("{warning}");
-    }
+    let reach = Reach::of(&config);
+    let keys = known_keys(&config, reach)?;
+    let ring = KeyRing::new(&keys, reach);
+    let origins = Live::new(config.http.cors_origins.clone());
 
     let public = public_listener(&config)?;
     let internal = internal_listener(&config)?;
     let stopping = drain::signalled()?;
+    let hangups = reload::hangups()?;
     let clock = Clock::system();
     let workers = available_parallelism().map_or(1, usize::from);
     let node = hub::Settings { workers, policies: config.policies(), store: config.store_settings() };
@@ -186,7 +219,7 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
         millis_of(config.socketio.ping_interval),
         millis_of(config.socketio.ping_timeout),
         config.socketio.max_payload.bytes(),
-        config.http.cors_origins.clone(),
+        origins.clone(),
     );
     let socketio = SocketIo::new(ChannelEvents::new(hub.clone()), config.socketio.connect_timeout);
     let files = metrics::max_files().unwrap_or(u64::MAX);
@@ -197,7 +230,9 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     let consumers = hub.consumers.clone();
     let upkeep = tokio::spawn(async move { tokio::join!(tokens.keep_up(), consumers.keep_up()) });
     let heartbeats = tokio::spawn(gateway.clone().keep_time());
-    let api = Api::new(hub.clone(), key.key.clone(), config.http.cors_origins.clone());
+    let api = Api::new(hub.clone(), ring.clone(), origins.clone());
+    let parts = changeable(verbosity, origins, ring, &api);
+    let reloading = tokio::spawn(Reloader::new(&config, reread, parts).run(hangups));
     let server = Arc::new(Server {
         hub: hub.clone(),
         gateway: gateway.clone(),
@@ -208,7 +243,7 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
 
     let internal_place = internal.as_ref().map(Listener::place).transpose()?;
     let places = Places { public: public.place()?, internal: internal_place };
-    banner::announce(&config, &key, &places, started.elapsed());
+    banner::announce(&config, &keys, &places, started.elapsed());
     let broker = hub.broker.clone();
     let stopping = async {
         tokio::select! {
@@ -245,6 +280,7 @@ pub(crate) async fn run(config: Config) -> Result<(), Failure> {
     heartbeats.abort();
     upkeep.abort();
     watch.abort();
+    reloading.abort();
     if is_fenced {
         let error = anyhow::anyhow!(
             "the disk under {} failed, so nothing more can be stored; what was accepted before is safe: look at the disk and start again",
@@ -299,7 +335,7 @@ pub(crate) async fn run_conformance(address: IpAddr, port: u16) -> Result<(), Fa
     let place = listener.place()?;
     let stopping = drain::signalled()?;
     let clock = Clock::system();
-    let settings = Settings::new(300, 200, 1_000_000, Origins::Any);
+    let settings = Settings::new(300, 200, 1_000_000, Live::new(Origins::Any));
     let admission = Admission::unlimited(clock.clone());
     let echo = Gateway::new(settings.clone(), Box::new(Echo), clock.clone(), admission.clone());
     let suite = SocketIo::new(SuiteEvents, Duration::from_secs(1));

@@ -4,8 +4,9 @@ mod program;
 
 use std::{
     fs,
+    io::Write,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use program::{check, text};
@@ -111,4 +112,76 @@ fn a_key_that_strangers_know_is_refused_with_code_78_and_a_better_one() {
     check(&run(dir.path(), &["--port=0", "--auth_key=changeme"], &[]), 78, &[], &fix);
     let variables = [("CHANNELAPI_AUTH_KEY", "changeme"), ("CHANNELAPI_PORT", "0")];
     check(&run(dir.path(), &[], &variables), 78, &[], &fix);
+}
+
+/// Runs the program with this on its standard input.
+fn run_with_input(dir: &Path, args: &[&str], input: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_channelapi"))
+        .current_dir(dir)
+        .args(args)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program was built for this test");
+    let mut stdin = child.stdin.take().expect("it is piped");
+    stdin.write_all(input.as_bytes()).expect("the program reads its input");
+    drop(stdin);
+    child.wait_with_output().expect("it ends")
+}
+
+#[test]
+fn a_new_key_is_shown_once_and_the_file_gets_its_hash() {
+    let dir = tempfile::tempdir().unwrap();
+    let args =
+        ["key", "create", "shop", "--scopes", "publish,tokens", "--channels", "user-*", "--channels", "a,b"];
+    let created = run(dir.path(), &args, &[]);
+    let lines = "scopes = [\"publish\", \"tokens\"]\nchannels = [\"user-*\", \"a,b\"]\n";
+    check(&created, 0, &["[[auth_keys]]\nname = \"shop\"\nhash = \"sha256:", lines], &["the key `shop`"]);
+    let key = text(&created.stderr).lines().last().unwrap();
+    assert_eq!(key.len(), 43, "{key}");
+    assert!(!text(&created.stdout).contains(key));
+
+    fs::write(dir.path().join("channelapi.toml"), &created.stdout).unwrap();
+    check(&run(dir.path(), &["check"], &[]), 0, &["configuration is valid"], &[]);
+    assert!(!dir.path().join("data").exists());
+    let shown = run(dir.path(), &["config", "show"], &[]);
+    check(&shown, 0, &["auth_keys.scopes", "publish, tokens", "channelapi.toml:4"], &[]);
+
+    // The same key has the same hash, and cannot be there twice.
+    let hashed =
+        run_with_input(dir.path(), &["key", "hash", "again", "--expires=2030-01-31"], &format!("{key}\n"));
+    let hash = text(&created.stdout).lines().nth(2).unwrap();
+    check(&hashed, 0, &[hash, "scopes = [\"publish\"]\nexpires = 2030-01-31\n"], &[]);
+    fs::write(dir.path().join("channelapi.toml"), [created.stdout, hashed.stdout].concat()).unwrap();
+    check(
+        &run(dir.path(), &["check"], &[]),
+        2,
+        &[],
+        &["channelapi.toml:8:8: auth_keys.hash: this is the key of `shop`"],
+    );
+
+    let json = run(dir.path(), &["key", "create", "ci", "--json"], &[]);
+    check(&json, 0, &["\"key\":\"", "\"hash\":\"sha256:", "\"scopes\":[\"publish\"]"], &[]);
+}
+
+#[test]
+fn a_key_that_cannot_be_described_is_a_mistake() {
+    let dir = tempfile::tempdir().unwrap();
+    for (args, part) in [
+        (&["key", "create"][..], "NAME is missing"),
+        (&["key", "create", "a b"], "name: `a b` is not a name"),
+        (&["key", "create", "a", "--scopes", "write"], "scopes: `write` is not a scope"),
+        (&["key", "create", "a", "--expires", "soon"], "expires: `soon` is not a point in time"),
+    ] {
+        check(&run(dir.path(), args, &[]), 2, &[], &[part]);
+    }
+    check(&run_with_input(dir.path(), &["key", "hash", "a"], "\n"), 1, &[], &["error: the key is empty"]);
+    let weak = run_with_input(dir.path(), &["key", "hash", "a"], "changeme\n");
+    check(&weak, 0, &["hash = "], &["warning: the key is publicly known"]);
+    fs::write(dir.path().join("channelapi.toml"), &weak.stdout).unwrap();
+    let refused = ["error: the auth key `a` is publicly known"];
+    check(&run(dir.path(), &["check"], &[]), 2, &[], &refused);
+    check(&run(dir.path(), &["--port=0"], &[]), 78, &[], &refused);
 }

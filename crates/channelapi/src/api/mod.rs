@@ -1,26 +1,31 @@
 //! The HTTP API for publishers: the routes of the seed contract, and version 1 under `/v1`.
 //!
-//! The key is checked before anything else is read, so that a stranger costs us nothing but the head of a request.
+//! The key, and what it allows, is checked before anything else is read, so that a stranger costs us nothing but the head of a
+//! request.
 
 mod message;
 mod seed;
 pub(crate) mod sse;
 mod v1;
 
-use crate::auth::is_authorized_v1;
+use crate::auth::{Denied, KeyRing, Place, identify, is_key_in_query};
+use crate::config::Config;
 use crate::config::origins::Origins;
-use crate::config::secret::Secret;
+use crate::config::scope::Scope;
 use crate::http::{Request, Response};
+use crate::live::Live;
+use crate::reload::{Change, Part};
 use channelapi_core::hub::Hub;
 use channelapi_core::limits::HTTP_IDLE_TIMEOUT;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use std::sync::Arc;
 use v1::Streams;
 
 /// Answers publishers.
 pub(crate) struct Api {
     hub: Arc<Hub>,
-    key: Secret,
+    keys: KeyRing,
     /// Tells publishers for how long they may keep an idle connection: a little less than we do, so that they never send a
     /// publication into one that is being closed.
     keep_alive: HeaderValue,
@@ -31,12 +36,12 @@ pub(crate) struct Api {
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 impl Api {
-    /// An API that lets in whoever has `key`. Pages of `origins` may read streams.
-    pub(crate) fn new(hub: Arc<Hub>, key: Secret, origins: Origins) -> Self {
+    /// An API that lets in whoever has one of `keys`. Pages of `origins` may read streams.
+    pub(crate) fn new(hub: Arc<Hub>, keys: KeyRing, origins: Live<Origins>) -> Self {
         let timeout = HTTP_IDLE_TIMEOUT.as_secs().saturating_sub(5);
         let keep_alive = HeaderValue::try_from(format!("timeout={timeout}")).expect("it is a header value");
         let streams = Arc::new(Streams::new(hub.clone(), origins));
-        Self { hub, key, keep_alive, streams }
+        Self { hub, keys, keep_alive, streams }
     }
 
     /// Whether a path is one of ours.
@@ -57,14 +62,43 @@ impl Api {
         response
     }
 
-    /// Whether a request may see what the server says of itself.
-    pub(crate) fn admits_reader(&self, headers: &HeaderMap) -> bool {
-        is_authorized_v1(headers, &self.key)
+    /// Whether a request may see what the server says of itself: with a key that may read everywhere.
+    pub(crate) fn admit_reader(&self, head: &Parts) -> Result<(), Denied> {
+        if is_key_in_query(head.uri.query()) {
+            return Err(Denied::Query);
+        }
+        let keys = self.keys.keys();
+        let key = identify(&keys, &head.headers, Place::AnyHeader, self.hub.clock())?;
+        key.admit(Scope::Read, None)?;
+        if key.is_limited() { Err(Denied::Channel) } else { Ok(()) }
+    }
+
+    /// What a reload must do here when the keys have changed.
+    pub(crate) fn reloading(&self) -> Box<dyn Part> {
+        Box::new(Passes(self.streams.clone()))
     }
 
     /// Ends all event streams, and lets nobody open another. Their clients come back elsewhere or later.
     pub(crate) fn end_streams(&self) {
         self.streams.end_all();
+    }
+}
+
+/// What is said to who sends a key in the query of a URL.
+const IN_QUERY: &str = "A key in a URL ends up in logs and histories. Send it in the header Authorization, and replace this one: others \
+                        may have read it.";
+
+/// The passes of the streams: those of keys that are gone end with them.
+struct Passes(Arc<Streams>);
+
+impl Part for Passes {
+    fn options(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    fn prepare(&self, _: &Config) -> anyhow::Result<Change> {
+        let streams = self.0.clone();
+        Ok(Box::new(move || streams.end_invalid()))
     }
 }
 

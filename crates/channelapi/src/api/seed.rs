@@ -1,8 +1,9 @@
 //! The two routes of the seed contract, byte for byte.
 
-use super::Api;
 use super::message::{self, DEPTH_MAX, MessageError};
-use crate::auth::{count_refused, is_authorized};
+use super::{Api, IN_QUERY};
+use crate::auth::{Denied, Place, identify, is_key_in_query};
+use crate::config::scope::Scope;
 use crate::http::{self, BodyError, Request, Response};
 use crate::metrics::RequestRefused;
 use bytes::Bytes;
@@ -61,19 +62,14 @@ impl Refusal {
     }
 
     fn count(&self) {
-        if let Some(reason) = self.reason {
-            return reason.count();
-        }
-        let reason = match self.status {
-            // Counted where the key is checked, which knows what was wrong with it.
-            StatusCode::FORBIDDEN => return,
+        let reason = self.reason.unwrap_or(match self.status {
             StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => RequestRefused::NotFound,
             StatusCode::PAYLOAD_TOO_LARGE => RequestRefused::TooLarge,
             StatusCode::REQUEST_TIMEOUT => RequestRefused::Timeout,
             StatusCode::INSUFFICIENT_STORAGE => RequestRefused::StorageFull,
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => RequestRefused::Unavailable,
             _ => RequestRefused::Invalid,
-        };
+        });
         reason.count();
     }
 
@@ -89,6 +85,24 @@ impl Refusal {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         response
+    }
+}
+
+/// Whoever has no key learns nothing; whoever has one learns what it lacks.
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        let (status, message) = match denied {
+            Denied::NoKey | Denied::WrongKey => {
+                (StatusCode::FORBIDDEN, "The Authorization header does not carry the API key.".to_owned())
+            }
+            Denied::Expired => (StatusCode::FORBIDDEN, "The API key has expired.".to_owned()),
+            Denied::Scope(scope) => {
+                (StatusCode::FORBIDDEN, format!("The API key does not have the scope `{scope}`."))
+            }
+            Denied::Channel => (StatusCode::FORBIDDEN, "The API key is not for this channel.".to_owned()),
+            Denied::Query => (StatusCode::BAD_REQUEST, IN_QUERY.to_owned()),
+        };
+        Self { status, message, reason: Some(denied.reason()) }
     }
 }
 
@@ -119,18 +133,28 @@ impl Api {
         if head.method != Method::POST {
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "Use POST."));
         }
-        if !is_authorized(&head.headers, &self.key) {
-            count_refused(&head.headers);
-            let message = "The Authorization header does not carry the API key.";
-            return Err(Refusal::new(StatusCode::FORBIDDEN, message));
+        if is_key_in_query(head.uri.query()) {
+            return Err(Denied::Query.into());
         }
+        let keys = self.keys.keys();
+        let key = identify(&keys, &head.headers, Place::Authorization, self.hub.clock())?;
         match Route::of(head.uri.path()) {
-            Some(Route::Channel(name)) => channel(name).map(Action::Token),
-            Some(Route::Message(_)) if head.headers.contains_key(CONTENT_ENCODING) => {
-                let message = "Send the body without a Content-Encoding.";
-                Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
+            Some(Route::Channel(name)) => {
+                key.admit(Scope::Tokens, None)?;
+                let channel = channel(name)?;
+                key.admit(Scope::Tokens, Some(&channel))?;
+                Ok(Action::Token(channel))
             }
-            Some(Route::Message(name)) => channel(name).map(Action::Publish),
+            Some(Route::Message(name)) => {
+                key.admit(Scope::Publish, None)?;
+                if head.headers.contains_key(CONTENT_ENCODING) {
+                    let message = "Send the body without a Content-Encoding.";
+                    return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));
+                }
+                let channel = channel(name)?;
+                key.admit(Scope::Publish, Some(&channel))?;
+                Ok(Action::Publish(channel))
+            }
             None => Err(Refusal::new(StatusCode::NOT_FOUND, "There is nothing here.")),
         }
     }

@@ -16,9 +16,12 @@ use super::{
 use crate::{
     client::{Form, Publish, ServerUrl, Since, Source, Subscribe, Target},
     config::{
+        auth_keys::{AuthKey, Held},
         env::{Environment, URL_VARIABLE},
         keys,
         options::spec,
+        scope::Scope,
+        secret::Secret,
         value::Value,
     },
     output::Output,
@@ -187,7 +190,7 @@ pub(super) fn publish(
         ttl,
         is_volatile,
         output: output(levels)?,
-        target: target(levels, environment, search)?,
+        target: target(levels, environment, search, Scope::Publish)?,
     })
 }
 
@@ -208,13 +211,18 @@ pub(super) fn subscribe(
         count: count.transpose()?,
         json: is_on(levels, "json"),
         event: text(levels, "event")?,
-        target: target(levels, environment, search)?,
+        target: target(levels, environment, search, Scope::Read)?,
     })
 }
 
 /// Where the server is and the key for it. What is not given is what the server itself would run with here: its port,
 /// its key. But a key that lies around here is not sent to another machine unless somebody says so.
-fn target(levels: &[&ArgMatches], environment: Environment, search: &[PathBuf]) -> Result<Target, Exit> {
+fn target(
+    levels: &[&ArgMatches],
+    environment: Environment,
+    search: &[PathBuf],
+    scope: Scope,
+) -> Result<Target, Exit> {
     let (server, named_by) = match (text(levels, "server")?, environment.url.clone()) {
         (Some(server), _) => (Some(server), "--server"),
         (None, Some(url)) => {
@@ -250,6 +258,7 @@ fn target(levels: &[&ArgMatches], environment: Environment, search: &[PathBuf]) 
              CHANNELAPI_AUTH_KEY_FILE"
                 .to_owned(),
         ),
+        None if !config.auth_keys.is_empty() => from_list(&config.auth_keys, scope),
         None => match keys::stored_key(&config.data_dir) {
             Ok(Some(key)) => (Some(key), format!("the key is from {}", path.display())),
             stored => {
@@ -263,6 +272,22 @@ fn target(levels: &[&ArgMatches], environment: Environment, search: &[PathBuf]) 
         },
     };
     Ok(Target { server, key, about_key, warnings })
+}
+
+/// The first key of the list that may do it and is here; of the others there are hashes only. And what is to be said of it.
+fn from_list(list: &[AuthKey], scope: Scope) -> (Option<Secret>, String) {
+    for key in list.iter().filter(|key| key.scopes.allow(scope)) {
+        if let Held::File(path) = &key.held
+            && let Some(secret) = keys::listed_key(path)
+        {
+            return (Some(secret), format!("the key is `{}`, from {}", key.name.as_str(), path.display()));
+        }
+    }
+    let text = format!(
+        "no key was found: of the [[auth_keys]] none with the scope `{scope}` is in a file that can be read here; set --key, \
+         CHANNELAPI_AUTH_KEY or CHANNELAPI_AUTH_KEY_FILE"
+    );
+    (None, text)
 }
 
 /// How the result is to be printed.

@@ -18,14 +18,14 @@ use crate::config::{
 };
 
 pub(super) fn check(config: &Config) -> Result<String, Exit> {
-    let (loopback, debug) = (config.is_loopback(), config.debug);
     let mut text = warnings(&config.warnings);
-    match keys::check_auth_key(config.auth_key.as_ref(), &config.data_dir, loopback, debug) {
-        Ok(Some(about_key)) => text += &warnings(&about_key),
-        Ok(None) => {
-            let path = keys::key_file(&config.data_dir);
-            let _ =
-                writeln!(text, "no auth key is set; the first start will generate one in {}", path.display());
+    match keys::check(config, keys::Reach::of(config)) {
+        Ok(checked) => {
+            text += &warnings(&checked.warnings);
+            if checked.will_generate {
+                let path = keys::key_file(&config.data_dir).display().to_string();
+                let _ = writeln!(text, "no auth key is set; the first start will generate one in {path}");
+            }
         }
         Err(error) => return Err(Exit::unusable(format!("{text}error: {error}\n"))),
     }

@@ -105,7 +105,9 @@ impl Refusal {
 
     pub(super) fn explain(&self, target: &Target) -> String {
         let Self { status, body, .. } = self;
-        if matches!(status, 401 | 403) {
+        // Other codes say what the key lacks.
+        let is_unknown = body.code.as_deref().is_none_or(|code| code == "forbidden");
+        if matches!(status, 401 | 403) && is_unknown {
             let outcome = if target.key.is_some() { "refused the key" } else { "wants a key" };
             return format!("the server at {} {outcome}\n  {}", target.server, target.about_key);
         }

@@ -3,16 +3,20 @@
 //! All problems of a file are found in one reading, each with line and column, because fixing a file one error per
 //! start is misery. A secret is never quoted, not even when the line it stands on is what is wrong.
 
+mod lists;
 mod policies;
 
 use std::ops::Range;
 
-use toml::de::{DeTable, DeValue};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
 use super::{
     file::Contents,
     nearest::did_you_mean,
-    options::{OPTIONS, POLICY, POLICY_OPTIONS, Spec},
+    options::{AUTH_KEYS, LISTS, OPTIONS, POLICY, Spec},
     source::{Given, Problem, Source},
     syntax,
     value::Shape,
@@ -51,6 +55,8 @@ impl Reader<'_> {
                 self.contents.given.extend(given);
             } else if section.is_none() && name == POLICY {
                 self.policies(value.get_ref(), value.span());
+            } else if section.is_none() && name == AUTH_KEYS {
+                self.auth_keys(value.get_ref(), value.span());
             } else if section.is_none() && sections().any(|section| section == name) {
                 self.section(name, value.get_ref(), value.span());
             } else {
@@ -120,7 +126,7 @@ impl Reader<'_> {
 /// The value as the text a flag would carry, or `None` if TOML's type does not fit.
 fn text_of(shape: Shape, value: &DeValue<'_>) -> Option<String> {
     match (shape, value) {
-        (Shape::Text | Shape::Quantity, DeValue::String(text)) => Some(text.to_string()),
+        (Shape::Text | Shape::Quantity | Shape::Moment, DeValue::String(text)) => Some(text.to_string()),
         (Shape::Integer | Shape::Quantity | Shape::Amount, DeValue::Integer(number)) => {
             // Written as 0x50 it is still 80; a number too large for any option stays as it was written.
             let value = i128::from_str_radix(number.as_str(), number.radix());
@@ -131,6 +137,15 @@ fn text_of(shape: Shape, value: &DeValue<'_>) -> Option<String> {
             let items: Option<Vec<&str>> = items.iter().map(|item| item.get_ref().as_str()).collect();
             items.map(|items| items.join(","))
         }
+        (Shape::Lines, DeValue::Array(items)) => {
+            let text = |item: &'_ Spanned<DeValue<'_>>| -> Option<String> {
+                let text = item.get_ref().as_str().filter(|text| !text.contains('\n'));
+                text.map(str::to_owned)
+            };
+            let items: Option<Vec<String>> = items.iter().map(text).collect();
+            items.map(|items| items.join("\n"))
+        }
+        (Shape::Moment, DeValue::Datetime(time)) => Some(time.to_string()),
         _ => None,
     }
 }
@@ -151,23 +166,27 @@ fn wrong_type(spec: &Spec, value: &DeValue<'_>) -> String {
         {
             ("true, false or a whole number", format!("without quotes: {} = {text}", spec.name))
         }
-        (Shape::List, DeValue::String(text)) => {
-            ("a list", format!("in brackets: {} = {}", spec.name, Shape::List.toml(text)))
+        (Shape::List | Shape::Lines, DeValue::String(text)) => {
+            ("a list", format!("in brackets: {} = {}", spec.name, spec.shape.toml(text)))
         }
-        (Shape::List, DeValue::Array(_)) => {
+        (Shape::List | Shape::Lines, DeValue::Array(_)) => {
             return format!("{key}: the list may hold only strings; quote each item, as in {example}");
         }
         (Shape::Text | Shape::Quantity, DeValue::Integer(_) | DeValue::Float(_)) if spec.secret => {
             ("a string", "in quotes".to_owned())
         }
+        (Shape::Text, DeValue::Array(_)) if spec.key == "auth_key" => {
+            ("a string", format!("in quotes, or several keys below [[{AUTH_KEYS}]]"))
+        }
         (Shape::Text, _) => ("a string", format!("in quotes: {} = {example}", spec.name)),
+        (Shape::Moment, _) => ("a date and time", format!("like {} = {example}", spec.name)),
         (Shape::Quantity, _) => ("a string with a unit", format!("like {} = {example}", spec.name)),
         (Shape::Integer, _) => ("a whole number", format!("like {} = {example}", spec.name)),
         (Shape::Amount, _) => {
             ("true, false or a whole number", format!("like {} = {example} or {} = 20", spec.name, spec.name))
         }
         (Shape::Boolean, _) => ("true or false", format!("like {} = {example}", spec.name)),
-        (Shape::List, _) => ("a list", format!("like {} = {example}", spec.name)),
+        (Shape::List | Shape::Lines, _) => ("a list", format!("like {} = {example}", spec.name)),
     };
     format!("{key} is {found}, but must be {wanted}; write it {fix}")
 }
@@ -202,7 +221,8 @@ fn unknown_key(section: Option<&str>, name: &str) -> String {
         return message + &place;
     }
     let here = OPTIONS.iter().filter(|spec| spec.in_file && spec.section == section).map(|spec| spec.name);
-    let sections = sections().chain([POLICY]).filter(|_| section.is_none());
+    let lists = LISTS.iter().map(|(name, _)| *name);
+    let sections = sections().chain(lists).filter(|_| section.is_none());
     message + &guess(name, here.chain(sections))
 }
 
@@ -210,14 +230,17 @@ fn unknown_key(section: Option<&str>, name: &str) -> String {
 /// next one starts.
 fn right_place(section: Option<&str>, name: &str) -> Option<String> {
     let flat = name.replace('-', "_");
-    let known = OPTIONS.iter().chain(POLICY_OPTIONS).filter(|spec| spec.in_file);
+    let lists = LISTS.iter().flat_map(|(_, options)| *options);
+    let known = OPTIONS.iter().chain(lists).filter(|spec| spec.in_file);
     let spec = known.into_iter().find(|spec| spec.name == flat || spec.key.replace('.', "_") == flat)?;
     let name = spec.name;
     match spec.section {
         None if section.is_some() => {
             Some(format!("; `{name}` belongs at the top of the file, above the first [section]"))
         }
-        Some(POLICY) if section != Some(POLICY) => Some(format!("; write it below [[policy]], as `{name}`")),
+        Some(home) if section != Some(home) && LISTS.iter().any(|(list, _)| *list == home) => {
+            Some(format!("; write it below [[{home}]], as `{name}`"))
+        }
         Some(home) if section != Some(home) => Some(format!("; write it below [{home}], as `{name}`")),
         _ => None,
     }

@@ -9,8 +9,7 @@ use std::{
 
 use super::{
     document,
-    policy::GivenPolicy,
-    source::{Given, Problem},
+    source::{Given, GivenItem, Problem},
 };
 
 /// Largest file that is read: a hundred times any real one, and small enough for a path that is not a file at all.
@@ -27,7 +26,9 @@ pub struct Contents {
     /// The values in it.
     pub given: Vec<Given>,
     /// The policies in it, in their order.
-    pub policies: Vec<GivenPolicy>,
+    pub policies: Vec<GivenItem>,
+    /// The API keys in it, in their order.
+    pub auth_keys: Vec<GivenItem>,
     /// Why it cannot be used.
     pub problems: Vec<Problem>,
     /// What its owner should know.

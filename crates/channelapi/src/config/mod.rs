@@ -3,12 +3,14 @@
 //! [`options`] is the one place where an option is written down. Nothing here touches global state or ends the
 //! process: what the caller should print or log comes back as data.
 
+pub mod auth_keys;
 mod broker;
 mod document;
 pub mod env;
 pub mod file;
 pub mod keys;
 mod listening;
+pub mod moment;
 pub mod nearest;
 pub mod options;
 pub mod origins;
@@ -16,6 +18,7 @@ pub mod pages;
 pub mod pattern;
 pub mod policy;
 pub mod proxies;
+pub mod scope;
 pub mod secret;
 pub mod source;
 mod syntax;
@@ -57,9 +60,11 @@ pub fn load(
 
     config.settings = values.settings;
     let policies = policy::resolve(&file.policies, &config);
+    let auth_keys = auth_keys::resolve(&file.auth_keys);
 
     let warnings = [environment.warnings, file.warnings, policies.warnings].concat();
-    let mut problems = [file.problems, environment.problems, values.problems, policies.problems].concat();
+    let of_lists = [auth_keys.problems, policies.problems].concat();
+    let mut problems = [file.problems, environment.problems, values.problems, of_lists].concat();
     problems.extend(listening::problems(&config));
     if !problems.is_empty() {
         problems.sort();
@@ -68,6 +73,7 @@ pub fn load(
     config.file = file.path;
     config.warnings = warnings;
     config.policy = policies.policies;
+    config.auth_keys = auth_keys.keys;
     config.imply();
     Ok(config)
 }

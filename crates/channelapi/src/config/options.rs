@@ -2,17 +2,20 @@
 //!
 //! Its place gives the TOML key (`log.level`), from which follow the flag (`--log-level`) and the variable
 //! (`CHANNELAPI_LOG_LEVEL`); its doc comment becomes the help text (first paragraph), the example file and the
-//! reference page. `docs/configuration.md` is printed from here, and a test fails when it differs. What a `[[policy]]` can
-//! hold stands below the others; it has neither flag nor variable.
+//! reference page. `docs/configuration.md` is printed from here, and a test fails when it differs. What a `[[policy]]` or one of
+//! the `[[auth_keys]]` can hold stands below the others; it has neither flag nor variable.
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{
+    auth_keys::{AuthKey, KeyName},
+    moment::Moment,
     origins::Origins,
-    pattern::NamePattern,
+    pattern::{ChannelPatterns, NamePattern},
     policy::{Policy, Replay},
     proxies::TrustedProxies,
-    secret::Secret,
+    scope::Scopes,
+    secret::{KeyHash, Secret},
     source::{Resolver, Setting},
     units::ByteSize,
     value::{Durability, FilePath, LogFormat, LogLevel, Shape, StoreDurability, Value},
@@ -94,12 +97,10 @@ pub fn spec(key: &str) -> &'static Spec {
     OPTIONS.iter().find(|spec| spec.key == key).expect("keys come from the table")
 }
 
-/// The section that is a list, each item for the channels that match a pattern.
-pub const POLICY: &str = "policy";
-
-/// The option with this key, among those of a policy.
-pub fn policy_spec(key: &str) -> &'static Spec {
-    POLICY_OPTIONS.iter().find(|spec| spec.key == key).expect("keys come from the table")
+/// The option with this key, among those that the items of a list can hold.
+pub fn list_spec(key: &str) -> &'static Spec {
+    let mut all = LISTS.iter().flat_map(|(_, options)| *options);
+    all.find(|spec| spec.key == key).expect("keys come from the table")
 }
 
 /// Turns the table into the structs, the list of [`Spec`]s and the code that fills the one by the other.
@@ -135,9 +136,11 @@ macro_rules! options {
                     $( = $sdefault:literal $( in $slow:literal ..= $shigh:literal )? )? ; )+
             }
         )+
-        [[policy]] $policy_title:literal {
-            $( $( #[doc = $pdoc:literal] )+ $pname:literal : $ptype:ty, like $pexample:literal ; )+
-        }
+        $(
+            [[$list:literal]] $LIST:ident $LIST_OPTIONS:ident $list_title:literal {
+                $( $( #[doc = $ldoc:literal] )+ $lname:literal : $ltype:ty, like $lexample:literal ; )+
+            }
+        )+
     ) => {
         /// Everything the server can be told, checked and complete.
         #[derive(Debug, Clone)]
@@ -146,6 +149,8 @@ macro_rules! options {
             $( $( #[doc = $about] )+ pub $section: $Section, )+
             /// What is different for some channels; the first that matches decides.
             pub policy: Vec<Policy>,
+            /// API keys besides `auth_key`.
+            pub auth_keys: Vec<AuthKey>,
             /// The file that was read, if there was one.
             pub file: Option<PathBuf>,
             /// Every option with its value as text (secrets masked) and where it came from.
@@ -178,12 +183,19 @@ macro_rules! options {
                 concat!($( $sdoc, "\n" ),+)), )+ )+
         ];
 
-        /// What a policy can hold besides its `history`, which has the options of that section. They are found in the
-        /// file alone, as no flag or variable could say of which policy it speaks.
-        pub static POLICY_OPTIONS: &[Spec] = &[
-            $( options!(@spec $policy_title, Some(POLICY), $pname, concat!("policy.", $pname), true,
-                None, $pexample, None, $ptype, concat!($( $pdoc, "\n" ),+)), )+
-        ];
+        $(
+            #[doc = concat!("The list `[[", $list, "]]`.")]
+            pub const $LIST: &str = $list;
+
+            /// What its items can hold. They are found in the file alone, as no flag or variable could say of which it speaks.
+            pub static $LIST_OPTIONS: &[Spec] = &[
+                $( options!(@spec $list_title, Some($LIST), $lname, concat!($list, ".", $lname), true,
+                    None, $lexample, None, $ltype, concat!($( $ldoc, "\n" ),+)), )+
+            ];
+        )+
+
+        /// The sections that are lists, and what their items can hold.
+        pub static LISTS: &[(&str, &[Spec])] = &[ $( ($LIST, $LIST_OPTIONS), )+ ];
 
         impl Config {
             /// Takes each option's value out of the layers, noting every problem on the way.
@@ -194,6 +206,7 @@ macro_rules! options {
                         $( $sfield: values.take(spec(concat!(stringify!($section), ".", stringify!($sfield)))), )+
                     }, )+
                     policy: Vec::new(),
+                    auth_keys: Vec::new(),
                     file: None,
                     settings: Vec::new(),
                     warnings: Vec::new(),
@@ -230,12 +243,16 @@ options! {
         ///
         /// Prefer `CHANNELAPI_AUTH_KEY_FILE` or `CHANNELAPI_AUTH_KEY`: a flag can be read in the list of processes
         /// by every user of the machine.
+        ///
+        /// This key may do everything. Others, which may do less, are a list: see [API keys](#api-keys). With that list and
+        /// without `auth_key`, none is generated, and only the list counts.
         auth_key: Option<Secret>;
 
         /// Development mode: log more, and tolerate a weak key.
         ///
         /// Unless they are set themselves, `log.level` becomes `debug` and `log.format` becomes `pretty`. A weak
-        /// key is then a warning instead of a refusal; requests without the key are refused as ever.
+        /// key is then a warning instead of a refusal; requests without the key are refused as ever. Debuggers may attach, and
+        /// a crash may leave a core, which without this option the server forbids.
         debug: bool = "false";
     }
 
@@ -459,7 +476,42 @@ options! {
         port: Option<u16>;
     }
 
-    [[policy]] "Policies" {
+    [["auth_keys"]] AUTH_KEYS AUTH_KEY_OPTIONS "API keys" {
+        /// Name of the key, for logs and figures.
+        ///
+        /// 1 to 64 letters, digits, dots, dashes and underscores. Every key needs one of its own.
+        "name": KeyName, like "orders";
+
+        /// Hash of the key, so that the file holds no secret.
+        ///
+        /// `channelapi key create` makes a new key and prints this line for it, `channelapi key hash` prints it for a key that
+        /// exists.
+        "hash": Option<KeyHash>, like "sha256:7f83b1657ff1fc53b92dc18148a1d65dfc2d4b1fa3d677284addd200126d9069";
+
+        /// File that holds the key itself, instead of its hash.
+        ///
+        /// A line break at its end is not part of the key.
+        "key_file": Option<PathBuf>, like "/run/secrets/orders_key";
+
+        /// What the key may do.
+        ///
+        /// `publish`: publish. `read`: history, event streams, and what there is to know of channels and consumers. `tokens`: give
+        /// out, replace and revoke the tokens that clients join with. `admin`: all of these, purging, and setting and removing
+        /// consumers. docs/http-api.md lists what each route needs.
+        "scopes": Scopes, like "publish";
+
+        /// Channels that the key is for.
+        ///
+        /// Patterns as those of a policy. Left out, it is for every channel.
+        "channels": Option<ChannelPatterns>, like "user-*";
+
+        /// Time from which on the key lets nobody in any more.
+        ///
+        /// Left out, it never ends. Two weeks before, each start and each reload is a warning.
+        "expires": Option<Moment>, like "2030-01-31T12:00:00Z";
+    }
+
+    [["policy"]] POLICY POLICY_OPTIONS "Policies" {
         /// Names of channels: `*` stands for any run of characters, everything else for itself.
         ///
         /// `user-*` matches `user-42` and `user-`, `*` matches every channel. Every policy needs a pattern of its own; one
@@ -507,7 +559,7 @@ mod tests {
 
     #[test]
     fn every_option_explains_itself() {
-        for spec in OPTIONS.iter().chain(POLICY_OPTIONS) {
+        for spec in OPTIONS.iter().chain(LISTS.iter().flat_map(|(_, options)| *options)) {
             let summary = spec.summary();
             assert!(summary.len() > 10 && summary.len() <= 90, "{}: {summary}", spec.key);
             assert!(!spec.accepts.is_empty() && !spec.placeholder.is_empty(), "{}", spec.key);

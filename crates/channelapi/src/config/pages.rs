@@ -1,5 +1,6 @@
 //! What is printed from the table of options: the example file, the reference page and the effective values.
 
+mod auth_keys;
 mod policies;
 
 use std::fmt::Write;
@@ -30,7 +31,7 @@ pub fn example() -> String {
         comment(&mut page, &spec.paragraphs());
         let _ = writeln!(page, "#{}", assignment(spec));
     }
-    page + &policies::example()
+    page + &auth_keys::example() + &policies::example()
 }
 
 /// The reference page, in Markdown.
@@ -44,6 +45,7 @@ pub fn reference() -> String {
         }
         entry(&mut page, spec);
     }
+    page += &auth_keys::reference();
     page += &policies::reference();
     page.push_str(ORIGINAL);
     for spec in OPTIONS.iter().filter(|spec| !spec.in_file) {
@@ -66,7 +68,9 @@ pub fn effective(config: &Config) -> String {
         Some(path) => format!("file: {}\n\n", path.display()),
         None => "file: none\n\n".to_owned(),
     };
-    let all = || config.policy.iter().flat_map(|policy| &policy.settings).chain(&config.settings);
+    let keys = config.auth_keys.iter().map(|key| &key.settings);
+    let lists: Vec<&Vec<Setting>> = keys.chain(config.policy.iter().map(|policy| &policy.settings)).collect();
+    let all = || lists.iter().copied().flatten().chain(&config.settings);
     let key_width = all().map(|setting| setting.key.len()).max().unwrap_or(0);
     let value_width = all().map(|setting| setting.value.chars().count()).max().unwrap_or(0).min(32);
     let rows = |page: &mut String, settings: &[Setting]| {
@@ -75,9 +79,9 @@ pub fn effective(config: &Config) -> String {
         }
     };
     rows(&mut page, &config.settings);
-    for policy in &config.policy {
+    for settings in lists {
         page.push('\n');
-        rows(&mut page, &policy.settings);
+        rows(&mut page, settings);
     }
     page
 }
@@ -108,8 +112,12 @@ unknown variable that starts with `CHANNELAPI_` is a warning.
 **Values.** Durations have a unit: `500ms`, `25s`, `10m`, `2h`, `7d`. Sizes are bytes or have a unit: `65536`,
 `64KiB`, `1MB`, `10GB`.
 
-**Policies.** The settings of single channels, or of all that match a pattern, are a list and can only be written in
-the file; see [Policies](#policies).
+**Lists.** API keys that may do less than everything, and settings of the channels that match a pattern, are lists and
+can only be written in the file; see [API keys](#api-keys) and [Policies](#policies).
+
+**Reloading.** On SIGHUP the server reads its configuration again, all of it: flags and variables are as they were at the
+start, files are read anew. What is wrong changes nothing, and the log says what. Keys, `http.cors_origins` and `log.level`
+change at once; of everything else that differs the log says that it needs a restart.
 
 **Exit codes.** 0: all is well. 2: the command line, a variable or the file is wrong. 78: the auth key is refused;
 tell the process manager not to restart after it, as the next start would end the same way.
@@ -144,6 +152,16 @@ fn entry(page: &mut String, spec: &Spec) {
         spec.accepts,
         spec.range.map_or_else(String::new, |(low, high)| format!("; from `{low}` to `{high}`")),
     );
+}
+
+/// An option of the items of a list.
+fn list_entry(page: &mut String, list: &str, spec: &Spec) {
+    let _ = write!(page, "\n### `{}`\n", spec.key);
+    for paragraph in spec.paragraphs() {
+        let _ = write!(page, "\n{paragraph}\n");
+    }
+    let _ =
+        write!(page, "\n- File: `{}` below `[[{list}]]`\n- Accepts: {}\n", assignment(spec), spec.accepts);
 }
 
 fn assignment(spec: &Spec) -> String {

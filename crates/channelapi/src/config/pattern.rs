@@ -51,6 +51,38 @@ impl Value for NamePattern {
     }
 }
 
+/// Patterns of channel names, at least one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelPatterns(Vec<NamePattern>);
+
+impl ChannelPatterns {
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(NamePattern::as_str)
+    }
+}
+
+impl Value for ChannelPatterns {
+    const SHAPE: Shape = Shape::Lines;
+    const PLACEHOLDER: &'static str = "PATTERNS";
+    const ACCEPTS: &'static str =
+        "a list of names of channels, in which `*` stands for any run of characters";
+
+    fn parse(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err(
+                "the list is empty, so the key would be for no channel; write patterns, such as user-*, or leave it out"
+                    .to_owned(),
+            );
+        }
+        text.split('\n').map(NamePattern::parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    fn show(&self) -> String {
+        self.iter().collect::<Vec<_>>().join(", ")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,23 +4,14 @@
 //! like any other, because it would only be noticed when a channel keeps too little.
 
 use super::{
-    options::{Config, History, policy_spec, spec},
+    options::{Config, History, list_spec, spec},
     pattern::NamePattern,
-    source::{Given, Problem, Resolver, Setting, Source},
+    source::{GivenItem, Problem, Resolver, Setting, Source},
     value::{Durability, Shape, Value, not},
 };
 
 /// Policies that are looked through for every channel; patterns make do with few.
 const POLICIES_MAX: usize = 1_000;
-
-/// One `[[policy]]` of the file, not yet checked.
-#[derive(Clone)]
-pub struct GivenPolicy {
-    /// Where it starts.
-    pub source: Source,
-    /// What it holds: options of a policy and, from its `history`, options of that section.
-    pub given: Vec<Given>,
-}
 
 /// The settings of the channels that match a pattern, checked and complete.
 #[derive(Debug, Clone)]
@@ -46,7 +37,7 @@ pub(super) struct Resolved {
 }
 
 /// Completes each policy with the settings that hold for all channels, and checks them against each other.
-pub(super) fn resolve(given: &[GivenPolicy], config: &Config) -> Resolved {
+pub(super) fn resolve(given: &[GivenItem], config: &Config) -> Resolved {
     let mut resolved = Resolved::default();
     if let Some(first_too_many) = given.get(POLICIES_MAX) {
         let number = given.len();
@@ -77,9 +68,9 @@ impl Policy {
         let History { max_messages, max_age, max_bytes } = config.history;
         let durability = config.store.durability.into();
         Self {
-            pattern: values.take(policy_spec("policy.match")),
+            pattern: values.take(list_spec("policy.match")),
             durability: values.inherit(
-                policy_spec("policy.durability"),
+                list_spec("policy.durability"),
                 durability,
                 setting("store.durability"),
             ),
@@ -92,7 +83,7 @@ impl Policy {
                 max_age: values.inherit(spec("history.max_age"), max_age, setting("history.max_age")),
                 max_bytes: values.inherit(spec("history.max_bytes"), max_bytes, setting("history.max_bytes")),
             },
-            replay_on_join: values.take(policy_spec("policy.replay_on_join")),
+            replay_on_join: values.take(list_spec("policy.replay_on_join")),
             settings: Vec::new(),
         }
     }

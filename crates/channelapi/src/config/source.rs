@@ -51,6 +51,15 @@ pub struct Given {
     pub source: Source,
 }
 
+/// One item of a list such as `[[policy]]`, not yet checked.
+#[derive(Clone)]
+pub struct GivenItem {
+    /// Where it starts.
+    pub source: Source,
+    /// The options in it.
+    pub given: Vec<Given>,
+}
+
 /// Something that keeps the server from starting.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {

@@ -1,7 +1,7 @@
 //! Lines that are not TOML: what their author probably meant, and how they can be quoted without their secrets.
 
 use super::{
-    options::{OPTIONS, POLICY_OPTIONS},
+    options::{LISTS, OPTIONS},
     value::Shape,
 };
 
@@ -9,7 +9,8 @@ use super::{
 pub(super) fn hint(line: &str) -> String {
     let Some((key, value)) = line.split_once(['=', ':']) else { return String::new() };
     let (key, value) = (key.trim(), value.split('#').next().unwrap_or_default().trim());
-    let mut known = OPTIONS.iter().chain(POLICY_OPTIONS).filter(|spec| spec.in_file);
+    let lists = LISTS.iter().flat_map(|(_, options)| *options);
+    let mut known = OPTIONS.iter().chain(lists).filter(|spec| spec.in_file);
     let Some(spec) = known.find(|spec| spec.name == key || spec.key == key) else {
         return String::new();
     };
@@ -31,12 +32,10 @@ pub(super) fn without_secrets(text: &str) -> String {
 
 /// Blots a line; `until` carries the quotes that end a value of several lines.
 fn blot(line: &str, until: &mut Option<&str>) -> String {
-    let (shown, hidden) = match (*until, line.split_once('=')) {
+    let (shown, hidden) = match (*until, secret_value(line)) {
         (Some(_), _) => ("", line),
-        (None, Some((key, _))) if OPTIONS.iter().any(|spec| spec.secret && key.contains(spec.name)) => {
-            line.split_at(key.len() + 1)
-        }
-        _ => return line.to_owned(),
+        (None, Some(start)) => line.split_at(start),
+        (None, None) => return line.to_owned(),
     };
     *until = match *until {
         Some(quotes) => Some(quotes).filter(|quotes| !hidden.contains(quotes)),
@@ -44,6 +43,21 @@ fn blot(line: &str, until: &mut Option<&str>) -> String {
     };
     let stars = hidden.bytes().map(|byte| if byte.is_ascii_whitespace() { char::from(byte) } else { '*' });
     shown.chars().chain(stars).collect()
+}
+
+/// Where in a line the first value begins that may be secret.
+fn secret_value(line: &str) -> Option<usize> {
+    line.match_indices('=')
+        .map(|(place, _)| place)
+        .find(|place| is_of_secret(&line[..*place]))
+        .map(|place| place + 1)
+}
+
+/// Whether what stands before an equals sign is the name of a secret. Also a `key`, which no option is called.
+fn is_of_secret(before: &str) -> bool {
+    let name = before.trim_end().trim_end_matches(['"', '\'']);
+    let name = name.rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default();
+    name == "key" || OPTIONS.iter().any(|spec| spec.secret && name.contains(spec.name))
 }
 
 #[cfg(test)]
@@ -65,6 +79,9 @@ mod tests {
         check("auth_key = '''a'''\nport = 1\n", "auth_key = *******\nport = 1\n");
         check("auth_key = \"\"\"a\nb = 1", "auth_key = ****\n* * *");
         check("auth_key = é", "auth_key = **");
+        check("  key = 'x'\nkeys = 1", "  key = ***\nkeys = 1");
+        check("{ name = 'a', key = 'x', b = 'y' }", "{ name = 'a', key = **** * * *** *");
+        check("'auth_key' = 'x'", "'auth_key' = ***");
     }
 
     #[test]

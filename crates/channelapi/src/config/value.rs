@@ -24,6 +24,10 @@ pub enum Shape {
     Amount,
     /// `["a", "b"]`; flags and variables separate the items with commas.
     List,
+    /// `["a", "b"]`, of items that may hold commas; only in the file. As text they are lines.
+    Lines,
+    /// `2030-01-31T12:00:00Z`, with or without quotes.
+    Moment,
 }
 
 impl Shape {
@@ -31,13 +35,16 @@ impl Shape {
     pub fn toml(self, text: &str) -> String {
         match self {
             Self::Text | Self::Quantity => quoted(text),
-            Self::Integer | Self::Boolean | Self::Amount => text.to_owned(),
-            Self::List => {
-                let items: Vec<String> = text.split(',').map(|item| quoted(item.trim())).collect();
-                format!("[{}]", items.join(", "))
-            }
+            Self::Integer | Self::Boolean | Self::Amount | Self::Moment => text.to_owned(),
+            Self::List => list(text.split(',').map(str::trim)),
+            Self::Lines => list(text.split('\n')),
         }
     }
+}
+
+fn list<'a>(items: impl Iterator<Item = &'a str>) -> String {
+    let items: Vec<String> = items.map(quoted).collect();
+    format!("[{}]", items.join(", "))
 }
 
 fn quoted(text: &str) -> String {

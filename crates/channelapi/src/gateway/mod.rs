@@ -36,6 +36,7 @@ pub(crate) use waiting::{set_waiting_bytes_max, waiting_bytes};
 use crate::admission::{Admission, SessionPass};
 use crate::config::origins::Origins;
 use crate::http::{self, Request, Response};
+use crate::live::Live;
 use crate::metrics::{HandshakeRefused, OPENED};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -57,19 +58,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What can be set.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Settings {
     /// The heartbeat.
     pub(crate) timing: Timing,
     /// Bytes a client may send at once, on either transport.
     pub(crate) max_payload: usize,
     /// Which pages may connect.
-    pub(crate) origins: Origins,
+    pub(crate) origins: Live<Origins>,
 }
 
 impl Settings {
     /// Settings with a heartbeat that the gateway's timer can keep.
-    pub(crate) fn new(ping_interval: u64, ping_timeout: u64, max_payload: usize, origins: Origins) -> Self {
+    pub(crate) fn new(
+        ping_interval: u64,
+        ping_timeout: u64,
+        max_payload: usize,
+        origins: Live<Origins>,
+    ) -> Self {
         // A twenty-fifth of the interval is late enough to be cheap and early enough not to matter.
         let lateness = (ping_interval / 25).clamp(10, 1_000);
         Self { timing: Timing { ping_interval, ping_timeout, lateness }, max_payload, origins }
@@ -131,7 +137,7 @@ impl Gateway {
 
     /// Answers one request of a client, who counts as `address` if it is a stranger.
     pub(crate) async fn serve(self: &Arc<Self>, request: Request, address: Option<IpAddr>) -> Response {
-        let origin = match cors::admit(&self.settings.origins, request.headers()) {
+        let origin = match cors::admit(&self.settings.origins.load(), request.headers()) {
             Ok(origin) => origin,
             Err(error) => return refuse(error),
         };

@@ -63,8 +63,8 @@ const INTRODUCTION: &str = "\
 
 This page is printed from the declarations in `crates/channelapi/src/metrics.rs`.
 
-`GET /metrics` answers in the text format of Prometheus. It needs an API key that may read, like the routes of the HTTP
-API: strangers learn nothing. In Prometheus:
+`GET /metrics` answers in the text format of Prometheus. It needs an API key with the scope `read`, or `admin`, for
+all channels: strangers learn nothing. In Prometheus:
 
 ```yaml
 scrape_configs:

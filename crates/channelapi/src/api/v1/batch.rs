@@ -8,6 +8,7 @@ use super::json::{Fields, Object, invalid, missing, wrong_type};
 use super::problem::{Code, Problem};
 use super::publish::{Draft, checked_key, header_key, send, status_of, store, stored};
 use super::{answer, utf8};
+use crate::auth::{Denied, Key};
 use crate::http::Response;
 use bytes::Bytes;
 use channelapi_core::broker::{PublishRequest, Published};
@@ -41,9 +42,15 @@ enum Outcome {
 }
 
 /// `POST /v1/messages`
-pub(super) async fn publish(hub: &Hub, headers: &HeaderMap, body: &Bytes) -> Result<Response, Problem> {
+pub(super) async fn publish(
+    hub: &Hub,
+    key: Option<&Key>,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Response, Problem> {
     let batch = Batch { body, now: hub.clock().unix_millis(), key: header_key(headers)? };
-    let items = if is_lines(headers) { batch.lines()? } else { batch.object()? };
+    let mut items = if is_lines(headers) { batch.lines()? } else { batch.object()? };
+    keep_out(&mut items, |channel| key.is_some_and(|key| key.reaches(channel)));
     let names: Vec<_> = items.iter().map(|item| item.name.clone()).collect();
     let outcomes = carry_out(hub, settle(items)).await;
     for outcome in &outcomes {
@@ -160,6 +167,15 @@ fn is_lines(headers: &HeaderMap) -> bool {
     [&b"application/x-ndjson"[..], b"application/ndjson", b"application/jsonl"]
         .iter()
         .any(|known| kind.eq_ignore_ascii_case(known))
+}
+
+/// Refuses the items of channels that the key is not for.
+fn keep_out(items: &mut [Item], is_reached: impl Fn(&ChannelName) -> bool) {
+    for item in items {
+        if item.channel.as_ref().is_ok_and(|channel| !is_reached(channel)) {
+            item.channel = Err(Denied::Channel.into());
+        }
+    }
 }
 
 /// Decides about the items: those of a channel that has a wrong one are refused with it.
@@ -293,6 +309,18 @@ mod tests {
         ];
         assert_eq!(codes(&decided), expected);
         assert_eq!(decided[5].as_ref().unwrap().1.draft.data, "[1, 2]");
+    }
+
+    #[test]
+    fn items_of_channels_that_the_key_is_not_for_are_refused_alone() {
+        let body = Bytes::from_static(
+            br#"{"messages":[{"channel":"a","data":1},{"channel":"b","data":1},{"channel":"b","x":1},{"channel":"","data":1}]}"#,
+        );
+        let mut items = Batch { body: &body, now: 0, key: None }.object().unwrap();
+        keep_out(&mut items, |channel| channel.as_str() == "a");
+        let expected =
+            [None, Some(Code::ChannelNotAllowed), Some(Code::ChannelNotAllowed), Some(Code::InvalidChannel)];
+        assert_eq!(codes(&settle(items)), expected);
     }
 
     #[test]

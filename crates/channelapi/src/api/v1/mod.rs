@@ -15,7 +15,8 @@ mod tokens;
 pub(super) use stream::Streams;
 
 use super::Api;
-use crate::auth::{count_refused, is_authorized_v1};
+use crate::auth::{Denied, Key, Pass, Place, identify, is_key_in_query};
+use crate::config::scope::Scope;
 use crate::http::{self, BodyError, Request, Response};
 use bytes::Bytes;
 use channelapi_core::limits::{API_BODY_BYTES_MAX, REQUEST_ID_BYTES_MAX};
@@ -27,8 +28,8 @@ use hyper::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use problem::{Code, Problem};
 use std::borrow::Cow;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 /// A request's own name for itself, which the answer repeats.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -90,6 +91,40 @@ impl Call {
         Ok(call)
     }
 
+    /// What a key must allow for it.
+    fn scope(&self) -> Scope {
+        match self {
+            Self::Publish(_) | Self::PublishBatch => Scope::Publish,
+            Self::History(_)
+            | Self::Message(..)
+            | Self::Channel(_)
+            | Self::Stream(_)
+            | Self::Consumers(_)
+            | Self::Consumer(..) => Scope::Read,
+            Self::IssueToken(_) | Self::RevokeTokens(_) | Self::RevokeToken(_) => Scope::Tokens,
+            Self::Purge(_) | Self::SetConsumer(..) | Self::RemoveConsumer(..) => Scope::Admin,
+        }
+    }
+
+    /// The channel that it is about. `None` if that is found out on the way: then the key goes along.
+    fn channel(&self) -> Option<&ChannelName> {
+        match self {
+            Self::PublishBatch | Self::RevokeToken(_) => None,
+            Self::Publish(channel)
+            | Self::History(channel)
+            | Self::Message(channel, _)
+            | Self::Purge(channel)
+            | Self::Channel(channel)
+            | Self::Stream(channel)
+            | Self::IssueToken(channel)
+            | Self::RevokeTokens(channel)
+            | Self::Consumers(channel)
+            | Self::Consumer(channel, _)
+            | Self::SetConsumer(channel, _)
+            | Self::RemoveConsumer(channel, _) => Some(channel),
+        }
+    }
+
     fn has_body(&self) -> bool {
         matches!(self, Self::Publish(_) | Self::PublishBatch | Self::IssueToken(_) | Self::SetConsumer(..))
     }
@@ -116,7 +151,7 @@ impl Api {
         let (head, body) = request.into_parts();
         let request_id = request_id(&head.headers);
         let answer = match self.admit_v1(&head).await {
-            Ok(call) => self.call(call, &head, body).await,
+            Ok((call, key)) => self.call(call, key, &head, body).await,
             Err(problem) => {
                 refuse_body(&head.headers, body).await;
                 Err(problem)
@@ -131,28 +166,57 @@ impl Api {
         response
     }
 
-    /// Judges a request by its head alone.
-    async fn admit_v1(&self, head: &Parts) -> Result<Call, Problem> {
+    /// Judges a request by its head alone. The key comes along for a call that outlives the judgement.
+    async fn admit_v1(&self, head: &Parts) -> Result<(Call, Option<Arc<Key>>), Problem> {
         let path = head.uri.path().strip_prefix("/v1").unwrap_or_default();
         let call = Call::of(path, &head.method);
-        let is_authorized = is_authorized_v1(&head.headers, &self.key)
-            || match &call {
-                Ok(Call::Stream(channel)) => stream::is_opened_by_token(&self.hub, channel, head).await?,
-                _ => false,
-            };
-        // A stranger learns nothing of what there is.
-        if !is_authorized {
-            count_refused(&head.headers);
-            return Err(Problem::new(Code::Forbidden, "The request does not carry the API key."));
+        if is_key_in_query(head.uri.query()) {
+            return Err(Denied::Query.into());
         }
+        let key = match self.admit_key(&call, &head.headers) {
+            Ok(key) => key,
+            // A stranger learns nothing of what there is.
+            Err(denied) => match &call {
+                Ok(Call::Stream(channel)) if stream::is_opened_by_token(&self.hub, channel, head).await? => {
+                    None
+                }
+                _ => {
+                    // Of strangers the code does not tell whether they have a key.
+                    if matches!(denied, Denied::NoKey | Denied::WrongKey) {
+                        denied.reason().count();
+                    }
+                    return Err(denied.into());
+                }
+            },
+        };
         let call = call?;
         if call.has_body() && head.headers.contains_key(CONTENT_ENCODING) {
             return Err(Problem::new(Code::Encoding, "The request has a Content-Encoding."));
         }
-        Ok(call)
+        Ok((call, key))
     }
 
-    async fn call(&self, call: Call, head: &Parts, body: Incoming) -> Result<Response, Problem> {
+    /// Judges the key of a request. Whether there is such a call at all is only for who has one.
+    fn admit_key(
+        &self,
+        call: &Result<Call, Problem>,
+        headers: &HeaderMap,
+    ) -> Result<Option<Arc<Key>>, Denied> {
+        let keys = self.keys.keys();
+        let key = identify(&keys, headers, Place::AnyHeader, self.hub.clock())?;
+        let Ok(call) = call else { return Ok(None) };
+        key.admit(call.scope(), call.channel())?;
+        let is_needed = matches!(call, Call::PublishBatch | Call::RevokeToken(_) | Call::Stream(_));
+        Ok(is_needed.then(|| key.clone()))
+    }
+
+    async fn call(
+        &self,
+        call: Call,
+        key: Option<Arc<Key>>,
+        head: &Parts,
+        body: Incoming,
+    ) -> Result<Response, Problem> {
         let hub = &self.hub;
         let query = head.uri.query().unwrap_or_default();
         let headers = &head.headers;
@@ -160,15 +224,21 @@ impl Api {
             Call::Publish(channel) => {
                 publish::publish(hub, channel, headers, &read(headers, body).await?).await
             }
-            Call::PublishBatch => batch::publish(hub, headers, &read(headers, body).await?).await,
+            Call::PublishBatch => {
+                batch::publish(hub, key.as_deref(), headers, &read(headers, body).await?).await
+            }
             Call::History(channel) => history::page(hub, channel, query).await,
             Call::Message(channel, id) => history::message(hub, channel, &id).await,
             Call::Purge(channel) => history::purge(hub, channel).await,
             Call::Channel(channel) => Ok(channel::describe(hub, &channel)),
-            Call::Stream(channel) => stream::open(&self.streams, channel, headers, query).await,
+            Call::Stream(channel) => {
+                let pass = key.map(|key| Pass::new(self.keys.clone(), key, Scope::Read, channel.clone()));
+                let pass = pass.map(Arc::new);
+                stream::open(&self.streams, channel, pass, headers, query).await
+            }
             Call::IssueToken(channel) => tokens::issue(hub, &channel, &read(headers, body).await?).await,
             Call::RevokeTokens(channel) => tokens::revoke(hub, channel).await,
-            Call::RevokeToken(token) => tokens::revoke_token(hub, token).await,
+            Call::RevokeToken(token) => tokens::revoke_token(hub, key.as_deref(), token).await,
             Call::Consumers(channel) => consumers::list(hub, &channel).await,
             Call::Consumer(channel, name) => consumers::show(hub, &channel, &name).await,
             Call::SetConsumer(channel, name) => {

@@ -1,6 +1,8 @@
 //! How version 1 says no: a problem document (RFC 9457) with a code that programs can rely on.
 
+use super::super::IN_QUERY;
 use super::json::Object;
+use crate::auth::Denied;
 use crate::http::{self, Response};
 use crate::metrics::RequestRefused;
 use channelapi_core::broker::PublishError;
@@ -89,12 +91,24 @@ codes! {
     /// It is no idempotency key.
     InvalidKey "invalid_idempotency_key" BAD_REQUEST "The idempotency key is not valid"
         "A key is 1 to 255 visible ASCII characters, without spaces; a UUID is a good one."
+    /// The key is where it does not belong.
+    KeyInUrl "key_in_url" BAD_REQUEST "The URL has a parameter for a key"
+        "Send the key as `Authorization: Bearer <key>` or as `X-API-Key: <key>`, and replace it: it is in logs now."
     /// There are too few or too many items.
     BatchSize "batch_size" BAD_REQUEST "The batch is empty or too long"
         "Send 1 to 1,000 items, and the others in further requests."
     /// The key is missing or wrong.
     Forbidden "forbidden" FORBIDDEN "The API key is missing or wrong"
         "Send it as `Authorization: Bearer <key>` or as `X-API-Key: <key>`; the server's log says at its start where the key is from."
+    /// The key has ended.
+    KeyExpired "key_expired" FORBIDDEN "The API key has expired"
+        "Use the key that replaces it, or ask whoever runs the server for one."
+    /// The key is for something else.
+    MissingScope "missing_scope" FORBIDDEN "The API key may not do this"
+        "Use a key with that scope, or ask whoever runs the server to add it to this one."
+    /// The key is for other channels.
+    ChannelNotAllowed "channel_not_allowed" FORBIDDEN "The API key is not for this channel"
+        "Use a key whose `channels` match it, or ask whoever runs the server to add it to this one."
     /// There is no such thing.
     NotFound "not_found" NOT_FOUND "There is nothing here"
         "docs/http-api.md lists the routes. A message is gone when its channel's retention, its ttl or a purge took it."
@@ -158,6 +172,10 @@ impl Problem {
         let reason = match self.code {
             // Counted where the key is checked, which knows what was wrong with it.
             Code::Forbidden => return,
+            Code::KeyExpired => RequestRefused::WrongKey,
+            Code::MissingScope => RequestRefused::Scope,
+            Code::ChannelNotAllowed => RequestRefused::Channel,
+            Code::KeyInUrl => RequestRefused::Query,
             Code::NotFound | Code::MethodNotAllowed => RequestRefused::NotFound,
             Code::BodyTimeout => RequestRefused::Timeout,
             Code::KeyReused | Code::Ahead | Code::TooManyConsumers | Code::BatchRefused => {
@@ -244,6 +262,23 @@ impl From<PublishError> for Problem {
                 Code::Indeterminate,
                 "The server stopped before it could say what came of the message.",
             ),
+        }
+    }
+}
+
+/// Whoever has no key learns nothing; whoever has one learns what it lacks.
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::NoKey | Denied::WrongKey => {
+                Self::new(Code::Forbidden, "The request does not carry the API key.")
+            }
+            Denied::Expired => Self::new(Code::KeyExpired, "The API key of the request has expired."),
+            Denied::Scope(scope) => {
+                Self::new(Code::MissingScope, format!("The API key does not have the scope `{scope}`."))
+            }
+            Denied::Channel => Self::new(Code::ChannelNotAllowed, "The API key is not for this channel."),
+            Denied::Query => Self::new(Code::KeyInUrl, IN_QUERY),
         }
     }
 }

@@ -3,9 +3,10 @@
 use super::json::{Fields, Object, wrong_type};
 use super::problem::{Code, Problem};
 use super::{answer, time, utf8};
+use crate::auth::{Denied, Key};
 use crate::http::Response;
 use bytes::Bytes;
-use channelapi_core::hub::{Hub, IssuedToken, TokenError};
+use channelapi_core::hub::{Hub, IssuedToken, Lookup, TokenError};
 use channelapi_core::limits::{TOKEN_LIFETIME_MAX, TOKEN_LIFETIME_MIN};
 use channelapi_core::model::ChannelName;
 use hyper::StatusCode;
@@ -50,7 +51,18 @@ pub(super) async fn revoke(hub: &Arc<Hub>, channel: ChannelName) -> Result<Respo
 }
 
 /// `DELETE /v1/tokens/{t}`
-pub(super) async fn revoke_token(hub: &Arc<Hub>, token: String) -> Result<Response, Problem> {
+pub(super) async fn revoke_token(
+    hub: &Arc<Hub>,
+    key: Option<&Key>,
+    token: String,
+) -> Result<Response, Problem> {
+    // A key for some channels must not reach another through its token. A token never goes to another channel.
+    if key.is_none_or(Key::is_limited) {
+        let channel = channel_of(hub, &token).await?.ok_or_else(unknown)?;
+        if !key.is_some_and(|key| key.reaches(&channel)) {
+            return Err(Denied::Channel.into());
+        }
+    }
     let node = hub.clone();
     let task = tokio::spawn(async move {
         let Some(channel) = node.tokens.revoke_token(&token).await? else {
@@ -60,9 +72,22 @@ pub(super) async fn revoke_token(hub: &Arc<Hub>, token: String) -> Result<Respon
         Ok::<_, TokenError>(Some((channel, disconnected)))
     });
     let Some((channel, disconnected)) = finished(task.await)? else {
-        return Err(Problem::new(Code::NotFound, "No channel has this token."));
+        return Err(unknown());
     };
     Ok(revoked(&channel, true, disconnected))
+}
+
+fn unknown() -> Problem {
+    Problem::new(Code::NotFound, "No channel has this token.")
+}
+
+/// The channel that a token opens.
+pub(super) async fn channel_of(hub: &Hub, token: &str) -> Result<Option<ChannelName>, Problem> {
+    match hub.tokens.lookup(token) {
+        Lookup::Valid(channel) => Ok(Some(channel)),
+        Lookup::Invalid => Ok(None),
+        Lookup::Unknown(hash) => hub.tokens.find(hash).await.map_err(|error| Problem::unavailable(&error)),
+    }
 }
 
 fn finished<T>(result: Result<Result<T, TokenError>, tokio::task::JoinError>) -> Result<T, Problem> {

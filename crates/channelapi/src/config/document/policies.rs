@@ -4,34 +4,20 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::{Reader, guess, kind, right_place};
+use super::{Reader, guess, kind, lists::Words, right_place};
 use crate::config::{
     options::{OPTIONS, POLICY, POLICY_OPTIONS, Spec},
-    policy::GivenPolicy,
-    source::Given,
+    source::{Given, GivenItem},
 };
 
 /// The section whose options a policy can set for its channels, in a table of the same name.
 const HISTORY: &str = "history";
 
+const WORDS: Words = Words { section: POLICY, one: "a policy", several: "policies" };
+
 impl Reader<'_> {
     pub(super) fn policies(&mut self, value: &DeValue<'_>, span: Range<usize>) {
-        let DeValue::Array(items) = value else {
-            let message =
-                "there can be several policies; write [[policy]], with two brackets, and its keys below";
-            return self.problem(span, message.to_owned());
-        };
-        for item in items {
-            match item.get_ref() {
-                DeValue::Table(table) => self.policy(table, item.span()),
-                other => {
-                    let found = kind(other);
-                    let message =
-                        format!("a policy is a section, not {found}; write [[policy]] and its keys below");
-                    self.problem(item.span(), message);
-                }
-            }
-        }
+        self.items(&WORDS, value, span, Self::policy);
     }
 
     fn policy(&mut self, table: &DeTable<'_>, span: Range<usize>) {
@@ -52,7 +38,7 @@ impl Reader<'_> {
             }
         }
         let source = self.place(span.start);
-        self.contents.policies.push(GivenPolicy { source, given });
+        self.contents.policies.push(GivenItem { source, given });
     }
 
     fn history(&mut self, value: &DeValue<'_>, span: Range<usize>) -> Vec<Given> {

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{assignment, comment, plain, wrap};
-use crate::config::options::{OPTIONS, POLICY_OPTIONS, Spec};
+use super::{assignment, comment, list_entry, plain, wrap};
+use crate::config::options::{OPTIONS, POLICY, POLICY_OPTIONS, Spec};
 
 /// The end of the example file, where a list does not swallow what follows.
 pub(super) fn example() -> String {
@@ -27,7 +27,7 @@ pub(super) fn example() -> String {
 pub(super) fn reference() -> String {
     let mut page = format!("\n## {}\n\n{ABOUT}\n\n{ORDER} {WHERE}\n{SAMPLE}", POLICY_OPTIONS[0].title);
     for spec in POLICY_OPTIONS {
-        entry(&mut page, spec);
+        list_entry(&mut page, POLICY, spec);
     }
     let keys: Vec<String> =
         history_options().map(|spec| format!("[`{}`](#{})", spec.name, spec.key.replace('.', ""))).collect();
@@ -61,15 +61,6 @@ durability = "memory"
 history = { max_messages = 0 }
 ```
 "#;
-
-fn entry(page: &mut String, spec: &Spec) {
-    let _ = write!(page, "\n### `{}`\n", spec.key);
-    for paragraph in spec.paragraphs() {
-        let _ = write!(page, "\n{paragraph}\n");
-    }
-    let _ =
-        write!(page, "\n- File: `{}` below `[[policy]]`\n- Accepts: {}\n", assignment(spec), spec.accepts);
-}
 
 fn history() -> String {
     let keys: Vec<String> = history_options().map(assignment).collect();

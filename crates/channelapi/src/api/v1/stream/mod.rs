@@ -9,12 +9,15 @@ use super::super::sse;
 use super::history::locate;
 use super::problem::{Code, Problem};
 use super::query::Query;
+use super::tokens::channel_of;
+use crate::auth::Pass;
 use crate::config::origins::Origins;
 use crate::http::{Body, Response};
+use crate::live::Live;
 use bytes::Bytes;
 use channelapi_core::broker::{History as _, Start};
 use channelapi_core::delivery::{Form, From, Join, Subscriber as _};
-use channelapi_core::hub::{Hub, Lookup};
+use channelapi_core::hub::Hub;
 use channelapi_core::limits::STREAM_HEARTBEAT;
 use channelapi_core::model::{ChannelName, ConnectionId};
 use hyper::body::{Body as HttpBody, Frame};
@@ -48,7 +51,7 @@ const STREAM_BIT: u64 = 1 << 63;
 pub(in super::super) struct Streams {
     hub: Arc<Hub>,
     /// Whose pages may read them.
-    origins: Origins,
+    origins: Live<Origins>,
     open: Mutex<Open>,
 }
 
@@ -56,37 +59,60 @@ pub(in super::super) struct Streams {
 struct Open {
     is_draining: bool,
     opened: u64,
-    listeners: HashMap<ConnectionId, Arc<Listener>>,
+    streams: HashMap<ConnectionId, Stream>,
+}
+
+struct Stream {
+    listener: Arc<Listener>,
+    /// What it was opened with, if that was an API key.
+    pass: Option<Arc<Pass>>,
 }
 
 impl Streams {
-    pub(in super::super) fn new(hub: Arc<Hub>, origins: Origins) -> Self {
+    pub(in super::super) fn new(hub: Arc<Hub>, origins: Live<Origins>) -> Self {
         Self { hub, origins, open: Mutex::default() }
     }
 
     /// Ends all streams, and lets nobody open another.
     pub(in super::super) fn end_all(&self) {
-        let listeners = {
+        let streams = {
             let mut open = self.open.lock();
             open.is_draining = true;
-            std::mem::take(&mut open.listeners)
+            std::mem::take(&mut open.streams)
         };
-        for listener in listeners.values() {
+        for stream in streams.values() {
+            stream.listener.finish();
+        }
+    }
+
+    /// Ends the streams whose API key lets nobody in any more.
+    pub(in super::super) fn end_invalid(&self) {
+        let clock = self.hub.clock();
+        let is_invalid = |stream: &&Stream| stream.pass.as_ref().is_some_and(|pass| !pass.is_valid(clock));
+        let ended: Vec<_> = self
+            .open
+            .lock()
+            .streams
+            .values()
+            .filter(is_invalid)
+            .map(|stream| stream.listener.clone())
+            .collect();
+        for listener in ended {
             listener.finish();
         }
     }
 
     /// A new stream, not in any channel yet. `None` while the server stops.
-    fn open(self: &Arc<Self>) -> Option<Events> {
+    fn open(self: &Arc<Self>, pass: Option<Arc<Pass>>) -> Option<Events> {
         let mut open = self.open.lock();
         if open.is_draining {
             return None;
         }
         open.opened += 1;
         let listener = Arc::new(Listener::new(ConnectionId(STREAM_BIT | open.opened)));
-        open.listeners.insert(listener.id(), listener.clone());
+        open.streams.insert(listener.id(), Stream { listener: listener.clone(), pass: pass.clone() });
         let heartbeat = Box::pin(sleep_until(Instant::now() + STREAM_HEARTBEAT));
-        Some(Events { listener, streams: self.clone(), heartbeat })
+        Some(Events { listener, streams: self.clone(), pass, heartbeat })
     }
 }
 
@@ -100,18 +126,14 @@ pub(super) async fn is_opened_by_token(
     let Some(token) = query.ok().and_then(|mut query| query.take("token")) else {
         return Ok(false);
     };
-    let opened = match hub.tokens.lookup(&token) {
-        Lookup::Valid(opened) => Some(opened),
-        Lookup::Invalid => None,
-        Lookup::Unknown(hash) => hub.tokens.find(hash).await.map_err(|error| Problem::unavailable(&error))?,
-    };
-    Ok(opened.as_ref() == Some(channel))
+    Ok(channel_of(hub, &token).await?.as_ref() == Some(channel))
 }
 
 /// `GET /v1/channels/{c}/stream`
 pub(super) async fn open(
     streams: &Arc<Streams>,
     channel: ChannelName,
+    pass: Option<Arc<Pass>>,
     headers: &HeaderMap,
     query: &str,
 ) -> Result<Response, Problem> {
@@ -121,12 +143,12 @@ pub(super) async fn open(
     let since = query.take("since");
     let is_meta = query.take_as("meta", "true or false")?.unwrap_or(false);
     query.finish()?;
-    let permission = permission(&streams.origins, headers)?;
+    let permission = permission(&streams.origins.load(), headers)?;
     // The place from the first request is in the address of the second one, too.
     let since = last_event_id(headers).or(since);
 
     let stopping = || Problem::new(Code::Unavailable, "The server is stopping.");
-    let events = streams.open().ok_or_else(stopping)?;
+    let events = streams.open(pass).ok_or_else(stopping)?;
     let hub = &streams.hub;
     let Start { after, gap } = match since {
         Some(since) => locate(hub, &channel, &since),
@@ -189,6 +211,8 @@ fn last_event_id(headers: &HeaderMap) -> Option<String> {
 struct Events {
     listener: Arc<Listener>,
     streams: Arc<Streams>,
+    /// What it was opened with, if that was an API key: looked at again with each heartbeat, as a key may end.
+    pass: Option<Arc<Pass>>,
     heartbeat: Pin<Box<Sleep>>,
 }
 
@@ -208,6 +232,10 @@ impl HttpBody for Events {
             Next::Nothing => {}
         }
         ready!(self.heartbeat.as_mut().poll(cx));
+        let clock = self.streams.hub.clock();
+        if self.pass.as_ref().is_some_and(|pass| !pass.is_valid(clock)) {
+            return Poll::Ready(None);
+        }
         self.heartbeat.as_mut().reset(Instant::now() + STREAM_HEARTBEAT);
         frame(Bytes::from_static(HEARTBEAT))
     }
@@ -216,7 +244,7 @@ impl HttpBody for Events {
 impl Drop for Events {
     fn drop(&mut self) {
         self.listener.finish();
-        self.streams.open.lock().listeners.remove(&self.listener.id());
+        self.streams.open.lock().streams.remove(&self.listener.id());
         // Nobody needs to wait for it.
         _ = self.streams.hub.disconnect(self.listener.id());
     }

@@ -1,7 +1,6 @@
-//! Which auth key the server runs with, and which keys it refuses to run with.
+//! The key that may do everything: the configured one, or one that is made at the first start and kept in the data directory.
 //!
-//! Invariants: the key's file is complete or absent, never readable by anybody but its owner, and never overwritten;
-//! a server that strangers can reach never runs with a key that they may know.
+//! Invariant: the generated key's file is complete or absent, never readable by anybody but its owner, and never overwritten.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -10,109 +9,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
-use thiserror::Error;
+use super::{
+    KeyError, KeyOrigin, Reach,
+    rules::{KEY_BYTES_MAX, generate, unusable, weakness},
+};
+use crate::config::secret::Secret;
 
-use super::secret::Secret;
-
-/// Shortest key that is not called weak: 16 random bytes cannot be guessed, and shorter ones are rarely random.
-pub const KEY_BYTES_MIN: usize = 16;
-
-/// Longest key: every request carries it, inside the limit for all of its headers.
-pub const KEY_BYTES_MAX: usize = 4096;
-
-/// Bytes of randomness in a key of ours.
-const GENERATED_BYTES: usize = 32;
-
-/// Keys that somebody has read somewhere: examples of ours and of the original, and what people type first.
-const PUBLIC_KEYS: [&str; 8] =
-    ["s3cur3_t0k3n", "changeme", "change-me", "secret", "password", "channelapi", "auth_key", "token"];
-
-/// The key to run with.
+/// The key that may do everything.
 #[derive(Debug)]
-pub struct ResolvedKey {
-    /// The key.
-    pub key: Secret,
-    /// Where it is from.
-    pub origin: KeyOrigin,
-    /// What the operator should hear about it.
-    pub warnings: Vec<String>,
+pub(super) struct ResolvedKey {
+    pub(super) key: Secret,
+    pub(super) origin: KeyOrigin,
+    pub(super) warnings: Vec<String>,
 }
 
-/// Where the key is from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyOrigin {
-    /// The operator set it.
-    Configured,
-    /// It was generated just now and written to this file.
-    Generated(PathBuf),
-    /// It was read from this file, where an earlier start or the operator put it.
-    Stored(PathBuf),
-}
-
-/// Why there is no key to run with.
-#[derive(Debug, Error)]
-pub enum KeyError {
-    /// Strangers may know or guess it.
-    #[error(
-        "the auth key {why}, so anybody who can reach this server could publish to its users\n  \
-         set a better one, for example this new one:  CHANNELAPI_AUTH_KEY={suggestion}\n  \
-         or set none, and one is generated and kept in the data directory\n  \
-         or, while developing, listen on this machine only:  --address 127.0.0.1"
-    )]
-    Weak {
-        /// What is wrong with it, to be read after "the auth key".
-        why: String,
-        /// A fresh key.
-        suggestion: String,
-    },
-    /// No client could present it.
-    #[error("the auth key {why}; set one of letters, digits and punctuation, for example {suggestion}")]
-    Unusable {
-        /// What is wrong with it, to be read after "the auth key".
-        why: String,
-        /// A fresh key.
-        suggestion: String,
-    },
-    /// The stored key is there but says nothing.
-    #[error("the key file {} {why}; delete it to have a new key generated, or write a key into it", path.display())]
-    BadFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// The disk said no.
-    #[error("cannot {action} {}: {source}; check that the user running channelapi may do that, or set CHANNELAPI_AUTH_KEY", path.display())]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system answered.
-        source: io::Error,
-    },
-    /// The system has no randomness to give.
-    #[error("cannot generate an auth key, the system gave no random bytes: {0}; set CHANNELAPI_AUTH_KEY")]
-    Random(getrandom::Error),
-}
-
-impl KeyError {
-    /// The code the process exits with: 78 (`EX_CONFIG`) says that a restart will not help, 2 that it might.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Weak { .. } | Self::Unusable { .. } | Self::BadFile { .. } => 78,
-            Self::Io { .. } | Self::Random(_) => 2,
-        }
-    }
-}
-
-/// Finds the key to run with: the configured one, else the stored one, else a new one, which is stored.
-pub fn resolve_auth_key(
+/// Finds the single key: the configured one, else the stored one, else a new one, which is stored.
+pub(super) fn resolve_auth_key(
     configured: Option<Secret>,
     data_dir: &Path,
-    loopback: bool,
-    debug: bool,
+    reach: Reach,
 ) -> Result<ResolvedKey, KeyError> {
     let path = key_file(data_dir);
     let (key, origin, mut warnings) = match configured {
@@ -122,17 +37,16 @@ pub fn resolve_auth_key(
             None => create(&path)?,
         },
     };
-    warnings.extend(judge(&key, loopback, debug)?);
+    warnings.extend(judge(&key, reach)?);
     Ok(ResolvedKey { key, origin, warnings })
 }
 
-/// Applies the same rules without creating anything; `None` when the first start will generate a key.
-pub fn check_auth_key(
+/// The single key and warnings about it; `None` when the first start will generate one.
+pub(super) fn check_auth_key(
     configured: Option<&Secret>,
     data_dir: &Path,
-    loopback: bool,
-    debug: bool,
-) -> Result<Option<Vec<String>>, KeyError> {
+    reach: Reach,
+) -> Result<Option<(Secret, Vec<String>)>, KeyError> {
     let (key, mut warnings) = match configured {
         Some(key) => (key.clone(), Vec::new()),
         None => match read_stored(&key_file(data_dir))? {
@@ -140,8 +54,8 @@ pub fn check_auth_key(
             None => return Ok(None),
         },
     };
-    warnings.extend(judge(&key, loopback, debug)?);
-    Ok(Some(warnings))
+    warnings.extend(judge(&key, reach)?);
+    Ok(Some((key, warnings)))
 }
 
 /// The key that an earlier start left in this directory, if there is one; for who wants to use it, not to run with it.
@@ -155,17 +69,16 @@ pub fn key_file(data_dir: &Path) -> PathBuf {
 }
 
 /// Warnings about a key that may be used, or why it may not.
-fn judge(key: &Secret, loopback: bool, debug: bool) -> Result<Vec<String>, KeyError> {
+pub(super) fn judge(key: &Secret, reach: Reach) -> Result<Vec<String>, KeyError> {
     let text = key.expose();
     if let Some(why) = unusable(text) {
         return Err(KeyError::Unusable { why, suggestion: generate()? });
     }
     let mut warnings = Vec::new();
     if let Some(why) = weakness(text) {
-        if !loopback && !debug {
+        let Some(excuse) = reach.excuse() else {
             return Err(KeyError::Weak { why, suggestion: generate()? });
-        }
-        let excuse = if debug { "debug is on" } else { "the server listens on this machine only" };
+        };
         warnings.push(format!(
             "THE AUTH KEY {}; accepted because {excuse}, never use it in production",
             why.to_uppercase()
@@ -179,73 +92,43 @@ fn judge(key: &Secret, loopback: bool, debug: bool) -> Result<Vec<String>, KeyEr
     Ok(warnings)
 }
 
-/// Why no HTTP header could carry the key.
-fn unusable(key: &str) -> Option<String> {
-    if key.is_empty() {
-        return Some("is empty".to_owned());
-    }
-    if key.len() > KEY_BYTES_MAX {
-        return Some(format!("is {} bytes long, the limit is {KEY_BYTES_MAX}", key.len()));
-    }
-    if key.chars().any(char::is_control) {
-        return Some(
-            "contains a control character (a line break or tab?), which no HTTP header can carry".to_owned(),
-        );
-    }
-    if key.trim() != key {
-        return Some("starts or ends with a space, which HTTP strips from headers".to_owned());
-    }
-    None
-}
-
-/// Why somebody may know or guess the key.
-fn weakness(key: &str) -> Option<String> {
-    if PUBLIC_KEYS.iter().any(|public| public.eq_ignore_ascii_case(key)) {
-        return Some("is publicly known".to_owned());
-    }
-    let bytes = key.len();
-    (bytes < KEY_BYTES_MIN).then(|| format!("is only {bytes} bytes long, {KEY_BYTES_MIN} is the minimum"))
-}
-
-/// A new random key.
-fn generate() -> Result<String, KeyError> {
-    loop {
-        let mut bytes = [0; GENERATED_BYTES];
-        getrandom::fill(&mut bytes).map_err(KeyError::Random)?;
-        let key = BASE64_URL_SAFE_NO_PAD.encode(bytes);
-        // One in 64 starts with a dash, and would be taken for a flag wherever somebody pastes it.
-        if !key.starts_with('-') {
-            return Ok(key);
-        }
-    }
-}
-
 /// The stored key, or `None` if no file is there.
-fn read_stored(path: &Path) -> Result<Option<(Secret, Vec<String>)>, KeyError> {
-    let bad = |why| KeyError::BadFile { path: path.to_owned(), why };
-    let io = |source| KeyError::Io { action: "read", path: path.to_owned(), source };
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(io)?,
-    };
-    let mode = file.metadata().map_err(io)?.permissions().mode();
+pub(super) fn read_stored(path: &Path) -> Result<Option<(Secret, Vec<String>)>, KeyError> {
+    match read(path) {
+        Ok(stored) => Ok(Some(stored)),
+        Err(Unread::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(Unread::Io(source)) => Err(KeyError::Io { action: "read", path: path.to_owned(), source }),
+        Err(Unread::Bad(why)) => Err(KeyError::BadFile { path: path.to_owned(), why }),
+    }
+}
+
+/// Why there is no key to be had from a file.
+pub(super) enum Unread {
+    Io(io::Error),
+    Bad(&'static str),
+}
+
+/// The key in a file, and what is to be said of the file.
+pub(super) fn read(path: &Path) -> Result<(Secret, Vec<String>), Unread> {
+    let file = File::open(path).map_err(Unread::Io)?;
+    let mode = file.metadata().map_err(Unread::Io)?.permissions().mode();
     let mut bytes = Vec::new();
-    file.take(KEY_BYTES_MAX as u64 * 2).read_to_end(&mut bytes).map_err(io)?;
-    let text = String::from_utf8(bytes).map_err(|_| bad("is not text"))?;
+    file.take(KEY_BYTES_MAX as u64 * 2).read_to_end(&mut bytes).map_err(Unread::Io)?;
+    let text = String::from_utf8(bytes).map_err(|_| Unread::Bad("is not text"))?;
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
-        return Err(bad("is empty"));
+        return Err(Unread::Bad("is empty"));
     }
     let mut warnings = Vec::new();
     if mode & 0o077 != 0 {
         let path = path.display();
         warnings.push(format!("other users of this machine may read {path}; run `chmod 600 {path}`"));
     }
-    Ok(Some((Secret::new(text), warnings)))
+    Ok((Secret::new(text), warnings))
 }
 
 /// Generates a key and stores it, unless somebody else stores one first: then theirs counts.
-fn create(path: &Path) -> Result<(Secret, KeyOrigin, Vec<String>), KeyError> {
+pub(super) fn create(path: &Path) -> Result<(Secret, KeyOrigin, Vec<String>), KeyError> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let key = generate()?;
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| KeyError::Io {
@@ -270,7 +153,7 @@ fn create(path: &Path) -> Result<(Secret, KeyOrigin, Vec<String>), KeyError> {
 
 /// Writes the whole file under a name nobody looks at and links it into place: unlike a rename, a link fails if the
 /// name is taken, so two servers that start together end up with one key.
-fn write_new(dir: &Path, path: &Path, key: &str) -> io::Result<()> {
+pub(super) fn write_new(dir: &Path, path: &Path, key: &str) -> io::Result<()> {
     let draft = dir.join(format!(".auth_key.{}.{}", std::process::id(), &key[..8]));
     let outcome = write_private(&draft, key).and_then(|()| match fs::hard_link(&draft, path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
@@ -285,7 +168,7 @@ fn write_new(dir: &Path, path: &Path, key: &str) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-fn write_private(path: &Path, key: &str) -> io::Result<()> {
+pub(super) fn write_private(path: &Path, key: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(format!("{key}\n").as_bytes())?;
     file.sync_all()
@@ -295,13 +178,17 @@ fn write_private(path: &Path, key: &str) -> io::Result<()> {
 mod tests {
     use std::{os::unix::fs::symlink, thread};
 
+    use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+
     use super::*;
 
+    const ANYBODY: Reach = Reach { loopback: false, debug: false };
+    const THIS_MACHINE: Reach = Reach { loopback: true, debug: false };
     const GOOD: &str = "correct-horse-battery-staple";
 
     fn judged(key: &str, loopback: bool, debug: bool) -> Result<Vec<String>, KeyError> {
         let dir = tempfile::tempdir().unwrap();
-        let resolved = resolve_auth_key(Some(Secret::new(key)), dir.path(), loopback, debug)?;
+        let resolved = resolve_auth_key(Some(Secret::new(key)), dir.path(), Reach { loopback, debug })?;
         assert_eq!(resolved.origin, KeyOrigin::Configured);
         assert!(resolved.key.matches(key.as_bytes()));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "a configured key is not stored");
@@ -309,7 +196,7 @@ mod tests {
     }
 
     fn generated(dir: &Path) -> Secret {
-        let resolved = resolve_auth_key(None, dir, false, false).unwrap();
+        let resolved = resolve_auth_key(None, dir, ANYBODY).unwrap();
         assert_eq!(resolved.origin, KeyOrigin::Generated(dir.join("auth_key")));
         resolved.key
     }
@@ -404,7 +291,7 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{}\n", key.expose()));
         assert_eq!(fs::read_dir(&data_dir).unwrap().count(), 1, "no draft is left behind");
 
-        let again = resolve_auth_key(None, &data_dir, false, false).unwrap();
+        let again = resolve_auth_key(None, &data_dir, ANYBODY).unwrap();
         assert_eq!(again.origin, KeyOrigin::Stored(path));
         assert!(again.key.matches(key.expose().as_bytes()));
         assert_eq!(again.warnings, Vec::<String>::new());
@@ -421,7 +308,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let keys: Vec<ResolvedKey> = thread::scope(|scope| {
             let starts: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| resolve_auth_key(None, dir.path(), false, false).unwrap()))
+                .map(|_| scope.spawn(|| resolve_auth_key(None, dir.path(), ANYBODY).unwrap()))
                 .collect();
             starts.into_iter().map(|start| start.join().unwrap()).collect()
         });
@@ -452,7 +339,7 @@ mod tests {
             ("sixteen-bytes-and-more \n", "starts or ends with a space"),
         ] {
             fs::write(&path, content).unwrap();
-            let error = resolve_auth_key(None, dir.path(), false, false).unwrap_err();
+            let error = resolve_auth_key(None, dir.path(), ANYBODY).unwrap_err();
             assert!(error.to_string().contains(part) && error.exit_code() == 78, "{content:?}: {error}");
             assert_eq!(fs::read_to_string(&path).unwrap(), content);
         }
@@ -465,7 +352,7 @@ mod tests {
         fs::write(&path, GOOD).unwrap();
         for (mode, warned) in [(0o644, true), (0o640, true), (0o600, false), (0o400, false)] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let resolved = resolve_auth_key(None, dir.path(), false, false).unwrap();
+            let resolved = resolve_auth_key(None, dir.path(), ANYBODY).unwrap();
             assert_eq!(!resolved.warnings.is_empty(), warned, "{mode:o}");
         }
     }
@@ -475,28 +362,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("auth_key");
         fs::create_dir(&path).unwrap();
-        let error = resolve_auth_key(None, dir.path(), false, false).unwrap_err();
+        let error = resolve_auth_key(None, dir.path(), ANYBODY).unwrap_err();
         assert!(error.to_string().starts_with(&format!("cannot read {}: ", path.display())), "{error}");
         assert_eq!(error.exit_code(), 2);
 
         fs::remove_dir(&path).unwrap();
         symlink("nowhere", &path).unwrap();
-        let error = resolve_auth_key(None, dir.path(), false, false).unwrap_err();
+        let error = resolve_auth_key(None, dir.path(), ANYBODY).unwrap_err();
         assert!(error.to_string().contains("a link to a file that does not exist"), "{error}");
 
-        let error = resolve_auth_key(None, Path::new("/dev/null/data"), false, false).unwrap_err();
+        let error = resolve_auth_key(None, Path::new("/dev/null/data"), ANYBODY).unwrap_err();
         assert!(error.to_string().contains("/dev/null/data") && error.exit_code() == 2, "{error}");
     }
 
     #[test]
     fn checking_creates_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(check_auth_key(None, dir.path(), false, false).unwrap(), None);
+        assert!(check_auth_key(None, dir.path(), ANYBODY).unwrap().is_none());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         let weak = Secret::new("changeme");
-        assert!(check_auth_key(Some(&weak), dir.path(), false, false).is_err());
-        assert_eq!(check_auth_key(Some(&weak), dir.path(), true, false).unwrap().unwrap().len(), 1);
+        assert!(check_auth_key(Some(&weak), dir.path(), ANYBODY).is_err());
+        assert_eq!(check_auth_key(Some(&weak), dir.path(), THIS_MACHINE).unwrap().unwrap().1.len(), 1);
         fs::write(dir.path().join("auth_key"), "changeme").unwrap();
-        assert!(check_auth_key(None, dir.path(), false, false).is_err());
+        assert!(check_auth_key(None, dir.path(), ANYBODY).is_err());
     }
 }
