@@ -1,4 +1,4 @@
-//! `cargo xtask check`: everything that can be said about a change without running it.
+//! `cargo xtask check`: everything that can be said about a change without running the server.
 //!
 //! The quick checks come first. All of them are the project's own rules, so none needs the network once
 //! the tools are installed.
@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::tools::{CARGO_DENY, Tool};
 use crate::tree::Tree;
-use crate::{fuzz, hygiene, imports, step};
+use crate::{fuzz, hygiene, imports, instructions, step};
 
 pub(crate) fn run(tree: &Tree) -> Result<()> {
     step::announce("Import direction");
@@ -18,6 +18,7 @@ pub(crate) fn run(tree: &Tree) -> Result<()> {
     lints(tree)?;
     documentation(tree)?;
     dependencies(tree)?;
+    instructions::check(tree)?;
     println!("\nAll checks passed.");
     Ok(())
 }

@@ -9,6 +9,7 @@ mod check;
 mod fuzz;
 mod hygiene;
 mod imports;
+mod instructions;
 mod run;
 mod setup;
 mod soak;
@@ -37,7 +38,7 @@ struct Menu {
 enum Command {
     /// Install what the tests and checks need (never anything a user of the server needs)
     Setup(setup::Arguments),
-    /// Formatting, lints, docs, import direction, dependencies, and the tidiness of files
+    /// Formatting, lints, docs, import direction, dependencies, the tidiness of files, and counts of instructions
     Check,
     /// Set up and run all tests: Rust, real JavaScript and Python clients, the official suites
     Test(test::Arguments),
@@ -55,6 +56,8 @@ enum Command {
     Soak,
     /// The load generator, with its own arguments
     Bench(bench::Arguments),
+    /// Count the instructions of the work that every message needs; more than recorded is a failure
+    Instructions(instructions::Arguments),
     /// The server, built in release mode, with its own arguments
     Run(run::Arguments),
 }
@@ -89,6 +92,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
         Command::Abuse(arguments) => abuse::run(&tree, &arguments),
         Command::Soak => soak::run(&tree),
         Command::Bench(arguments) => bench::run(&tree, &arguments),
+        Command::Instructions(arguments) => instructions::run(&tree, &arguments),
         Command::Run(arguments) => run::run(&tree, &arguments),
     }
 }

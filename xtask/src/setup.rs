@@ -30,6 +30,9 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
     for_tests(tree)?;
     if !arguments.tests {
         CARGO_DENY.install(tree)?;
+        if let Err(reason) = install_valgrind()? {
+            println!("instructions are not counted: {reason}");
+        }
     }
     Ok(())
 }
@@ -59,6 +62,17 @@ pub(crate) fn for_torture() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// What counts instructions. Answers why it is not there, if it cannot be installed.
+pub(crate) fn install_valgrind() -> Result<Result<(), String>> {
+    if Command::new("valgrind").arg("--version").output().is_ok() {
+        return Ok(Ok(()));
+    }
+    if is_debian() && is_root()? {
+        return apt_install("valgrind", "valgrind").map(Ok);
+    }
+    Ok(Err("there is no valgrind, which is the package of the same name on most systems".to_owned()))
 }
 
 /// The JavaScript clients, exactly as the lock file has them.
