@@ -160,6 +160,14 @@ mod tests {
         fn end(&self, _: End) {}
     }
 
+    /// Every connection pays for these: a field more is a decision.
+    #[test]
+    fn a_subscription_stays_small() {
+        assert!(size_of::<Subscription>() <= 32, "{} bytes", size_of::<Subscription>());
+        assert!(size_of::<Place>() <= 16, "{} bytes", size_of::<Place>());
+        assert!(size_of::<Member>() <= 80, "{} bytes", size_of::<Member>());
+    }
+
     proptest! {
         /// Joining and leaving in any order is the same as in a plain set of pairs.
         #[test]

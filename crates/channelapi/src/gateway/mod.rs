@@ -24,6 +24,8 @@ mod outbox;
 mod pid;
 mod polling;
 mod sessions;
+#[cfg(test)]
+mod sizes;
 mod socketio;
 mod waiting;
 mod websocket;
