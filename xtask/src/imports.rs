@@ -62,7 +62,16 @@ const ROOMS: &[Room] = &[
         "the front door shows all rooms",
     ),
     // The binary. `gateway` and `api` are two faces of one hub and never know each other.
-    room("channelapi/stream", &[], "bytes are carried without knowing what they say"),
+    room(
+        "channelapi/stream",
+        &["channelapi-core/limits"],
+        "bytes are carried and encrypted without knowing what they say",
+    ),
+    room(
+        "channelapi/tls",
+        &["channelapi-core/limits"],
+        "certificates come and go without knowing who shows them",
+    ),
     room(
         "channelapi/http",
         &["stream", "metrics", "channelapi-core/limits"],
@@ -97,7 +106,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/cli",
-        &["config", "output", "client", "store", "key"],
+        &["config", "output", "client", "store", "key", "tls"],
         "the command line is one source of the settings, and the only one of what verbs are asked to do",
     ),
     room(
@@ -138,6 +147,11 @@ const ROOMS: &[Room] = &[
         "channelapi/listener",
         &["stream", "http", "config", "metrics", "admission", "channelapi-core/limits"],
         "it accepts for whoever it is handed",
+    ),
+    room(
+        "channelapi/redirect",
+        &["http", "listener", "tls"],
+        "it shows what an authority asks for, and leads everybody else away",
     ),
     room(
         "channelapi/gateway",
@@ -206,6 +220,8 @@ const ROOMS: &[Room] = &[
             "metrics",
             "admission",
             "listener",
+            "redirect",
+            "tls",
             "drain",
             "watch",
             "gateway",

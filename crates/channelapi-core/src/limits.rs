@@ -141,6 +141,25 @@ pub const HTTP_HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Header fields of an HTTP request.
 pub const HTTP_HEADERS_MAX: usize = 100;
 
+/// How long a client may take for the handshake of TLS.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of a TLS record, or of the fragments of one handshake message, that are kept until the rest comes. The largest record there
+/// can be takes a little over 18 KiB; a client's hello takes two.
+pub const TLS_INCOMING_BYTES_MAX: usize = 20 * 1024;
+
+/// How long an authority may take for one certificate, with all its names.
+pub const ACME_ORDER_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// How long it may take to see the proofs, and again to issue.
+pub const ACME_POLL_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// How long to wait before an authority is asked again; each time twice as long.
+pub const ACME_RETRY_MIN: Duration = Duration::from_mins(1);
+
+/// The longest wait: an authority lets nobody fail more than a few times an hour.
+pub const ACME_RETRY_MAX: Duration = Duration::from_hours(6);
+
 /// How long a trusted proxy may take to say for whom a connection is.
 pub const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -19,11 +19,13 @@ mod logging;
 mod metrics;
 pub mod output;
 mod page;
+mod redirect;
 mod reload;
 mod secrecy;
 mod server;
 pub mod store;
 mod stream;
+mod tls;
 mod watch;
 
 use cli::Invocation;

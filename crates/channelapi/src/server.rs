@@ -1,9 +1,11 @@
 //! Wires the rooms together and runs them: the product's server, and the one for the official suites.
 
+mod front;
+
 use crate::admission::{Admission, Limits};
 use crate::api::Api;
 use crate::auth::KeyRing;
-use crate::banner::{self, Places};
+use crate::banner;
 use crate::config::Config;
 use crate::config::keys::{Reach, ResolvedKeys, resolve};
 use crate::config::origins::Origins;
@@ -23,6 +25,7 @@ use crate::{drain, health, listener, reload, watch};
 use channelapi_core::clock::{Clock, millis_of};
 use channelapi_core::hub::{self, Hub, Readiness};
 use channelapi_core::state::{DataDirectory, DataDirectoryError};
+use front::Front;
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use std::net::{IpAddr, SocketAddr};
@@ -207,8 +210,7 @@ pub(crate) async fn run(config: Config, verbosity: Verbosity, reread: Reread) ->
     let ring = KeyRing::new(&keys, reach);
     let origins = Live::new(config.http.cors_origins.clone());
 
-    let public = public_listener(&config)?;
-    let internal = internal_listener(&config)?;
+    let front = Front::open(&config)?;
     let stopping = drain::signalled()?;
     let hangups = reload::hangups()?;
     let clock = Clock::system();
@@ -241,9 +243,7 @@ pub(crate) async fn run(config: Config, verbosity: Verbosity, reread: Reread) ->
         page: Page::new(),
     });
 
-    let internal_place = internal.as_ref().map(Listener::place).transpose()?;
-    let places = Places { public: public.place()?, internal: internal_place };
-    banner::announce(&config, &keys, &places, started.elapsed());
+    banner::announce(&config, &keys, &front.places()?, started.elapsed());
     let broker = hub.broker.clone();
     let stopping = async {
         tokio::select! {
@@ -256,20 +256,9 @@ pub(crate) async fn run(config: Config, verbosity: Verbosity, reread: Reread) ->
         }
     };
     let requests = HttpConnections::new(admission.clone());
-    let face = |is_for_clients, is_for_publishers| {
-        Arc::new(Face { server: server.clone(), is_for_clients, is_for_publishers })
-    };
-    let public = public.serve(face(true, internal.is_none()), &requests);
-    let internal = async {
-        match internal {
-            Some(internal) => internal.serve(face(false, true), &requests).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         () = stopping => {}
-        never = public => match never {},
-        never = internal => match never {},
+        never = front.serve(&server, &requests) => match never {},
     }
     let is_fenced = broker.is_fenced();
     server.api.end_streams();
@@ -289,25 +278,6 @@ pub(crate) async fn run(config: Config, verbosity: Verbosity, reread: Reread) ->
         return Err(Failure { error, code: EXIT_IO });
     }
     Ok(())
-}
-
-fn public_listener(config: &Config) -> anyhow::Result<Listener> {
-    let bound = match &config.http.unix {
-        Some(path) => Bound::unix(path)?,
-        None => Bound::tcp(SocketAddr::new(config.address, config.port), "--")?,
-    };
-    let trusted_proxies = config.http.trusted_proxies.clone();
-    Ok(Listener::new(bound, Entry { trusted_proxies, proxy_protocol: config.http.proxy_protocol }))
-}
-
-fn internal_listener(config: &Config) -> anyhow::Result<Option<Listener>> {
-    let bound = match (&config.internal.unix, config.internal.port) {
-        (Some(path), _) => Bound::unix(path)?,
-        (None, Some(port)) => Bound::tcp(SocketAddr::new(config.internal.address, port), "--internal-")?,
-        (None, None) => return Ok(None),
-    };
-    let trusted_proxies = config.http.trusted_proxies.clone();
-    Ok(Some(Listener::new(bound, Entry { trusted_proxies, proxy_protocol: false })))
 }
 
 /// The server that the official suites of the public repository talk to.

@@ -242,7 +242,10 @@ fn target(
     let config = configuration(levels, environment, if may_look { search } else { &[] })?;
     // A command of a moment is not a server that runs for months.
     let warnings = config.warnings.into_iter().filter(|warning| !warning.contains(EXPOSED)).collect();
-    let Some(server) = server.or_else(|| ServerUrl::of_settings(config.address, config.port)) else {
+    // Publishers are served where they have a listener of their own.
+    let (address, port) =
+        config.internal.port.map_or((config.address, config.port), |port| (config.internal.address, port));
+    let Some(server) = server.or_else(|| ServerUrl::of_settings(address, port)) else {
         return Err(wrong("where is the server? its port is 0, so say it with --server"));
     };
 

@@ -4,6 +4,7 @@ use std::{
     ffi::{OsStr, OsString},
     fmt::Write,
     path::PathBuf,
+    time::SystemTime,
 };
 
 use clap::ArgMatches;
@@ -16,6 +17,7 @@ use crate::config::{
     source::{Given, Problem, Source},
     tornado,
 };
+use crate::tls::PairFiles;
 
 pub(super) fn check(config: &Config) -> Result<String, Exit> {
     let mut text = warnings(&config.warnings);
@@ -28,6 +30,13 @@ pub(super) fn check(config: &Config) -> Result<String, Exit> {
             }
         }
         Err(error) => return Err(Exit::unusable(format!("{text}error: {error}\n"))),
+    }
+    if let (Some(certificate), Some(key)) = (&config.tls.cert, &config.tls.key) {
+        let files = PairFiles { certificate: certificate.0.clone(), key: key.0.clone() };
+        match files.load(SystemTime::now()) {
+            Ok(pair) => text += &warnings(&pair.warnings),
+            Err(error) => return Err(Exit::unusable(format!("{text}error: {error}\n"))),
+        }
     }
     let file = config.file.as_ref().map_or_else(|| "no file".to_owned(), |path| path.display().to_string());
     let _ = writeln!(text, "configuration is valid ({file})");

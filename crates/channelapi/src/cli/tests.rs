@@ -96,7 +96,13 @@ fn every_option_can_be_given_with_dashes_and_with_underscores() {
         let text = match (spec.shape, spec.key) {
             (Shape::Boolean, _) => "true",
             (Shape::Integer, _) => "80",
-            (_, "address") => "::1",
+            (_, "address" | "internal.address") => "::1",
+            (_, "http.trusted_proxies") => "10.0.0.1",
+            (_, "http.unix" | "internal.unix" | "tls.cert" | "tls.key" | "acme.ca_file") => "a.file",
+            (_, "acme.domains") => "push.example.com",
+            (_, "acme.email") => "admin@example.com",
+            (_, "acme.directory") => "https://ca.example/directory",
+            (_, "acme.challenge") => "http-01",
             (_, "data_dir" | "redis.host") => "elsewhere",
             (_, "auth_key") => "correct-horse-battery",
             (_, "log.level") => "trace",
@@ -109,8 +115,18 @@ fn every_option_can_be_given_with_dashes_and_with_underscores() {
             (Shape::Quantity, _) => "7s",
             other => panic!("no example for {other:?}"),
         };
+        // What it is of no use without.
+        let more = match spec.key {
+            "http.proxy_protocol" => "--http-trusted-proxies=10.0.0.1",
+            "internal.address" => "--internal-port=80",
+            "tls.cert" => "--tls-key=a.file",
+            "tls.key" => "--tls-cert=a.file",
+            "tls.redirect_port" => "--tls-cert=a.file --tls-key=a.file",
+            "acme.domains" => "--acme-terms-agreed",
+            _ => "",
+        };
         for flag in [spec.flag(), spec.flag().replace('-', "_")] {
-            let config = served(&format!("--{flag}={text}"));
+            let config = served(&format!("--{flag}={text} {more}"));
             let setting = config.settings.iter().find(|setting| setting.key == spec.key).unwrap();
             assert_eq!(setting.source, Source::Flag(format!("--{}", spec.flag())), "{flag}");
             let shown = if spec.secret { "****" } else { text };

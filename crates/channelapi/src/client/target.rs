@@ -44,8 +44,8 @@ impl ServerUrl {
             "http" => {}
             "https" => {
                 return Err(format!(
-                    "`{text}` needs TLS, which this version cannot speak yet; use http:// inside a network you \
-                     trust, or a tunnel such as `ssh -L 8888:127.0.0.1:8888 HOST` with http://127.0.0.1:8888"
+                    "`{text}` needs TLS, which the verbs do not speak; use the internal port of the server, http:// \
+                     inside a network you trust, or a tunnel such as `ssh -L 8888:127.0.0.1:8888 HOST` with http://127.0.0.1:8888"
                 ));
             }
             _ => return Err(format!("`{text}` is no address of a server; {example}")),

@@ -3,6 +3,7 @@
 use super::{
     options::{Config, spec},
     source::{Problem, Source},
+    value::AcmeChallenge,
 };
 
 /// What cannot be meant.
@@ -12,6 +13,43 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
             config.http.proxy_protocol && config.http.trusted_proxies.is_none(),
             "http.proxy_protocol",
             "no proxy is trusted to send it; name those that do in http.trusted_proxies",
+        ),
+        (
+            config.tls.cert.is_some() && config.tls.key.is_none(),
+            "tls.cert",
+            "a certificate is of no use without its key; set tls.key, too",
+        ),
+        (
+            config.tls.key.is_some() && config.tls.cert.is_none(),
+            "tls.key",
+            "a key is of no use without its certificate; set tls.cert, too",
+        ),
+        (
+            config.acme.domains.is_some() && config.tls.cert.is_some(),
+            "acme.domains",
+            "tls.cert is set, too; keep the one that you want to be shown",
+        ),
+        (
+            config.acme.domains.is_some() && !config.acme.terms_agreed,
+            "acme.domains",
+            "read the terms of the authority, and set acme.terms_agreed = true if you agree",
+        ),
+        (
+            config.acme.domains.is_some()
+                && config.acme.challenge == AcmeChallenge::Http
+                && config.tls.redirect_port.is_none(),
+            "acme.challenge",
+            "http-01 is asked for on a plain port; set tls.redirect_port, usually to 80",
+        ),
+        (
+            config.tls.redirect_port.is_some() && !config.has_tls(),
+            "tls.redirect_port",
+            "there is no HTTPS to lead to; set tls.cert and tls.key, or acme.domains",
+        ),
+        (
+            config.has_tls() && config.http.unix.is_some(),
+            "http.unix",
+            "TLS is for the network; leave out either this, or tls.cert and acme.domains",
         ),
         (
             config.internal.port.is_some() && config.internal.unix.is_some(),
@@ -55,9 +93,9 @@ impl Config {
         }
     }
 
-    /// Whether publishers have a listener of their own.
-    pub fn has_internal(&self) -> bool {
-        self.internal.unix.is_some() || self.internal.port.is_some()
+    /// Whether the public port speaks TLS.
+    pub fn has_tls(&self) -> bool {
+        self.tls.cert.is_some() || self.acme.domains.is_some()
     }
 }
 

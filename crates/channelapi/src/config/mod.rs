@@ -3,6 +3,7 @@
 //! [`options`] is the one place where an option is written down. Nothing here touches global state or ends the
 //! process: what the caller should print or log comes back as data.
 
+pub mod acme;
 pub mod auth_keys;
 mod broker;
 mod document;

@@ -8,6 +8,7 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use super::{
+    acme::{Domains, Email, Url},
     auth_keys::{AuthKey, KeyName},
     moment::Moment,
     origins::Origins,
@@ -18,7 +19,7 @@ use super::{
     secret::{KeyHash, Secret},
     source::{Resolver, Setting},
     units::ByteSize,
-    value::{Durability, FilePath, LogFormat, LogLevel, Shape, StoreDurability, Value},
+    value::{AcmeChallenge, Durability, FilePath, LogFormat, LogLevel, Shape, StoreDurability, Value},
 };
 
 /// What is known about an option besides its type.
@@ -126,13 +127,13 @@ macro_rules! options {
     };
     (
         $top_title:literal {
-            $( $( #[doc = $doc:literal] )+ $field:ident : $type:ty
+            $( $( #[doc = $doc:literal] )+ $field:ident : $type:ty $( , like $like:literal )?
                 $( = $default:literal $( in $low:literal ..= $high:literal )? )? ; )+
         }
         $(
             $( #[doc = $about:literal] )+
             $title:literal $section:ident : $Section:ident $( ($flags_only:ident) )? {
-                $( $( #[doc = $sdoc:literal] )+ $sfield:ident : $stype:ty
+                $( $( #[doc = $sdoc:literal] )+ $sfield:ident : $stype:ty $( , like $slike:literal )?
                     $( = $sdefault:literal $( in $slow:literal ..= $shigh:literal )? )? ; )+
             }
         )+
@@ -173,12 +174,12 @@ macro_rules! options {
         /// Every option, in the order of the reference page.
         pub static OPTIONS: &[Spec] = &[
             $( options!(@spec $top_title, None, stringify!($field), stringify!($field), true,
-                options!(@default $( $default )?), options!(@example $( $default )?),
+                options!(@default $( $default )?), options!(@example $( $like )? $( $default )?),
                 options!(@range $( $( $low $high )? )?), $type,
                 concat!($( $doc, "\n" ),+)), )+
             $( $( options!(@spec $title, Some(stringify!($section)), stringify!($sfield),
                 concat!(stringify!($section), ".", stringify!($sfield)), $Section::IN_FILE,
-                options!(@default $( $sdefault )?), options!(@example $( $sdefault )?),
+                options!(@default $( $sdefault )?), options!(@example $( $slike )? $( $sdefault )?),
                 options!(@range $( $( $slow $shigh )? )?), $stype,
                 concat!($( $sdoc, "\n" ),+)), )+ )+
         ];
@@ -272,14 +273,14 @@ options! {
         ///
         /// For a proxy on the same machine. The file is created with permissions for its owner and group, and removed at the
         /// end; one that a killed server left behind is replaced.
-        unix: Option<FilePath>;
+        unix: Option<FilePath>, like "/run/channelapi/public.sock";
 
         /// Proxies that are believed when they say for whom a request is.
         ///
         /// Limits per address count whoever connects. When that is one of these, they count the last address in
         /// `X-Forwarded-For` that is not one of these instead. Without this option the header means nothing, as anybody
         /// can send it.
-        trusted_proxies: Option<TrustedProxies>;
+        trusted_proxies: Option<TrustedProxies>, like "127.0.0.1,10.0.0.0/8";
 
         /// Whether the trusted proxies begin each connection with a PROXY header, version 1 or 2.
         ///
@@ -293,7 +294,7 @@ options! {
         ///
         /// When this or `internal.unix` is set, the HTTP API answers there only, and the public port serves Socket.IO
         /// clients, the page and `/healthz`. It speaks plain HTTP. `0` takes any free port, which the log names.
-        port: Option<u16>;
+        port: Option<u16>, like "8889";
 
         /// Address of the internal port.
         address: IpAddr = "127.0.0.1";
@@ -301,7 +302,59 @@ options! {
         /// Unix socket where publishers are served, instead of `internal.port`.
         ///
         /// Whoever may open the file may talk to the API, and needs the key as everywhere.
-        unix: Option<FilePath>;
+        unix: Option<FilePath>, like "/run/channelapi/api.sock";
+    }
+
+    /// Encryption on the public port.
+    "TLS" tls: Tls {
+        /// Certificate to show, with those between it and its root, as PEM.
+        ///
+        /// With `tls.key` it turns the public port into one that speaks TLS 1.2 and 1.3, and nothing else.
+        cert: Option<FilePath>, like "/etc/channelapi/fullchain.pem";
+
+        /// Key of the certificate, as PEM, not encrypted.
+        key: Option<FilePath>, like "/etc/channelapi/key.pem";
+
+        /// How often to look whether the certificate or its key has changed.
+        ///
+        /// SIGHUP looks at once. New connections get the new certificate, those that are open stay. A pair that cannot be used
+        /// is named in the log, and the one before stays in use.
+        reload_interval: Duration = "1m" in "100ms" ..= "1d";
+
+        /// Port that speaks plain HTTP and sends browsers on to HTTPS.
+        ///
+        /// Usually 80. It serves nothing else, but for the proofs of `acme.challenge = "http-01"`.
+        redirect_port: Option<u16>, like "80";
+    }
+
+    /// Certificates from an authority, such as Let's Encrypt.
+    "ACME" acme: Acme {
+        /// Names to get a certificate for, all of which lead to this server.
+        ///
+        /// It is got at the first start, kept in `acme` inside the data directory, and renewed when two thirds of its life are over.
+        domains: Option<Domains>, like "push.example.com";
+
+        /// Whether you agree to the terms of the authority.
+        ///
+        /// Nothing is asked of it otherwise. For Let's Encrypt they are at <https://letsencrypt.org/repository/>.
+        terms_agreed: bool = "false";
+
+        /// Where the authority may write to.
+        email: Option<Email>, like "admin@example.com";
+
+        /// How the authority sees that a name is yours.
+        ///
+        /// `tls-alpn-01`: it connects to port 443 of the name, which must lead to `port`. `http-01`: it asks on port 80, which
+        /// must lead to `tls.redirect_port`.
+        challenge: AcmeChallenge = "tls-alpn-01";
+
+        /// Directory of the authority.
+        directory: Url = "https://acme-v02.api.letsencrypt.org/directory";
+
+        /// Certificate by which the authority itself is recognised, as PEM.
+        ///
+        /// For an authority of your own. Without it, those count that this machine trusts.
+        ca_file: Option<FilePath>, like "/etc/channelapi/ca.pem";
     }
 
     /// How connections to Socket.IO clients are kept.

@@ -17,7 +17,9 @@ pub(super) fn hint(line: &str) -> String {
     let bare = !value.is_empty() && !value.starts_with(['"', '\'', '[', '=']);
     let right = match spec.shape {
         _ if spec.secret => "auth_key = \"…\", with the key in quotes".replace("auth_key", key),
-        Shape::Text | Shape::Quantity if bare => format!("{key} = {}", spec.shape.toml(value)),
+        Shape::Text | Shape::Quantity if bare && !is_of_secret(key) => {
+            format!("{key} = {}", spec.shape.toml(value))
+        }
         Shape::Boolean => format!("{key} = true or {key} = false"),
         _ => format!("{key} = {}", spec.shape.toml(spec.example)),
     };
@@ -53,7 +55,8 @@ fn secret_value(line: &str) -> Option<usize> {
         .map(|place| place + 1)
 }
 
-/// Whether what stands before an equals sign is the name of a secret. Also a `key`, which no option is called.
+/// Whether what stands before an equals sign is the name of a secret. Also a `key`: below `[tls]` it is a file, but
+/// elsewhere somebody may have written a key there.
 fn is_of_secret(before: &str) -> bool {
     let name = before.trim_end().trim_end_matches(['"', '\'']);
     let name = name.rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default();

@@ -339,6 +339,16 @@ choice! {
     }
 }
 
+choice! {
+    /// How a name is proven.
+    AcmeChallenge, "HOW", "a challenge", "`tls-alpn-01` or `http-01`" {
+        /// In a handshake on port 443.
+        TlsAlpn = "tls-alpn-01",
+        /// On port 80.
+        Http = "http-01",
+    }
+}
+
 impl From<StoreDurability> for Durability {
     fn from(durability: StoreDurability) -> Self {
         match durability {

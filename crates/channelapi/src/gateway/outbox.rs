@@ -54,7 +54,9 @@ impl Outbox {
     pub(super) fn push(&mut self, frames: &Bytes, bytes_max: usize) -> Pushed {
         let sent = match &self.socket {
             Some(socket) if self.queue.is_empty() => match socket.try_write(frames) {
-                Ok(sent) if sent == frames.len() => return Pushed::Sent,
+                Ok(sent) if sent == frames.len() => {
+                    return if socket.is_behind() { Pushed::Queued } else { Pushed::Sent };
+                }
                 Ok(sent) => sent,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
                 Err(_) => return Pushed::Broken,
@@ -79,7 +81,7 @@ impl Outbox {
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && !self.socket.as_ref().is_some_and(WriteHalf::is_behind)
     }
 
     /// Lets the packets out through a WebSocket from now on.
@@ -135,7 +137,7 @@ impl Outbox {
         }
         // A queue that was long once should not stay large.
         self.queue.shrink_to_fit();
-        Poll::Ready(Ok(()))
+        self.socket.as_ref().map_or(Poll::Ready(Ok(())), |socket| socket.poll_flush(cx))
     }
 
     fn forget_sent(&mut self, mut sent: usize) {

@@ -76,9 +76,9 @@ impl Bound {
     }
 
     /// Where it is found.
-    pub(super) fn place(&self) -> io::Result<Place> {
+    pub(super) fn place(&self, is_tls: bool) -> io::Result<Place> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().map(Place::Port),
+            Self::Tcp(listener) => Ok(Place::Port { address: listener.local_addr()?, is_tls }),
             Self::Unix(_, file) => Ok(Place::Socket(file.path.clone())),
         }
     }

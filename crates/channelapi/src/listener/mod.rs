@@ -15,12 +15,13 @@ use crate::admission::{Admission, SocketPass};
 use crate::config::proxies::TrustedProxies;
 use crate::http::{Peer, Request, Response, Socket};
 use crate::metrics::ConnectionRefused;
-use crate::stream::Stream;
+use crate::stream::{Stream, TlsStream};
 use channelapi_core::limits::{HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use peer::Arrival;
+use rustls::ServerConfig;
 use spare::Spare;
 use std::convert::Infallible;
 use std::future::Future;
@@ -87,7 +88,12 @@ pub(crate) struct Entry {
     pub(crate) trusted_proxies: Option<TrustedProxies>,
     /// Whether these begin each connection with a PROXY header.
     pub(crate) proxy_protocol: bool,
+    /// What is spoken below HTTP, if it is not spoken in the clear.
+    pub(crate) tls: Option<Arc<ServerConfig>>,
 }
+
+/// The only protocol that is spoken over TLS.
+const HTTP_PROTOCOL: &[u8] = b"http/1.1";
 
 impl Listener {
     /// A listener that [`Listener::serve`] makes use of. Until then the kernel keeps those who connect waiting.
@@ -97,7 +103,7 @@ impl Listener {
 
     /// Where it is found.
     pub(crate) fn place(&self) -> io::Result<Place> {
-        self.bound.place()
+        self.bound.place(self.entry.tls.is_some())
     }
 
     /// Accepts connections until it is dropped, which closes the listening socket.
@@ -129,7 +135,11 @@ impl Listener {
             Ok(pass) => pass,
             Err(refusal) => {
                 refusal.count();
-                return send_away(stream, refusal != ConnectionRefused::Node);
+                // With TLS it would take a handshake to say something.
+                if entry.tls.is_none() {
+                    send_away(stream, refusal != ConnectionRefused::Node);
+                }
+                return;
             }
         };
         let requests = connections.requests.clone();
@@ -179,7 +189,18 @@ impl Entry {
                 arrival = Arrival::announced(client, trusted);
             }
         }
-        Ok((stream, arrival))
+        match (stream, &self.tls) {
+            (Stream::Tcp(socket), Some(config)) => {
+                let stream = TlsStream::accept(socket, config.clone()).await;
+                let stream = stream.inspect_err(|_| ConnectionRefused::Tls.count())?;
+                if stream.protocol().is_some_and(|protocol| protocol != HTTP_PROTOCOL) {
+                    // An authority has seen the certificate that it asked for.
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
+                Ok((Stream::Tls(stream), arrival))
+            }
+            (stream, _) => Ok((stream, arrival)),
+        }
     }
 }
 

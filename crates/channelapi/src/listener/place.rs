@@ -7,8 +7,8 @@ use std::path::PathBuf;
 /// A port or a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// A port.
-    Port(SocketAddr),
+    /// A port, with TLS or without.
+    Port { address: SocketAddr, is_tls: bool },
     /// The file of a socket.
     Socket(PathBuf),
 }
@@ -17,7 +17,8 @@ impl Place {
     /// How to open it.
     pub(crate) fn url(&self) -> String {
         match self {
-            Self::Port(address) => format!("http://{}", reachable(*address)),
+            Self::Port { address, is_tls: false } => format!("http://{}", reachable(*address)),
+            Self::Port { address, is_tls: true } => format!("https://{}", reachable(*address)),
             Self::Socket(path) => format!("unix:{}:", path.display()),
         }
     }
@@ -25,7 +26,7 @@ impl Place {
     /// The same as curl takes it.
     pub(crate) fn curl(&self) -> String {
         match self {
-            Self::Port(_) => self.url(),
+            Self::Port { .. } => self.url(),
             Self::Socket(path) => format!("--unix-socket {} http://localhost", path.display()),
         }
     }
@@ -34,7 +35,7 @@ impl Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Port(address) => address.fmt(f),
+            Self::Port { address, .. } => address.fmt(f),
             Self::Socket(path) => write!(f, "unix:{}", path.display()),
         }
     }

@@ -1,5 +1,6 @@
 //! The two halves of a stream that carries a WebSocket.
 
+use super::tls::{TlsReader, TlsWriter};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -14,6 +15,8 @@ pub(crate) enum ReadHalf {
     Tcp(tcp::OwnedReadHalf),
     /// Of a unix socket.
     Unix(unix::OwnedReadHalf),
+    /// Of a connection with TLS.
+    Tls(TlsReader),
 }
 
 /// Where a client's frames go. Dropping it ends our side of the stream.
@@ -23,6 +26,8 @@ pub(crate) enum WriteHalf {
     Tcp(tcp::OwnedWriteHalf),
     /// Of a unix socket.
     Unix(unix::OwnedWriteHalf),
+    /// Of a connection with TLS.
+    Tls(TlsWriter),
 }
 
 impl AsyncRead for ReadHalf {
@@ -34,16 +39,18 @@ impl AsyncRead for ReadHalf {
         match self.get_mut() {
             Self::Tcp(half) => Pin::new(half).poll_read(cx, buffer),
             Self::Unix(half) => Pin::new(half).poll_read(cx, buffer),
+            Self::Tls(half) => Pin::new(half).poll_read(cx, buffer),
         }
     }
 }
 
 impl WriteHalf {
-    /// Writes what the stream takes at once.
+    /// Writes what the stream takes at once. With TLS some of it may still wait: see [`WriteHalf::is_behind`].
     pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tcp(half) => half.as_ref().try_write(bytes),
             Self::Unix(half) => half.as_ref().try_write(bytes),
+            Self::Tls(half) => half.try_write(bytes),
         }
     }
 
@@ -52,6 +59,7 @@ impl WriteHalf {
         match self {
             Self::Tcp(half) => half.as_ref().try_write_vectored(slices),
             Self::Unix(half) => half.as_ref().try_write_vectored(slices),
+            Self::Tls(half) => half.try_write_vectored(slices),
         }
     }
 
@@ -60,10 +68,27 @@ impl WriteHalf {
         match self {
             Self::Tcp(half) => half.as_ref().poll_write_ready(cx),
             Self::Unix(half) => half.as_ref().poll_write_ready(cx),
+            Self::Tls(half) => half.poll_write_ready(cx),
         }
     }
 
-    /// Writes all of it.
+    /// Whether some of what was written is not sent. [`WriteHalf::poll_flush`] sends it.
+    pub(crate) fn is_behind(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(half) => half.is_behind(),
+        }
+    }
+
+    /// Sends everything that was written.
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Poll::Ready(Ok(())),
+            Self::Tls(half) => half.poll_flush(cx),
+        }
+    }
+
+    /// Writes and sends all of it.
     pub(crate) async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match self.try_write(bytes) {
@@ -74,6 +99,6 @@ impl WriteHalf {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        poll_fn(|cx| self.poll_flush(cx)).await
     }
 }

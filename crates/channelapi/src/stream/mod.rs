@@ -1,11 +1,13 @@
-//! What is below HTTP and WebSocket: a TCP connection or a unix socket.
+//! What is below HTTP and WebSocket: a TCP connection, with TLS or without, or a unix socket.
 //!
 //! HTTP reads and writes a [`Stream`]. When a WebSocket takes over, the stream is split: a connection's task reads from one
 //! half, and whoever has something for its client writes into the other.
 
 mod halves;
+mod tls;
 
 pub(crate) use halves::{ReadHalf, WriteHalf};
+pub(crate) use tls::TlsStream;
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -20,6 +22,8 @@ pub(crate) enum Stream {
     Tcp(TcpStream),
     /// From this machine.
     Unix(UnixStream),
+    /// Over the network, with TLS.
+    Tls(TlsStream),
 }
 
 /// Calls the same method of whatever stream it is.
@@ -28,6 +32,7 @@ macro_rules! each {
         match $stream {
             Stream::Tcp($inner) => $call,
             Stream::Unix($inner) => $call,
+            Stream::Tls($inner) => $call,
         }
     };
 }
@@ -43,6 +48,10 @@ impl Stream {
             Self::Unix(stream) => {
                 let (read, write) = stream.into_split();
                 (ReadHalf::Unix(read), WriteHalf::Unix(write))
+            }
+            Self::Tls(stream) => {
+                let (read, write) = stream.into_split();
+                (ReadHalf::Tls(read), WriteHalf::Tls(write))
             }
         }
     }

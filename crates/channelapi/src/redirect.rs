@@ -1,0 +1,78 @@
+//! The plain port beside HTTPS: it sends browsers on, and shows an authority what it asks for. It serves nothing else.
+
+use crate::http::{self, Peer, Request, Response};
+use crate::listener::Service;
+use crate::tls::Proofs;
+use hyper::header::{HOST, HeaderValue, LOCATION};
+use hyper::http::uri::Authority;
+use hyper::{Method, StatusCode};
+use std::sync::Arc;
+
+/// Where an authority asks for a proof.
+const PROOFS_PATH: &str = "/.well-known/acme-challenge/";
+
+/// The port of HTTPS that need not be named.
+const HTTPS_PORT: u16 = 443;
+
+/// Sends everybody on to HTTPS.
+pub(crate) struct Redirect {
+    /// Where HTTPS is.
+    pub(crate) port: u16,
+    /// What an authority may ask for.
+    pub(crate) proofs: Arc<Proofs>,
+}
+
+impl Service for Redirect {
+    async fn serve(self: Arc<Self>, request: Request, _peer: Peer) -> Response {
+        if let Some(token) = request.uri().path().strip_prefix(PROOFS_PATH) {
+            return match self.proofs.text(token) {
+                Some(text) => http::fresh(StatusCode::OK, "text/plain", text),
+                None => http::empty(StatusCode::NOT_FOUND),
+            };
+        }
+        // Whoever sends data or a key without encryption must notice, and not be led on silently.
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let body = r#"{"success": false, "message": "This port only leads to HTTPS. Use https://, and replace a key that was sent here."}"#;
+            return http::json(StatusCode::FORBIDDEN, body);
+        }
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        match host.and_then(|host| location(host, self.port, target)) {
+            Some(location) => {
+                let mut response = http::empty(StatusCode::PERMANENT_REDIRECT);
+                response.headers_mut().insert(LOCATION, location);
+                response
+            }
+            None => http::empty(StatusCode::BAD_REQUEST),
+        }
+    }
+}
+
+/// The same place, with HTTPS.
+fn location(host: &str, port: u16, target: &str) -> Option<HeaderValue> {
+    let authority: Authority = host.parse().ok()?;
+    let host = authority.host();
+    let port = if port == HTTPS_PORT { String::new() } else { format!(":{port}") };
+    HeaderValue::try_from(format!("https://{host}{port}{target}")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_place_is_found_with_https() {
+        let check = |host: &str, port, target: &str, expected: Option<&str>| {
+            let location = location(host, port, target);
+            assert_eq!(location.as_ref().and_then(|location| location.to_str().ok()), expected, "{host}");
+        };
+        check("push.example.com", 443, "/", Some("https://push.example.com/"));
+        check("push.example.com:80", 443, "/a?b=c", Some("https://push.example.com/a?b=c"));
+        check("push.example.com", 8443, "/", Some("https://push.example.com:8443/"));
+        check("[2001:db8::1]:80", 443, "/", Some("https://[2001:db8::1]/"));
+        check("user:pass@push.example.com", 443, "/", Some("https://push.example.com/"));
+        for host in ["", "a b", "a/b", "a\r\nSet-Cookie: x", "a?b"] {
+            check(host, 443, "/", None);
+        }
+    }
+}

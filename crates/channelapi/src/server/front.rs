@@ -1,0 +1,137 @@
+//! Where the server listens: in public, for publishers alone, and on the plain port that leads to HTTPS.
+
+use super::{Face, Failure, Server};
+use crate::banner::Places;
+use crate::config::Config;
+use crate::config::value::AcmeChallenge;
+use crate::listener::{Bound, Entry, HttpConnections, Listener, Place};
+use crate::redirect::Redirect;
+use crate::tls::{AcmeSettings, Challenge, PairFiles, Tls};
+use std::convert::Infallible;
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::warn;
+
+/// What is configured cannot be used. (`EX_CONFIG`: starting again would end the same way.)
+const EXIT_CONFIG: u8 = 78;
+
+/// The listeners, opened and not yet served.
+pub(super) struct Front {
+    public: Listener,
+    internal: Option<Listener>,
+    redirect: Option<Listener>,
+    tls: Option<Tls>,
+    reload_interval: Duration,
+}
+
+impl Front {
+    /// Opens what is configured.
+    pub(super) fn open(config: &Config) -> Result<Self, Failure> {
+        let tls = tls_of(config)?;
+        for warning in tls.iter().flat_map(|tls| &tls.warnings) {
+            warn!("{warning}");
+        }
+        Ok(Self {
+            public: public_listener(config, tls.as_ref())?,
+            internal: internal_listener(config)?,
+            redirect: redirect_listener(config)?,
+            tls,
+            reload_interval: config.tls.reload_interval,
+        })
+    }
+
+    /// Where they are found.
+    pub(super) fn places(&self) -> io::Result<Places> {
+        let internal = self.internal.as_ref().map(Listener::place).transpose()?;
+        Ok(Places { public: self.public.place()?, internal })
+    }
+
+    /// Serves on all of them, and looks after the certificate, until it is dropped.
+    pub(super) async fn serve(self, server: &Arc<Server>, requests: &HttpConnections) -> Infallible {
+        let face = |is_for_clients, is_for_publishers| {
+            Arc::new(Face { server: server.clone(), is_for_clients, is_for_publishers })
+        };
+        let https_port = match self.public.place() {
+            Ok(Place::Port { address, .. }) => address.port(),
+            _ => 0,
+        };
+        let public = self.public.serve(face(true, self.internal.is_none()), requests);
+        let internal = async {
+            match self.internal {
+                Some(listener) => listener.serve(face(false, true), requests).await,
+                None => pending().await,
+            }
+        };
+        let redirect = async {
+            match (self.redirect, &self.tls) {
+                (Some(listener), Some(tls)) => {
+                    let service = Redirect { port: https_port, proofs: tls.proofs.clone() };
+                    listener.serve(Arc::new(service), requests).await
+                }
+                _ => pending().await,
+            }
+        };
+        let certificate = async {
+            if let Some(tls) = &self.tls {
+                tls.source.keep_up(self.reload_interval).await;
+            }
+            pending().await
+        };
+        tokio::select! {
+            never = public => never,
+            never = internal => never,
+            never = redirect => never,
+            never = certificate => never,
+        }
+    }
+}
+
+/// TLS, if it is wanted.
+fn tls_of(config: &Config) -> Result<Option<Tls>, Failure> {
+    let refused = |error: anyhow::Error| Failure { error, code: EXIT_CONFIG };
+    if let (Some(certificate), Some(key)) = (&config.tls.cert, &config.tls.key) {
+        let files = PairFiles { certificate: certificate.0.clone(), key: key.0.clone() };
+        return Tls::of_files(files).map(Some).map_err(|error| refused(error.into()));
+    }
+    let Some(domains) = &config.acme.domains else { return Ok(None) };
+    let settings = AcmeSettings {
+        domains: domains.0.clone(),
+        email: config.acme.email.as_ref().map(|email| email.0.clone()),
+        directory: config.acme.directory.0.clone(),
+        ca_file: config.acme.ca_file.as_ref().map(|path| path.0.clone()),
+        challenge: match config.acme.challenge {
+            AcmeChallenge::TlsAlpn => Challenge::TlsAlpn,
+            AcmeChallenge::Http => Challenge::Http,
+        },
+    };
+    Tls::of_authority(settings, &config.data_dir).map(Some).map_err(refused)
+}
+
+fn redirect_listener(config: &Config) -> anyhow::Result<Option<Listener>> {
+    let Some(port) = config.tls.redirect_port else { return Ok(None) };
+    let bound = Bound::tcp(SocketAddr::new(config.address, port), "--tls-redirect-")?;
+    Ok(Some(Listener::new(bound, Entry::default())))
+}
+
+fn public_listener(config: &Config, tls: Option<&Tls>) -> anyhow::Result<Listener> {
+    let bound = match &config.http.unix {
+        Some(path) => Bound::unix(path)?,
+        None => Bound::tcp(SocketAddr::new(config.address, config.port), "--")?,
+    };
+    let trusted_proxies = config.http.trusted_proxies.clone();
+    let tls = tls.map(|tls| tls.config.clone());
+    Ok(Listener::new(bound, Entry { trusted_proxies, proxy_protocol: config.http.proxy_protocol, tls }))
+}
+
+fn internal_listener(config: &Config) -> anyhow::Result<Option<Listener>> {
+    let bound = match (&config.internal.unix, config.internal.port) {
+        (Some(path), _) => Bound::unix(path)?,
+        (None, Some(port)) => Bound::tcp(SocketAddr::new(config.internal.address, port), "--internal-")?,
+        (None, None) => return Ok(None),
+    };
+    let trusted_proxies = config.http.trusted_proxies.clone();
+    Ok(Some(Listener::new(bound, Entry { trusted_proxies, ..Entry::default() })))
+}

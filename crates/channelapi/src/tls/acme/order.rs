@@ -1,0 +1,111 @@
+//! One order: an account with the authority, a proof for each name, and a certificate for all of them.
+
+use super::super::proofs::Proofs;
+use super::kept::Kept;
+use super::{AcmeSettings, Challenge};
+use anyhow::{Context as _, bail};
+use channelapi_core::limits::ACME_POLL_TIMEOUT;
+use instant_acme::{
+    Account, AuthorizationStatus, ChallengeType, Identifier, KeyAuthorization, NewAccount, NewOrder,
+    OrderStatus, RetryPolicy,
+};
+use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::sign::CertifiedKey;
+use std::sync::Arc;
+
+/// The account that is kept, or else a new one. Asking for one means that the operator agreed to the authority's terms.
+pub(super) async fn account(settings: &AcmeSettings, kept: &Kept) -> anyhow::Result<Account> {
+    let builder = match &settings.ca_file {
+        Some(path) => {
+            Account::builder_with_root(path).with_context(|| format!("cannot use {}", path.display()))
+        }
+        None => Account::builder().context("cannot find out which authorities this machine trusts"),
+    }?;
+    if let Some(credentials) = kept.account(&settings.directory) {
+        return builder.from_credentials(credentials).await.context("cannot use the account that is kept");
+    }
+    let contact: Vec<String> = settings.email.iter().map(|email| format!("mailto:{email}")).collect();
+    let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
+    let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
+    let (account, credentials) = builder
+        .create(&new, settings.directory.clone(), None)
+        .await
+        .with_context(|| format!("cannot make an account at {}", settings.directory))?;
+    kept.keep_account(&settings.directory, credentials).context("cannot keep the account")?;
+    Ok(account)
+}
+
+/// Gets a certificate, and returns it with its key as PEM.
+pub(super) async fn order(
+    account: &Account,
+    settings: &AcmeSettings,
+    proofs: &Proofs,
+) -> anyhow::Result<String> {
+    let names: Vec<Identifier> = settings.domains.iter().cloned().map(Identifier::Dns).collect();
+    let mut order = account.new_order(&NewOrder::new(&names)).await.context("the authority took no order")?;
+    let kind = match settings.challenge {
+        Challenge::TlsAlpn => ChallengeType::TlsAlpn01,
+        Challenge::Http => ChallengeType::Http01,
+    };
+    let mut authorizations = order.authorizations();
+    while let Some(authorization) = authorizations.next().await {
+        let mut authorization = authorization?;
+        match authorization.status {
+            AuthorizationStatus::Pending => {}
+            AuthorizationStatus::Valid => continue,
+            status => bail!("the authority will not have a name proven: {status:?}"),
+        }
+        let mut challenge = authorization.challenge(kind.clone()).with_context(|| {
+            format!("the authority does not offer {kind:?}; choose another acme.challenge")
+        })?;
+        let answer = challenge.key_authorization();
+        match settings.challenge {
+            Challenge::TlsAlpn => {
+                let name = challenge.identifier().to_string();
+                proofs.add_certificate(&name, Arc::new(proof(&name, &answer)?));
+            }
+            Challenge::Http => proofs.add_text(&challenge.token, answer.as_str()),
+        }
+        challenge.set_ready().await?;
+    }
+    let patience = RetryPolicy::new().timeout(ACME_POLL_TIMEOUT);
+    let status = order.poll_ready(&patience).await.context("a name could not be proven")?;
+    if status != OrderStatus::Ready {
+        let reasons = reasons(&mut order).await;
+        bail!("the authority could not see that the names are ours: {reasons}");
+    }
+    let key = KeyPair::generate()?;
+    let mut request = CertificateParams::new(settings.domains.clone())?;
+    request.distinguished_name = DistinguishedName::new();
+    order.finalize_csr(request.serialize_request(&key)?.der()).await.context("the order was not finished")?;
+    let chain = order.poll_certificate(&patience).await.context("the certificate was not issued")?;
+    Ok(key.serialize_pem() + &chain)
+}
+
+/// What the authority says about each name that it did not find.
+async fn reasons(order: &mut instant_acme::Order) -> String {
+    let mut reasons = Vec::new();
+    let mut authorizations = order.authorizations();
+    while let Some(Ok(mut authorization)) = authorizations.next().await {
+        // What is known of it is from before the proof.
+        _ = authorization.refresh().await;
+        let errors = authorization.challenges.iter().filter_map(|challenge| challenge.error.as_ref());
+        let errors = errors.filter_map(|error| error.detail.clone());
+        reasons.extend(errors.map(|error| format!("{}: {error}", authorization.identifier())));
+    }
+    if reasons.is_empty() { "it does not say why".to_owned() } else { reasons.join("; ") }
+}
+
+/// The certificate that tls-alpn-01 asks for: signed by itself, with the answer inside.
+fn proof(name: &str, answer: &KeyAuthorization) -> anyhow::Result<CertifiedKey> {
+    let mut params = CertificateParams::new([name.to_owned()])?;
+    params.custom_extensions = vec![CustomExtension::new_acme_identifier(answer.digest().as_ref())];
+    let key = KeyPair::generate()?;
+    let certificate = params.self_signed(&key)?;
+    let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(anyhow::Error::msg)?;
+    // Not `from_der`: it looks into the certificate, and knows nothing of the critical extension that is the proof.
+    let key = default_provider().key_provider.load_private_key(key)?;
+    Ok(CertifiedKey::new(vec![certificate.der().clone()], key))
+}
