@@ -43,10 +43,10 @@ class Process {
   }
 
   /** Waits until `url` answers 200. */
-  async ready(url) {
+  async ready(url, options) {
     const deadline = Date.now() + READY_MS;
     while (this.alive && Date.now() < deadline) {
-      const answer = await request(url).catch(() => undefined);
+      const answer = await request(url, options).catch(() => undefined);
       if (answer?.status === 200) return;
       await sleep(20);
     }
@@ -97,12 +97,17 @@ export async function freePort() {
 export class Server {
   key = randomBytes(16).toString("hex");
 
-  /** `config` is the text of a configuration file, for what has no flag. */
-  static async start(extraArgs = [], { config } = {}) {
+  /**
+   * `config` is the text of a configuration file, for what has no flag; `ca` is whom to trust when the server speaks TLS, and
+   * `api` how to ask the HTTP API if that is somewhere else: a URL, or `{ socketPath }`.
+   */
+  static async start(extraArgs = [], { config, ca, api, port } = {}) {
     const server = new Server();
     server.extraArgs = extraArgs;
-    server.port = await freePort();
-    server.url = `http://127.0.0.1:${server.port}`;
+    server.port = port ?? (await freePort());
+    server.url = `${ca ? "https" : "http"}://${ca ? "localhost" : "127.0.0.1"}:${server.port}`;
+    server.ca = ca;
+    server.api = typeof api === "string" ? { url: api } : { url: server.url, ca, ...api };
     server.dataDir = await mkdtemp(join(tmpdir(), "channelapi-conformance-"));
     if (config !== undefined) {
       server.configFile = `${server.dataDir}.toml`; // Beside the data directory, which belongs to the server.
@@ -116,7 +121,7 @@ export class Server {
   async launch() {
     const args = ["--address", "127.0.0.1", "--port", this.port, "--data-dir", this.dataDir, "--auth-key", this.key];
     this.process = new Process([...args.map(String), ...this.extraArgs]);
-    await this.process.ready(`${this.url}/healthz`);
+    await this.process.ready(`${this.api.url}/healthz`, this.api);
   }
 
   get log() {
@@ -153,7 +158,8 @@ export class Server {
   /** A request to `/v1${path}` with this server's key. A `body` that is text is sent as it stands, anything else as JSON. */
   async v1(method, path, body, headers = {}) {
     const text = body === undefined || typeof body === "string" ? body : JSON.stringify(body);
-    const answer = await request(`${this.url}/v1${path}`, {
+    const answer = await request(`${this.api.url}/v1${path}`, {
+      ...this.api,
       method,
       headers: { authorization: `Bearer ${this.key}`, ...(text === undefined ? {} : { "content-type": "application/json" }), ...headers },
       body: text,
@@ -164,7 +170,7 @@ export class Server {
 
   /** POST to `path` with this server's key, unless `headers` say otherwise. */
   post(path, body = "", headers = { authorization: this.key }) {
-    return request(this.url + path, { method: "POST", headers, body });
+    return request(this.api.url + path, { ...this.api, method: "POST", headers, body });
   }
 
   async token(channel) {

@@ -19,6 +19,10 @@ const CHROMIUM: &str = "/usr/bin/chromium";
 /// Names another browser, here and for the page tests.
 const CHROMIUM_VARIABLE: &str = "CHROMIUM_BIN";
 
+/// The authority that tests get certificates from, and its version.
+const PEBBLE: &str = "github.com/letsencrypt/pebble/v2/cmd/pebble";
+const PEBBLE_VERSION: &str = "v2.10.1";
+
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Only what the tests need, without the tools of `check`
@@ -77,6 +81,7 @@ pub(crate) fn install_valgrind() -> Result<Result<(), String>> {
 
 /// The JavaScript clients, exactly as the lock file has them.
 pub(crate) fn for_javascript(tree: &Tree) -> Result<()> {
+    install_pebble(tree)?;
     let order = Order::new(tree, "conformance/package-lock.json");
     if tree.path("conformance/node_modules").is_dir() && order.is_current() {
         println!("JavaScript clients are installed");
@@ -86,6 +91,23 @@ pub(crate) fn for_javascript(tree: &Tree) -> Result<()> {
     npm.current_dir(tree.path("conformance")).args(["ci", "--no-audit", "--no-fund"]);
     step::run("Install JavaScript clients (npm ci)", &mut npm)?;
     order.stamp()
+}
+
+/// A small authority for certificates. Without it the tests that need one are skipped, and say so.
+fn install_pebble(tree: &Tree) -> Result<()> {
+    let directory = tree.target("tools").join("bin");
+    let version = Command::new("go").args(["version", "-m"]).arg(directory.join("pebble")).output();
+    let Ok(version) = version else {
+        println!("Go is not installed: the tests against an authority for certificates are skipped");
+        return Ok(());
+    };
+    if String::from_utf8_lossy(&version.stdout).contains(PEBBLE_VERSION) {
+        println!("Pebble {PEBBLE_VERSION} is installed");
+        return Ok(());
+    }
+    let mut go = Command::new("go");
+    go.env("GOBIN", &directory).arg("install").arg(format!("{PEBBLE}@{PEBBLE_VERSION}"));
+    step::run(&format!("Install Pebble {PEBBLE_VERSION} (go install)"), &mut go)
 }
 
 /// The Python clients, in a virtual environment of their own inside the build directory.
