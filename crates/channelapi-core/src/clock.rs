@@ -45,6 +45,15 @@ impl Clock {
         }
     }
 
+    /// Milliseconds since 1970 as the machine's clock has them right now, for times that somebody else wrote down: when a JWT ends is
+    /// its issuer's word, and the machine's clock is what both of them set their watches by.
+    pub fn machine_millis(&self) -> u64 {
+        match &self.0 {
+            Source::System { .. } => machine_millis(),
+            Source::Manual(millis) => millis.load(Ordering::Relaxed),
+        }
+    }
+
     /// Milliseconds that only grow, whatever they count from. For timeouts.
     pub fn monotonic_millis(&self) -> u64 {
         match &self.0 {

@@ -221,6 +221,64 @@ pub const TOKEN_RENEWALS_MAX: usize = 65_536;
 /// Tokens kept in memory, about 150 bytes each; the others are read from disk when they join.
 pub const TOKEN_CACHE_MAX: usize = 65_536;
 
+/// Bytes of a text in a JWT that is remembered: its subject, its id, its issuer. The longest name that identity providers give anybody
+/// is half of that.
+pub const CLAIM_BYTES_MAX: usize = 255;
+
+/// Levels of arrays and objects in a JWT.
+pub const JWT_DEPTH_MAX: usize = 32;
+
+/// How far the clocks of this machine and of who signs JWTs may be apart.
+pub const JWT_LEEWAY: Duration = Duration::from_secs(10);
+
+/// How long before the end of its JWT a client is told to bring a new one. With the grace it has more than half a minute for it.
+pub const JWT_NOTICE: Duration = Duration::from_secs(10);
+
+/// How long after the end of its JWT a client that is connected may stay, to bring a new one.
+pub const JWT_GRACE: Duration = Duration::from_secs(25);
+
+/// The longest life of a JWT. Revocations are remembered for as long, and then nothing is left that they speak of.
+pub const JWT_LIFETIME_MAX: Duration = Duration::from_hours(366 * 24);
+
+/// Entries of `[[jwt]]` in the configuration.
+pub const JWT_ISSUERS_MAX: usize = 32;
+
+/// Bytes of a file with a secret, a public key or a JWKS.
+pub const KEY_FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// Bytes of an answer with a JWKS.
+pub const JWKS_BYTES_MAX: usize = 256 * 1024;
+
+/// Keys of a JWKS. A provider that changes its keys has two or three.
+pub const JWKS_KEYS_MAX: usize = 64;
+
+/// Keys that are tried on one JWT: more than one only where a JWKS has several of the same name.
+pub const JWT_KEYS_TRIED_MAX: usize = 4;
+
+/// How long fetching a JWKS may take, from the name lookup to the last byte. A client waits for as long at most.
+pub const JWKS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often a JWKS is fetched anew. A key that was removed from it is not known any more after twice as long.
+pub const JWKS_REFRESH: Duration = Duration::from_mins(5);
+
+/// How soon a JWKS may be fetched again because a JWT names a key that is not in it, or because fetching it failed.
+pub const JWKS_PAUSE: Duration = Duration::from_mins(1);
+
+/// How long the keys of a JWKS are used that cannot be fetched any more.
+pub const JWKS_STALE_MAX: Duration = Duration::from_hours(24);
+
+/// Revocations that are remembered, in memory and on disk, with at most 1 KiB each and usually a tenth of that. One more is refused.
+pub const REVOCATIONS_MAX: usize = 100_000;
+
+/// How often revocations that have served their time are removed.
+pub const REVOCATION_PRUNE_INTERVAL: Duration = Duration::from_hours(1);
+
+/// Pause between two looks at all connections for what was revoked, so that many revocations at once cost no more than a few looks.
+pub const REVOCATION_PAUSE: Duration = Duration::from_millis(200);
+
+/// Connections that are looked at for what was revoked before others get a turn.
+pub const REVOCATION_CHUNK: usize = 1024;
+
 /// How long a node says that it cannot store after its disk refused a publication, unless another one was stored. It must say that it
 /// can after a while, or it would get no publication to try with.
 pub const NOT_READY_TIME: Duration = Duration::from_secs(10);

@@ -63,6 +63,14 @@ impl CatchUp {
         }
     }
 
+    /// Reads a channel no more.
+    pub(super) fn stop(&mut self, channel: &ChannelName) {
+        let count = self.readings.len();
+        self.readings.retain(|reading| reading.channel != *channel);
+        // A page names channels by their places.
+        self.is_stale |= self.readings.len() != count;
+    }
+
     /// A page is to be read from disk. Whoever reads it holds on to the ticket.
     pub(super) fn await_disk(&mut self) -> Weak<()> {
         let ticket = Arc::new(());

@@ -71,6 +71,13 @@ impl Fanout {
         is_done
     }
 
+    /// Ends one subscription of a connection. When it is done, no publication of the channel reaches the connection any more.
+    pub fn leave(&self, connection: ConnectionId, channel: &ChannelName) -> Done {
+        let (done, is_done) = oneshot::channel();
+        self.send(self.worker_of(connection), Job::Leave(connection, channel.clone(), done));
+        is_done
+    }
+
     /// Nothing waits for a connection any more; it had been asked to say so.
     pub fn drained(&self, connection: ConnectionId) {
         self.send(self.worker_of(connection), Job::Drained(connection));

@@ -361,6 +361,39 @@ async fn revoking_ends_everybody_in_the_channel_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn whoever_leaves_one_channel_hears_the_others_go_on() {
+    let list = List::new(10);
+    let fanout = start(1, &list);
+    let client = Client::new(1, true);
+    fanout.join(join(&client, &[("a", From::Now), ("b", From::Now)], Form::Plain)).await.unwrap();
+    list.publish(&fanout, "a", "1:a");
+    fanout.leave(client.id, &channel("a")).await.unwrap();
+    fanout.leave(client.id, &channel("c")).await.unwrap();
+    list.publish(&fanout, "a", "2:a");
+    list.publish(&fanout, "b", "2:b");
+    until(|| client.events().last().is_some_and(|last| last == "2:b")).await;
+    assert_eq!(client.events(), ["joined", "1:a", "2:b"]);
+    assert_eq!((fanout.subscribers(&channel("a")), fanout.channels()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_page_that_was_read_for_a_channel_that_was_left_is_read_again_without_it() {
+    let list = List::new(10);
+    let fanout = start(1, &list);
+    for number in 1..=2 {
+        list.publish(&fanout, "a", &format!("{number}:a"));
+        list.publish(&fanout, "b", &format!("{number}:b"));
+    }
+    list.is_on_disk.store(true, Ordering::Relaxed);
+    let client = Client::new(1, true);
+    drop(fanout.join(join(&client, &[("a", From::After(0)), ("b", From::After(0))], Form::Resumable)));
+    // Queued right behind it: the page is still being read.
+    fanout.leave(client.id, &channel("a")).await.unwrap();
+    until(|| client.events().last().is_some_and(|last| last == "@4")).await;
+    assert_eq!(client.events(), ["joined", "1:b", "2:b", "@4"]);
+}
+
+#[tokio::test]
 async fn a_page_that_was_read_for_what_a_connection_has_left_is_not_for_it() {
     let list = List::new(10);
     let fanout = start(1, &list);

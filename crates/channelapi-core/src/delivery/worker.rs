@@ -52,6 +52,7 @@ pub(super) enum Job {
     Publish(Arc<Encoded>),
     Join(Join, oneshot::Sender<()>),
     Disconnect(ConnectionId, oneshot::Sender<()>),
+    Leave(ConnectionId, ChannelName, oneshot::Sender<()>),
     /// Everybody leaves a channel, and all others, for good.
     Revoke(ChannelName, oneshot::Sender<usize>),
     /// Nothing waits for a connection any more.
@@ -107,6 +108,10 @@ impl Worker {
                     }
                     Job::Disconnect(connection, done) => {
                         self.disconnect(connection);
+                        _ = done.send(());
+                    }
+                    Job::Leave(connection, channel, done) => {
+                        self.leave(connection, &channel);
                         _ = done.send(());
                     }
                     Job::Revoke(channel, done) => _ = done.send(self.revoke(&channel)),
@@ -196,6 +201,17 @@ impl Worker {
     fn disconnect(&mut self, connection: ConnectionId) {
         for channel in self.subscriptions.remove(connection) {
             self.demand.unwant(&channel, self.index);
+        }
+    }
+
+    /// A connection leaves one channel. What is read for it goes on without that one.
+    fn leave(&mut self, connection: ConnectionId, channel: &ChannelName) {
+        if !self.subscriptions.remove_one(connection, channel) {
+            return;
+        }
+        self.demand.unwant(channel, self.index);
+        if let Some(catch_up) = self.catching_up(connection) {
+            catch_up.stop(channel);
         }
     }
 

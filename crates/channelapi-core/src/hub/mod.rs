@@ -3,11 +3,13 @@
 mod backup;
 mod consumers;
 mod gate;
+mod revocations;
 mod tokens;
 
 pub use backup::{Backup, BackupError, backup};
 pub use consumers::{AckError, Consumer, Consumers, Held};
 pub use gate::Gate;
+pub use revocations::{RevocationError, Revocations, kept_until};
 pub use tokens::{IssuedToken, Lookup, TokenError, Tokens};
 
 use crate::broker::{
@@ -28,6 +30,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Hub {
     /// Who may join what.
     pub tokens: Arc<Tokens>,
+    /// What is not good any more although it was signed well.
+    pub revocations: Arc<Revocations>,
     /// How far its readers have come.
     pub consumers: Arc<Consumers>,
     /// What was published, and where clients stand in it.
@@ -102,13 +106,14 @@ impl Hub {
         state.take_back_consumers(move |channel| {
             known.standing(channel).map(|standing| (standing.epoch, standing.next_offset - 1))
         })?;
+        let revocations = Arc::new(Revocations::load(state.clone(), clock.clone())?);
         let consumers = Arc::new(Consumers::new(state, broker.clone(), clock.clone()));
         for worker in workers {
             // The workers end with the runtime; nobody needs to wait for them.
             tokio::spawn(worker.run(broker.clone()));
         }
         let refused_at = AtomicU64::new(NEVER);
-        Ok(Self { tokens, consumers, broker, gate: Gate::default(), fanout, clock, refused_at })
+        Ok(Self { tokens, revocations, consumers, broker, gate: Gate::default(), fanout, clock, refused_at })
     }
 
     /// Publishes to everyone in the channel, now and later. When this returns, the publication is kept as safely as the channel's
@@ -198,6 +203,11 @@ impl Hub {
     /// Takes a connection out of all its channels.
     pub fn disconnect(&self, connection: ConnectionId) -> Done {
         self.fanout.disconnect(connection)
+    }
+
+    /// Takes a connection out of one of its channels.
+    pub fn leave(&self, connection: ConnectionId, channel: &ChannelName) -> Done {
+        self.fanout.leave(connection, channel)
     }
 
     /// Nothing waits for a connection any more; it had been asked to say so.

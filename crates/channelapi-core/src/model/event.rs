@@ -29,7 +29,7 @@ pub enum EventNameError {
 const MESSAGE: &str = "message";
 
 /// Names that stock clients refuse or act upon, and those of this server's own events.
-const RESERVED: [&str; 12] = [
+const RESERVED: [&str; 13] = [
     "connect",
     "connect_error",
     "disconnect",
@@ -42,6 +42,7 @@ const RESERVED: [&str; 12] = [
     "gap",
     "join_channel",
     "ack",
+    "auth",
 ];
 
 impl EventName {

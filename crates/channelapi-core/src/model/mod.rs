@@ -1,5 +1,6 @@
 //! The words of this project as types.
 
+mod bearer;
 mod channel;
 mod consumer;
 mod cursor;
@@ -9,6 +10,7 @@ mod position;
 mod publication;
 mod token;
 
+pub use bearer::{Bearer, Revocation, RevocationRequest, RevokedKind, is_claim};
 pub use channel::{ChannelName, ChannelNameError};
 pub use consumer::{ConsumerName, ConsumerNameError};
 pub use cursor::{CURSOR_BYTES, CURSOR_CHARS, Cursor, CursorError};

@@ -9,6 +9,7 @@ mod backup;
 mod check;
 mod consumers;
 mod directory;
+mod revocations;
 mod schema;
 mod store;
 mod tokens;

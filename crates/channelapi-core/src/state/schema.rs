@@ -3,10 +3,10 @@
 use rusqlite::Connection;
 
 /// The format that this version writes. It is kept in SQLite's `user_version`; 0 is an empty file.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 /// What turns version `n` into `n + 1`, at place `n`.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
         CREATE TABLE token (
             channel    TEXT NOT NULL PRIMARY KEY,
@@ -34,6 +34,24 @@ const STEPS: [&str; 2] = [
             acked_at INTEGER NOT NULL,
             PRIMARY KEY (channel, consumer)
         ) STRICT, WITHOUT ROWID;
+    ",
+    "
+        -- JWTs that are not good any more although they are signed well.
+        CREATE TABLE revocation (
+            -- Never used again: whoever lists them goes on behind the last one.
+            id         INTEGER PRIMARY KEY AUTOINCREMENT,
+            -- What is revoked: `jti`, `subject` or `channel`.
+            kind       TEXT NOT NULL,
+            value      TEXT NOT NULL,
+            -- Of this issuer only; empty for all.
+            issuer     TEXT NOT NULL,
+            -- What was issued earlier is revoked, in milliseconds since 1970. For a jti it means nothing.
+            before     INTEGER NOT NULL,
+            -- When it may be forgotten.
+            until      INTEGER NOT NULL,
+            created_at INTEGER NOT NULL,
+            UNIQUE (kind, value, issuer)
+        ) STRICT;
     ",
 ];
 
@@ -72,7 +90,9 @@ mod tests {
         let query = "SELECT expires_at, lifetime FROM token WHERE channel = 'a'";
         let token = connection.query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         assert_eq!(token, (4, 7 * 24 * 3600 * 1000));
-        let count = connection.query_row("SELECT count(*) FROM consumer", [], |row| row.get(0));
-        assert_eq!(count, Ok(0));
+        for table in ["consumer", "revocation"] {
+            let query = format!("SELECT count(*) FROM {table}");
+            assert_eq!(connection.query_row(&query, [], |row| row.get(0)), Ok(0));
+        }
     }
 }

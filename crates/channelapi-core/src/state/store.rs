@@ -236,7 +236,7 @@ mod tests {
         drop(newer);
         let before = std::fs::read(&path).unwrap();
         let refused = StateStore::open(&directory).err().unwrap().to_string();
-        assert!(refused.contains("has format 99, this version knows up to 2"), "{refused}");
+        assert!(refused.contains("has format 99, this version knows up to 3"), "{refused}");
         assert_eq!(std::fs::read(&path).unwrap(), before);
 
         std::fs::write(&path, b"this is no database, but somebody may want it back").unwrap();
