@@ -106,7 +106,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/cli",
-        &["config", "output", "client", "store", "key", "tls"],
+        &["config", "output", "client", "store", "jwt", "key", "tls", "channelapi-core/limits"],
         "the command line is one source of the settings, and the only one of what verbs are asked to do",
     ),
     room(
@@ -154,10 +154,27 @@ const ROOMS: &[Room] = &[
         "it shows what an authority asks for, and leads everybody else away",
     ),
     room(
+        "channelapi/identity",
+        &[
+            "config",
+            "live",
+            "reload",
+            "metrics",
+            "channelapi-core/limits",
+            "channelapi-core/clock",
+            "channelapi-core/model",
+            "channelapi-core/hub",
+            "channelapi-protocol/socketio",
+        ],
+        "a credential is judged without knowing at which door it was brought",
+    ),
+    room("channelapi/jwt", &["config", "identity"], "it judges by the configuration, and needs no server"),
+    room(
         "channelapi/gateway",
         &[
             "stream",
             "http",
+            "identity",
             "config",
             "live",
             "metrics",
@@ -179,6 +196,7 @@ const ROOMS: &[Room] = &[
         &[
             "http",
             "auth",
+            "identity",
             "config",
             "live",
             "reload",
@@ -209,6 +227,7 @@ const ROOMS: &[Room] = &[
         &[
             "http",
             "auth",
+            "identity",
             "config",
             "live",
             "logging",
@@ -235,7 +254,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/main",
-        &["server", "client", "store", "key", "cli", "config", "logging", "metrics", "secrecy"],
+        &["server", "client", "store", "jwt", "key", "cli", "config", "logging", "metrics", "secrecy"],
         "it reads the command line and starts what it asks for",
     ),
     // A tool of its own that must measure any server, so it shares no code with ours.

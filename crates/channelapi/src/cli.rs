@@ -5,6 +5,7 @@
 
 mod client;
 mod command;
+mod jwt;
 mod key;
 mod settings;
 mod store;
@@ -21,6 +22,7 @@ use self::{
 use crate::{
     client::{Publish, Subscribe},
     config::{Config, env, file, options::spec, pages, tornado, value::Value},
+    jwt::Jwt,
     key::Key,
     store::Store,
 };
@@ -41,6 +43,8 @@ pub enum Invocation {
     Publish(Publish),
     /// Print what a running server's channel gets.
     Subscribe(Subscribe),
+    /// Make a JWT, or judge one.
+    Jwt(Jwt),
     /// Make a key, or its hash.
     Key(Key),
     /// Look after a data directory.
@@ -102,6 +106,7 @@ fn parse_in(
         ["version"] => Invocation::Print(version()),
         ["publish"] => Invocation::Publish(client::publish(&levels, environment(), search)?),
         ["subscribe"] => Invocation::Subscribe(client::subscribe(&levels, environment(), search)?),
+        ["jwt", verb] => Invocation::Jwt(jwt::jwt(verb, &levels, environment(), search)?),
         ["key", verb] => Invocation::Key(key::key(verb, &levels)?),
         ["store", verb] => Invocation::Store(store::store(verb, &levels, environment(), search)?),
         ["conformance"] => conformance(&levels)?,

@@ -16,6 +16,11 @@ impl<T> Live<T> {
         self.0.load()
     }
 
+    /// The value as it is now, for as long as somebody likes.
+    pub(crate) fn current(&self) -> Arc<T> {
+        self.0.load_full()
+    }
+
     /// Puts another in its place. Whoever reads from now on sees that one.
     pub(crate) fn replace(&self, value: T) {
         self.0.store(Arc::new(value));

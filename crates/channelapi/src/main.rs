@@ -12,6 +12,8 @@ mod forms;
 mod gateway;
 mod health;
 mod http;
+mod identity;
+pub mod jwt;
 pub mod key;
 mod listener;
 mod live;
@@ -57,6 +59,9 @@ fn main() -> ExitCode {
         }
         Ok(Invocation::Publish(request)) => return finish(client::publish(request)),
         Ok(Invocation::Subscribe(request)) => return finish(client::subscribe(request)),
+        Ok(Invocation::Jwt(request)) => {
+            return finish(jwt::run(request).map_err(|error| Failed(error.to_string())));
+        }
         Ok(Invocation::Key(request)) => {
             return finish(key::run(&request).map_err(|error| Failed(error.to_string())));
         }

@@ -205,8 +205,14 @@ families! {
 
     /// Attempts to enter or to join a channel that were refused.
     "joins_refused" by "reason" in JoinRefused {
-        /// The token is unknown, has expired or was revoked.
+        /// The token is unknown, or has died or was revoked, or a JWT is not valid.
         Token = "token",
+        /// The JWT has ended.
+        Expired = "expired",
+        /// The JWT was revoked.
+        Revoked = "revoked",
+        /// The JWT does not open the channel that was asked for.
+        NotGranted = "not_granted",
         /// The address presented too many such tokens.
         TokenRate = "token_rate",
         /// There was no token, or something that is not understood.
@@ -295,6 +301,8 @@ families! {
         Join = "join_channel",
         /// `ack`.
         Ack = "ack",
+        /// `auth`.
+        Auth = "auth",
         /// One that means nothing here. It was ignored.
         Unknown = "unknown",
     }
@@ -305,6 +313,14 @@ families! {
         Complete = "complete",
         /// Something was missing, and the client was told so.
         Gap = "gap",
+    }
+
+    /// Fetches of an issuer's public keys.
+    "jwks_fetches" by "result" in JwksFetched {
+        /// There were keys in the answer.
+        Fetched = "fetched",
+        /// There was no answer, or none that can be used. The keys from before are used for a day.
+        Failed = "failed",
     }
 
     /// Things that cannot be, and were. Each is a bug worth reporting; the log says more.
@@ -322,6 +338,12 @@ pub(crate) static OPENED: Counter = Counter::new();
 
 /// Sessions that changed from polling to WebSocket.
 pub(crate) static UPGRADED: Counter = Counter::new();
+
+/// Revocations that were made.
+pub(crate) static REVOKED: Counter = Counter::new();
+
+/// Connections and event streams that were ended because what they were let in with was revoked.
+pub(crate) static PUT_OUT: Counter = Counter::new();
 
 totals! {
     /// Publications that were stored, or sent without being stored.
@@ -342,6 +364,10 @@ totals! {
     "connections_opened" &OPENED;
     /// Sessions that changed from polling to WebSocket.
     "upgrades" &UPGRADED;
+    /// Revocations that were made.
+    "revocations" &REVOKED;
+    /// Clients that were put out because their JWT was revoked.
+    "clients_revoked" &PUT_OUT;
     /// Panics. Each ends one task, and is a bug worth reporting; the log says more.
     "panics" &PANICS;
 }

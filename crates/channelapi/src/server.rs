@@ -15,6 +15,7 @@ use crate::gateway::conformance::{Echo, SuiteEvents};
 use crate::gateway::{ChannelEvents, Gateway, Settings, SocketIo, waiting_bytes};
 use crate::health::Ready;
 use crate::http::{self, Peer, Request, Response};
+use crate::identity::{self, Identity, Issuers};
 use crate::listener::{Bound, Entry, HttpConnections, Listener};
 use crate::live::Live;
 use crate::logging::Verbosity;
@@ -179,17 +180,38 @@ fn known_keys(config: &Config, reach: Reach) -> Result<ResolvedKeys, Failure> {
 }
 
 /// The parts that change when the configuration is read again.
-fn changeable(verbosity: Verbosity, origins: Live<Origins>, ring: KeyRing, api: &Api) -> Vec<Box<dyn Part>> {
+fn changeable(
+    verbosity: Verbosity,
+    origins: Live<Origins>,
+    ring: KeyRing,
+    identity: Arc<Identity>,
+    api: &Api,
+) -> Vec<Box<dyn Part>> {
     vec![
         Used::part(&["http.cors_origins"], origins, |config| config.http.cors_origins.clone()),
         Box::new(verbosity),
+        Box::new(identity::Reloading(identity)),
         // Almost last, because it may make a key: not if another part refuses.
         Box::new(ring),
         api.reloading(),
     ]
 }
 
+impl Server {
+    /// Ends clients and event streams whenever what they came with is revoked.
+    async fn keep_revoked_out(self: Arc<Self>) {
+        tokio::join!(self.gateway.clone().keep_revoked_out(self.hub.clone()), self.api.keep_revoked_out());
+    }
+}
+
+/// Looks after everything that has to be written, removed or fetched from time to time.
+async fn keep_up(hub: Arc<Hub>, identity: Arc<Identity>) {
+    let Hub { tokens, revocations, consumers, .. } = &*hub;
+    tokio::join!(tokens.keep_up(), revocations.keep_up(), consumers.keep_up(), identity.keep_up());
+}
+
 /// Runs the server until it is told to stop. `reread` reads the configuration as it is then.
+#[allow(clippy::too_many_lines, reason = "one story, told from the start to the end")]
 pub(crate) async fn run(config: Config, verbosity: Verbosity, reread: Reread) -> Result<(), Failure> {
     let started = Instant::now();
     for warning in &config.warnings {
@@ -210,6 +232,7 @@ pub(crate) async fn run(config: Config, verbosity: Verbosity, reread: Reread) ->
     let ring = KeyRing::new(&keys, reach);
     let origins = Live::new(config.http.cors_origins.clone());
 
+    let issuers = Issuers::set_up(&config.jwt, None)?;
     let front = Front::open(&config)?;
     let stopping = drain::signalled()?;
     let hangups = reload::hangups()?;
@@ -223,17 +246,17 @@ pub(crate) async fn run(config: Config, verbosity: Verbosity, reread: Reread) ->
         config.socketio.max_payload.bytes(),
         origins.clone(),
     );
-    let socketio = SocketIo::new(ChannelEvents::new(hub.clone()), config.socketio.connect_timeout);
+    let identity = Arc::new(Identity::new(hub.clone(), issuers));
+    let events = ChannelEvents::new(hub.clone(), identity.clone());
+    let socketio = SocketIo::new(events, config.socketio.connect_timeout);
     let files = metrics::max_files().unwrap_or(u64::MAX);
     let admission = Admission::new(Limits::of(&config.limits, files), clock.clone());
     let gateway = Gateway::new(settings, Box::new(socketio), clock, admission.clone());
     let watch = tokio::spawn(watch::watch(admission.clone(), gateway.clone(), hub.clone()));
-    let tokens = hub.tokens.clone();
-    let consumers = hub.consumers.clone();
-    let upkeep = tokio::spawn(async move { tokio::join!(tokens.keep_up(), consumers.keep_up()) });
+    let upkeep = tokio::spawn(keep_up(hub.clone(), identity.clone()));
     let heartbeats = tokio::spawn(gateway.clone().keep_time());
-    let api = Api::new(hub.clone(), ring.clone(), origins.clone());
-    let parts = changeable(verbosity, origins, ring, &api);
+    let api = Api::new(hub.clone(), identity.clone(), ring.clone(), origins.clone());
+    let parts = changeable(verbosity, origins, ring, identity, &api);
     let reloading = tokio::spawn(Reloader::new(&config, reread, parts).run(hangups));
     let server = Arc::new(Server {
         hub: hub.clone(),
@@ -242,6 +265,7 @@ pub(crate) async fn run(config: Config, verbosity: Verbosity, reread: Reread) ->
         api,
         page: Page::new(),
     });
+    let revoking = tokio::spawn(server.clone().keep_revoked_out());
 
     banner::announce(&config, &keys, &front.places()?, started.elapsed());
     let broker = hub.broker.clone();
@@ -270,6 +294,7 @@ pub(crate) async fn run(config: Config, verbosity: Verbosity, reread: Reread) ->
     upkeep.abort();
     watch.abort();
     reloading.abort();
+    revoking.abort();
     if is_fenced {
         let error = anyhow::anyhow!(
             "the disk under {} failed, so nothing more can be stored; what was accepted before is safe: look at the disk and start again",

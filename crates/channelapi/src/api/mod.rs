@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::config::origins::Origins;
 use crate::config::scope::Scope;
 use crate::http::{Request, Response};
+use crate::identity::Identity;
 use crate::live::Live;
 use crate::reload::{Change, Part};
 use channelapi_core::hub::Hub;
@@ -25,6 +26,8 @@ use v1::Streams;
 /// Answers publishers.
 pub(crate) struct Api {
     hub: Arc<Hub>,
+    /// Who judges the tokens of event streams.
+    identity: Arc<Identity>,
     keys: KeyRing,
     /// Tells publishers for how long they may keep an idle connection: a little less than we do, so that they never send a
     /// publication into one that is being closed.
@@ -37,11 +40,11 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 impl Api {
     /// An API that lets in whoever has one of `keys`. Pages of `origins` may read streams.
-    pub(crate) fn new(hub: Arc<Hub>, keys: KeyRing, origins: Live<Origins>) -> Self {
+    pub(crate) fn new(hub: Arc<Hub>, identity: Arc<Identity>, keys: KeyRing, origins: Live<Origins>) -> Self {
         let timeout = HTTP_IDLE_TIMEOUT.as_secs().saturating_sub(5);
         let keep_alive = HeaderValue::try_from(format!("timeout={timeout}")).expect("it is a header value");
         let streams = Arc::new(Streams::new(hub.clone(), origins));
-        Self { hub, keys, keep_alive, streams }
+        Self { hub, identity, keys, keep_alive, streams }
     }
 
     /// Whether a path is one of ours.
@@ -76,6 +79,11 @@ impl Api {
     /// What a reload must do here when the keys have changed.
     pub(crate) fn reloading(&self) -> Box<dyn Part> {
         Box::new(Passes(self.streams.clone()))
+    }
+
+    /// Ends the event streams of whoever is revoked, whenever something is, until it is dropped.
+    pub(crate) async fn keep_revoked_out(&self) {
+        self.streams.keep_revoked_out().await;
     }
 
     /// Ends all event streams, and lets nobody open another. Their clients come back elsewhere or later.

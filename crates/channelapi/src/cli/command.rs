@@ -7,6 +7,7 @@ use clap::{
 
 use super::{
     client::{publish_command, subscribe_command},
+    jwt::jwt_command,
     key::key_command,
     store::store_command,
 };
@@ -44,7 +45,7 @@ pub(super) fn command() -> Command {
         .about("Push notifications to browsers and apps over Socket.IO, from any backend that speaks HTTP.")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommands([with_options(serve), publish_command(), subscribe_command()])
-        .subcommands([key_command(), store_command(), with_options(check), config])
+        .subcommands([key_command(), jwt_command(), store_command(), with_options(check), config])
         .subcommand(Command::new("version").about("Print the version"))
         .subcommand(conformance)
         .after_help(EXAMPLES)

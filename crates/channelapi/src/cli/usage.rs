@@ -15,13 +15,16 @@ use crate::config::{
 };
 
 /// What can be meant by a word, and how it is written in full.
-const VERBS: [(&str, &str); 12] = [
+const VERBS: [(&str, &str); 15] = [
     ("serve", "serve"),
     ("publish", "publish"),
     ("subscribe", "subscribe"),
     ("tail", "subscribe"),
     ("store", "store"),
     ("backup", "store backup"),
+    ("jwt", "jwt"),
+    ("sign", "jwt sign"),
+    ("verify", "jwt verify"),
     ("check", "check"),
     ("config", "config"),
     ("default", "config default"),
@@ -187,6 +190,7 @@ fn missing_value(flag: &str) -> String {
                     .to_owned();
             }
             "--since" => "all",
+            "--channels" => "a,b",
             "--count" => "1",
             "--ttl" => "1h",
             "--output" => "json",

@@ -16,7 +16,7 @@ use toml::{
 use super::{
     file::Contents,
     nearest::did_you_mean,
-    options::{AUTH_KEYS, LISTS, OPTIONS, POLICY, Spec},
+    options::{AUTH_KEYS, JWT, LISTS, OPTIONS, POLICY, Spec},
     source::{Given, Problem, Source},
     syntax,
     value::Shape,
@@ -55,6 +55,8 @@ impl Reader<'_> {
                 self.contents.given.extend(given);
             } else if section.is_none() && name == POLICY {
                 self.policies(value.get_ref(), value.span());
+            } else if section.is_none() && name == JWT {
+                self.issuers(value.get_ref(), value.span());
             } else if section.is_none() && name == AUTH_KEYS {
                 self.auth_keys(value.get_ref(), value.span());
             } else if section.is_none() && sections().any(|section| section == name) {

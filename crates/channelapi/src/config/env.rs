@@ -12,7 +12,7 @@ use std::{
 
 use super::{
     nearest::did_you_mean,
-    options::{AUTH_KEYS, OPTIONS, POLICY, Spec, spec},
+    options::{AUTH_KEYS, JWT, OPTIONS, POLICY, Spec, spec},
     source::{Given, Problem, Source},
 };
 
@@ -150,6 +150,12 @@ fn set_by_kubernetes(name: &str) -> bool {
 fn unknown_variable(name: &str) -> String {
     if OPTIONS.iter().any(|spec| format!("{}_FILE", spec.variable()) == name) {
         return format!("unknown variable {name} is ignored; only secrets can be read from a file");
+    }
+    if name.trim_start_matches(PREFIX).starts_with(&JWT.to_ascii_uppercase()) {
+        return format!(
+            "unknown variable {name} is ignored; issuers of JWTs are written in the file, below [[{JWT}]]; a secret can be in a \
+             `secret_file`"
+        );
     }
     if name.trim_start_matches(PREFIX).starts_with(&AUTH_KEYS.to_ascii_uppercase()) {
         return format!(

@@ -27,6 +27,8 @@ pub struct Contents {
     pub given: Vec<Given>,
     /// The policies in it, in their order.
     pub policies: Vec<GivenItem>,
+    /// The issuers of JWTs in it, in their order.
+    pub issuers: Vec<GivenItem>,
     /// The API keys in it, in their order.
     pub auth_keys: Vec<GivenItem>,
     /// Why it cannot be used.

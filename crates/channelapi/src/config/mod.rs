@@ -9,6 +9,7 @@ mod broker;
 mod document;
 pub mod env;
 pub mod file;
+pub mod jwt;
 pub mod keys;
 mod listening;
 pub mod moment;
@@ -62,9 +63,10 @@ pub fn load(
     config.settings = values.settings;
     let policies = policy::resolve(&file.policies, &config);
     let auth_keys = auth_keys::resolve(&file.auth_keys);
+    let jwt = jwt::resolve(&file.issuers);
 
     let warnings = [environment.warnings, file.warnings, policies.warnings].concat();
-    let of_lists = [auth_keys.problems, policies.problems].concat();
+    let of_lists = [auth_keys.problems, jwt.problems, policies.problems].concat();
     let mut problems = [file.problems, environment.problems, values.problems, of_lists].concat();
     problems.extend(listening::problems(&config));
     if !problems.is_empty() {
@@ -75,6 +77,7 @@ pub fn load(
     config.warnings = warnings;
     config.policy = policies.policies;
     config.auth_keys = auth_keys.keys;
+    config.jwt = jwt.issuers;
     config.imply();
     Ok(config)
 }

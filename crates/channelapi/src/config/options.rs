@@ -10,6 +10,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use super::{
     acme::{Domains, Email, Url},
     auth_keys::{AuthKey, KeyName},
+    jwt::{Algorithms, Issuer, JwksUrl, Names},
     moment::Moment,
     origins::Origins,
     pattern::{ChannelPatterns, NamePattern},
@@ -152,6 +153,8 @@ macro_rules! options {
             pub policy: Vec<Policy>,
             /// API keys besides `auth_key`.
             pub auth_keys: Vec<AuthKey>,
+            /// Whose JWTs are good.
+            pub jwt: Vec<Issuer>,
             /// The file that was read, if there was one.
             pub file: Option<PathBuf>,
             /// Every option with its value as text (secrets masked) and where it came from.
@@ -208,6 +211,7 @@ macro_rules! options {
                     }, )+
                     policy: Vec::new(),
                     auth_keys: Vec::new(),
+                    jwt: Vec::new(),
                     file: None,
                     settings: Vec::new(),
                     warnings: Vec::new(),
@@ -562,6 +566,76 @@ options! {
         ///
         /// Left out, it never ends. Two weeks before, each start and each reload is a warning.
         "expires": Option<Moment>, like "2030-01-31T12:00:00Z";
+    }
+
+    [["jwt"]] JWT JWT_OPTIONS "JWT" {
+        /// Who issues the JWTs: what they have as `iss`, to the letter.
+        ///
+        /// With a single `[[jwt]]` it may be left out; then `iss` means nothing. Several entries with one issuer are for the time in
+        /// which it changes its keys: a JWT is good if one of them takes it.
+        "issuer": Option<String>, like "https://login.example.com";
+
+        /// Whom the JWTs are for: one of these must be their `aud`, or in it.
+        ///
+        /// Left out, they must have no `aud` at all: one that names somebody else, as an ID token names an application, opens
+        /// nothing here.
+        "audience": Option<Names>, like "push";
+
+        /// Algorithms that the JWTs are signed with.
+        ///
+        /// Left out, it is the usual one of each key: `HS256` for a secret, `RS256` for RSA, the one that goes with a curve, and in a
+        /// JWKS what each key says of itself. A key is never used with another algorithm, whatever a JWT says.
+        "algorithms": Option<Algorithms>, like "RS256";
+
+        /// Secret that the issuer signs with.
+        ///
+        /// 32 bytes or more that nobody can guess. One of this and the next four must be there; prefer a file.
+        "secret": Option<Secret>, like "…";
+
+        /// File that holds such a secret.
+        ///
+        /// A line break at its end is not part of the secret.
+        "secret_file": Option<PathBuf>, like "/run/secrets/jwt";
+
+        /// File with the issuer's public key in PEM form.
+        ///
+        /// RSA of 2048 bits or more, P-256, P-384 or Ed25519.
+        "public_key_file": Option<PathBuf>, like "/etc/channelapi/issuer.pem";
+
+        /// File with the issuer's public keys as a JWKS.
+        "jwks_file": Option<PathBuf>, like "/etc/channelapi/jwks.json";
+
+        /// Address of the issuer's public keys, a JWKS.
+        ///
+        /// They are fetched at the start, every five minutes, and when a JWT names a key that is not among them, at most once a
+        /// minute. If that fails, the keys from before are used for up to a day. Redirects are not followed.
+        "jwks_url": Option<JwksUrl>, like "https://login.example.com/.well-known/jwks.json";
+
+        /// File with the certificates to trust behind `jwks_url`, in PEM form.
+        ///
+        /// Left out, it is whom the system trusts.
+        "ca_file": Option<PathBuf>, like "/etc/channelapi/ca.pem";
+
+        /// Fetch keys over plain HTTP, too.
+        ///
+        /// Whoever can change what travels there can let in whom they like.
+        "insecure_http": Option<bool>, like "false";
+
+        /// Claim of the JWTs that names the channels which they open.
+        ///
+        /// Left out, it is `channels`. It is an array of up to 128 names.
+        "channels_claim": Option<String>, like "channels";
+
+        /// Channels that this issuer may open at most.
+        ///
+        /// Patterns as those of a policy. Left out, it may open every channel that its JWTs name.
+        "grants": Option<ChannelPatterns>, like "user:*";
+
+        /// Whether the JWTs may name channels by patterns, such as `user:42:*`.
+        ///
+        /// Left out or `false`, a name with a star in it opens nothing. With `true`, `*` stands for any run of characters, and `["*"]`
+        /// opens all that `grants` does.
+        "allow_patterns": Option<bool>, like "false";
     }
 
     [["policy"]] POLICY POLICY_OPTIONS "Policies" {

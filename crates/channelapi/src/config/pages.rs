@@ -1,6 +1,7 @@
 //! What is printed from the table of options: the example file, the reference page and the effective values.
 
 mod auth_keys;
+mod jwt;
 mod policies;
 
 use std::fmt::Write;
@@ -31,7 +32,7 @@ pub fn example() -> String {
         comment(&mut page, &spec.paragraphs());
         let _ = writeln!(page, "#{}", assignment(spec));
     }
-    page + &auth_keys::example() + &policies::example()
+    page + &auth_keys::example() + &jwt::example() + &policies::example()
 }
 
 /// The reference page, in Markdown.
@@ -46,6 +47,7 @@ pub fn reference() -> String {
         entry(&mut page, spec);
     }
     page += &auth_keys::reference();
+    page += &jwt::reference();
     page += &policies::reference();
     page.push_str(ORIGINAL);
     for spec in OPTIONS.iter().filter(|spec| !spec.in_file) {
@@ -69,7 +71,9 @@ pub fn effective(config: &Config) -> String {
         None => "file: none\n\n".to_owned(),
     };
     let keys = config.auth_keys.iter().map(|key| &key.settings);
-    let lists: Vec<&Vec<Setting>> = keys.chain(config.policy.iter().map(|policy| &policy.settings)).collect();
+    let issuers = config.jwt.iter().map(|issuer| &issuer.settings);
+    let policies = config.policy.iter().map(|policy| &policy.settings);
+    let lists: Vec<&Vec<Setting>> = keys.chain(issuers).chain(policies).collect();
     let all = || lists.iter().copied().flatten().chain(&config.settings);
     let key_width = all().map(|setting| setting.key.len()).max().unwrap_or(0);
     let value_width = all().map(|setting| setting.value.chars().count()).max().unwrap_or(0).min(32);
@@ -112,12 +116,12 @@ unknown variable that starts with `CHANNELAPI_` is a warning.
 **Values.** Durations have a unit: `500ms`, `25s`, `10m`, `2h`, `7d`. Sizes are bytes or have a unit: `65536`,
 `64KiB`, `1MB`, `10GB`.
 
-**Lists.** API keys that may do less than everything, and settings of the channels that match a pattern, are lists and
-can only be written in the file; see [API keys](#api-keys) and [Policies](#policies).
+**Lists.** API keys that may do less than everything, issuers of JWTs, and settings of the channels that match a pattern,
+are lists and can only be written in the file; see [API keys](#api-keys), [JWT](#jwt) and [Policies](#policies).
 
 **Reloading.** On SIGHUP the server reads its configuration again, all of it: flags and variables are as they were at the
-start, files are read anew. What is wrong changes nothing, and the log says what. Keys, `http.cors_origins` and `log.level`
-change at once; of everything else that differs the log says that it needs a restart.
+start, files are read anew. What is wrong changes nothing, and the log says what. Keys, issuers of JWTs, `http.cors_origins`
+and `log.level` change at once; of everything else that differs the log says that it needs a restart.
 
 **Exit codes.** 0: all is well. 2: the command line, a variable or the file is wrong. 78: the auth key or the certificate is refused;
 tell the process manager not to restart after it, as the next start would end the same way.

@@ -60,7 +60,10 @@ fn secret_value(line: &str) -> Option<usize> {
 fn is_of_secret(before: &str) -> bool {
     let name = before.trim_end().trim_end_matches(['"', '\'']);
     let name = name.rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default();
-    name == "key" || OPTIONS.iter().any(|spec| spec.secret && name.contains(spec.name))
+    let of_lists = LISTS.iter().flat_map(|(_, options)| *options);
+    name == "key"
+        || of_lists.filter(|spec| spec.secret).any(|spec| name == spec.name)
+        || OPTIONS.iter().any(|spec| spec.secret && name.contains(spec.name))
 }
 
 #[cfg(test)]

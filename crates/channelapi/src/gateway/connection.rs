@@ -8,6 +8,8 @@
 use super::Gateway;
 use super::application::{Handled, Inbound};
 use super::disconnect::Disconnect;
+use super::frames;
+use super::grants::{Grants, Look};
 use super::namespaces::Namespaces;
 use super::outbox::{Outbox, Pushed};
 use crate::admission::{AddressNumber, Pace, SessionPass};
@@ -16,6 +18,7 @@ use crate::stream::WriteHalf;
 use bytes::Bytes;
 use channelapi_core::clock::millis_of;
 use channelapi_core::delivery::{Delivery, End, Subscriber};
+use channelapi_core::hub::Revocations;
 use channelapi_core::limits::{CLOSED_SESSION_LINGER, OUTBOX_BYTES_MAX};
 use channelapi_core::model::ConnectionId;
 use channelapi_protocol::engineio::{Beat, Frame, Heartbeat, PollStart, Session, Violation};
@@ -44,8 +47,10 @@ struct State {
     outbox: Outbox,
     /// When the connection ends unless somebody moves it, in milliseconds of the gateway's clock.
     deadline: u64,
-    /// When it will be looked at for the sake of a deadline.
+    /// When it will be looked at for the sake of a deadline, or of the end of a JWT.
     look_at: u64,
+    /// What JWTs have opened, for the few or many that have any.
+    grants: Option<Box<Grants>>,
     ended: Option<Disconnect>,
     /// How many events the client has sent, and how many of them to join.
     events: Pace,
@@ -114,6 +119,7 @@ impl Connection {
             outbox,
             deadline: NEVER,
             look_at: NEVER,
+            grants: None,
             ended: None,
             events: Pace::default(),
             joins: Pace::default(),
@@ -203,17 +209,45 @@ impl Connection {
     /// Ends the connection unless [`Connection::clear_deadline`] comes first.
     pub(super) fn set_deadline(&self, after_millis: u64) {
         let at = self.gateway.now().saturating_add(after_millis);
-        let is_covered = {
+        self.look_in_time(|state| state.deadline = at);
+    }
+
+    /// Changes what JWTs have opened.
+    pub(super) fn change_grants<T>(&self, change: impl FnOnce(&mut Grants) -> T) -> T {
+        self.look_in_time(|state| {
+            let mut grants = state.grants.take().unwrap_or_default();
+            let changed = change(&mut grants);
+            // Whoever has ended needs none any more.
+            state.grants = Some(grants).filter(|grants| !grants.is_empty() && state.ended.is_none());
+            changed
+        })
+    }
+
+    /// Nothing is left of what JWTs have opened.
+    pub(super) fn forget_grants(&self) {
+        self.state.lock().grants = None;
+    }
+
+    /// Whether something was revoked of what JWTs have opened.
+    pub(super) fn is_revoked(&self, revocations: &Revocations) -> bool {
+        self.state.lock().grants.as_ref().is_some_and(|grants| grants.is_revoked(revocations))
+    }
+
+    /// Changes when the connection is to be looked at, and sees to it that it is.
+    fn look_in_time<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let (changed, at, is_covered) = {
             let mut state = self.state.lock();
-            state.deadline = at;
+            let changed = change(&mut state);
+            let at = state.next_look();
             // Whoever looks earlier comes again at the deadline.
             let is_covered = state.look_at <= at;
             state.look_at = state.look_at.min(at);
-            is_covered
+            (changed, at, is_covered)
         };
         if !is_covered {
             self.gateway.look_once(self.id, at);
         }
+        changed
     }
 
     /// What was awaited has come.
@@ -279,23 +313,25 @@ impl Connection {
         }
     }
 
-    /// Looks at the clock for the deadline, and says when to look again.
+    /// Looks at the clock for the deadline and for the end of JWTs, and says when to look again.
     pub(super) fn check_deadline(&self, now: u64) -> Option<u64> {
-        let (has_ended, deadline) = {
+        let (has_ended, is_late, look, next) = {
             let mut state = self.state.lock();
-            state.look_at = if state.deadline > now { state.deadline } else { NEVER };
-            (state.ended.is_some(), state.deadline)
+            let is_late = state.deadline <= now;
+            let look = state.grants.as_mut().map_or(Look::Wait, |grants| grants.look(now));
+            let next = if is_late || look == Look::Over { NEVER } else { state.next_look() };
+            state.look_at = next;
+            (state.ended.is_some(), is_late, look, next)
         };
-        if deadline > now {
-            return Some(deadline).filter(|deadline| *deadline != NEVER);
-        }
-        if has_ended {
+        match (has_ended, is_late, look) {
             // Whoever should have fetched the last packets had the time for it.
-            self.give_up_last_poll();
-        } else {
-            self.close(Disconnect::ConnectTimeout);
+            (true, true, _) => self.give_up_last_poll(),
+            (false, true, _) => self.close(Disconnect::ConnectTimeout),
+            (_, _, Look::Over) => self.close(Disconnect::Expired),
+            (_, _, Look::Tell(millis)) => self.send(&frames::expiring(millis)),
+            (_, _, Look::Wait) => {}
         }
-        None
+        Some(next).filter(|next| *next != NEVER)
     }
 
     /// Gives up on a session that has ended and whose client may still fetch something.
@@ -526,8 +562,15 @@ impl State {
         pushed
     }
 
+    /// When to look at the connection next: at its deadline, or for the sake of a JWT.
+    fn next_look(&self) -> u64 {
+        let grants = self.grants.as_ref().and_then(|grants| grants.next_look());
+        self.deadline.min(grants.unwrap_or(NEVER))
+    }
+
     fn end(&mut self, reason: Disconnect) {
         self.ended = Some(reason);
+        self.grants = None;
         if self.session.is_polling() {
             if reason.lingers() || self.session.is_polled() {
                 if let Some(farewell) = reason.farewell() {

@@ -26,6 +26,8 @@ pub(super) enum Disconnect {
     Limit,
     /// The client is here again, with another connection.
     Replaced,
+    /// The JWT that the client was let in with has ended, and no new one has come.
+    Expired,
     /// The server stops.
     Drain,
     /// The client entered no namespace, or did not finish what it began, in time.
@@ -52,6 +54,7 @@ impl Disconnect {
             | Self::Memory
             | Self::PingTimeout
             | Self::Replaced
+            | Self::Expired
             | Self::Drain => None,
         }
     }
@@ -72,6 +75,7 @@ impl Disconnect {
             Self::Memory => Disconnected::Memory,
             Self::Limit => Disconnected::Limit,
             Self::Replaced => Disconnected::Replaced,
+            Self::Expired => Disconnected::Expired,
             Self::Drain => Disconnected::Drain,
             Self::ConnectTimeout => Disconnected::ConnectTimeout,
             Self::Protocol => Disconnected::Protocol,
@@ -98,7 +102,13 @@ impl Disconnect {
     pub(super) fn farewell(self) -> Option<Frame> {
         match self {
             Self::Client => Some(Frame::NOOP),
-            Self::Drain | Self::Lost | Self::Slow | Self::SlowNode | Self::Memory | Self::Replaced => None,
+            Self::Drain
+            | Self::Expired
+            | Self::Lost
+            | Self::Slow
+            | Self::SlowNode
+            | Self::Memory
+            | Self::Replaced => None,
             Self::PingTimeout | Self::ConnectTimeout | Self::Protocol | Self::Limit | Self::WebSocket(_) => {
                 Some(Frame::CLOSE)
             }

@@ -2,11 +2,14 @@
 
 use super::connection::Connection;
 use super::frames;
+use super::grants::Grant;
 use super::sessions::Sessions;
 use super::socketio::disconnect;
+use crate::identity::{Claims, Denied, Identity, is_jwt};
+use crate::metrics::JoinRefused;
 use channelapi_core::broker::Since;
-use channelapi_core::delivery::{From, Subscriber as _};
-use channelapi_core::hub::{Hub, Lookup};
+use channelapi_core::delivery::{self, Subscriber as _};
+use channelapi_core::hub::Hub;
 use channelapi_core::limits::{ACKS_UNDER_WAY_MAX, CHANNELS_PER_CONNECTION_MAX};
 use channelapi_core::model::{ChannelName, ConsumerName};
 use channelapi_protocol::engineio::Frame;
@@ -19,6 +22,8 @@ use tracing::error;
 /// The ways into channels.
 pub(super) struct Doors {
     pub(super) hub: Arc<Hub>,
+    /// Who judges what clients bring.
+    pub(super) identity: Arc<Identity>,
     pub(super) sessions: Sessions,
     /// How many confirmations may wait for the disk.
     pub(super) acks: Arc<Semaphore>,
@@ -42,6 +47,30 @@ impl Refusal {
         Self::new("unavailable", "the server cannot do this right now; try again")
     }
 
+    /// It asks for a channel that nothing it brought opens.
+    pub(super) fn not_granted() -> Self {
+        Self::new("not_granted", "no token that the client brought opens this channel")
+    }
+
+    /// As what it is counted.
+    pub(super) fn counted(&self) -> JoinRefused {
+        match self.code {
+            "token_invalid" => JoinRefused::Token,
+            "token_expired" => JoinRefused::Expired,
+            "token_revoked" => JoinRefused::Revoked,
+            "not_granted" => JoinRefused::NotGranted,
+            "too_many_channels" => JoinRefused::Channels,
+            "too_many_attempts" => JoinRefused::TokenRate,
+            "unavailable" => JoinRefused::Unavailable,
+            _ => JoinRefused::BadRequest,
+        }
+    }
+
+    /// Whether the client may be somebody who tries tokens.
+    pub(super) fn is_guess(&self) -> bool {
+        self.code == Denied::Invalid.code()
+    }
+
     /// What programs tell it by.
     pub(super) fn code(&self) -> &'static str {
         self.code
@@ -59,19 +88,14 @@ impl Refusal {
 }
 
 impl Doors {
-    pub(super) fn new(hub: Arc<Hub>) -> Self {
-        Self { hub, sessions: Sessions::new(), acks: Arc::new(Semaphore::new(ACKS_UNDER_WAY_MAX)) }
+    pub(super) fn new(hub: Arc<Hub>, identity: Arc<Identity>) -> Self {
+        Self { hub, identity, sessions: Sessions::new(), acks: Arc::new(Semaphore::new(ACKS_UNDER_WAY_MAX)) }
     }
 
-    /// The channel that a token opens, if it is one that lives.
-    pub(super) async fn channel_of(&self, token: &str) -> Result<Option<ChannelName>, Refusal> {
-        match self.hub.tokens.lookup(token) {
-            Lookup::Valid(channel) => Ok(Some(channel)),
-            Lookup::Invalid => Ok(None),
-            Lookup::Unknown(hash) => {
-                self.hub.tokens.find(hash).await.map_err(|error| Refusal::unavailable(&error))
-            }
-        }
+    /// What a JWT opens for a client, until it ends.
+    pub(super) fn grant(&self, claims: Claims, channels: Vec<ChannelName>) -> Grant {
+        let ends_at = self.identity.monotonic_end(&claims);
+        Grant { bearer: claims.bearer, expires_at: claims.expires_at, ends_at, channels }
     }
 
     /// Looks again after a client joined with tokens: if one of them was revoked in between, there was nobody to disconnect; and if it was
@@ -79,10 +103,14 @@ impl Doors {
     pub(super) async fn look_again(&self, connection: &Arc<Connection>, tokens: &[String]) {
         if !connection.namespaces.lock().holds(ROOT) {
             _ = self.hub.disconnect(connection.id()).await;
+            connection.forget_grants();
             return;
         }
-        for token in tokens {
-            if let Ok(None) = self.channel_of(token).await {
+        if connection.is_revoked(&self.hub.revocations) {
+            return self.turn_away(connection).await;
+        }
+        for token in tokens.iter().filter(|token| !is_jwt(token)) {
+            if matches!(self.identity.verify(token).await, Err(Denied::Invalid)) {
                 return self.turn_away(connection).await;
             }
         }
@@ -96,10 +124,10 @@ impl Doors {
     }
 
     /// From where on a client hears a channel that does not say where it stands.
-    pub(super) fn first_time(&self, channel: &ChannelName) -> From {
+    pub(super) fn first_time(&self, channel: &ChannelName) -> delivery::From {
         match self.hub.broker.policy(channel).replay_on_join {
-            0 => From::Now,
-            newest => From::After(self.hub.broker.after_all_but(channel, newest)),
+            0 => delivery::From::Now,
+            newest => delivery::From::After(self.hub.broker.after_all_but(channel, newest)),
         }
     }
 
@@ -117,10 +145,17 @@ impl Doors {
 
     /// A client has left: its session is on no connection, unless it is on another already.
     pub(super) fn forget(&self, connection: &Connection) {
+        connection.forget_grants();
         let pid = connection.namespaces.lock().pid.take();
         if let Some(pid) = pid {
             self.sessions.leave(&pid, connection.id());
         }
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        Self::new(denied.code(), denied.message())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The events of clients: `join_channel` and `ack` in; what they mean is in the doors.
+//! The events of clients: `join_channel`, `auth` and `ack` in; what they mean is in the doors.
 
 use super::acks;
 use super::application::Handled;
@@ -7,7 +7,9 @@ use super::doors::Doors;
 use super::frames;
 use super::handshake::Auth;
 use super::join::{JoinRequest, form_of};
+use super::refresh::Fresh;
 use super::socketio::{Event, Events, admit, disconnect};
+use crate::identity::Identity;
 use crate::metrics::{EventReceived, JoinRefused};
 use channelapi_core::delivery::Subscriber as _;
 use channelapi_core::hub::Hub;
@@ -20,9 +22,9 @@ pub(crate) struct ChannelEvents {
 }
 
 impl ChannelEvents {
-    /// Joins go to `hub`.
-    pub(crate) fn new(hub: Arc<Hub>) -> Self {
-        Self { doors: Arc::new(Doors::new(hub)) }
+    /// Joins go to `hub`, and `identity` judges what clients bring.
+    pub(crate) fn new(hub: Arc<Hub>, identity: Arc<Identity>) -> Self {
+        Self { doors: Arc::new(Doors::new(hub, identity)) }
     }
 }
 
@@ -66,6 +68,12 @@ impl Events for ChannelEvents {
                 let (doors, connection) = (self.doors.clone(), connection.clone());
                 let request = values.first().and_then(|argument| JoinRequest::parse(argument));
                 Handled::Later(Box::pin(async move { doors.join(&connection, id, request).await }))
+            }
+            "auth" => {
+                EventReceived::Auth.count();
+                let (doors, connection) = (self.doors.clone(), connection.clone());
+                let fresh = Fresh::parse(values.first().copied());
+                Handled::Later(Box::pin(async move { doors.refresh(&connection, id, fresh).await }))
             }
             "ack" => {
                 EventReceived::Ack.count();

@@ -58,6 +58,24 @@ pub(crate) fn gap(channel: &ChannelName, gap: Gap, out: &mut Vec<u8>) {
     Frame::write_text(&[event.as_bytes()], out);
 }
 
+/// Tells a client that its JWT ends, and that it is sent away in so many milliseconds unless it brings a new one.
+pub(super) fn expiring(millis: u64) -> Frame {
+    let seconds = millis / 1_000;
+    let event = format!(r#"["auth",{{"code":"expiring","expires_in":{seconds}}}]"#);
+    packet(&Packet::new(Kind::Event, &event))
+}
+
+/// Tells a client which channels it has left because its new JWT does not open them.
+pub(super) fn left(channels: &[ChannelName]) -> Frame {
+    let event = format!(r#"["auth",{{"code":"left","channels":{}}}]"#, names(channels));
+    packet(&Packet::new(Kind::Event, &event))
+}
+
+/// Names of channels as a JSON array.
+pub(super) fn names(channels: &[ChannelName]) -> Value {
+    channels.iter().map(ChannelName::as_str).collect()
+}
+
 /// A packet of Socket.IO in a message of Engine.IO.
 pub(super) fn packet(packet: &Packet<'_>) -> Frame {
     let mut text = vec![b'4'];

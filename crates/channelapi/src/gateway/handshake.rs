@@ -1,15 +1,17 @@
 //! The handshake door: a client that brings its tokens in `auth` is in its channels when it is let in, and comes back to where it
 //! was.
 //!
-//! Nothing is remembered for a client that is away. What it comes back with says everything: the tokens are looked up again, its
+//! Nothing is remembered for a client that is away. What it comes back with says everything: the tokens are judged again, its
 //! pid names its session and channels, and its offset, the last checkpoint it received, says where it stands.
 
 use super::connection::Connection;
 use super::disconnect::Disconnect;
 use super::doors::{Doors, Refusal};
 use super::frames;
+use super::grants::Grants;
 use super::pid::{Pid, PidName};
 use super::socketio::admit;
+use crate::identity::{Claims, Credential, Denied};
 use crate::metrics::{JoinRefused, Resumed};
 use channelapi_core::broker::{Gap, History as _, Since, Start};
 use channelapi_core::delivery::{Form, From, Join, Subscriber as _};
@@ -17,13 +19,16 @@ use channelapi_core::limits::CHANNELS_PER_CONNECTION_MAX;
 use channelapi_core::model::{ChannelName, ConsumerName, Cursor};
 use channelapi_protocol::socketio::ROOT;
 use serde_json::Value;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// What a client brings.
 #[derive(Debug, PartialEq)]
 pub(super) struct Auth {
-    /// One for each channel. Without any, it is a client of the seed's door.
+    /// Tokens of channels, and JWTs. Without any, it is a client of the seed's door.
     tokens: Vec<String>,
+    /// The channels it wants to be in, where its JWTs open more, or do not name them one by one.
+    channels: Option<Vec<ChannelName>>,
     /// Whether it wants to come back to where it was.
     is_resumable: bool,
     /// Whether it wants to know where and when things were published.
@@ -53,7 +58,7 @@ impl Auth {
             Value::Bool(flag) => Ok(Some(*flag)),
             _ => Err(bad(&format!("auth.{name} must be true or false"))),
         };
-        let mut tokens: Vec<String> = text("token")?.into_iter().collect();
+        let mut tokens: Vec<String> = [text("token")?, text("jwt")?].into_iter().flatten().collect();
         match &auth["tokens"] {
             Value::Null => {}
             Value::Array(several) => {
@@ -64,14 +69,23 @@ impl Auth {
             }
             _ => return Err(bad("auth.tokens must be an array of strings")),
         }
-        if tokens.len() > CHANNELS_PER_CONNECTION_MAX {
-            let message = format!("a client may be in {CHANNELS_PER_CONNECTION_MAX} channels");
-            return Err(Refusal::new("too_many_channels", &message));
+        let channels = match &auth["channels"] {
+            Value::Null => None,
+            Value::Array(names) => {
+                let name = |name: &Value| name.as_str().and_then(|name| ChannelName::parse(name).ok());
+                let names: Option<Vec<_>> = names.iter().map(name).collect();
+                Some(names.ok_or_else(|| bad("auth.channels must hold names of channels"))?)
+            }
+            _ => return Err(bad("auth.channels must be an array of names of channels")),
+        };
+        if tokens.len().max(channels.as_ref().map_or(0, Vec::len)) > CHANNELS_PER_CONNECTION_MAX {
+            return Err(too_many_channels());
         }
         let consumer =
             text("consumer")?.map_or(Ok(ConsumerName::default()), |name| ConsumerName::parse(&name));
         Ok(Self {
             tokens,
+            channels,
             is_resumable: flag("resume")?.unwrap_or(true),
             is_meta: flag("meta")?.unwrap_or(false),
             since: text("since")?,
@@ -97,6 +111,18 @@ impl Auth {
     }
 }
 
+fn too_many_channels() -> Refusal {
+    let message = format!("a client may be in {CHANNELS_PER_CONNECTION_MAX} channels");
+    Refusal::new("too_many_channels", &message)
+}
+
+/// What a client may be in by what it brought.
+struct Opened {
+    channels: Vec<ChannelName>,
+    /// What of it was opened by JWTs.
+    grants: Grants,
+}
+
 /// How a client goes on.
 struct Outset {
     pid: Option<Pid>,
@@ -104,6 +130,7 @@ struct Outset {
     before: Option<PidName>,
     channels: Vec<(ChannelName, From)>,
     gaps: Vec<(ChannelName, Gap)>,
+    grants: Grants,
 }
 
 impl Doors {
@@ -122,13 +149,9 @@ impl Doors {
         match self.outset(&auth).await {
             Ok(outset) => self.admit(connection, &auth, outset).await,
             Err(refusal) => {
-                match refusal.code() {
-                    "token_invalid" => {
-                        JoinRefused::Token.count();
-                        connection.failed_token();
-                    }
-                    "unavailable" => JoinRefused::Unavailable.count(),
-                    _ => JoinRefused::BadRequest.count(),
+                refusal.counted().count();
+                if refusal.is_guess() {
+                    connection.failed_token();
                 }
                 connection.send(&refusal.frame());
             }
@@ -136,24 +159,53 @@ impl Doors {
     }
 
     async fn outset(&self, auth: &Auth) -> Result<Outset, Refusal> {
-        let mut channels = Vec::with_capacity(auth.tokens.len());
-        for token in &auth.tokens {
-            let channel = self.channel_of(token).await?;
-            let channel =
-                channel.ok_or_else(|| Refusal::new("token_invalid", "a token is unknown or has expired"))?;
-            if !channels.contains(&channel) {
-                channels.push(channel);
-            }
-        }
-        match &auth.pid {
+        let Opened { channels, grants } = self.open_all(auth).await?;
+        let outset = match &auth.pid {
             Some(pid) if auth.is_resumable => {
                 let outset = self.come_back(pid, &channels, auth.offset.as_deref());
                 let resumed = if outset.gaps.is_empty() { Resumed::Complete } else { Resumed::Gap };
                 resumed.count();
-                Ok(outset)
+                outset
             }
-            _ => self.begin(channels, auth).await,
+            _ => self.begin(channels, auth).await?,
+        };
+        Ok(Outset { grants, ..outset })
+    }
+
+    /// The channels that a client's tokens and JWTs open: those it wants, or all that they name.
+    async fn open_all(&self, auth: &Auth) -> Result<Opened, Refusal> {
+        let mut channels = Vec::with_capacity(auth.tokens.len());
+        let mut jwts = Vec::new();
+        for token in &auth.tokens {
+            match self.identity.verify(token).await? {
+                Credential::Token(channel) if !channels.contains(&channel) => channels.push(channel),
+                Credential::Token(_) => {}
+                Credential::Jwt(claims) => jwts.push(*claims),
+            }
         }
+        let by_tokens = channels.clone();
+        match &auth.channels {
+            None => channels.extend(jwts.iter().flat_map(Claims::channels).cloned()),
+            Some(wanted) => channels.clone_from(wanted),
+        }
+        let mut known = HashSet::new();
+        channels.retain(|channel| known.insert(channel.clone()));
+        if channels.len() > CHANNELS_PER_CONNECTION_MAX {
+            return Err(too_many_channels());
+        }
+        let mut grants = Grants::default();
+        let mut left: Vec<_> =
+            channels.iter().filter(|channel| !by_tokens.contains(channel)).cloned().collect();
+        for claims in jwts {
+            grants.tell();
+            let (opened, others): (Vec<_>, _) = left.into_iter().partition(|channel| claims.grants(channel));
+            left = others;
+            if self.hub.revocations.cover(&claims.bearer, &opened) {
+                return Err(Denied::Revoked.into());
+            }
+            grants.add(self.grant(claims, opened));
+        }
+        if left.is_empty() { Ok(Opened { channels, grants }) } else { Err(Refusal::not_granted()) }
     }
 
     /// A client is here for the first time, or has forgotten that it was.
@@ -179,7 +231,7 @@ impl Doors {
             starts.push((channel, From::After(after)));
         }
         let pid = auth.is_resumable.then(|| self.new_session(&names, &starts));
-        Ok(Outset { pid, before: None, channels: starts, gaps })
+        Ok(Outset { pid, before: None, channels: starts, gaps, grants: Grants::default() })
     }
 
     /// A session that begins where the first of its channels is heard from.
@@ -206,7 +258,7 @@ impl Doors {
         let starts: Vec<_> = starts.collect();
         let before = pid.as_ref().map(|pid| pid.name);
         let pid = pid.filter(|_| gaps.is_empty()).unwrap_or_else(|| self.new_session(channels, &starts));
-        Outset { pid: Some(pid), before, channels: starts, gaps }
+        Outset { pid: Some(pid), before, channels: starts, gaps, grants: Grants::default() }
     }
 
     /// Where a client goes on in a channel, and why something is missing, if it is.
@@ -240,7 +292,7 @@ impl Doors {
     }
 
     async fn admit(&self, connection: &Arc<Connection>, auth: &Auth, outset: Outset) {
-        let Outset { pid, before, channels, gaps } = outset;
+        let Outset { pid, before, channels, gaps, grants } = outset;
         let form = auth.form();
         let admission = admit(connection, ROOT, pid.as_ref().map(Pid::to_string).as_deref());
         let mut reply = frames::join(&[admission, frames::connected()]).into_wire().to_vec();
@@ -266,6 +318,8 @@ impl Doors {
                 self.sessions.leave(&session, connection.id());
             }
         }
+        // Before it is in any channel, so that whoever revokes something finds it.
+        connection.change_grants(|held| *held = grants);
         let subscriber = connection.clone();
         let reply = reply.into();
         let is_resumable = auth.is_resumable;
@@ -288,13 +342,18 @@ mod tests {
         assert_eq!(tokens(r#"{"token":"a"}"#), ["a"]);
         assert_eq!(tokens(r#"{"token":"a","tokens":["b","c"]}"#), ["a", "b", "c"]);
         let check = |auth: &str, code| assert_eq!(Auth::parse(auth).err().unwrap().code(), code, "{auth}");
+        assert_eq!(tokens(r#"{"token":"a","jwt":"b","tokens":["c"]}"#), ["a", "b", "c"]);
         check(r#"{"token":1}"#, "bad_auth");
+        check(r#"{"jwt":{}}"#, "bad_auth");
+        check(r#"{"jwt":"a","channels":"b"}"#, "bad_auth");
+        check(r#"{"jwt":"a","channels":[""]}"#, "bad_auth");
         check(r#"{"tokens":"a"}"#, "bad_auth");
         check(r#"{"tokens":["a",null]}"#, "bad_auth");
         check(r#"{"token":"a","resume":"no"}"#, "bad_auth");
         check(r#"{"token":"a","consumer":""}"#, "bad_auth");
         let many = vec![r#""x""#; CHANNELS_PER_CONNECTION_MAX + 1].join(",");
         check(&format!(r#"{{"tokens":[{many}]}}"#), "too_many_channels");
+        check(&format!(r#"{{"jwt":"a","channels":[{many}]}}"#), "too_many_channels");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::connection::Connection;
 use super::disconnect::Disconnect;
 use super::doors::{Doors, Refusal, has_room};
 use super::frames;
+use crate::identity::{Claims, Credential, Denied};
 use crate::metrics::JoinRefused;
 use channelapi_core::broker::{Gap, History as _, Since, Start};
 use channelapi_core::delivery::{Form, From, Join};
@@ -19,6 +20,8 @@ use std::sync::Arc;
 #[derive(Debug, PartialEq)]
 pub(super) struct JoinRequest {
     pub(super) token: String,
+    /// Which of the channels that the token opens, if it is a JWT and opens several.
+    channel: Option<String>,
     /// Set if it comes through the explicit door.
     pub(super) replay: Option<Result<Replay, String>>,
 }
@@ -57,6 +60,8 @@ impl JoinRequest {
             #[serde(borrow)]
             token: Cow<'a, str>,
             #[serde(borrow, default)]
+            channel: Option<&'a RawValue>,
+            #[serde(borrow, default)]
             since: Option<&'a RawValue>,
             #[serde(borrow, default)]
             limit: Option<&'a RawValue>,
@@ -68,10 +73,12 @@ impl JoinRequest {
         if !object.starts_with('{') {
             return None;
         }
-        let Fields { token, since, limit, consumer } = serde_json::from_str(object).ok()?;
+        let Fields { token, channel, since, limit, consumer } = serde_json::from_str(object).ok()?;
         let is_explicit = since.is_some() || limit.is_some() || consumer.is_some();
         let replay = is_explicit.then(|| Replay::parse(since, limit, consumer));
-        Some(Self { token: token.into_owned(), replay })
+        // What else the seed's clients may have sent there means nothing, as ever.
+        let channel = channel.and_then(|channel| value(channel).as_str().map(str::to_owned));
+        Some(Self { token: token.into_owned(), channel, replay })
     }
 }
 
@@ -109,6 +116,34 @@ impl Replay {
     }
 }
 
+/// Why a token does not open a channel.
+enum Unopened {
+    Denied(Denied),
+    /// It is a JWT that does not open the channel that is wanted.
+    NotGranted,
+    /// It is a JWT that opens several.
+    Ambiguous,
+}
+
+impl Unopened {
+    /// Whether the client may well do better the next time.
+    fn is_worth_an_answer(&self) -> bool {
+        matches!(self, Self::Denied(Denied::Expired) | Self::NotGranted | Self::Ambiguous)
+    }
+}
+
+impl std::convert::From<Unopened> for Refusal {
+    fn from(unopened: Unopened) -> Self {
+        match unopened {
+            Unopened::Denied(denied) => denied.into(),
+            Unopened::NotGranted => Self::not_granted(),
+            Unopened::Ambiguous => {
+                Self::new("bad_request", "the token opens several channels: say which with {token, channel}")
+            }
+        }
+    }
+}
+
 /// A value that is JSON already.
 fn value(raw: &RawValue) -> Value {
     serde_json::from_str(raw.get()).unwrap_or_default()
@@ -122,7 +157,7 @@ impl Doors {
         ack: Option<u64>,
         request: Option<JoinRequest>,
     ) {
-        let Some(JoinRequest { token, replay }) = request else {
+        let Some(JoinRequest { token, channel, replay }) = request else {
             JoinRefused::BadRequest.count();
             return self.turn_away(connection).await;
         };
@@ -135,32 +170,71 @@ impl Doors {
             JoinRefused::TokenRate.count();
             return self.turn_away(connection).await;
         }
-        let channel = match self.channel_of(&token).await {
-            Ok(Some(channel)) if has_room(connection, &channel) => channel,
-            Ok(refused) => {
-                if refused.is_some() {
-                    JoinRefused::Channels.count();
-                } else {
-                    JoinRefused::Token.count();
-                    connection.failed_token();
-                }
+        let (channel, claims) = match self.open(&token, channel.as_deref()).await {
+            Ok((channel, claims)) if has_room(connection, &channel) => (channel, claims),
+            Ok(_) => {
+                JoinRefused::Channels.count();
                 return self.turn_away(connection).await;
             }
-            // The token may well be good: the client should come back.
-            Err(_) => {
-                JoinRefused::Unavailable.count();
-                return connection.close(Disconnect::Drain);
-            }
+            Err(unopened) => return self.refuse(connection, ack, unopened).await,
         };
+        if let Some(Err(message)) = &replay {
+            JoinRefused::BadRequest.count();
+            return answer_error(connection, ack, &Refusal::new("bad_request", message));
+        }
+        connection.change_grants(|grants| match claims {
+            // Before it is in the channel, so that whoever revokes something finds it.
+            Some(claims) => grants.add(self.grant(claims, vec![channel.clone()])),
+            None => grants.release(&channel),
+        });
         match replay {
             None => self.join_live(connection, ack, channel).await,
             Some(Ok(replay)) => self.join_since(connection, ack, channel, replay).await,
-            Some(Err(message)) => {
-                JoinRefused::BadRequest.count();
-                return answer_error(connection, ack, &Refusal::new("bad_request", &message));
-            }
+            Some(Err(_)) => {}
         }
         self.look_again(connection, &[token]).await;
+    }
+
+    /// Turns a client away whose token does not open what it wants, as with the original, or tells it why.
+    async fn refuse(&self, connection: &Arc<Connection>, ack: Option<u64>, unopened: Unopened) {
+        // The token may well be good: the client should come back.
+        let is_to_come_back = matches!(unopened, Unopened::Denied(Denied::Unavailable));
+        // A client with a JWT that asks for an answer can act upon it, and stays.
+        let is_answered = ack.is_some() && unopened.is_worth_an_answer();
+        let refusal = Refusal::from(unopened);
+        refusal.counted().count();
+        if refusal.is_guess() {
+            connection.failed_token();
+        }
+        if is_to_come_back {
+            connection.close(Disconnect::Drain);
+        } else if is_answered {
+            answer_error(connection, ack, &refusal);
+        } else {
+            self.turn_away(connection).await;
+        }
+    }
+
+    /// The channel that a token opens, and what else is known if it is a JWT. One that opens several must be told which.
+    async fn open(
+        &self,
+        token: &str,
+        wanted: Option<&str>,
+    ) -> Result<(ChannelName, Option<Claims>), Unopened> {
+        let claims = match self.identity.verify(token).await.map_err(Unopened::Denied)? {
+            Credential::Token(channel) => return Ok((channel, None)),
+            Credential::Jwt(claims) => *claims,
+        };
+        let channel = match (wanted, claims.channels()) {
+            (Some(wanted), _) => ChannelName::parse(wanted).ok().filter(|wanted| claims.grants(wanted)),
+            (None, [only]) => Some(only.clone()),
+            (None, _) => return Err(Unopened::Ambiguous),
+        };
+        let channel = channel.ok_or(Unopened::NotGranted)?;
+        if self.hub.revocations.cover(&claims.bearer, [&channel]) {
+            return Err(Unopened::Denied(Denied::Revoked));
+        }
+        Ok((channel, Some(claims)))
     }
 
     /// The seed's door. Its answer leaves when the subscription is in place, and nothing else of the client is handled before: that

@@ -5,6 +5,7 @@
 //! - `socketio.rs` is Socket.IO on top, and `events.rs` the events of clients on top of that.
 //! - `doors.rs` are the ways into channels: `join.rs` for the event `join_channel`, `handshake.rs` for clients that bring their tokens
 //!   and come back to where they were, with a `pid.rs`, and `sessions.rs` of those that are here. `acks.rs` notes what clients confirm.
+//!   `grants.rs` is what their JWTs have opened and until when, and `refresh.rs` takes new ones.
 
 mod acks;
 mod application;
@@ -16,6 +17,7 @@ mod disconnect;
 mod doors;
 mod events;
 pub(crate) mod frames;
+mod grants;
 mod handshake;
 mod heartbeats;
 mod join;
@@ -23,6 +25,7 @@ mod namespaces;
 mod outbox;
 mod pid;
 mod polling;
+mod refresh;
 mod sessions;
 #[cfg(test)]
 mod sizes;

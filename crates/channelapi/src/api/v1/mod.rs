@@ -8,6 +8,7 @@ mod json;
 mod problem;
 mod publish;
 mod query;
+mod revocations;
 mod stream;
 mod time;
 mod tokens;
@@ -30,6 +31,7 @@ use problem::{Code, Problem};
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
+use stream::StreamGrant;
 
 /// A request's own name for itself, which the answer repeats.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -49,10 +51,20 @@ enum Call {
     IssueToken(ChannelName),
     RevokeTokens(ChannelName),
     RevokeToken(String),
+    Disconnect(ChannelName),
+    Revoke,
+    Revocations,
+    Forgive(String),
     Consumers(ChannelName),
     Consumer(ChannelName, ConsumerName),
     SetConsumer(ChannelName, ConsumerName),
     RemoveConsumer(ChannelName, ConsumerName),
+}
+
+/// What a request was admitted with, as far as that matters later.
+struct Admitted {
+    key: Option<Arc<Key>>,
+    grant: Option<StreamGrant>,
 }
 
 impl Call {
@@ -70,6 +82,9 @@ impl Call {
             ([.., ""], _) => return Err(no_route(&[])),
             (["messages"], "POST") => Self::PublishBatch,
             (["tokens", token], "DELETE") => Self::RevokeToken(text(token)),
+            (["revocations"], "POST") => Self::Revoke,
+            (["revocations"], "GET") => Self::Revocations,
+            (["revocations", id], "DELETE") => Self::Forgive(text(id)),
             (["channels", name], "GET") => Self::Channel(channel(name)?),
             (["channels", name, "messages"], "POST") => Self::Publish(channel(name)?),
             (["channels", name, "messages"], "GET") => Self::History(channel(name)?),
@@ -77,6 +92,7 @@ impl Call {
             (["channels", name, "messages", id], "GET") => Self::Message(channel(name)?, text(id)),
             (["channels", name, "tokens"], "POST") => Self::IssueToken(channel(name)?),
             (["channels", name, "tokens"], "DELETE") => Self::RevokeTokens(channel(name)?),
+            (["channels", name, "disconnect"], "POST") => Self::Disconnect(channel(name)?),
             (["channels", name, "stream"], "GET") => Self::Stream(channel(name)?),
             (["channels", name, "consumers"], "GET") => Self::Consumers(channel(name)?),
             (["channels", name, "consumers", who], "GET") => Self::Consumer(channel(name)?, consumer(who)?),
@@ -102,14 +118,24 @@ impl Call {
             | Self::Consumers(_)
             | Self::Consumer(..) => Scope::Read,
             Self::IssueToken(_) | Self::RevokeTokens(_) | Self::RevokeToken(_) => Scope::Tokens,
-            Self::Purge(_) | Self::SetConsumer(..) | Self::RemoveConsumer(..) => Scope::Admin,
+            Self::Purge(_)
+            | Self::Disconnect(_)
+            | Self::Revoke
+            | Self::Revocations
+            | Self::Forgive(_)
+            | Self::SetConsumer(..)
+            | Self::RemoveConsumer(..) => Scope::Admin,
         }
     }
 
     /// The channel that it is about. `None` if that is found out on the way: then the key goes along.
     fn channel(&self) -> Option<&ChannelName> {
         match self {
-            Self::PublishBatch | Self::RevokeToken(_) => None,
+            Self::PublishBatch
+            | Self::RevokeToken(_)
+            | Self::Revoke
+            | Self::Revocations
+            | Self::Forgive(_) => None,
             Self::Publish(channel)
             | Self::History(channel)
             | Self::Message(channel, _)
@@ -118,6 +144,7 @@ impl Call {
             | Self::Stream(channel)
             | Self::IssueToken(channel)
             | Self::RevokeTokens(channel)
+            | Self::Disconnect(channel)
             | Self::Consumers(channel)
             | Self::Consumer(channel, _)
             | Self::SetConsumer(channel, _)
@@ -126,15 +153,23 @@ impl Call {
     }
 
     fn has_body(&self) -> bool {
-        matches!(self, Self::Publish(_) | Self::PublishBatch | Self::IssueToken(_) | Self::SetConsumer(..))
+        matches!(
+            self,
+            Self::Publish(_)
+                | Self::PublishBatch
+                | Self::IssueToken(_)
+                | Self::Revoke
+                | Self::SetConsumer(..)
+        )
     }
 }
 
 /// Why a path and a method are no call.
 fn no_route(segments: &[&str]) -> Problem {
     match segments {
-        ["messages"] => Problem::method("POST"),
-        ["tokens", _] => Problem::method("DELETE"),
+        ["messages"] | ["channels", _, "disconnect"] => Problem::method("POST"),
+        ["tokens" | "revocations", _] => Problem::method("DELETE"),
+        ["revocations"] => Problem::method("GET, POST"),
         ["channels", _] | ["channels", _, "stream" | "consumers"] | ["channels", _, "messages", _] => {
             Problem::method("GET")
         }
@@ -151,7 +186,7 @@ impl Api {
         let (head, body) = request.into_parts();
         let request_id = request_id(&head.headers);
         let answer = match self.admit_v1(&head).await {
-            Ok((call, key)) => self.call(call, key, &head, body).await,
+            Ok((call, admitted)) => self.call(call, admitted, &head, body).await,
             Err(problem) => {
                 refuse_body(&head.headers, body).await;
                 Err(problem)
@@ -166,34 +201,38 @@ impl Api {
         response
     }
 
-    /// Judges a request by its head alone. The key comes along for a call that outlives the judgement.
-    async fn admit_v1(&self, head: &Parts) -> Result<(Call, Option<Arc<Key>>), Problem> {
+    /// Judges a request by its head alone. What it was admitted with comes along for a call that outlives the judgement.
+    async fn admit_v1(&self, head: &Parts) -> Result<(Call, Admitted), Problem> {
         let path = head.uri.path().strip_prefix("/v1").unwrap_or_default();
         let call = Call::of(path, &head.method);
         if is_key_in_query(head.uri.query()) {
             return Err(Denied::Query.into());
         }
-        let key = match self.admit_key(&call, &head.headers) {
-            Ok(key) => key,
+        let admitted = match self.admit_key(&call, &head.headers) {
+            Ok(key) => Admitted { key, grant: None },
             // A stranger learns nothing of what there is.
-            Err(denied) => match &call {
-                Ok(Call::Stream(channel)) if stream::is_opened_by_token(&self.hub, channel, head).await? => {
-                    None
-                }
-                _ => {
+            Err(denied) => {
+                let opened = match &call {
+                    Ok(Call::Stream(channel)) => {
+                        stream::opened_by_token(&self.hub, &self.identity, channel, head).await?
+                    }
+                    _ => None,
+                };
+                let Some(grant) = opened else {
                     // Of strangers the code does not tell whether they have a key.
                     if matches!(denied, Denied::NoKey | Denied::WrongKey) {
                         denied.reason().count();
                     }
                     return Err(denied.into());
-                }
-            },
+                };
+                Admitted { key: None, grant }
+            }
         };
         let call = call?;
         if call.has_body() && head.headers.contains_key(CONTENT_ENCODING) {
             return Err(Problem::new(Code::Encoding, "The request has a Content-Encoding."));
         }
-        Ok((call, key))
+        Ok((call, admitted))
     }
 
     /// Judges the key of a request. Whether there is such a call at all is only for who has one.
@@ -206,6 +245,10 @@ impl Api {
         let key = identify(&keys, headers, Place::AnyHeader, self.hub.clock())?;
         let Ok(call) = call else { return Ok(None) };
         key.admit(call.scope(), call.channel())?;
+        // A revocation may concern every channel: it is for keys that have them all.
+        if matches!(call, Call::Revoke | Call::Revocations | Call::Forgive(_)) && key.is_limited() {
+            return Err(Denied::Channel);
+        }
         let is_needed = matches!(call, Call::PublishBatch | Call::RevokeToken(_) | Call::Stream(_));
         Ok(is_needed.then(|| key.clone()))
     }
@@ -213,10 +256,11 @@ impl Api {
     async fn call(
         &self,
         call: Call,
-        key: Option<Arc<Key>>,
+        admitted: Admitted,
         head: &Parts,
         body: Incoming,
     ) -> Result<Response, Problem> {
+        let Admitted { key, grant } = admitted;
         let hub = &self.hub;
         let query = head.uri.query().unwrap_or_default();
         let headers = &head.headers;
@@ -234,11 +278,15 @@ impl Api {
             Call::Stream(channel) => {
                 let pass = key.map(|key| Pass::new(self.keys.clone(), key, Scope::Read, channel.clone()));
                 let pass = pass.map(Arc::new);
-                stream::open(&self.streams, channel, pass, headers, query).await
+                stream::open(&self.streams, channel, (pass, grant), headers, query).await
             }
             Call::IssueToken(channel) => tokens::issue(hub, &channel, &read(headers, body).await?).await,
             Call::RevokeTokens(channel) => tokens::revoke(hub, channel).await,
             Call::RevokeToken(token) => tokens::revoke_token(hub, key.as_deref(), token).await,
+            Call::Disconnect(channel) => revocations::disconnect(hub, channel).await,
+            Call::Revoke => revocations::revoke(hub, &read(headers, body).await?).await,
+            Call::Revocations => revocations::list(hub, query).await,
+            Call::Forgive(id) => revocations::forgive(hub, &id).await,
             Call::Consumers(channel) => consumers::list(hub, &channel).await,
             Call::Consumer(channel, name) => consumers::show(hub, &channel, &name).await,
             Call::SetConsumer(channel, name) => {

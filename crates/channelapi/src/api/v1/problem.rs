@@ -127,6 +127,9 @@ codes! {
     /// The channel has too many consumers.
     TooManyConsumers "too_many_consumers" CONFLICT "The channel has too many consumers"
         "Remove consumers that are not needed any more with DELETE."
+    /// There are too many revocations.
+    TooManyRevocations "too_many_revocations" CONFLICT "There are too many revocations"
+        "Remove some that are not needed any more with DELETE, or revoke subjects and channels instead of single JWTs."
     /// It is over a limit.
     TooLarge "too_large" PAYLOAD_TOO_LARGE "The request is too large"
         "Publish a reference to large data instead of the data, or divide the batch."
@@ -178,9 +181,11 @@ impl Problem {
             Code::KeyInUrl => RequestRefused::Query,
             Code::NotFound | Code::MethodNotAllowed => RequestRefused::NotFound,
             Code::BodyTimeout => RequestRefused::Timeout,
-            Code::KeyReused | Code::Ahead | Code::TooManyConsumers | Code::BatchRefused => {
-                RequestRefused::Conflict
-            }
+            Code::KeyReused
+            | Code::Ahead
+            | Code::TooManyConsumers
+            | Code::TooManyRevocations
+            | Code::BatchRefused => RequestRefused::Conflict,
             Code::TooLarge | Code::BatchSize => RequestRefused::TooLarge,
             Code::Overloaded => RequestRefused::Overloaded,
             Code::ShortOfMemory => RequestRefused::Memory,

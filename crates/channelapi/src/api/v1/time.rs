@@ -1,6 +1,8 @@
 //! Points in time as people and programs write them (RFC 3339), and lifetimes.
 
+use super::json::invalid;
 use super::problem::{Code, Problem};
+use crate::config::moment::Moment;
 use crate::config::value::Value as _;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -56,6 +58,21 @@ pub(super) fn ttl(raw: &RawValue) -> Result<Duration, Problem> {
     Ok(ttl)
 }
 
+/// A point in time in milliseconds since 1970: a number of seconds, or a text as in RFC 3339.
+pub(super) fn moment(name: &str, raw: &RawValue) -> Result<u64, Problem> {
+    let refuse = |what: &str| invalid(format!("`{name}`: {what}."));
+    match serde_json::from_str(raw.get()) {
+        Ok(Value::String(text)) => {
+            Moment::parse(&text).map(|moment| moment.unix_millis()).map_err(|error| refuse(&error))
+        }
+        Ok(Value::Number(seconds)) => seconds
+            .as_u64()
+            .and_then(|seconds| seconds.checked_mul(1_000))
+            .ok_or_else(|| refuse("a number of seconds since 1970 is whole and not negative")),
+        _ => Err(refuse("write a text such as \"2030-01-31T12:00:00Z\", or a number of seconds since 1970")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +123,19 @@ mod tests {
         assert_eq!(of(r#""7d""#), Ok(Duration::from_hours(7 * 24)));
         for json in ["0", "-1", "1e300", r#""0s""#, r#""30""#, r#""soon""#, "true", "null", "[]"] {
             assert_eq!(of(json), Err(Code::InvalidTtl), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_point_in_time_is_text_or_seconds() {
+        let of = |json: &str| {
+            moment("t", &RawValue::from_string(json.to_owned()).unwrap()).map_err(|problem| problem.code)
+        };
+        assert_eq!(of("0"), Ok(0));
+        assert_eq!(of("1700000000"), Ok(1_700_000_000_000));
+        assert_eq!(of(r#""2000-03-01T00:00:00.001Z""#), Ok(951_868_800_001));
+        for json in ["-1", "0.5", "18446744073709551615", r#""soon""#, "null", "{}"] {
+            assert_eq!(of(json), Err(Code::InvalidBody), "{json}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The sections of a file that are lists: `[[policy]]` and `[[auth_keys]]`.
+//! The sections of a file that are lists: `[[policy]]`, `[[jwt]]` and `[[auth_keys]]`.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::{Reader, guess, kind, right_place};
 use crate::config::{
-    options::{AUTH_KEY_OPTIONS, AUTH_KEYS},
+    options::{AUTH_KEY_OPTIONS, AUTH_KEYS, JWT, JWT_OPTIONS},
     source::GivenItem,
 };
 
@@ -19,6 +19,8 @@ pub(super) struct Words {
     /// All of them.
     pub(super) several: &'static str,
 }
+
+const ISSUERS: Words = Words { section: JWT, one: "an issuer", several: "issuers" };
 
 const KEYS: Words = Words { section: AUTH_KEYS, one: "an auth key", several: "auth keys" };
 
@@ -49,6 +51,27 @@ impl Reader<'_> {
                 }
             }
         }
+    }
+
+    pub(super) fn issuers(&mut self, value: &DeValue<'_>, span: Range<usize>) {
+        self.items(&ISSUERS, value, span, Self::issuer);
+    }
+
+    fn issuer(&mut self, table: &DeTable<'_>, span: Range<usize>) {
+        let mut given = Vec::new();
+        for (key, value) in table {
+            let name: &str = key.get_ref();
+            if let Some(spec) = JWT_OPTIONS.iter().find(|spec| spec.name == name) {
+                given.extend(self.option(spec, value.get_ref(), value.span()));
+            } else {
+                let message = format!("unknown key `{name}` in [[{JWT}]]");
+                let place = right_place(Some(JWT), name)
+                    .unwrap_or_else(|| guess(name, JWT_OPTIONS.iter().map(|spec| spec.name)));
+                self.problem(key.span(), message + &place);
+            }
+        }
+        let source = self.place(span.start);
+        self.contents.issuers.push(GivenItem { source, given });
     }
 
     pub(super) fn auth_keys(&mut self, value: &DeValue<'_>, span: Range<usize>) {

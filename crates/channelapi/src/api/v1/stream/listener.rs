@@ -4,10 +4,12 @@
 //! - `deliver` never waits. What is queued is sent in order; beyond the limit nothing is taken, and the fan-out is told.
 //! - The fan-out is told that the queue is empty only when the network wants more: so what waits below us stays small, too.
 
+use crate::metrics;
 use bytes::Bytes;
 use channelapi_core::delivery::{Delivery, End, Subscriber};
+use channelapi_core::hub::Revocations;
 use channelapi_core::limits::OUTBOX_ENTRY_BYTES;
-use channelapi_core::model::ConnectionId;
+use channelapi_core::model::{Bearer, ChannelName, ConnectionId};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::task::{Context, Waker};
@@ -15,6 +17,8 @@ use std::task::{Context, Waker};
 /// One event stream, as the fan-out sees it.
 pub(super) struct Listener {
     id: ConnectionId,
+    /// Who opened it with a JWT, and for which channel.
+    bearer: Option<(Bearer, ChannelName)>,
     state: Mutex<State>,
 }
 
@@ -42,8 +46,16 @@ pub(super) enum Next {
 }
 
 impl Listener {
-    pub(super) fn new(id: ConnectionId) -> Self {
-        Self { id, state: Mutex::default() }
+    pub(super) fn new(id: ConnectionId, bearer: Option<(Bearer, ChannelName)>) -> Self {
+        Self { id, bearer, state: Mutex::default() }
+    }
+
+    /// Ends it if its JWT is revoked, or its channel for that.
+    pub(super) fn end_if_revoked(&self, revocations: &Revocations) {
+        if self.bearer.as_ref().is_some_and(|(bearer, channel)| revocations.cover(bearer, [channel])) {
+            self.end(End::Revoked);
+            metrics::PUT_OUT.count();
+        }
     }
 
     /// What is to be sent next. If there is nothing, whoever asks is woken when there is.
@@ -121,7 +133,7 @@ mod tests {
     use super::*;
 
     fn listener() -> Listener {
-        Listener::new(ConnectionId(1))
+        Listener::new(ConnectionId(1), None)
     }
 
     fn next(listener: &Listener) -> Next {

@@ -7,19 +7,19 @@ mod listener;
 
 use super::super::sse;
 use super::history::locate;
-use super::problem::{Code, Problem};
+use super::problem::{Code, Problem, sentence};
 use super::query::Query;
-use super::tokens::channel_of;
 use crate::auth::Pass;
 use crate::config::origins::Origins;
 use crate::http::{Body, Response};
+use crate::identity::{Credential, Denied, Identity};
 use crate::live::Live;
 use bytes::Bytes;
 use channelapi_core::broker::{History as _, Start};
 use channelapi_core::delivery::{Form, From, Join, Subscriber as _};
 use channelapi_core::hub::Hub;
-use channelapi_core::limits::STREAM_HEARTBEAT;
-use channelapi_core::model::{ChannelName, ConnectionId};
+use channelapi_core::limits::{JWT_GRACE, REVOCATION_PAUSE, STREAM_HEARTBEAT};
+use channelapi_core::model::{Bearer, ChannelName, ConnectionId};
 use hyper::body::{Body as HttpBody, Frame};
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_TYPE,
@@ -33,6 +33,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Where an `EventSource` that comes back stands.
@@ -103,37 +104,78 @@ impl Streams {
     }
 
     /// A new stream, not in any channel yet. `None` while the server stops.
-    fn open(self: &Arc<Self>, pass: Option<Arc<Pass>>) -> Option<Events> {
+    fn open(
+        self: &Arc<Self>,
+        pass: Option<Arc<Pass>>,
+        bearer: Option<(Bearer, ChannelName)>,
+        ends_at: Option<Instant>,
+    ) -> Option<Events> {
         let mut open = self.open.lock();
         if open.is_draining {
             return None;
         }
         open.opened += 1;
-        let listener = Arc::new(Listener::new(ConnectionId(STREAM_BIT | open.opened)));
+        let listener = Arc::new(Listener::new(ConnectionId(STREAM_BIT | open.opened), bearer));
         open.streams.insert(listener.id(), Stream { listener: listener.clone(), pass: pass.clone() });
-        let heartbeat = Box::pin(sleep_until(Instant::now() + STREAM_HEARTBEAT));
-        Some(Events { listener, streams: self.clone(), pass, heartbeat })
+        let first = Instant::now() + STREAM_HEARTBEAT;
+        let heartbeat = Box::pin(sleep_until(ends_at.map_or(first, |ends_at| ends_at.min(first))));
+        Some(Events { listener, streams: self.clone(), pass, heartbeat, ends_at })
+    }
+
+    /// Ends the streams of whoever is revoked, whenever something is, until it is dropped.
+    pub(in super::super) async fn keep_revoked_out(&self) {
+        let mut changed = self.hub.revocations.changed();
+        while changed.changed().await.is_ok() {
+            let listeners: Vec<_> =
+                self.open.lock().streams.values().map(|stream| stream.listener.clone()).collect();
+            for listener in listeners {
+                listener.end_if_revoked(&self.hub.revocations);
+            }
+            tokio::time::sleep(REVOCATION_PAUSE).await;
+        }
     }
 }
 
-/// Whether a request for a stream carries the channel's token.
-pub(super) async fn is_opened_by_token(
+/// What a stream was opened with that has an end: a JWT.
+pub(super) struct StreamGrant {
+    bearer: Bearer,
+    ends_at: Instant,
+}
+
+/// Whether a request for a stream carries a token of the channel, and what is known of it then.
+pub(super) async fn opened_by_token(
     hub: &Hub,
+    identity: &Identity,
     channel: &ChannelName,
     head: &Parts,
-) -> Result<bool, Problem> {
+) -> Result<Option<Option<StreamGrant>>, Problem> {
     let query = Query::parse(head.uri.query().unwrap_or_default());
     let Some(token) = query.ok().and_then(|mut query| query.take("token")) else {
-        return Ok(false);
+        return Ok(None);
     };
-    Ok(channel_of(hub, &token).await?.as_ref() == Some(channel))
+    let refused = |denied: Denied| match denied {
+        Denied::Unavailable => Problem::unavailable(&denied.message()),
+        denied => Problem::new(Code::Forbidden, sentence(&denied.message())),
+    };
+    match identity.verify(&token).await.map_err(refused)? {
+        Credential::Token(opened) => Ok((opened == *channel).then_some(None)),
+        Credential::Jwt(claims) if !claims.grants(channel) => Ok(None),
+        Credential::Jwt(claims) if hub.revocations.cover(&claims.bearer, [channel]) => {
+            Err(refused(Denied::Revoked))
+        }
+        Credential::Jwt(claims) => {
+            let left = claims.expires_at.saturating_sub(hub.clock().machine_millis());
+            let ends_at = Instant::now() + Duration::from_millis(left) + JWT_GRACE;
+            Ok(Some(Some(StreamGrant { bearer: claims.bearer, ends_at })))
+        }
+    }
 }
 
 /// `GET /v1/channels/{c}/stream`
 pub(super) async fn open(
     streams: &Arc<Streams>,
     channel: ChannelName,
-    pass: Option<Arc<Pass>>,
+    (pass, grant): (Option<Arc<Pass>>, Option<StreamGrant>),
     headers: &HeaderMap,
     query: &str,
 ) -> Result<Response, Problem> {
@@ -148,7 +190,9 @@ pub(super) async fn open(
     let since = last_event_id(headers).or(since);
 
     let stopping = || Problem::new(Code::Unavailable, "The server is stopping.");
-    let events = streams.open(pass).ok_or_else(stopping)?;
+    let (bearer, ends_at) = grant.map(|grant| (grant.bearer, grant.ends_at)).unzip();
+    let bearer = bearer.map(|bearer| (bearer, channel.clone()));
+    let events = streams.open(pass, bearer, ends_at).ok_or_else(stopping)?;
     let hub = &streams.hub;
     let Start { after, gap } = match since {
         Some(since) => locate(hub, &channel, &since),
@@ -169,6 +213,8 @@ pub(super) async fn open(
         reply: reply.into(),
     };
     hub.join(join).await.map_err(|_| stopping())?;
+    // What was revoked in between found nobody to end.
+    events.listener.end_if_revoked(&hub.revocations);
 
     let mut response = Response::new(Body::Stream(Box::pin(events)));
     let headers = response.headers_mut();
@@ -214,6 +260,8 @@ struct Events {
     /// What it was opened with, if that was an API key: looked at again with each heartbeat, as a key may end.
     pass: Option<Arc<Pass>>,
     heartbeat: Pin<Box<Sleep>>,
+    /// When it ends because what it was opened with has.
+    ends_at: Option<Instant>,
 }
 
 impl HttpBody for Events {
@@ -236,7 +284,13 @@ impl HttpBody for Events {
         if self.pass.as_ref().is_some_and(|pass| !pass.is_valid(clock)) {
             return Poll::Ready(None);
         }
-        self.heartbeat.as_mut().reset(Instant::now() + STREAM_HEARTBEAT);
+        let now = Instant::now();
+        if self.ends_at.is_some_and(|ends_at| ends_at <= now) {
+            return Poll::Ready(None);
+        }
+        let next = now + STREAM_HEARTBEAT;
+        let next = self.ends_at.map_or(next, |ends_at| ends_at.min(next));
+        self.heartbeat.as_mut().reset(next);
         frame(Bytes::from_static(HEARTBEAT))
     }
 }

@@ -1,0 +1,168 @@
+//! Revoking JWTs, and sending clients away.
+
+use super::json::{Fields, Object, invalid, missing, wrong_type};
+use super::problem::{Code, Problem, sentence};
+use super::query::{self, Query};
+use super::{answer, time, utf8};
+use crate::http::Response;
+use crate::metrics;
+use bytes::Bytes;
+use channelapi_core::hub::{Hub, RevocationError, TokenError, kept_until};
+use channelapi_core::model::{ChannelName, Revocation, RevocationRequest, RevokedKind, is_claim};
+use hyper::StatusCode;
+use std::sync::Arc;
+
+/// Revocations of a page, unless somebody wants another number.
+const LIMIT: usize = 100;
+
+/// Revocations of a page that somebody may want.
+const LIMIT_MAX: usize = 1000;
+
+/// `POST /v1/revocations`
+pub(super) async fn revoke(hub: &Arc<Hub>, body: &Bytes) -> Result<Response, Problem> {
+    let what = parse(utf8(body)?, hub.clock().machine_millis())?;
+    let node = hub.clone();
+    // A task of its own: whoever asked may hang up, and the clients must go all the same.
+    let task = tokio::spawn(async move { carry_out(&node, what).await });
+    let revocation = task.await.map_err(|panic| Problem::unavailable(&panic))??;
+    Ok(answer(StatusCode::CREATED, object_of(&revocation)))
+}
+
+async fn carry_out(hub: &Hub, what: RevocationRequest) -> Result<Revocation, Problem> {
+    let revocation = hub.revocations.revoke(what).await.map_err(|error| match error {
+        RevocationError::TooMany => Problem::new(Code::TooManyRevocations, sentence(&error)),
+        RevocationError::State(error) => Problem::unavailable(&error),
+    })?;
+    metrics::REVOKED.count();
+    if revocation.what.kind == RevokedKind::Channel {
+        let channel = ChannelName::parse(&revocation.what.value)?;
+        // Its token is good for it as well as any JWT, and so is whoever came in with that.
+        hub.tokens.revoke(&channel).await.map_err(|error: TokenError| Problem::unavailable(&error))?;
+        hub.disconnect_channel(&channel).await;
+    }
+    Ok(revocation)
+}
+
+/// `GET /v1/revocations`
+pub(super) async fn list(hub: &Hub, query: &str) -> Result<Response, Problem> {
+    let mut query = Query::parse(query)?;
+    let after = query.take_as("after", "the id of a revocation")?.unwrap_or(0);
+    let limit = query.take_as("limit", "a number from 1 to 1,000")?.unwrap_or(LIMIT);
+    query.finish()?;
+    if !(1..=LIMIT_MAX).contains(&limit) {
+        return Err(query::refused("`limit` must be a number from 1 to 1,000."));
+    }
+    let page = hub.revocations.page(after, limit + 1).await;
+    let page = page.map_err(|error| Problem::unavailable(&error))?;
+    let has_more = page.len() > limit;
+    let items = page.iter().take(limit).map(|revocation| object_of(revocation).finish());
+    let object = Object::new().array("revocations", items).value("has_more", has_more);
+    Ok(answer(StatusCode::OK, object))
+}
+
+/// `DELETE /v1/revocations/{id}`
+pub(super) async fn forgive(hub: &Hub, id: &str) -> Result<Response, Problem> {
+    let none = || Problem::new(Code::NotFound, "There is no such revocation.");
+    let id = id.parse().map_err(|_| none())?;
+    let forgiven = hub.revocations.forgive(id).await.map_err(|error| Problem::unavailable(&error))?;
+    Ok(answer(StatusCode::OK, object_of(&forgiven.ok_or_else(none)?)))
+}
+
+/// `POST /v1/channels/{c}/disconnect`
+pub(super) async fn disconnect(hub: &Arc<Hub>, channel: ChannelName) -> Result<Response, Problem> {
+    let node = hub.clone();
+    let task = tokio::spawn(async move {
+        let disconnected = node.disconnect_channel(&channel).await;
+        (channel, disconnected)
+    });
+    let (channel, disconnected) = task.await.map_err(|panic| Problem::unavailable(&panic))?;
+    let object = Object::new().text("channel", channel.as_str()).value("disconnected", disconnected);
+    Ok(answer(StatusCode::OK, object))
+}
+
+fn object_of(Revocation { id, what, created_at }: &Revocation) -> Object {
+    let RevocationRequest { kind, value, issuer, before, until } = what;
+    let mut object = Object::new().text("id", &id.to_string()).text(kind.as_str(), value);
+    if !issuer.is_empty() {
+        object = object.text("issuer", issuer);
+    }
+    if *kind != RevokedKind::Id {
+        object = object.text("before", &time::rfc3339(*before));
+    }
+    object.text("until", &time::rfc3339(*until)).text("created_at", &time::rfc3339(*created_at))
+}
+
+/// Reads what is to be revoked.
+fn parse(body: &str, now: u64) -> Result<RevocationRequest, Problem> {
+    let mut fields = Fields::parse(body)?;
+    let mut named = Vec::new();
+    for kind in RevokedKind::ALL {
+        named.extend(fields.take_text(kind.as_str())?.map(|value| (kind, value)));
+    }
+    let (kind, value) = match <[_; 1]>::try_from(named) {
+        Ok([one]) => one,
+        Err(named) if named.is_empty() => return Err(missing("jti`, `subject` or `channel")),
+        Err(_) => return Err(invalid("Only one of `jti`, `subject` and `channel` can be revoked at once.")),
+    };
+    if kind == RevokedKind::Channel {
+        ChannelName::parse(&value)?;
+    } else if !is_claim(&value) {
+        return Err(wrong_type(kind.as_str(), "1 to 255 bytes without control characters"));
+    }
+    let issuer = fields.take_text("issuer")?.unwrap_or_default();
+    if !issuer.is_empty() && !is_claim(&issuer) {
+        return Err(wrong_type("issuer", "1 to 255 bytes without control characters"));
+    }
+    // Whoever leaves a channel leaves it now; a JWT by its name is good or not.
+    let before = match fields.take("before") {
+        Some(before) if kind == RevokedKind::Subject => time::moment("before", before)?,
+        Some(_) => return Err(invalid("`before` can be given with `subject` only.")),
+        None => now,
+    };
+    let kept = kept_until(before.max(now));
+    let until = match fields.take("until") {
+        Some(until) => time::moment("until", until)?,
+        None => kept,
+    };
+    if until <= now || until > kept || before > kept_until(now) {
+        return Err(invalid("`until` must be in the future, and both times within 366 days."));
+    }
+    fields.finish()?;
+    Ok(RevocationRequest { kind, value: value.into(), issuer: issuer.into(), before, until })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_thing_is_revoked_at_a_time_and_nothing_is_guessed() {
+        let now = 1_800_000_000_000;
+        let read = |body: &str| parse(body, now);
+        let subject =
+            read(r#"{"subject":"ann","issuer":"i","before":1700000000,"until":"2027-06-01T00:00:00Z"}"#)
+                .unwrap();
+        assert_eq!((subject.kind, &*subject.value, &*subject.issuer), (RevokedKind::Subject, "ann", "i"));
+        assert_eq!((subject.before, subject.until), (1_700_000_000_000, 1_811_808_000_000));
+        let jti = read(r#"{"jti":"1"}"#).unwrap();
+        assert_eq!((jti.kind, jti.before, jti.until), (RevokedKind::Id, now, kept_until(now)));
+        assert_eq!(read(r#"{"channel":"a/b"}"#).unwrap().kind, RevokedKind::Channel);
+        for body in [
+            "",
+            "{}",
+            r#"{"jti":"1","subject":"ann"}"#,
+            r#"{"jti":""}"#,
+            r#"{"subject":7}"#,
+            r#"{"jti":"1","before":1}"#,
+            r#"{"channel":"a","before":1}"#,
+            r#"{"subject":"ann","until":1}"#,
+            r#"{"subject":"ann","until":"soon"}"#,
+            r#"{"subject":"ann","before":9999999999}"#,
+            r#"{"subject":"ann","issuer":7}"#,
+        ] {
+            assert_eq!(read(body).unwrap_err().code, Code::InvalidBody, "{body}");
+        }
+        assert_eq!(read(r#"{"channel":""}"#).unwrap_err().code, Code::InvalidChannel);
+        assert_eq!(read(r#"{"jti":"1","sub":"ann"}"#).unwrap_err().code, Code::UnknownField);
+    }
+}

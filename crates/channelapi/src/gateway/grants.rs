@@ -1,0 +1,241 @@
+//! What a client's JWTs have opened on its connection, and until when.
+//!
+//! A client that came through the handshake door is told a moment before the end, and may bring a new JWT (`refresh.rs`). If none has
+//! come within the grace, its transport is closed: stock clients come back by themselves, ask their application for a new JWT, and go on
+//! where they were.
+//!
+//! Invariants:
+//! - A channel is held by one grant, the one that it was joined with last; one that was joined with a token is held by none.
+//! - A grant without channels is forgotten, so there are never more than channels.
+
+use super::Gateway;
+use super::connection::Connection;
+use crate::metrics;
+use channelapi_core::clock::millis_of;
+use channelapi_core::delivery::Subscriber as _;
+use channelapi_core::hub::{Hub, Revocations};
+use channelapi_core::limits::{JWT_GRACE, JWT_NOTICE, REVOCATION_CHUNK, REVOCATION_PAUSE};
+use channelapi_core::model::{Bearer, ChannelName};
+use std::sync::Arc;
+use tracing::info;
+
+/// What the JWTs of one client have opened.
+#[derive(Debug, Default)]
+pub(super) struct Grants {
+    all: Vec<Grant>,
+    /// Whether the client wants to hear of the end before it comes.
+    is_told: bool,
+    /// Of which end it has heard.
+    told_of: Option<u64>,
+}
+
+/// What one JWT has opened.
+#[derive(Debug)]
+pub(super) struct Grant {
+    pub(super) bearer: Bearer,
+    /// When the JWT ends, in milliseconds since 1970.
+    pub(super) expires_at: u64,
+    /// The same by the gateway's clock.
+    pub(super) ends_at: u64,
+    pub(super) channels: Vec<ChannelName>,
+}
+
+/// What a look at the clock says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// It is not time yet.
+    Wait,
+    /// The client is to be told, and has so many milliseconds.
+    Tell(u64),
+    /// The end has come and the grace is over.
+    Over,
+}
+
+impl Grants {
+    /// The client wants to hear of the end before it comes.
+    pub(super) fn tell(&mut self) {
+        self.is_told = true;
+    }
+
+    pub(super) fn is_told(&self) -> bool {
+        self.is_told
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// A JWT has opened channels, which it holds from now on.
+    pub(super) fn add(&mut self, grant: Grant) {
+        grant.channels.iter().for_each(|channel| self.release(channel));
+        let same = self
+            .all
+            .iter_mut()
+            .find(|known| known.expires_at == grant.expires_at && known.bearer == grant.bearer);
+        match same {
+            Some(known) => known.channels.extend(grant.channels),
+            None if grant.channels.is_empty() => {}
+            None => self.all.push(grant),
+        }
+    }
+
+    /// A channel is not held by a JWT any more.
+    pub(super) fn release(&mut self, channel: &ChannelName) {
+        for grant in &mut self.all {
+            grant.channels.retain(|held| held != channel);
+        }
+        self.all.retain(|grant| !grant.channels.is_empty());
+    }
+
+    /// The channels that are held.
+    pub(super) fn channels(&self) -> impl Iterator<Item = &ChannelName> {
+        self.all.iter().flat_map(|grant| &grant.channels)
+    }
+
+    /// When the first of them ends.
+    pub(super) fn first_end(&self) -> Option<u64> {
+        self.all.iter().map(|grant| grant.ends_at).min()
+    }
+
+    /// When to look at the clock.
+    pub(super) fn next_look(&self) -> Option<u64> {
+        let end = self.first_end()?;
+        if self.is_to_be_told(end) {
+            Some(end.saturating_sub(millis_of(JWT_NOTICE)))
+        } else {
+            Some(end.saturating_add(millis_of(JWT_GRACE)))
+        }
+    }
+
+    /// Looks at the clock.
+    pub(super) fn look(&mut self, now: u64) -> Look {
+        let (Some(end), Some(next)) = (self.first_end(), self.next_look()) else {
+            return Look::Wait;
+        };
+        let close_at = end.saturating_add(millis_of(JWT_GRACE));
+        if now >= close_at {
+            Look::Over
+        } else if now >= next && self.is_to_be_told(end) {
+            self.told_of = Some(end);
+            Look::Tell(close_at - now)
+        } else {
+            Look::Wait
+        }
+    }
+
+    fn is_to_be_told(&self, end: u64) -> bool {
+        self.is_told && self.told_of != Some(end)
+    }
+
+    /// Whether one of the JWTs was revoked, or a channel for which one is used.
+    pub(super) fn is_revoked(&self, revocations: &Revocations) -> bool {
+        self.all.iter().any(|grant| revocations.cover(&grant.bearer, &grant.channels))
+    }
+}
+
+impl Gateway {
+    /// Puts out whoever is here with what is revoked, whenever something is, until it is dropped.
+    pub(crate) async fn keep_revoked_out(self: Arc<Self>, hub: Arc<Hub>) {
+        let mut changed = hub.revocations.changed();
+        while changed.changed().await.is_ok() {
+            let mut count = 0;
+            let mut after = 0;
+            while let Some((chunk, next)) = self.connections_from(after, REVOCATION_CHUNK) {
+                after = next;
+                for connection in chunk.iter().filter(|one| one.is_revoked(&hub.revocations)) {
+                    self.put_out(connection, &hub).await;
+                    count += 1;
+                }
+                tokio::task::yield_now().await;
+            }
+            info!(count, "connections were ended by a revocation");
+            tokio::time::sleep(REVOCATION_PAUSE).await;
+        }
+    }
+
+    async fn put_out(&self, connection: &Connection, hub: &Hub) {
+        // Nothing is published to it any more when it is told.
+        _ = hub.disconnect(connection.id()).await;
+        self.application.revoked(connection);
+        metrics::PUT_OUT.count();
+    }
+
+    /// Some connections, and where the next ones begin; `None` when there are no more.
+    fn connections_from(&self, place: usize, count: usize) -> Option<(Vec<Arc<Connection>>, usize)> {
+        let connections = self.connections.lock();
+        let end = connections.all.capacity();
+        if place >= end {
+            return None;
+        }
+        let next = end.min(place + count);
+        Some(((place..next).filter_map(|place| connections.all.get(place).cloned()).collect(), next))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn channel(name: &str) -> ChannelName {
+        ChannelName::parse(name).unwrap()
+    }
+
+    fn grant(subject: &str, ends_at: u64, channels: &[&str]) -> Grant {
+        let bearer = Bearer { issuer: "".into(), subject: Some(subject.into()), id: None, issued_at: 0 };
+        let channels = channels.iter().map(|name| channel(name)).collect();
+        Grant { bearer, expires_at: ends_at, ends_at, channels }
+    }
+
+    fn held(grants: &Grants) -> Vec<(&str, Vec<&str>)> {
+        grants
+            .all
+            .iter()
+            .map(|grant| {
+                let channels = grant.channels.iter().map(ChannelName::as_str).collect();
+                (grant.bearer.subject.as_deref().unwrap_or_default(), channels)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_channel_is_held_by_whoever_joined_it_last() {
+        let mut grants = Grants::default();
+        grants.add(grant("ann", 100, &["a", "b"]));
+        grants.add(grant("ann", 100, &["c"]));
+        assert_eq!(held(&grants), [("ann", vec!["a", "b", "c"])]);
+        grants.add(grant("bob", 200, &["b"]));
+        assert_eq!(held(&grants), [("ann", vec!["a", "c"]), ("bob", vec!["b"])]);
+        grants.add(grant("ann", 300, &["a", "c"]));
+        assert_eq!(held(&grants), [("bob", vec!["b"]), ("ann", vec!["a", "c"])]);
+        grants.release(&channel("b"));
+        assert_eq!((held(&grants), grants.first_end()), (vec![("ann", vec!["a", "c"])], Some(300)));
+        grants.release(&channel("a"));
+        grants.release(&channel("c"));
+        assert!(grants.is_empty() && grants.next_look().is_none());
+        assert_eq!(grants.look(u64::MAX), Look::Wait);
+    }
+
+    #[test]
+    fn whoever_wants_to_hear_of_the_end_hears_of_it_once_and_all_may_stay_for_the_grace() {
+        let (notice, grace) = (millis_of(JWT_NOTICE), millis_of(JWT_GRACE));
+        for is_told in [false, true] {
+            let mut grants = Grants::default();
+            if is_told {
+                grants.tell();
+            }
+            grants.add(grant("ann", 100_000, &["a"]));
+            if is_told {
+                assert_eq!(grants.next_look(), Some(100_000 - notice));
+                assert_eq!(grants.look(100_000 - notice - 1), Look::Wait);
+                assert_eq!(grants.look(100_000 - notice), Look::Tell(notice + grace));
+            }
+            assert_eq!(grants.next_look(), Some(100_000 + grace));
+            assert_eq!(grants.look(100_000 + grace - 1), Look::Wait);
+            assert_eq!(grants.look(100_000 + grace), Look::Over);
+            grants.add(grant("ann", 200_000, &["a"]));
+            assert_eq!(grants.look(100_000 + grace), Look::Wait);
+            let next = if is_told { 200_000 - notice } else { 200_000 + grace };
+            assert_eq!(grants.next_look(), Some(next), "it hears of the next end, too");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! `auth`: a client that stays brings new JWTs before the ones that it came with have ended.
+
+use super::connection::Connection;
+use super::doors::{Doors, Refusal};
+use super::frames;
+use super::grants::Grants;
+use super::join::answer_error;
+use crate::identity::{Claims, Credential};
+use channelapi_core::delivery::Subscriber as _;
+use channelapi_core::limits::CHANNELS_PER_CONNECTION_MAX;
+use channelapi_core::model::ChannelName;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// The JWTs that take the place of all that a client has brought before.
+#[derive(Debug, PartialEq)]
+pub(super) struct Fresh(Vec<String>);
+
+impl Fresh {
+    /// Reads the argument of `auth`: an object with `token`, `jwt` or `tokens`.
+    pub(super) fn parse(argument: Option<&str>) -> Option<Self> {
+        let argument: Value = serde_json::from_str(argument?).ok()?;
+        let mut tokens = Vec::new();
+        for name in ["token", "jwt"] {
+            match &argument[name] {
+                Value::Null => {}
+                token => tokens.push(token.as_str()?.to_owned()),
+            }
+        }
+        match &argument["tokens"] {
+            Value::Null => {}
+            several => {
+                for token in several.as_array()? {
+                    tokens.push(token.as_str()?.to_owned());
+                }
+            }
+        }
+        (1..=CHANNELS_PER_CONNECTION_MAX).contains(&tokens.len()).then_some(Self(tokens))
+    }
+}
+
+impl Doors {
+    /// Takes new JWTs in the place of all those before. Channels that they do not open are left; none is joined. If one of them is not
+    /// good, nothing changes.
+    pub(super) async fn refresh(&self, connection: &Arc<Connection>, ack: Option<u64>, fresh: Option<Fresh>) {
+        match self.renewed(connection, fresh).await {
+            Ok(answer) if ack.is_some() => connection.send(&frames::answer(ack, &format!("[{answer}]"))),
+            Ok(_) => {}
+            Err(refusal) => {
+                refusal.counted().count();
+                if refusal.is_guess() {
+                    connection.failed_token();
+                }
+                answer_error(connection, ack, &refusal);
+            }
+        }
+        if connection.is_revoked(&self.hub.revocations) {
+            self.turn_away(connection).await;
+        }
+    }
+
+    async fn renewed(&self, connection: &Arc<Connection>, fresh: Option<Fresh>) -> Result<Value, Refusal> {
+        let bad = |message| Refusal::new("bad_request", message);
+        if connection.is_out_of_tokens() {
+            return Err(Refusal::new(
+                "too_many_attempts",
+                "too many tokens that are not good came from this address",
+            ));
+        }
+        let Fresh(tokens) = fresh.ok_or_else(|| bad("auth takes {token} or {tokens}"))?;
+        let mut all = Vec::with_capacity(tokens.len());
+        for token in &tokens {
+            match self.identity.verify(token).await? {
+                Credential::Jwt(claims) => all.push(*claims),
+                Credential::Token(_) => return Err(bad("auth takes JWTs; other tokens need no renewal")),
+            }
+        }
+        let taken = connection.change_grants(|grants| {
+            if grants.is_empty() {
+                return None;
+            }
+            let left = self.replace(grants, all);
+            let end = grants.first_end();
+            Some((grants.channels().cloned().collect::<Vec<_>>(), left, end, grants.is_told()))
+        });
+        let (held, left, end, is_told) = taken.ok_or_else(|| bad("the client is in no channel by a JWT"))?;
+        for channel in &left {
+            connection.namespaces.lock().channels.retain(|known| known != channel);
+            _ = self.hub.leave(connection.id(), channel).await;
+        }
+        if is_told && !left.is_empty() {
+            connection.send(&frames::left(&left));
+        }
+        let now = self.hub.clock().monotonic_millis();
+        let expires_in = end.map(|end| end.saturating_sub(now) / 1_000);
+        Ok(json!({"expires_in": expires_in, "channels": frames::names(&held), "left": frames::names(&left)}))
+    }
+
+    /// Puts these JWTs in the place of others, and returns the channels that none of them opens.
+    fn replace(&self, grants: &mut Grants, all: Vec<Claims>) -> Vec<ChannelName> {
+        let mut left: Vec<_> = grants.channels().cloned().collect();
+        for channel in &left {
+            grants.release(channel);
+        }
+        for claims in all {
+            let (opened, others) = left.into_iter().partition(|channel| claims.grants(channel));
+            left = others;
+            grants.add(self.grant(claims, opened));
+        }
+        left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_jwts_are_read_from_all_forms_and_no_other() {
+        let check = |argument: &str, expected: Option<&[&str]>| {
+            let fresh = Fresh::parse(Some(argument)).map(|fresh| fresh.0);
+            let expected = expected.map(|all| all.iter().map(|one| (*one).to_owned()).collect());
+            assert_eq!(fresh, expected, "{argument}");
+        };
+        check(r#"{"token":"a"}"#, Some(&["a"]));
+        check(r#"{"jwt":"a"}"#, Some(&["a"]));
+        check(r#"{"token":"a","tokens":["b","c"]}"#, Some(&["a", "b", "c"]));
+        for argument in [
+            "{}",
+            "null",
+            "7",
+            r#""a""#,
+            "[]",
+            r#"["a"]"#,
+            r#"{"token":7}"#,
+            r#"{"tokens":"a"}"#,
+            r#"{"tokens":[]}"#,
+            r#"{"tokens":[null]}"#,
+            "{",
+        ] {
+            check(argument, None);
+        }
+        let many = vec![r#""x""#; CHANNELS_PER_CONNECTION_MAX + 1].join(",");
+        check(&format!(r#"{{"tokens":[{many}]}}"#), None);
+        assert_eq!(Fresh::parse(None), None);
+    }
+}

@@ -1,0 +1,345 @@
+//! The issuers that the configuration names, and the way of a JWT through them.
+
+use super::Denied;
+use super::base64url;
+use super::claims::{ClaimError, Claims, RawClaims, Rules};
+use super::jwks::{Found, Jwks, Times};
+use super::keys::{KeyError, KeySet};
+use super::roots;
+use crate::config::jwt::{Issuer as Settings, KeySource};
+use channelapi_core::limits::{KEY_FILE_BYTES_MAX, TOKEN_BYTES_MAX};
+use channelapi_core::model::{Pattern, is_claim};
+use channelapi_protocol::socketio::is_deeper_than;
+use jsonwebtoken::Algorithm;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::task::JoinSet;
+
+/// All issuers.
+#[derive(Default)]
+pub(crate) struct Issuers(Vec<Issuer>);
+
+/// One issuer: what its JWTs must be like, and its keys.
+struct Issuer {
+    /// What its JWTs have as `iss`; empty where that means nothing.
+    name: Arc<str>,
+    audience: Vec<String>,
+    channels_claim: String,
+    grants: Arc<[Pattern]>,
+    allow_patterns: bool,
+    keys: Keys,
+}
+
+enum Keys {
+    Fixed(Arc<KeySet>),
+    Fetched(Arc<Jwks>),
+}
+
+/// Why an issuer cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SetUpError {
+    /// A file with keys cannot be read.
+    #[error("{path}: {error}", path = path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: String,
+    },
+    /// A key cannot be used.
+    #[error("{place}: {error}")]
+    Key {
+        /// Where it is.
+        place: String,
+        /// What is wrong with it.
+        error: KeyError,
+    },
+    /// There is nobody to trust.
+    #[error("a JWKS cannot be fetched over TLS: {0}")]
+    Roots(String),
+}
+
+/// Why a JWT is not good, in words for the operator.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(crate) enum Refused {
+    /// It is over the limit.
+    #[error("it is {0} bytes, the limit is {TOKEN_BYTES_MAX}")]
+    TooLong(usize),
+    /// It has no three parts, or one of them is not base64url.
+    #[error("it is not three parts of base64url without padding, joined by dots")]
+    Form,
+    /// Its header cannot be understood, or wants something to be understood that is not.
+    #[error("its header is not good: {0}")]
+    Header(String),
+    /// It is of a type that opens nothing.
+    #[error(
+        "its header says that it is a `{0}`; a JWT that opens channels is of type JWT or at+jwt, or of none"
+    )]
+    Typ(String),
+    /// It is signed with an algorithm that we do not know; above all, not at all.
+    #[error("its algorithm `{0}` is none that can be used")]
+    Algorithm(String),
+    /// Nobody here knows who issued it.
+    #[error("no [[jwt]] of the configuration has its issuer, which is {0}")]
+    Issuer(String),
+    /// There is no such key for such an algorithm.
+    #[error("its issuer has no key {kid} for {algorithm:?}")]
+    Key {
+        /// The key's name.
+        kid: String,
+        /// How it was signed.
+        algorithm: Algorithm,
+    },
+    /// The key did not make this signature.
+    #[error("its signature is wrong: it was made with another key, or it was changed")]
+    Signature,
+    /// It is signed well, and says something that is not good.
+    #[error(transparent)]
+    Claims(#[from] ClaimError),
+    /// The keys of its issuer are not known now.
+    #[error("the keys of its issuer could not be fetched")]
+    Unavailable,
+}
+
+impl Refused {
+    /// What its bearer is told.
+    pub(crate) fn denied(&self) -> Denied {
+        match self {
+            Self::Claims(ClaimError::Expired(_)) => Denied::Expired,
+            Self::Unavailable => Denied::Unavailable,
+            _ => Denied::Invalid,
+        }
+    }
+}
+
+/// Types of JWTs that are for opening something.
+const TYPES: [&str; 2] = ["jwt", "at+jwt"];
+
+impl Issuers {
+    /// Reads the keys that are in files. Those on the network are fetched by [`Issuers::keep_up`]; what is known of them `before` is
+    /// kept, so that setting up anew while a provider is away locks nobody out.
+    pub(crate) fn set_up(settings: &[Settings], before: Option<&Self>) -> Result<Self, SetUpError> {
+        let mut issuers = Vec::with_capacity(settings.len());
+        for settings in settings {
+            let mut issuer = Issuer::set_up(settings, Times::default())?;
+            let same =
+                before.into_iter().flat_map(|before| &before.0).find_map(|known| known.same_keys(&issuer));
+            if let Some(known) = same {
+                issuer.keys = Keys::Fetched(known);
+            }
+            issuers.push(issuer);
+        }
+        Ok(Self(issuers))
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_up_with(settings: &[Settings], times: Times) -> Self {
+        Self(settings.iter().map(|settings| Issuer::set_up(settings, times).unwrap()).collect())
+    }
+
+    /// Fetches keys, until it is dropped.
+    pub(crate) async fn keep_up(&self) {
+        let mut tasks = JoinSet::new();
+        for issuer in &self.0 {
+            if let Keys::Fetched(jwks) = &issuer.keys {
+                let jwks = jwks.clone();
+                tasks.spawn(async move { jwks.keep_up().await });
+            }
+        }
+        while tasks.join_next().await.is_some() {}
+        // There is nothing to fetch.
+        std::future::pending::<()>().await;
+    }
+
+    /// What a JWT allows at a time.
+    pub(crate) async fn verify(&self, text: &str, now: u64) -> Result<Claims, Refused> {
+        if text.len() > TOKEN_BYTES_MAX {
+            return Err(Refused::TooLong(text.len()));
+        }
+        let parts = Parts::of(text).ok_or(Refused::Form)?;
+        let header = Header::parse(&parts.header)?;
+        let claims = RawClaims::parse(&parts.payload)?;
+        let name = claims.issuer()?.unwrap_or_default();
+        let mut refused = Refused::Issuer(if name.is_empty() {
+            "none".into()
+        } else {
+            format!("`{}`", name.escape_debug())
+        });
+        // Several with one name are one issuer on the way from one key to the next.
+        for issuer in self.0.iter().filter(|issuer| issuer.name.is_empty() || *issuer.name == *name) {
+            match issuer.check_signature(&header, &parts).await {
+                Ok(()) => return Ok(claims.judge(&issuer.rules(), now)?),
+                // Not knowing is worse than no: it may be the one whose keys are missing.
+                Err(_) if refused == Refused::Unavailable => {}
+                Err(reason) => refused = reason,
+            }
+        }
+        Err(refused)
+    }
+}
+
+impl Issuer {
+    fn set_up(settings: &Settings, times: Times) -> Result<Self, SetUpError> {
+        let algorithms: Vec<Algorithm> =
+            settings.algorithms.iter().filter_map(|name| name.parse().ok()).collect();
+        let keys = match &settings.keys {
+            KeySource::Secret(secret) => {
+                let keys = KeySet::secret(secret.expose().as_bytes(), &algorithms);
+                fixed(keys, "jwt.secret")?
+            }
+            KeySource::SecretFile(path) => {
+                let secret = read(path)?;
+                let secret = secret.strip_suffix(b"\n").unwrap_or(&secret);
+                let secret = secret.strip_suffix(b"\r").unwrap_or(secret);
+                fixed(KeySet::secret(secret, &algorithms), &path.display().to_string())?
+            }
+            KeySource::PublicKeyFile(path) => {
+                fixed(KeySet::public_pem(&read(path)?, &algorithms), &path.display().to_string())?
+            }
+            KeySource::JwksFile(path) => {
+                fixed(KeySet::jwks(&read(path)?, &algorithms), &path.display().to_string())?
+            }
+            KeySource::JwksUrl { url, ca_file } => {
+                let tls = url.is_secure.then(|| roots::trusting(ca_file.as_deref())).transpose();
+                let tls = tls.map_err(SetUpError::Roots)?;
+                Keys::Fetched(Arc::new(Jwks::new(url.clone(), ca_file.clone(), tls, algorithms, times)))
+            }
+        };
+        Ok(Self {
+            name: settings.issuer.as_deref().unwrap_or_default().into(),
+            audience: settings.audience.clone(),
+            channels_claim: settings.channels_claim.clone(),
+            grants: settings.grants.iter().map(|pattern| Pattern::new(pattern)).collect(),
+            allow_patterns: settings.allow_patterns,
+            keys,
+        })
+    }
+
+    /// The keys that are fetched for this issuer, if they are those of the other, too.
+    fn same_keys(&self, other: &Self) -> Option<Arc<Jwks>> {
+        match (&self.keys, &other.keys) {
+            (Keys::Fetched(ours), Keys::Fetched(theirs))
+                if self.name == other.name && ours.is_like(theirs) =>
+            {
+                Some(ours.clone())
+            }
+            _ => None,
+        }
+    }
+
+    fn rules(&self) -> Rules<'_> {
+        Rules {
+            issuer: &self.name,
+            audience: &self.audience,
+            channels_claim: &self.channels_claim,
+            grants: &self.grants,
+            allow_patterns: self.allow_patterns,
+        }
+    }
+
+    async fn check_signature(&self, header: &Header, parts: &Parts<'_>) -> Result<(), Refused> {
+        let (algorithm, kid) = (header.algorithm, header.kid.as_deref());
+        let unknown = || Refused::Key {
+            kid: kid.map_or_else(|| "without a name".into(), |kid| format!("`{}`", kid.escape_debug())),
+            algorithm,
+        };
+        let keys = match &self.keys {
+            Keys::Fixed(keys) => keys.clone(),
+            Keys::Fetched(jwks) => match jwks.find(algorithm, kid).await {
+                Found::Keys(keys) => keys,
+                Found::Unknown => return Err(unknown()),
+                Found::Unavailable => return Err(Refused::Unavailable),
+            },
+        };
+        let mut candidates = keys.candidates(algorithm, kid).peekable();
+        candidates.peek().ok_or_else(unknown)?;
+        if candidates.any(|key| key.verifies(parts.message, parts.signature, algorithm)) {
+            Ok(())
+        } else {
+            Err(Refused::Signature)
+        }
+    }
+}
+
+fn fixed(keys: Result<KeySet, KeyError>, place: &str) -> Result<Keys, SetUpError> {
+    let keys = keys.map_err(|error| SetUpError::Key { place: place.to_owned(), error })?;
+    Ok(Keys::Fixed(Arc::new(keys)))
+}
+
+/// A file with keys as a whole.
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, SetUpError> {
+    let failed = |error: String| SetUpError::File { path: path.to_owned(), error };
+    let file = File::open(path).map_err(|error| failed(error.to_string()))?;
+    let mut bytes = Vec::new();
+    file.take(KEY_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| failed(error.to_string()))?;
+    if bytes.len() as u64 > KEY_FILE_BYTES_MAX {
+        return Err(failed(format!("it is larger than {KEY_FILE_BYTES_MAX} bytes, and no file with keys")));
+    }
+    Ok(bytes)
+}
+
+/// A JWT taken apart.
+struct Parts<'a> {
+    header: Vec<u8>,
+    payload: Vec<u8>,
+    /// What is signed.
+    message: &'a str,
+    signature: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn of(text: &'a str) -> Option<Self> {
+        let (message, signature) = text.rsplit_once('.')?;
+        let (header, payload) = message.split_once('.')?;
+        base64url::decode(signature)?;
+        let (header, payload) = (base64url::decode(header)?, base64url::decode(payload)?);
+        Some(Self { header, payload, message, signature })
+    }
+}
+
+/// What a JWT says of its signature. Keys and addresses of keys that it may hold are not looked at.
+struct Header {
+    algorithm: Algorithm,
+    kid: Option<String>,
+}
+
+impl Header {
+    fn parse(header: &[u8]) -> Result<Self, Refused> {
+        #[derive(Deserialize)]
+        struct Fields {
+            alg: String,
+            kid: Option<String>,
+            typ: Option<String>,
+            crit: Option<IgnoredAny>,
+        }
+        let bad = |error: &dyn std::fmt::Display| Refused::Header(error.to_string());
+        let text = std::str::from_utf8(header).map_err(|error| bad(&error))?;
+        if is_deeper_than(channelapi_core::limits::JWT_DEPTH_MAX, text) {
+            return Err(bad(&"it is nested too deeply"));
+        }
+        // An array would pass for the struct.
+        if !text.trim_ascii_start().starts_with('{') {
+            return Err(bad(&"it is no object"));
+        }
+        let Fields { alg, kid, typ, crit } = serde_json::from_str(text).map_err(|error| bad(&error))?;
+        if crit.is_some() {
+            return Err(bad(&"it has `crit`, and no extension is known here"));
+        }
+        if let Some(typ) = typ {
+            let name = typ.to_ascii_lowercase();
+            let name = name.strip_prefix("application/").unwrap_or(&name);
+            if !TYPES.contains(&name) {
+                return Err(Refused::Typ(typ.escape_debug().to_string()));
+            }
+        }
+        if kid.as_deref().is_some_and(|kid| !is_claim(kid)) {
+            return Err(bad(&"its `kid` is no text of 1 to 255 bytes"));
+        }
+        let algorithm = alg.parse().map_err(|_| Refused::Algorithm(alg.escape_debug().to_string()))?;
+        Ok(Self { algorithm, kid })
+    }
+}

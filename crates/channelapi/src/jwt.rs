@@ -1,0 +1,113 @@
+//! `channelapi jwt`: makes JWTs for trying things out, and says why one is not taken.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::{
+    config::jwt::Issuer,
+    identity::{Issuers, SignRequest, sign},
+};
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Jwt {
+    /// Who issues JWTs, by the configuration.
+    pub issuers: Vec<Issuer>,
+    /// Which of them is meant, if one was named.
+    pub issuer: Option<String>,
+    /// What to do.
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug)]
+pub enum Verb {
+    /// Make a JWT.
+    Sign(Wish),
+    /// Judge this one.
+    Verify(String),
+}
+
+/// What a JWT is to say.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// The channels it opens.
+    pub channels: Vec<String>,
+    /// The user.
+    pub subject: Option<String>,
+    /// Its own name.
+    pub id: Option<String>,
+    /// How long it is good.
+    pub ttl: Duration,
+    /// A private key, where the configuration has only the public one.
+    pub key_file: Option<std::path::PathBuf>,
+    /// The name of that key.
+    pub kid: Option<String>,
+    /// How it is signed, where the key leaves a choice.
+    pub algorithm: Option<String>,
+}
+
+/// Does it, and prints what came of it.
+pub fn run(request: Jwt) -> anyhow::Result<()> {
+    let Jwt { issuers, issuer, verb } = request;
+    anyhow::ensure!(
+        !issuers.is_empty(),
+        "the configuration has no [[jwt]], so no JWT is good; docs/configuration.md shows how to write one"
+    );
+    match verb {
+        Verb::Sign(wish) => println!("{}", sign_by(&issuers, issuer.as_deref(), wish)?),
+        Verb::Verify(token) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            println!("{}", runtime.block_on(verify(&issuers, &token))?);
+        }
+    }
+    Ok(())
+}
+
+fn sign_by(issuers: &[Issuer], name: Option<&str>, wish: Wish) -> anyhow::Result<String> {
+    let names = || {
+        let names: Vec<_> = issuers.iter().filter_map(|issuer| issuer.issuer.as_deref()).collect();
+        names.join(", ")
+    };
+    let issuer = match (name, issuers) {
+        (Some(name), _) => issuers
+            .iter()
+            .find(|issuer| issuer.issuer.as_deref() == Some(name))
+            .ok_or_else(|| anyhow::anyhow!("no [[jwt]] has the issuer `{name}`; there are: {}", names()))?,
+        (None, [only]) => only,
+        (None, _) => anyhow::bail!("say with --issuer who signs it: {}", names()),
+    };
+    let Wish { channels, subject, id, ttl, key_file, kid, algorithm } = wish;
+    let request = SignRequest { channels, subject, id, ttl, key_file, kid, algorithm };
+    Ok(sign(issuer, &request, now_seconds())?)
+}
+
+/// What a JWT opens, or why it opens nothing.
+async fn verify(issuers: &[Issuer], token: &str) -> anyhow::Result<String> {
+    let issuers = Issuers::set_up(issuers, None)?;
+    let verified = tokio::select! {
+        verified = issuers.verify(token.trim(), now_seconds() * 1_000) => verified,
+        () = issuers.keep_up() => unreachable!("it fetches keys until it is dropped"),
+    };
+    let claims = match verified {
+        Ok(claims) => claims,
+        Err(refused) => anyhow::bail!("the JWT is not good: {refused}"),
+    };
+    let left = (claims.expires_at / 1_000).saturating_sub(now_seconds());
+    let mut lines =
+        vec![format!("the JWT is good, for {left} more seconds (revocations were not looked at)")];
+    let bearer = &claims.bearer;
+    let all = [
+        ("issuer", Some(&*bearer.issuer)),
+        ("subject", bearer.subject.as_deref()),
+        ("jti", bearer.id.as_deref()),
+    ];
+    for (name, value) in all {
+        lines.extend(value.filter(|value| !value.is_empty()).map(|value| format!("{name:8} {value}")));
+    }
+    lines.extend(claims.opened().map(|opened| format!("opens    {opened}")));
+    Ok(lines.join("\n"))
+}
+
+fn now_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
