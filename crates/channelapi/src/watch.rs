@@ -8,27 +8,21 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
-/// How often to see whether too much waits for clients.
+/// How often to look. It takes about a tenth of a millisecond; a container with little memory can be full within a second.
 const INTERVAL: Duration = Duration::from_millis(100);
-
-/// How many of these pass between two looks at the memory.
-const INTERVALS_PER_LOOK: u32 = 10;
 
 /// Watches until it is dropped.
 pub(crate) async fn watch(admission: Arc<Admission>, gateway: Arc<Gateway>, hub: Arc<Hub>) {
     let memory = Memory::find();
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    for tick in (0..INTERVALS_PER_LOOK).cycle() {
+    loop {
         ticks.tick().await;
         let limits = admission.limits();
         set_waiting_bytes_max(limits.slow_bytes);
         // Nothing more is queued above the limit, so it is never quite reached.
         if waiting_bytes() > limits.slow_bytes / 20 * 19 {
             gateway.close_slowest(limits.slow_bytes / 4 * 3, Slowest::Node);
-        }
-        if tick > 0 {
-            continue;
         }
         hub.gate.set_channel_rate(limits.publish_per_channel);
         if let Some(usage) = memory.look(limits.memory) {

@@ -27,6 +27,7 @@ fn what_happens_is_counted() {
     let token = node.token("a");
     let mut clients: Vec<_> = (0..3).map(|_| Client::join(&node, &token)).collect();
     assert_eq!(node.metric("channelapi_connections"), 3);
+    node.await_metric("channelapi_http_connections", |sockets| sockets == 1);
     assert_eq!(node.metric("channelapi_channels"), 1);
     assert_eq!(node.call("POST", "/message/a", r#"{"message":1}"#).status, 200);
     for client in &mut clients {
@@ -74,6 +75,17 @@ fn one_address_takes_no_room_from_another() {
 
     drop(first);
     eventually("its place", || status_of_open(&node, "203.0.113.1").ok());
+}
+
+#[test]
+fn the_clients_of_a_proxy_that_is_not_named_are_not_limited_and_the_log_says_so_once() {
+    let mut node = Node::start("[limits]\nconnections_per_address = 1\n");
+    let clients: Vec<_> = (0..5).map(|_| Client::open(&node, &from("203.0.113.1"))).collect();
+    assert!(clients.iter().all(Result::is_ok));
+    node.await_log("http.trusted_proxies");
+    node.signal("-TERM");
+    node.await_log("SIGTERM");
+    assert_eq!(node.said.iter().filter(|line| line.contains("http.trusted_proxies")).count(), 1);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! How much memory there is, and how much of it is used: the server refuses work before the kernel ends it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// How short memory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,7 +47,8 @@ const CALM: u64 = 80;
 /// What memory there is.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    cgroup: Option<Cgroup>,
+    /// The control groups that this process is in: its own, and those around it.
+    cgroups: Vec<Cgroup>,
     /// Of the machine.
     machine: Option<u64>,
 }
@@ -79,20 +80,23 @@ impl Memory {
             let kilobytes = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
             Some(kilobytes.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
         });
-        Self { cgroup: Cgroup::find(), machine }
+        let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        let mut cgroups = Cgroup::candidates(&groups);
+        cgroups.retain(|cgroup| cgroup.usage.exists());
+        Self { cgroups, machine }
     }
 
-    /// The use that is closest to its limit: of the process against what was set, `set`, or of its cgroup against the kernel's
-    /// limit. `None` where the system says nothing.
+    /// The use that is closest to its limit: of the process against what was set, `set`, or of one of its groups against the
+    /// kernel's limit. `None` where the system says nothing.
     pub(crate) fn look(&self, set: u64) -> Option<Usage> {
-        let cgroup = self.cgroup.as_ref().and_then(Cgroup::usage);
+        let cgroups = self.cgroups.iter().filter_map(Cgroup::usage);
         let limit = if set > 0 { Some(set) } else { self.machine };
         let own = limit.and_then(|limit| Some(Usage { used: crate::metrics::resident_bytes()?, limit }));
-        cgroup.into_iter().chain(own).max_by_key(|usage| usage.part())
+        cgroups.chain(own).max_by_key(|usage| usage.part())
     }
 }
 
-/// The control group of this process.
+/// A control group.
 #[derive(Debug)]
 struct Cgroup {
     usage: PathBuf,
@@ -103,12 +107,7 @@ struct Cgroup {
 }
 
 impl Cgroup {
-    fn find() -> Option<Self> {
-        let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-        Self::candidates(&groups).into_iter().find(|cgroup| cgroup.usage().is_some())
-    }
-
-    /// Where the group may be found: by its whole name, or, in a container that sees only its own, at the root.
+    /// Where the group and those around it may be found. In a container that sees only its own, that is at the root.
     fn candidates(groups: &str) -> Vec<Self> {
         let mut candidates = Vec::new();
         for line in groups.lines() {
@@ -116,27 +115,27 @@ impl Cgroup {
             let (Some(_), Some(controllers), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
                 continue;
             };
-            let name = name.trim_start_matches('/');
+            let name = Path::new(name.trim_start_matches('/'));
             if controllers.split(',').any(|controller| controller == "memory") {
-                for group in
-                    [PathBuf::from("/sys/fs/cgroup/memory").join(name), "/sys/fs/cgroup/memory".into()]
-                {
-                    candidates.push(Self {
+                candidates.extend(name.ancestors().map(|group| {
+                    let group = Path::new("/sys/fs/cgroup/memory").join(group);
+                    Self {
                         usage: group.join("memory.usage_in_bytes"),
                         limit: group.join("memory.limit_in_bytes"),
                         stat: group.join("memory.stat"),
                         file_keys: ["total_inactive_file", "total_active_file"],
-                    });
-                }
+                    }
+                }));
             } else if controllers.is_empty() {
-                for group in [PathBuf::from("/sys/fs/cgroup").join(name), "/sys/fs/cgroup".into()] {
-                    candidates.push(Self {
+                candidates.extend(name.ancestors().map(|group| {
+                    let group = Path::new("/sys/fs/cgroup").join(group);
+                    Self {
                         usage: group.join("memory.current"),
                         limit: group.join("memory.max"),
                         stat: group.join("memory.stat"),
                         file_keys: ["inactive_file", "active_file"],
-                    });
-                }
+                    }
+                }));
             }
         }
         candidates
@@ -183,7 +182,7 @@ mod tests {
 
     #[test]
     fn the_process_is_measured_against_what_was_set() {
-        let memory = Memory { cgroup: None, machine: None };
+        let memory = Memory { cgroups: Vec::new(), machine: None };
         assert_eq!(memory.look(0), None);
         let usage = memory.look(1 << 20).unwrap();
         assert_eq!((usage.limit, usage.pressure(Pressure::None)), (1 << 20, Pressure::Critical));
@@ -220,6 +219,7 @@ mod tests {
             usages,
             [
                 "/sys/fs/cgroup/memory/docker/abc/memory.usage_in_bytes",
+                "/sys/fs/cgroup/memory/docker/memory.usage_in_bytes",
                 "/sys/fs/cgroup/memory/memory.usage_in_bytes",
                 "/sys/fs/cgroup/user.slice/memory.current",
                 "/sys/fs/cgroup/memory.current",

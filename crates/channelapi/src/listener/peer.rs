@@ -8,6 +8,8 @@ use crate::http::Peer;
 use hyper::HeaderMap;
 use hyper::header::HeaderName;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Once;
+use tracing::warn;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -49,11 +51,24 @@ impl Arrival {
     /// Who sent a request on it.
     pub(super) fn peer(self, headers: &HeaderMap, trusted: Option<&TrustedProxies>) -> Peer {
         match (self, trusted) {
-            (Self::Direct(peer), _) => peer,
+            (Self::Direct(peer), _) => {
+                if peer == Peer::Neighbour && headers.contains_key(X_FORWARDED_FOR) {
+                    warn_once();
+                }
+                peer
+            }
             (Self::Proxied, Some(trusted)) => forwarded(headers, trusted),
             (Self::Proxied, None) => Peer::Neighbour,
         }
     }
+}
+
+/// Says that limits per address do not hold for the clients of a proxy that is not named.
+fn warn_once() {
+    static WARNING: Once = Once::new();
+    WARNING.call_once(|| {
+        warn!("a proxy speaks for its clients but is not among http.trusted_proxies: they share no limit per address");
+    });
 }
 
 /// Each proxy adds the address that it sees at the end. So the list is read backwards, past the proxies that are trusted, to

@@ -1,0 +1,86 @@
+//! The real server in a control group with little memory: it refuses work, and the kernel never has to end it.
+
+#![expect(clippy::unwrap_used, reason = "what fails around the server of a test fails the test")]
+
+mod node;
+
+use node::{Node, eventually};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A control group of this test.
+struct Group {
+    path: PathBuf,
+    /// The file that counts processes ended for want of memory.
+    events: &'static str,
+}
+
+impl Group {
+    /// Makes one with a limit, if this machine lets us.
+    fn make(bytes: u64) -> Option<Self> {
+        let name = format!("channelapi-test-{}", std::process::id());
+        let versions = [
+            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.oom_control"),
+            ("/sys/fs/cgroup", "memory.max", "memory.events"),
+        ];
+        versions.into_iter().find_map(|(root, limit, events)| {
+            let path = Path::new(root).join(&name);
+            fs::create_dir(&path).ok()?;
+            let group = Self { path, events };
+            fs::write(group.path.join(limit), bytes.to_string()).ok()?;
+            // Where there is swap, it must not help.
+            _ = fs::write(group.path.join("memory.swap.max"), "0");
+            Some(group)
+        })
+    }
+
+    fn kills(&self) -> u64 {
+        let events = fs::read_to_string(self.path.join(self.events)).unwrap();
+        let count = events.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        count.unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // The kernel takes a moment to see that nobody is in it any more.
+        eventually("the end of the control group", || fs::remove_dir(&self.path).ok());
+    }
+}
+
+#[test]
+fn the_kernel_never_has_to_end_a_server_that_is_flooded() {
+    const LIMIT: u64 = 80 << 20;
+    let Some(group) = Group::make(LIMIT) else {
+        eprintln!("SKIPPED: this machine does not let us make a control group with a limit of memory");
+        return;
+    };
+    let enter = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", group.path.display());
+    let node = Node::start_by(
+        &["sh", "-c", &enter, "sh"],
+        "[[policy]]\nmatch = 'm-*'\ndurability = 'memory'\nhistory.max_bytes = '1GiB'\n",
+    );
+    node.await_metric("channelapi_memory_limit_bytes", |limit| limit == LIMIT);
+    // What is kept in memory only fills it soon.
+    let body = format!(r#"{{"data":"{}"}}"#, "x".repeat(250_000));
+    let refused = eventually("a refusal", || {
+        let answer = node.call("POST", "/v1/channels/m-a/messages", &body);
+        assert!(matches!(answer.status, 201 | 503), "{answer:?}");
+        (answer.status == 503).then_some(answer)
+    });
+    assert!(refused.body.contains("short_of_memory"), "{refused:?}");
+    for _ in 0..20 {
+        node.call("POST", "/v1/channels/m-a/messages", &body);
+    }
+    assert_eq!(node.request("GET", "/healthz", &[], "").status, 200);
+    assert_eq!(node.request("GET", "/readyz", &[], "").status, 503);
+    assert_eq!(group.kills(), 0);
+
+    assert_eq!(node.call("DELETE", "/v1/channels/m-a/messages", "").status, 200);
+    eventually("memory", || {
+        let answer = node.call("POST", "/v1/channels/a/messages", r#"{"data":1}"#);
+        (answer.status == 201).then_some(())
+    });
+    assert_eq!(node.request("GET", "/readyz", &[], "").status, 200);
+    drop(node);
+}
