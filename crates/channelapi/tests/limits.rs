@@ -118,9 +118,7 @@ fn a_client_that_sends_too_much_is_put_out_and_stays_away() {
     let token = node.token("a");
     let mut well_behaved = Client::join(&node, &token);
     let join = format!(r#"42["join_channel",{{"token":"{token}"}}]"#);
-    for (text, count) in
-        [(r#"42["ack",{}]"#, 6), (r#"42["anything"]"#, 6), (&*join, 4), ("3", 6), ("430[]", 6)]
-    {
+    for (text, count) in [(r#"42["ack",{}]"#, 6), (r#"42["anything"]"#, 6), (&*join, 4), ("430[]", 6)] {
         let mut flooder = Client::enter(&node);
         for _ in 0..count {
             // It may be put out before all of it is sent.
@@ -130,7 +128,7 @@ fn a_client_that_sends_too_much_is_put_out_and_stays_away() {
         assert_eq!(texts.last().map(String::as_str), Some("41"), "{text}: {texts:?}");
         assert_eq!(reason.as_deref(), Some("limit"), "{text}");
     }
-    assert_eq!(node.metric("channelapi_disconnects_total{reason=\"limit\"}"), 5);
+    assert_eq!(node.metric("channelapi_disconnects_total{reason=\"limit\"}"), 4);
     assert_eq!(node.call("POST", "/message/a", r#"{"message":1}"#).status, 200);
     well_behaved.await_text(r#"42["message",1]"#);
 }

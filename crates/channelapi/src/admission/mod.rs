@@ -306,6 +306,10 @@ impl SocketPass {
     /// Ready when the connection has to make room for another one, having said nothing.
     pub(crate) async fn evicted(&self) {
         self.place.evicted().await;
+        if self.has_spoken.load(Ordering::Relaxed) {
+            // Its request was on its way when its place was given away.
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -10,7 +10,12 @@ type Row = (&'static str, String, &'static str, &'static str);
 
 /// One that can be set.
 fn set(what: &'static str, key: &'static str, happens: &'static str, counter: &'static str) -> Row {
-    let default = spec(key).default.expect("a limit has a default");
+    let default = match (spec(key).default.expect("a limit has a default"), key) {
+        ("0", "limits.connections") => "what the file descriptors allow",
+        ("0", "limits.memory") => "that of the container, or of the machine",
+        ("0", _) => "none",
+        (default, _) => default,
+    };
     (what, format!("{default} (`{key}`)"), happens, counter)
 }
 

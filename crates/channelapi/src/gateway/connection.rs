@@ -136,7 +136,7 @@ impl Connection {
         &self.gateway
     }
 
-    /// Whether the client may send one more event, or anything else that it seldom has reason to send. One that may not is put out,
+    /// Whether the client may send one more event, or anything else that costs us an answer. One that may not is put out,
     /// and stays away.
     pub(super) fn may_send(&self) -> bool {
         let (rate, now) = (self.gateway.admission.limits().events, self.gateway.now());

@@ -105,19 +105,14 @@ async fn post(session: Arc<Connection>, request: Request) -> Result<Response, Re
             Packet::Text(text) => session.message(Inbound::Text(text)),
             Packet::Binary(bytes) => session.message(Inbound::Binary(&bytes)),
             Packet::Pong(_) => {
-                if session.may_send() {
-                    session.pong();
-                }
+                session.pong();
                 Handled::Now
             }
             Packet::Close => {
                 session.close(Disconnect::Client);
                 Handled::Now
             }
-            Packet::Upgrade | Packet::Noop => {
-                session.may_send();
-                Handled::Now
-            }
+            Packet::Upgrade | Packet::Noop => Handled::Now,
             // In Engine.IO 4 only the server pings.
             Packet::Ping(_) => return Err(broken()),
         };

@@ -288,15 +288,10 @@ fn handle(connection: &Arc<Connection>, message: Message<'_>) -> Result<Handled,
         Message::Text(text) => match Packet::parse(text) {
             Ok(Packet::Text(text)) => Ok(connection.message(Inbound::Text(text))),
             Ok(Packet::Pong(_)) => {
-                if connection.may_send() {
-                    connection.pong();
-                }
+                connection.pong();
                 Ok(Handled::Now)
             }
-            Ok(Packet::Upgrade | Packet::Noop) => {
-                connection.may_send();
-                Ok(Handled::Now)
-            }
+            Ok(Packet::Upgrade | Packet::Noop) => Ok(Handled::Now),
             Ok(Packet::Close) => Err(Disconnect::Client),
             // In Engine.IO 4 only the server pings; binary comes as a binary message.
             Ok(Packet::Ping(_) | Packet::Binary(_)) | Err(_) => Err(Disconnect::Protocol),
@@ -307,10 +302,7 @@ fn handle(connection: &Arc<Connection>, message: Message<'_>) -> Result<Handled,
             connection.send(&Frame::from_wire(encode(Opcode::Pong, &[bytes]).into()));
             Ok(Handled::Now)
         }
-        Message::Pong(_) => {
-            connection.may_send();
-            Ok(Handled::Now)
-        }
+        Message::Pong(_) => Ok(Handled::Now),
         Message::Close(_) => Err(Disconnect::Client),
     }
 }

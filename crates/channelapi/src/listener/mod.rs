@@ -35,6 +35,9 @@ use tracing::{debug, warn};
 /// How long to wait after the system refused us a connection for want of something, usually file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Connections that are accepted before those that are here get a turn.
+const ACCEPTS_PER_TURN: u32 = 16;
+
 /// Answers requests.
 pub(crate) trait Service: Send + Sync + 'static {
     /// Answers one.
@@ -109,7 +112,13 @@ impl Listener {
     /// Accepts connections until it is dropped, which closes the listening socket.
     pub(crate) async fn serve(self, service: Arc<impl Service>, connections: &HttpConnections) -> Infallible {
         let mut spare = Spare::new();
+        let mut accepted = 0_u32;
         loop {
+            accepted = accepted.wrapping_add(1);
+            if accepted.is_multiple_of(ACCEPTS_PER_TURN) {
+                // Those who were accepted have perhaps said something by now; otherwise they would count as silent.
+                tokio::task::yield_now().await;
+            }
             match self.bound.accept().await {
                 Ok((stream, from)) => self.serve_one(stream, from, service.clone(), connections),
                 Err(error) if is_about_one_connection(&error) => {}
@@ -244,6 +253,8 @@ async fn serve_http(
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
+        // What has arrived is read before anything else: whoever has spoken keeps its place.
+        biased;
         ended = connection.as_mut() => ended,
         () = watched.stalled() => return,
         () = pass.evicted() => return,
