@@ -232,7 +232,6 @@ const ROOMS: &[Room] = &[
             "live",
             "logging",
             "reload",
-            "auth",
             "banner",
             "page",
             "health",

@@ -307,7 +307,7 @@ pub const PUBLISHING_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Channels of which is remembered how much they got lately, about 300 bytes each with the longest names, while there is a limit
 /// for each.
-pub const CHANNELS_PACED_MAX: usize = 65_536;
+pub const PACED_MAX: usize = 65_536;
 
 /// Publications that wait for the log; more wait before they are queued.
 pub const LOG_QUEUE_MAX: usize = 4096;

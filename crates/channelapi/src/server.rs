@@ -183,12 +183,14 @@ fn known_keys(config: &Config, reach: Reach) -> Result<ResolvedKeys, Failure> {
 fn changeable(
     verbosity: Verbosity,
     origins: Live<Origins>,
+    limits: Live<Limits>,
     ring: KeyRing,
     identity: Arc<Identity>,
     api: &Api,
 ) -> Vec<Box<dyn Part>> {
     vec![
         Used::part(&["http.cors_origins"], origins, |config| config.http.cors_origins.clone()),
+        Used::part(&["limits."], limits, limits_of),
         Box::new(verbosity),
         Box::new(identity::Reloading(identity)),
         // Almost last, because it may make a key: not if another part refuses.
@@ -208,6 +210,11 @@ impl Server {
 async fn keep_up(hub: Arc<Hub>, identity: Arc<Identity>) {
     let Hub { tokens, revocations, consumers, .. } = &*hub;
     tokio::join!(tokens.keep_up(), revocations.keep_up(), consumers.keep_up(), identity.keep_up());
+}
+
+/// The limits that were set, for a process with as many file descriptors as this one may have.
+fn limits_of(config: &Config) -> Limits {
+    Limits::of(&config.limits, metrics::max_files().unwrap_or(u64::MAX))
 }
 
 /// Runs the server until it is told to stop. `reread` reads the configuration as it is then.
@@ -249,14 +256,13 @@ pub(crate) async fn run(config: Config, verbosity: Verbosity, reread: Reread) ->
     let identity = Arc::new(Identity::new(hub.clone(), issuers));
     let events = ChannelEvents::new(hub.clone(), identity.clone());
     let socketio = SocketIo::new(events, config.socketio.connect_timeout);
-    let files = metrics::max_files().unwrap_or(u64::MAX);
-    let admission = Admission::new(Limits::of(&config.limits, files), clock.clone());
+    let admission = Admission::new(limits_of(&config), clock.clone());
     let gateway = Gateway::new(settings, Box::new(socketio), clock, admission.clone());
     let watch = tokio::spawn(watch::watch(admission.clone(), gateway.clone(), hub.clone()));
     let upkeep = tokio::spawn(keep_up(hub.clone(), identity.clone()));
     let heartbeats = tokio::spawn(gateway.clone().keep_time());
     let api = Api::new(hub.clone(), identity.clone(), ring.clone(), origins.clone());
-    let parts = changeable(verbosity, origins, ring, identity, &api);
+    let parts = changeable(verbosity, origins, admission.live_limits(), ring, identity, &api);
     let reloading = tokio::spawn(Reloader::new(&config, reread, parts).run(hangups));
     let server = Arc::new(Server {
         hub: hub.clone(),

@@ -25,6 +25,7 @@ pub(crate) async fn watch(admission: Arc<Admission>, gateway: Arc<Gateway>, hub:
             gateway.close_slowest(limits.slow_bytes / 4 * 3, Slowest::Node);
         }
         hub.gate.set_channel_rate(limits.publish_per_channel);
+        hub.gate.set_key_rate(limits.publish_per_key);
         if let Some(usage) = memory.look(limits.memory) {
             let (before, pressure) = (admission.pressure(), usage.pressure(admission.pressure()));
             if pressure != before {

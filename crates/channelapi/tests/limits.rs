@@ -278,3 +278,40 @@ fn cpu_ticks(pid: &str) -> u64 {
     let (_, fields) = stat.rsplit_once(") ").unwrap();
     fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
 }
+
+#[test]
+fn a_key_publishes_no_more_than_it_may_in_every_way_there_is() {
+    let node = Node::start("[limits]\npublish_rate_per_key = 5\n");
+    // The rate is in effect a moment after the start.
+    node.await_metric("channelapi_memory_limit_bytes", |limit| limit > 0);
+    let batch = r#"{"messages":[{"channel":"a","data":1},{"channel":"b","data":2},{"channel":"c","data":3},{"channel":"d","data":4}]}"#;
+    let answer = node.call("POST", "/v1/messages", batch);
+    assert!(answer.status == 200 && answer.body.contains("\"stored\":4"), "{answer:?}");
+    let refused = eventually("a refusal", || {
+        let answer = node.call("POST", "/v1/channels/a/messages", r#"{"data":1}"#);
+        (answer.status == 429).then_some(answer)
+    });
+    assert!(refused.body.contains("key_rate_limited") && refused.header("retry-after") == Some("1"));
+    eventually("a refusal of the other route", || {
+        (node.call("POST", "/message/a", r#"{"message":1}"#).status == 429).then_some(())
+    });
+    assert!(node.metric("channelapi_requests_refused_total{reason=\"key_rate\"}") >= 2);
+    eventually("the next second", || {
+        (node.call("POST", "/message/a", r#"{"message":1}"#).status == 200).then_some(())
+    });
+}
+
+#[test]
+fn limits_change_without_a_restart() {
+    let mut node = Node::start("[limits]\nconnections = 1\n");
+    let first = Client::open(&node, &[]);
+    assert!(first.is_ok());
+    assert_eq!(Client::open(&node, &[]).err().map(|answer| answer.status), Some(503));
+    let path = node.dir.path().join("channelapi.toml");
+    let settings = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, settings.replace("connections = 1", "connections = 2")).unwrap();
+    node.signal("-HUP");
+    node.await_log("limits.connections");
+    let _second = eventually("the new limit", || Client::open(&node, &[]).ok());
+    assert_eq!(Client::open(&node, &[]).err().map(|answer| answer.status), Some(503));
+}

@@ -6,10 +6,11 @@
 use crate::broker::PublishError;
 use crate::clock::Clock;
 use crate::delivery::Fanout;
-use crate::limits::{CHANNELS_PACED_MAX, PUBLISH_ROOM_WAIT, PUBLISHING_BYTES_MAX};
+use crate::limits::{PACED_MAX, PUBLISH_ROOM_WAIT, PUBLISHING_BYTES_MAX};
 use crate::model::ChannelName;
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Lets publications in.
@@ -18,10 +19,24 @@ pub struct Gate {
     /// Bytes of publications that are being stored.
     bytes: AtomicUsize,
     is_closed: AtomicBool,
-    /// Publications a second that one channel may get; 0 for any number.
-    channel_rate: AtomicU64,
-    /// Until when the permits of a channel are used up, in microseconds.
-    channels: Mutex<HashMap<ChannelName, u64>>,
+    channels: Paces<ChannelName>,
+    /// By their names, which the configuration gives.
+    keys: Paces<Box<str>>,
+}
+
+/// How many publications there may be for each of some things.
+#[derive(Debug)]
+struct Paces<K> {
+    /// In a second; 0 for any number.
+    rate: AtomicU64,
+    /// Until when the permits of each are used up, in microseconds.
+    until: Mutex<HashMap<K, u64>>,
+}
+
+impl<K> Default for Paces<K> {
+    fn default() -> Self {
+        Self { rate: AtomicU64::new(0), until: Mutex::default() }
+    }
 }
 
 impl Gate {
@@ -32,7 +47,22 @@ impl Gate {
 
     /// Publications a second that one channel may get; 0 for any number.
     pub fn set_channel_rate(&self, per_second: u64) {
-        self.channel_rate.store(per_second, Ordering::Relaxed);
+        self.channels.rate.store(per_second, Ordering::Relaxed);
+    }
+
+    /// Publications a second that may come with one API key; 0 for any number.
+    pub fn set_key_rate(&self, per_second: u64) {
+        self.keys.rate.store(per_second, Ordering::Relaxed);
+    }
+
+    /// Whether there is a limit for API keys.
+    pub fn has_key_rate(&self) -> bool {
+        self.keys.rate.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether so many more may come with an API key.
+    pub fn admits_key(&self, name: &str, count: usize, clock: &Clock) -> bool {
+        self.keys.admits(|| name.into(), count, clock)
     }
 
     /// Bytes of publications that are being stored.
@@ -61,21 +91,28 @@ impl Gate {
 
     /// Whether a channel may get so many more publications.
     pub(super) fn admits(&self, channel: &ChannelName, count: usize, clock: &Clock) -> bool {
-        let rate = self.channel_rate.load(Ordering::Relaxed);
+        self.channels.admits(|| channel.clone(), count, clock)
+    }
+}
+
+impl<K: Eq + Hash> Paces<K> {
+    fn admits(&self, of: impl FnOnce() -> K, count: usize, clock: &Clock) -> bool {
+        let rate = self.rate.load(Ordering::Relaxed);
         if rate == 0 {
             return true;
         }
         let interval = (SECOND / rate).max(1);
         let now = clock.monotonic_millis() * (SECOND / 1_000);
-        let mut channels = self.channels.lock();
-        if channels.len() >= CHANNELS_PACED_MAX && !channels.contains_key(channel) {
-            channels.retain(|_, until| *until > now);
-            if channels.len() >= CHANNELS_PACED_MAX {
-                // So many channels at once are no channel that gets too much.
-                channels.clear();
+        let of = of();
+        let mut all = self.until.lock();
+        if all.len() >= PACED_MAX && !all.contains_key(&of) {
+            all.retain(|_, until| *until > now);
+            if all.len() >= PACED_MAX {
+                // So many at once are not one that gets too much.
+                all.clear();
             }
         }
-        let until = channels.entry(channel.clone()).or_default();
+        let until = all.entry(of).or_default();
         let used = (*until).max(now) + interval * count as u64;
         // As many as a second's may come at once.
         if used > now + SECOND {

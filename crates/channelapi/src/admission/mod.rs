@@ -90,10 +90,9 @@ impl Admission {
         **self.limits.load()
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "reloading the configuration comes next, and calls it"))]
-    /// Other limits hold from now on; what is here stays.
-    pub(crate) fn apply(&self, limits: Limits) {
-        self.limits.replace(limits);
+    /// Where the limits can be replaced. What is here stays.
+    pub(crate) fn live_limits(&self) -> Live<Limits> {
+        self.limits.clone()
     }
 
     /// Sessions of clients.
@@ -390,7 +389,7 @@ mod tests {
         drop(sockets);
         assert!(admission.admit_socket(A).is_ok());
         assert_eq!(admission.sockets(), 0);
-        admission.apply(Limits { connections_per_address: 1, ..admission.limits() });
+        admission.live_limits().replace(Limits { connections_per_address: 1, ..admission.limits() });
         assert_eq!(admission.admit_session(A).err(), Some(HandshakeRefused::Address));
     }
 

@@ -153,6 +153,11 @@ impl Api {
                 }
                 let channel = channel(name)?;
                 key.admit(Scope::Publish, Some(&channel))?;
+                if !self.hub.gate.admits_key(key.name(), 1, self.hub.clock()) {
+                    let message = "More is published with the API key than may be. Try again later.";
+                    let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, message);
+                    return Err(refusal.because(RequestRefused::KeyRate));
+                }
                 Ok(Action::Publish(channel))
             }
             None => Err(Refusal::new(StatusCode::NOT_FOUND, "There is nothing here.")),

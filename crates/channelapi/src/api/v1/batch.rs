@@ -50,6 +50,11 @@ pub(super) async fn publish(
 ) -> Result<Response, Problem> {
     let batch = Batch { body, now: hub.clock().unix_millis(), key: header_key(headers)? };
     let mut items = if is_lines(headers) { batch.lines()? } else { batch.object()? };
+    if let Some(key) = key
+        && !hub.gate.admits_key(key.name(), items.len(), hub.clock())
+    {
+        return Err(Problem::new(Code::KeyTooFast, "None of the messages was stored."));
+    }
     keep_out(&mut items, |channel| key.is_some_and(|key| key.reaches(channel)));
     let names: Vec<_> = items.iter().map(|item| item.name.clone()).collect();
     let outcomes = carry_out(hub, settle(items)).await;

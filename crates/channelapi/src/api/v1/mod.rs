@@ -232,6 +232,11 @@ impl Api {
         if call.has_body() && head.headers.contains_key(CONTENT_ENCODING) {
             return Err(Problem::new(Code::Encoding, "The request has a Content-Encoding."));
         }
+        if let (Call::Publish(_), Some(key)) = (&call, &admitted.key)
+            && !self.hub.gate.admits_key(key.name(), 1, self.hub.clock())
+        {
+            return Err(Problem::new(Code::KeyTooFast, "The message was not stored."));
+        }
         Ok((call, admitted))
     }
 
@@ -249,7 +254,11 @@ impl Api {
         if matches!(call, Call::Revoke | Call::Revocations | Call::Forgive(_)) && key.is_limited() {
             return Err(Denied::Channel);
         }
-        let is_needed = matches!(call, Call::PublishBatch | Call::RevokeToken(_) | Call::Stream(_));
+        let is_needed = match call {
+            Call::PublishBatch | Call::RevokeToken(_) | Call::Stream(_) => true,
+            Call::Publish(_) => self.hub.gate.has_key_rate(),
+            _ => false,
+        };
         Ok(is_needed.then(|| key.clone()))
     }
 

@@ -149,8 +149,11 @@ codes! {
     ShortOfMemory "short_of_memory" SERVICE_UNAVAILABLE "The server is short of memory"
         "Nothing was stored. Try again after the seconds in the header Retry-After; the option limits.memory says how much it may use."
     /// It publishes more than it may.
-    TooFast "rate_limited" TOO_MANY_REQUESTS "More is published than may be"
-        "Nothing was stored. Try again after the seconds in the header Retry-After; the options limits.publish_rate_per_key and limits.publish_rate_per_channel say how much may be."
+    TooFast "rate_limited" TOO_MANY_REQUESTS "More is published to the channel than may be"
+        "Nothing was stored. Try again after the seconds in the header Retry-After; the option limits.publish_rate_per_channel says how much may be."
+    /// Its key publishes more than it may.
+    KeyTooFast "key_rate_limited" TOO_MANY_REQUESTS "More is published with the API key than may be"
+        "Nothing was stored. Try again after the seconds in the header Retry-After; the option limits.publish_rate_per_key says how much may be."
     /// Nobody knows.
     Indeterminate "indeterminate" GATEWAY_TIMEOUT "The outcome is unknown"
         "The message may or may not be stored. Repeat the request with the same Idempotency-Key: it is stored once."
@@ -190,6 +193,7 @@ impl Problem {
             Code::Overloaded => RequestRefused::Overloaded,
             Code::ShortOfMemory => RequestRefused::Memory,
             Code::TooFast => RequestRefused::ChannelRate,
+            Code::KeyTooFast => RequestRefused::KeyRate,
             Code::Unavailable | Code::Indeterminate => RequestRefused::Unavailable,
             Code::StorageFull => RequestRefused::StorageFull,
             Code::InvalidBody
@@ -231,7 +235,10 @@ impl Problem {
         if let Some(allow) = allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
-        if matches!(code, Code::Unavailable | Code::Overloaded | Code::ShortOfMemory | Code::TooFast) {
+        if matches!(
+            code,
+            Code::Unavailable | Code::Overloaded | Code::ShortOfMemory | Code::TooFast | Code::KeyTooFast
+        ) {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
