@@ -101,6 +101,10 @@ pub const PACKETS_PER_POLL_MAX: usize = 16;
 /// Fragments of one WebSocket message. Browsers and Node.js do not fragment what they send at all.
 pub const FRAGMENTS_MAX: u16 = 64;
 
+/// How long a WebSocket message may take from its first byte to its last. A client that sends other things meanwhile is closed with
+/// the first of them that comes later.
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Binary attachments of one Socket.IO packet. Joining and acknowledging need none.
 pub const ATTACHMENTS_MAX: usize = 10;
 

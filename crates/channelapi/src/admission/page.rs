@@ -201,6 +201,12 @@ fn clients() -> Vec<Row> {
             "closed with 1009",
             DISCONNECTS,
         ),
+        time(
+            "A WebSocket message, from its first byte to its last",
+            core::MESSAGE_TIMEOUT,
+            "closed",
+            DISCONNECTS,
+        ),
         fixed("Attachments of a packet", core::ATTACHMENTS_MAX, "closed", DISCONNECTS),
         time("Wait for attachments", core::ATTACHMENTS_TIMEOUT, "closed", DISCONNECTS),
         set(

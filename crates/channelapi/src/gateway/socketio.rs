@@ -110,7 +110,9 @@ impl<E: Events> SocketIo<E> {
             connection.close(Disconnect::Protocol);
             return Handled::Now;
         };
-        if packet.attachments == 0 {
+        // Nobody waits for the attachments of a client that is not inside: that would put off the end of its time to enter.
+        let is_inside = connection.namespaces.lock().holds(packet.namespace);
+        if packet.attachments == 0 || !is_inside {
             return self.packet(connection, &packet, &[]);
         }
         match Attachments::new(text, &packet, connection.gateway().settings.max_payload) {

@@ -14,7 +14,9 @@ use crate::admission::SessionPass;
 use crate::http::{self, Request, Response, Socket};
 use crate::metrics::InvariantViolated;
 use crate::stream::{ReadHalf, WriteHalf};
-use channelapi_core::limits::{CLOSE_TIMEOUT, FRAGMENTS_MAX, MESSAGES_PER_TURN, UPGRADE_TIMEOUT};
+use channelapi_core::limits::{
+    CLOSE_TIMEOUT, FRAGMENTS_MAX, MESSAGE_TIMEOUT, MESSAGES_PER_TURN, UPGRADE_TIMEOUT,
+};
 use channelapi_protocol::engineio::{Frame, Packet, RequestError};
 use channelapi_protocol::websocket::frame::{Opcode, encode, encode_close};
 use channelapi_protocol::websocket::handshake::UpgradeRequest;
@@ -183,12 +185,15 @@ struct Task {
     handling: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     /// Whether messages that have arrived wait in the decoder, because it was the turn of others.
     is_behind: bool,
+    /// When the message began of which a part has arrived, in seconds of the gateway's clock; 0 without one.
+    unfinished_since: u32,
 }
 
 impl Task {
     fn start(connection: Arc<Connection>, read: ReadHalf, decoder: Decoder) {
         // What came behind the handshake is in the decoder.
-        tokio::spawn(Self { connection, read, decoder, handling: None, is_behind: true }.run());
+        let task = Self { connection, read, decoder, handling: None, is_behind: true, unfinished_since: 0 };
+        tokio::spawn(task.run());
     }
 
     async fn run(mut self) {
@@ -253,8 +258,14 @@ impl Task {
             }
             *turn -= 1;
             let handled = match self.decoder.next(input, &mut at) {
-                Ok(None) => return None,
-                Ok(Some(message)) => handle(&self.connection, message),
+                Ok(None) => return self.check_unfinished(),
+                Ok(Some(message)) => {
+                    // Pings may stand between the parts of a message, and do not end it.
+                    if matches!(message, Message::Text(_) | Message::Binary(_)) {
+                        self.unfinished_since = 0;
+                    }
+                    handle(&self.connection, message)
+                }
                 Err(error) => Err(error.into()),
             };
             match handled {
@@ -266,6 +277,22 @@ impl Task {
                 return Some(reason);
             }
         }
+    }
+
+    /// Ends a client that began a message, and for too long sends everything but the rest of it. Whoever sends nothing at all is found
+    /// by the heartbeat.
+    fn check_unfinished(&mut self) -> Option<Disconnect> {
+        if !self.decoder.is_mid_message() {
+            self.unfinished_since = 0;
+            return None;
+        }
+        // So many seconds are more than a century.
+        let now = u32::try_from(self.connection.gateway().now() / 1000).unwrap_or(u32::MAX).max(1);
+        if self.unfinished_since == 0 {
+            self.unfinished_since = now;
+        }
+        let is_late = u64::from(now - self.unfinished_since) > MESSAGE_TIMEOUT.as_secs();
+        is_late.then_some(Disconnect::ConnectTimeout)
     }
 
     /// Sends what still waits and perhaps a close frame, ends our side, then waits for the client to close, lest its last bytes make the kernel
