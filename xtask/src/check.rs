@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::tools::{CARGO_DENY, Tool};
 use crate::tree::Tree;
-use crate::{fuzz, hygiene, imports, instructions, step};
+use crate::{fuzz, hygiene, imports, instructions, materials, step};
 
 pub(crate) fn run(tree: &Tree) -> Result<()> {
     step::announce("Import direction");
@@ -18,6 +18,7 @@ pub(crate) fn run(tree: &Tree) -> Result<()> {
     lints(tree)?;
     documentation(tree)?;
     dependencies(tree)?;
+    materials::check(tree)?;
     instructions::check(tree)?;
     println!("\nAll checks passed.");
     Ok(())

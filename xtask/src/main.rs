@@ -10,6 +10,8 @@ mod fuzz;
 mod hygiene;
 mod imports;
 mod instructions;
+mod materials;
+mod release;
 mod run;
 mod setup;
 mod soak;
@@ -52,8 +54,10 @@ enum Command {
     Torture(torture::Arguments),
     /// Send the server everything that it should not be sent, beside honest clients that must not notice
     Abuse(abuse::Arguments),
-    /// The long forms of the tests: suites ten times, a thousand kills, every fuzz target for ten minutes
+    /// The long forms of the tests: suites ten times, a thousand kills, every fuzz target for an hour
     Soak,
+    /// What is published: two builds that must be the same, a bill of materials, checksums
+    Release(release::Arguments),
     /// The load generator, with its own arguments
     Bench(bench::Arguments),
     /// Count the instructions of the work that every message needs; more than recorded is a failure
@@ -91,6 +95,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
         Command::Torture(arguments) => torture::run(&tree, &arguments),
         Command::Abuse(arguments) => abuse::run(&tree, &arguments),
         Command::Soak => soak::run(&tree),
+        Command::Release(arguments) => release::run(&tree, &arguments),
         Command::Bench(arguments) => bench::run(&tree, &arguments),
         Command::Instructions(arguments) => instructions::run(&tree, &arguments),
         Command::Run(arguments) => run::run(&tree, &arguments),

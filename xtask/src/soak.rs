@@ -10,8 +10,8 @@ use crate::{fuzz, suites, torture};
 const SUITES_TIMES: u32 = 10;
 /// Clients that come and go.
 const ABANDON_CYCLES: u32 = 1_000_000;
-/// Seconds for each fuzz target.
-const FUZZ_SECONDS: u32 = 600;
+/// Seconds for each fuzz target: an hour.
+const FUZZ_SECONDS: u32 = 3600;
 
 pub(crate) fn run(tree: &Tree) -> Result<()> {
     suites::run(tree, &suites::Arguments { checkout: None, times: SUITES_TIMES })?;

@@ -1,0 +1,129 @@
+//! `cargo xtask release`: what is published, built so that anybody can build it again and get the same bytes.
+//!
+//! Two builds, each from nothing and in a directory of its own, must give the same file. Beside it lies what is in it, and the
+//! checksums of all of it. The binary is linked to the system's C library: names of hosts are looked up through it, which a static
+//! one cannot do reliably.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use sha2::{Digest as _, Sha256};
+
+use crate::step;
+use crate::tree::Tree;
+use crate::{materials, step::announce};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Build once, and believe that a second build would be the same
+    #[arg(long)]
+    once: bool,
+    /// Only print the bill of materials (CycloneDX 1.5), and build nothing
+    #[arg(long)]
+    bill: bool,
+}
+
+/// Where everything is put that is published.
+const ARTIFACTS: &str = "release-artifacts";
+/// What the places of this machine are called in the binary, wherever it is built.
+const SOURCES: &str = "/channelapi";
+const REGISTRY: &str = "/cargo";
+const TOOLCHAIN: &str = "/rust";
+
+pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
+    if arguments.bill {
+        print!("{}", materials::bill(tree)?);
+        return Ok(());
+    }
+    let first = build(tree, "one")?;
+    if !arguments.once {
+        let second = build(tree, "two")?;
+        announce("The two builds are the same");
+        let (first, second) = (checksum(&first)?, checksum(&second)?);
+        ensure!(first == second, "two builds of the same sources differ: {first} and {second}");
+        println!("{first}");
+    }
+    let folder = tree.target(ARTIFACTS);
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    let name = format!("channelapi-{}-{}", materials::version(tree)?, host(tree)?);
+    let mut files = vec![folder.join(&name), folder.join(format!("{name}.cdx.json"))];
+    fs::copy(&first, &files[0]).with_context(|| format!("cannot copy {}", first.display()))?;
+    fs::write(&files[1], materials::bill(tree)?)?;
+    for document in ["LICENSE", "CHANGELOG.md", "SECURITY.md"] {
+        files.push(folder.join(document));
+        fs::copy(tree.path(document), folder.join(document))?;
+    }
+    let mut sums = String::new();
+    for file in &files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        writeln!(sums, "{}  {name}", checksum(file)?)?;
+    }
+    fs::write(folder.join("SHA256SUMS"), &sums)?;
+    println!("\n{}:\n{sums}", folder.display());
+    Ok(())
+}
+
+/// A build from nothing, which knows neither where nor when it takes place.
+fn build(tree: &Tree, name: &str) -> Result<PathBuf> {
+    let target = tree.target("reproduce").join(name);
+    if target.exists() {
+        fs::remove_dir_all(&target).with_context(|| format!("cannot remove {}", target.display()))?;
+    }
+    let places = [
+        (target.clone(), format!("{SOURCES}/target")),
+        (tree.path(""), SOURCES.to_owned()),
+        (cargo_home()?, REGISTRY.to_owned()),
+        (toolchain(tree)?, TOOLCHAIN.to_owned()),
+    ];
+    let remap = |flag: &str, separator: &str| {
+        let flags = places.iter().map(|(from, to)| format!("{flag}{}={to}", from.display()));
+        flags.collect::<Vec<_>>().join(separator)
+    };
+    let mut cargo = tree.cargo();
+    cargo.args(["build", "--release", "--locked", "--package", "channelapi"]);
+    cargo.env("CARGO_TARGET_DIR", &target).env("CARGO_INCREMENTAL", "0");
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", remap("--remap-path-prefix=", "\x1f"));
+    // What is written in C, too.
+    cargo.env("CFLAGS", remap("-ffile-prefix-map=", " ")).env("SOURCE_DATE_EPOCH", "0");
+    step::run(&format!("Build {name} of the release, from nothing"), &mut cargo)?;
+    Ok(target.join("release").join(format!("channelapi{}", env::consts::EXE_SUFFIX)))
+}
+
+fn cargo_home() -> Result<PathBuf> {
+    let given = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let default = env::home_dir().map(|home| home.join(".cargo"));
+    given.or(default).context("neither CARGO_HOME nor a home directory is known")
+}
+
+fn toolchain(tree: &Tree) -> Result<PathBuf> {
+    Ok(said(tree, &["--print", "sysroot"])?.into())
+}
+
+/// The machine that it is built for: this one.
+pub(crate) fn host(tree: &Tree) -> Result<String> {
+    said(tree, &["--print", "host-tuple"])
+}
+
+fn said(tree: &Tree, arguments: &[&str]) -> Result<String> {
+    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let output = Command::new(rustc).current_dir(tree.path("")).args(arguments).output();
+    let output = output.context("cannot start rustc")?;
+    ensure!(output.status.success(), "rustc does not answer {arguments:?}");
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+fn checksum(file: &Path) -> Result<String> {
+    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let mut text = String::new();
+    for byte in Sha256::digest(bytes) {
+        write!(text, "{byte:02x}")?;
+    }
+    Ok(text)
+}
