@@ -1,5 +1,6 @@
 //! One law per parser. Each answers whether its input was accepted, so that seeds can say what they expect.
 
+mod config_file;
 mod cursor;
 mod eio_packet;
 mod eio_payload;
@@ -12,6 +13,7 @@ mod store_record;
 mod store_recovery;
 mod ws_frames;
 
+pub use self::config_file::config_file;
 pub use self::cursor::cursor;
 pub use self::eio_packet::eio_packet;
 pub use self::eio_payload::eio_payload;
@@ -29,6 +31,7 @@ pub type Law = fn(&[u8]) -> bool;
 
 /// All laws by name; a fuzz target and a directory of seeds carry the same name.
 pub const ALL: &[(&str, Law)] = &[
+    ("config_file", config_file),
     ("cursor", cursor),
     ("eio_packet", eio_packet),
     ("eio_payload", eio_payload),

@@ -36,11 +36,23 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
     }
     CARGO_FUZZ.install(tree)?;
     let chosen = if arguments.targets.is_empty() { &known } else { &arguments.targets };
-    for target in chosen {
-        let mut fuzzing = fuzz(tree, target, arguments.seconds)?;
-        step::run(&format!("Fuzz {target} for {} s", arguments.seconds), &mut fuzzing)?;
+    build(tree)?;
+    for targets in chosen.chunks(SIDE_BY_SIDE) {
+        let name = format!("Fuzz {} for {} s", targets.join(" and "), arguments.seconds);
+        let fuzzing = targets.iter().map(|target| fuzz(tree, target, arguments.seconds));
+        step::run_together(&name, fuzzing.collect::<Result<_>>()?)?;
     }
     Ok(())
+}
+
+/// A machine has two cores at least, and a target uses one.
+const SIDE_BY_SIDE: usize = 2;
+
+/// All targets at once, so that none waits for the build of another.
+fn build(tree: &Tree) -> Result<()> {
+    let mut command = Tool::cargo(tree)?;
+    command.args(["fuzz", "build", "--fuzz-dir", "fuzz", "--sanitizer", "none", "--features", "fuzzer"]);
+    step::run("Build the fuzz targets", &mut command)
 }
 
 /// One target is one file; its law and its seeds carry the same name.

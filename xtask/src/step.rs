@@ -45,6 +45,24 @@ pub(crate) fn run(name: &str, command: &mut Command) -> Result<()> {
     Err(anyhow!("{name} failed ({status}): {}", shown(command)))
 }
 
+/// Runs programs side by side on the terminal as they are. All of them must succeed.
+pub(crate) fn run_together(name: &str, commands: Vec<Command>) -> Result<()> {
+    announce(name);
+    let mut running = Vec::new();
+    for mut command in commands {
+        let child = command.spawn().with_context(|| cannot_start(name, &command))?;
+        running.push((shown(&command), child));
+    }
+    let mut failed = Vec::new();
+    for (line, child) in &mut running {
+        let status = child.wait()?;
+        if !status.success() {
+            failed.push(format!("{name} failed ({status}): {line}"));
+        }
+    }
+    if failed.is_empty() { Ok(()) } else { Err(anyhow!(failed.join("\n"))) }
+}
+
 /// Runs a program and keeps its closing lines.
 pub(crate) fn watch(name: &str, mut command: Command, closing: Closing) -> Result<Outcome> {
     announce(name);
@@ -149,6 +167,13 @@ mod tests {
     fn a_failing_step_is_named_with_its_command() {
         let error = watch("the doomed step", shell("exit 3"), Closing::Last(1)).err().unwrap().to_string();
         assert!(error.contains("the doomed step") && error.contains("exit 3"), "{error}");
+    }
+
+    #[test]
+    fn programs_side_by_side_are_all_awaited() {
+        run_together("two", vec![shell("exit 0"), shell("exit 0")]).unwrap();
+        let error = run_together("two", vec![shell("exit 4"), shell("exit 0")]).unwrap_err().to_string();
+        assert!(error.contains("exit 4") && !error.contains("exit 0"), "{error}");
     }
 
     #[test]
