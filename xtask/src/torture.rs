@@ -44,6 +44,8 @@ const LONG: &[Scenario] = &[
     &["bit-rot", "--cycles", "1000"],
     &["power-cut", "--cycles", "200"],
     &["clock-jump", "--cycles", "5"],
+    &["abuse"],
+    &["timing"],
 ];
 
 #[derive(clap::Args)]

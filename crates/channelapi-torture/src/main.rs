@@ -21,6 +21,7 @@ mod publisher;
 mod scenarios;
 mod server;
 mod site;
+mod timing;
 mod town;
 mod trace;
 mod websocket;
@@ -128,6 +129,12 @@ enum Scenario {
         #[arg(long)]
         list: bool,
     },
+    /// Whether the time that the server takes tells how much of a secret was right
+    Timing {
+        /// Wrong secrets of each kind
+        #[arg(long, value_name = "N", default_value_t = 100_000)]
+        count: u32,
+    },
     /// Jumps of the wall clock between restarts
     Clock {
         #[command(flatten)]
@@ -219,18 +226,16 @@ fn start(arguments: &Arguments) -> Result<()> {
 }
 
 async fn run(scenario: &Scenario, binary: PathBuf, seed: u64) -> Result<()> {
-    if let Scenario::Abuse { only, list } = scenario {
-        return if *list {
-            abuse::list();
-            Ok(())
-        } else {
-            abuse::run(&binary, only).await
-        };
-    }
+    let server = binary.clone();
     let orders =
         |given: &Cycles, otherwise| Orders { binary, cycles: given.cycles.unwrap_or(otherwise), seed };
     match scenario {
-        Scenario::Abuse { .. } => Ok(()),
+        Scenario::Abuse { list: true, .. } => {
+            abuse::list();
+            Ok(())
+        }
+        Scenario::Abuse { only, .. } => abuse::run(&server, only).await,
+        Scenario::Timing { count } => timing::run(&server, *count, seed).await,
         Scenario::SyncOrder { cycles } => sync_order::run(&orders(cycles, 1)).await,
         Scenario::BitRot { cycles } => bit_rot::run(&orders(cycles, 50)).await,
         Scenario::DiskFull { cycles } => disk_full::run(&orders(cycles, 1), Obstacle::Full).await,

@@ -211,6 +211,11 @@ impl Server {
         self.proc("cmdline")
     }
 
+    /// What the system limits it to.
+    pub(crate) fn limits(&self) -> Result<String> {
+        self.proc("limits")
+    }
+
     fn proc(&self, name: &str) -> Result<String> {
         let child = self.child.as_ref().context("there is no server to look at")?;
         let path = format!("/proc/{}/{name}", child.id());

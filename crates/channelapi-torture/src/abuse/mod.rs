@@ -44,15 +44,16 @@ pub(crate) async fn run(binary: &Path, only: &[String]) -> Result<()> {
     let mut total = 0;
     let began = Instant::now();
     // Opened one after the other: a port that is free is taken only when its server runs.
-    let default = Yard::open(binary, DEFAULT).await?;
-    let guarded = Yard::open(binary, rows::GUARDED).await?;
-    let talkative = Yard::open(binary, rows::TALKATIVE).await?;
-    let (default, guarded, talkative) = tokio::join!(
-        attack(default, chosen(rows::on_default_server(), only)),
-        attack(guarded, chosen(rows::on_guarded_server(), only)),
-        attack(talkative, chosen(rows::on_talkative_server(), only)),
-    );
-    for outcome in [default?, guarded?, talkative?] {
+    let mut yards = Vec::new();
+    for (configuration, cases) in all() {
+        yards.push((Yard::open(binary, configuration).await?, chosen(cases, only)));
+    }
+    let mut attacks = JoinSet::new();
+    for (yard, cases) in yards {
+        attacks.spawn(attack(yard, cases));
+    }
+    while let Some(outcome) = attacks.join_next().await {
+        let outcome = outcome??;
         total += outcome.cases;
         failures.extend(outcome.failures);
         println!("{}", outcome.line);
@@ -66,10 +67,19 @@ pub(crate) async fn run(binary: &Path, only: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// The servers, and what is done to each.
+fn all() -> [(&'static str, Vec<Case>); 4] {
+    [
+        (DEFAULT, rows::on_default_server()),
+        (rows::GUARDED, rows::on_guarded_server()),
+        (rows::TALKATIVE, rows::on_talkative_server()),
+        (rows::PROXIED, rows::behind_a_proxy()),
+    ]
+}
+
 /// Names all cases.
 pub(crate) fn list() {
-    let all = [rows::on_default_server(), rows::on_guarded_server(), rows::on_talkative_server()];
-    for case in all.into_iter().flatten() {
+    for case in all().into_iter().flat_map(|(_, cases)| cases) {
         println!("{:4} {}", case.row, case.promise);
     }
 }

@@ -1,11 +1,13 @@
 //! What is sent instead of proper WebSocket frames.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use tokio::time::{Instant, timeout};
 
 use super::super::case::{Case, case};
-use super::super::yard::{Yard, expect_close};
+use super::super::yard::{Yard, expect_close, took_about};
 use crate::websocket::{WebSocket, frame};
 
 /// The close codes of RFC 6455 that answer an attack.
@@ -80,6 +82,8 @@ pub(super) fn cases() -> Vec<Case> {
             .disconnected("websocket_error"),
         case("E5", "the largest message is taken", largest),
         case("E9", "compression is not agreed upon", no_compression),
+        case("E8", "a message that is begun and never ended is not waited for", unended)
+            .disconnected("connect_timeout"),
         case("E6", "pings between fragments are answered", pings_between),
         case("E10", "a frame that comes byte by byte is one frame", byte_by_byte),
         case("E10", "frames behind the request are read when the upgrade is done", behind_the_request),
@@ -132,6 +136,21 @@ async fn no_compression(yard: Arc<Yard>) -> Result<()> {
     let (_, head) = WebSocket::open(yard.address, "EIO=4&transport=websocket", offer).await?;
     ensure!(!head.to_lowercase().contains("sec-websocket-extensions"), "the server agreed: {head}");
     Ok(())
+}
+
+/// Pings between fragments are allowed, and show that the client lives: only the message's own time can end this.
+async fn unended(yard: Arc<Yard>) -> Result<()> {
+    let (mut socket, _) = yard.greeted().await?;
+    socket.send_bytes(&frame(TEXT_BEGINS, &vec![b'x'; 60_000])).await?;
+    let began = Instant::now();
+    loop {
+        let closed = timeout(Duration::from_secs(1), expect_close(&mut socket, 4501)).await;
+        if let Ok(closed) = closed {
+            closed?;
+            return took_about(began.elapsed(), Duration::from_secs(10));
+        }
+        socket.send_bytes(&frame(PING, b"")).await?;
+    }
 }
 
 async fn pings_between(yard: Arc<Yard>) -> Result<()> {

@@ -4,6 +4,7 @@ mod channels;
 mod frames;
 mod http;
 mod joins;
+mod limits;
 mod origins;
 mod packets;
 mod polling;
@@ -24,6 +25,7 @@ pub(super) fn on_default_server() -> Vec<Case> {
         frames::cases(),
         packets::cases(),
         joins::cases(),
+        limits::of_clients(),
         channels::cases(),
         http::cases(),
         strangers::cases(),
@@ -43,6 +45,12 @@ pub(super) fn on_talkative_server() -> Vec<Case> {
     secrets::cases()
 }
 
-/// The configurations of the last two.
+/// On a server behind a proxy, where an address may do little.
+pub(super) fn behind_a_proxy() -> Vec<Case> {
+    limits::cases()
+}
+
+/// The configurations of the last three.
+pub(super) const PROXIED: &str = limits::CONFIGURATION;
 pub(super) const TALKATIVE: &str = secrets::CONFIGURATION;
 pub(super) const GUARDED: &str = origins::CONFIGURATION;

@@ -84,6 +84,15 @@ pub(super) fn cases() -> Vec<Case> {
             .disconnected("protocol_error"),
         case("S2", "a packet waits ten seconds for its attachments", missing_attachment)
             .disconnected("connect_timeout"),
+        case("S2", "nobody waits for the attachments of a client that has not entered", |yard| {
+            closed_outside(yard, WAITING.to_owned())
+        })
+        .disconnected("protocol_error"),
+        case(
+            "S14",
+            "a client that does nothing but answer is served when it is its turn",
+            answers_without_end,
+        ),
         case("S3", "events that mean nothing do nothing", meaningless_events),
         case("S10", "what a client emits reaches nobody", emits_messages),
         case("S12", "a client outside of the namespace is not heard", outside).disconnected("protocol_error"),
@@ -144,6 +153,14 @@ async fn missing_attachment(yard: Arc<Yard>) -> Result<()> {
         // A websocket's sign of life and Engine.IO's. Neither is an attachment.
         socket.send_bytes(&[frame(0x8A, b""), frame(0x81, b"3")].concat()).await?;
     }
+}
+
+/// Answers to pings that were never sent.
+async fn answers_without_end(yard: Arc<Yard>) -> Result<()> {
+    let (mut socket, _) = yard.greeted().await?;
+    // It is gone before all of them are sent.
+    let _ = socket.send_bytes(&[frame(0x81, b"3"), frame(0x8A, b"")].concat().repeat(1000)).await;
+    expect(&mut socket, "41").await
 }
 
 async fn meaningless_events(yard: Arc<Yard>) -> Result<()> {

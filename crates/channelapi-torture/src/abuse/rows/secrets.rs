@@ -21,7 +21,10 @@ const WRONG_KEY: &str = "canary-wrong-key-0123456789";
 const WRONG_TOKEN: &str = "canary-wrong-token-0123456789abcdefghijklmn";
 
 pub(super) fn cases() -> Vec<Case> {
-    vec![case("A10", "no secret is in logs, metrics, errors, settings or the list of processes", everything)]
+    vec![
+        case("A10", "no secret is in logs, metrics, errors, settings or the list of processes", everything),
+        case("A10", "a crash leaves no core behind", no_core),
+    ]
 }
 
 async fn everything(yard: Arc<Yard>) -> Result<()> {
@@ -152,4 +155,13 @@ async fn refused_clients(yard: &Yard) -> Result<Vec<(String, String)>> {
     let bad = format!("GET /{WRONG_KEY} HTTP/1.1\r\n{} bad\r\n\r\n", with_key());
     yard.wire(bad.as_bytes()).await?.rest().await?;
     Ok(said)
+}
+
+async fn no_core(yard: Arc<Yard>) -> Result<()> {
+    let limits = yard.server.limits()?;
+    let core = limits.lines().find(|line| line.starts_with("Max core file size"));
+    let core = core.context("no limit of cores")?;
+    let numbers: Vec<&str> = core.split_whitespace().filter(|word| word.parse::<u64>().is_ok()).collect();
+    ensure!(numbers == ["0", "0"], "cores are written: {core}");
+    Ok(())
 }
