@@ -1,6 +1,7 @@
 //! The backend's side: one kept-alive HTTP/1.1 connection that asks for tokens and publishes.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
@@ -10,19 +11,22 @@ use tokio::net::TcpStream;
 /// A page of history has 256 KiB of data, and as much again around it.
 const RESPONSE_MAX: usize = 1 << 20;
 
+/// A connection that was quiet for longer is replaced: some servers close it then (µWebSockets after 10 seconds).
+const QUIET_MAX: Duration = Duration::from_secs(5);
+
 /// A backend with the server's key. Channel names must be plain ASCII words: they go into the path as they are.
 pub(crate) struct Publisher {
     stream: TcpStream,
     address: SocketAddr,
     auth_key: String,
     buffer: Vec<u8>,
+    used_at: Instant,
 }
 
 impl Publisher {
     pub(crate) async fn connect(address: SocketAddr, auth_key: &str) -> Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, address, auth_key: auth_key.to_owned(), buffer: Vec::new() })
+        let (stream, auth_key) = (connect(address).await?, auth_key.to_owned());
+        Ok(Self { stream, address, auth_key, buffer: Vec::new(), used_at: Instant::now() })
     }
 
     /// The token that opens the channel.
@@ -69,8 +73,13 @@ impl Publisher {
             self.auth_key,
             body.len()
         );
+        if self.used_at.elapsed() > QUIET_MAX {
+            self.stream = connect(self.address).await?;
+        }
         self.stream.write_all(request.as_bytes()).await?;
-        self.response().await.with_context(|| format!("{method} {path} failed"))
+        let response = self.response().await.with_context(|| format!("{method} {path} failed"));
+        self.used_at = Instant::now();
+        response
     }
 
     async fn response(&mut self) -> Result<Vec<u8>> {
@@ -93,6 +102,12 @@ impl Publisher {
             }
         }
     }
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Where the response's head ends and where the whole response does, once the head is here.

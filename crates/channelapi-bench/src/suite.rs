@@ -94,6 +94,10 @@ pub(crate) struct SuiteOptions {
 
 /// Runs one benchmark after the other. One that fails does not keep the others from running, but the run as a whole has failed then.
 pub(crate) async fn run(suite: &Suite, options: &SuiteOptions, machine: &Value, cores: &Cores) -> Result<()> {
+    // Before the run, not after an hour of it.
+    if let Some(folder) = &options.results {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    }
     let (mut outcomes, mut failures) = (Vec::new(), Vec::new());
     for line in suite.runs {
         let arguments = arguments(suite, options, line);
