@@ -10,8 +10,8 @@ use bytes::Bytes;
 use channelapi_core::broker::{PublishError, PublishRequest};
 use channelapi_core::limits::{API_BODY_BYTES_MAX, DATA_BYTES_MAX};
 use channelapi_core::model::{ChannelName, EventName};
-use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_ENCODING, EXPECT, HeaderValue, RETRY_AFTER};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{ALLOW, CONTENT_ENCODING, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
@@ -112,13 +112,9 @@ impl Api {
         let (head, body) = request.into_parts();
         let answer = match self.admit(&head) {
             Ok(Action::Token(channel)) => self.channel_token(&channel).await,
-            Ok(Action::Publish(channel)) => self.publish(channel, body).await,
+            Ok(Action::Publish(channel)) => self.publish(channel, &head.headers, body).await,
             Err(refusal) => {
-                // Closed with a part of the body unread, a connection would take the answer with it. A client that asks before it
-                // sends a body needs no such care.
-                if !head.headers.contains_key(EXPECT) {
-                    http::discard_body(body, API_BODY_BYTES_MAX).await;
-                }
+                http::refuse_body(&head.headers, body, API_BODY_BYTES_MAX).await;
                 Err(refusal)
             }
         };
@@ -178,7 +174,16 @@ impl Api {
         }
     }
 
-    async fn publish(&self, channel: ChannelName, body: Incoming) -> Result<Response, Refusal> {
+    async fn publish(
+        &self,
+        channel: ChannelName,
+        headers: &HeaderMap,
+        body: Incoming,
+    ) -> Result<Response, Refusal> {
+        if body.size_hint().lower() > API_BODY_BYTES_MAX as u64 {
+            http::refuse_body(headers, body, 4 * API_BODY_BYTES_MAX).await;
+            return Err(body_refusal(BodyError::TooLarge));
+        }
         let body = http::read_body(body, API_BODY_BYTES_MAX).await.map_err(body_refusal)?;
         let data = message::data_of(&body).map_err(|error| match error {
             MessageError::Format => {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::StatusCode;
 use hyper::body::Incoming;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, RETRY_AFTER};
 
 /// A request as it comes from the network.
 pub(crate) type Request = hyper::Request<Incoming>;
@@ -84,8 +84,16 @@ pub(crate) async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, Bod
     }
 }
 
+/// Says no to a request that comes with a body. Closed with a part of it unread, a connection would take the answer with it; a client
+/// that asks before it sends a body needs no such care.
+pub(crate) async fn refuse_body(headers: &HeaderMap, body: Incoming, limit: usize) {
+    if !headers.contains_key(EXPECT) {
+        discard_body(body, limit).await;
+    }
+}
+
 /// Reads up to `limit` bytes of a body that nobody wants, for a moment.
-pub(crate) async fn discard_body(mut body: Incoming, limit: usize) {
+async fn discard_body(mut body: Incoming, limit: usize) {
     let reading = async {
         let mut left = limit;
         while let Some(Ok(frame)) = body.frame().await {

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use channelapi_core::limits::{API_BODY_BYTES_MAX, REQUEST_ID_BYTES_MAX};
 use channelapi_core::model::{ChannelName, ConsumerName};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_ENCODING, EXPECT, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
@@ -35,6 +35,9 @@ use stream::StreamGrant;
 
 /// A request's own name for itself, which the answer repeats.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Bytes of a body that are read, and thrown away, so that its sender is told why.
+const REFUSED_BYTES_MAX: usize = 4 * API_BODY_BYTES_MAX;
 
 /// Segments of the longest path that means something, behind `/v1`.
 const SEGMENTS_MAX: usize = 4;
@@ -188,7 +191,7 @@ impl Api {
         let answer = match self.admit_v1(&head).await {
             Ok((call, admitted)) => self.call(call, admitted, &head, body).await,
             Err(problem) => {
-                refuse_body(&head.headers, body).await;
+                http::refuse_body(&head.headers, body, REFUSED_BYTES_MAX).await;
                 Err(problem)
             }
         };
@@ -316,7 +319,7 @@ async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Problem> {
     let too_large =
         || Problem::new(Code::TooLarge, format!("The body is larger than {API_BODY_BYTES_MAX} bytes."));
     if body.size_hint().lower() > API_BODY_BYTES_MAX as u64 {
-        refuse_body(headers, body).await;
+        http::refuse_body(headers, body, REFUSED_BYTES_MAX).await;
         return Err(too_large());
     }
     http::read_body(body, API_BODY_BYTES_MAX).await.map_err(|error| match error {
@@ -324,14 +327,6 @@ async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Problem> {
         BodyError::TooSlow => Problem::new(Code::BodyTimeout, "The body did not arrive in time."),
         BodyError::Broken => json::invalid("The body could not be read."),
     })
-}
-
-/// Closed with a part of the body unread, a connection would take the answer with it. A client that asks before it sends a body
-/// needs no such care.
-async fn refuse_body(headers: &HeaderMap, body: Incoming) {
-    if !headers.contains_key(EXPECT) {
-        http::discard_body(body, 4 * API_BODY_BYTES_MAX).await;
-    }
 }
 
 /// The text of a body.
