@@ -1,5 +1,6 @@
 //! A group of publications on their way into the log, from plan to answer.
 
+use super::answers::{Answers, Asker};
 use super::index::Standing;
 use super::record::{Record, StoredPublication};
 use super::repeats::{Identity, Key};
@@ -9,7 +10,6 @@ use crate::model::{ChannelName, Durability, EventName};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
-use tokio::sync::oneshot;
 
 /// A group that is being stored.
 #[derive(Default)]
@@ -41,7 +41,7 @@ pub(super) struct Planning {
 /// A batch on its way to its answer.
 pub(super) struct Batch {
     pub(super) results: Vec<Option<Result<Published, PublishError>>>,
-    pub(super) answer: oneshot::Sender<Results>,
+    pub(super) asker: Asker,
 }
 
 /// Which item of which batch of the group.
@@ -105,11 +105,13 @@ impl Group {
     }
 
     pub(super) fn answer(self) {
-        for Batch { results, answer } in self.batches {
-            let results = results.into_iter().map(|result| result.expect("every item is settled"));
-            // Whoever asked may be gone; what is stored stays stored.
-            _ = answer.send(results.collect());
+        let mut answers = Answers::default();
+        for Batch { results, asker } in self.batches {
+            let results: Results =
+                results.into_iter().map(|result| result.expect("every item is settled")).collect();
+            answers.add(asker, results);
         }
+        answers.send();
     }
 }
 

@@ -4,8 +4,8 @@
 //!   `log.rs` the end of the log, where it grows; `open.rs` and `replay.rs` read it all at the start.
 //! - `index.rs` is what is kept, in memory; `held.rs` holds what is kept nowhere else, `hot.rs` the newest bytes of the log;
 //!   `stored.rs` is all of that under its lock, and `reader.rs` looks things up in it.
-//! - `writer.rs` is the one thread that writes, `plan.rs` and `group.rs` are what it does with a batch, `group.rs` what it writes at once, `repeats.rs` what it knows of idempotency keys; `upkeep.rs` is the thread that
-//!   gives space back, `rewrite.rs` how it does so inside of a segment.
+//! - `writer.rs` is the one thread that writes, `plan.rs` is what it does with a batch, `group.rs` what it writes at once, `answers.rs` how whoever waits hears of it, `repeats.rs` what it knows of idempotency keys; `upkeep.rs` is the
+//!   thread that gives space back, `rewrite.rs` how it does so inside of a segment.
 //! - `inspect.rs` looks at a log from outside: checks, figures, copies.
 //!
 //! Invariants:
@@ -17,6 +17,7 @@
 //! The sum of both is a publication's *turn*, which is only known to this process. A [`Cursor`] holds both, and the *generation*,
 //! one life of the log.
 
+mod answers;
 mod disk;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -40,6 +41,7 @@ mod tests;
 mod upkeep;
 mod writer;
 
+pub use answers::carry_answers;
 pub use inspect::{Backup as LogBackup, Damage, Report, SegmentStats, Stats, backup, stats, verify};
 pub use open::OpenError;
 pub use reader::{HistoryPage, HistoryQuery, Standing};
@@ -50,6 +52,7 @@ use crate::limits::{
     LOG_AHEAD_BYTES, LOG_QUEUE_MAX, LOG_SEGMENT_BYTES, PUBLISH_ROOM_WAIT, RELAXED_SYNC_INTERVAL,
 };
 use crate::model::{ChannelName, Cursor, Durability, EventName, Policies, Position};
+use answers::Asker;
 use bytes::Bytes;
 use disk::{Directory, Disk};
 use log::Fence;
@@ -281,8 +284,8 @@ impl EmbeddedBroker {
             room => room.ok(),
         };
         let Some(room) = room else { return refused(PublishError::Stopped) };
-        let (answer, answered) = oneshot::channel();
-        room.send(Command::Publish(Waiting { requests, answer }));
+        let (asker, answered) = Asker::here();
+        room.send(Command::Publish(Waiting { requests, asker }));
         answered.await.unwrap_or_else(|_| refused(PublishError::Stopped))
     }
 

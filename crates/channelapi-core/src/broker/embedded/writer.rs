@@ -4,6 +4,7 @@
 //! not be stored is visible anywhere. A group without a publication that has to survive a power cut is not synced at once, but
 //! before [`StoreSettings::relaxed_sync`] has passed.
 
+use super::answers::Asker;
 use super::disk::{Disk, LogFile};
 use super::group::{Batch, Group, Planned, Ticket};
 use super::held::HeldPublication;
@@ -51,7 +52,7 @@ pub(super) enum Command {
 /// Publications that wait to be stored, next to each other.
 pub(super) struct Waiting {
     pub(super) requests: Vec<PublishRequest>,
-    pub(super) answer: oneshot::Sender<Results>,
+    pub(super) asker: Asker,
 }
 
 pub(super) struct Writer {
@@ -163,9 +164,9 @@ impl Writer {
         let keys_now = self.keys_clock.now();
         self.repeats.forget_old(keys_now);
         let mut next = Some(first);
-        while let Some(Waiting { requests, answer }) = next {
+        while let Some(Waiting { requests, asker }) = next {
             let batch = group.batches.len();
-            group.batches.push(Batch { results: vec![None; requests.len()], answer });
+            group.batches.push(Batch { results: vec![None; requests.len()], asker });
             self.plan(&mut group, batch, requests, keys_now);
             next = if group.bytes_about < LOG_GROUP_BYTES_MAX
                 && let Some(Command::Publish(waiting)) =
