@@ -114,6 +114,7 @@ const ROOMS: &[Room] = &[
         &["channelapi-core/counters"],
         "whoever counts knows its metric, which knows nobody",
     ),
+    room("channelapi/cores", &[], "a core serves whatever it is given"),
     room("channelapi/live", &[], "a value is replaced without knowing what it is"),
     room(
         "channelapi/admission",
@@ -145,7 +146,7 @@ const ROOMS: &[Room] = &[
     room("channelapi/health", &["http"], "it says what it is told"),
     room(
         "channelapi/listener",
-        &["stream", "http", "config", "metrics", "admission", "channelapi-core/limits"],
+        &["stream", "http", "cores", "config", "metrics", "admission", "channelapi-core/limits"],
         "it accepts for whoever it is handed",
     ),
     room(
@@ -174,6 +175,7 @@ const ROOMS: &[Room] = &[
         &[
             "stream",
             "http",
+            "cores",
             "identity",
             "config",
             "live",
@@ -195,6 +197,7 @@ const ROOMS: &[Room] = &[
         "channelapi/api",
         &[
             "http",
+            "cores",
             "auth",
             "identity",
             "config",
@@ -226,6 +229,7 @@ const ROOMS: &[Room] = &[
         "channelapi/server",
         &[
             "http",
+            "cores",
             "auth",
             "identity",
             "config",
@@ -245,6 +249,7 @@ const ROOMS: &[Room] = &[
             "gateway",
             "api",
             "forms",
+            "channelapi-core/broker",
             "channelapi-core/hub",
             "channelapi-core/clock",
             "channelapi-core/state",
@@ -253,7 +258,10 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/main",
-        &["server", "client", "store", "jwt", "key", "cli", "config", "logging", "metrics", "secrecy"],
+        &[
+            "server", "cores", "client", "store", "jwt", "key", "cli", "config", "logging", "metrics",
+            "secrecy",
+        ],
         "it reads the command line and starts what it asks for",
     ),
     // A tool of its own that must measure any server, so it shares no code with ours.

@@ -7,6 +7,7 @@ mod banner;
 pub mod cli;
 pub mod client;
 pub mod config;
+mod cores;
 mod drain;
 mod forms;
 mod gateway;
@@ -33,9 +34,12 @@ mod watch;
 use cli::Invocation;
 use client::Failed;
 use config::Config;
+use cores::Cores;
 use server::Failure;
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::available_parallelism;
 
 /// Gives memory back to the system soon, and spends little on small things; its settings are in `.cargo/config.toml`.
 #[global_allocator]
@@ -55,7 +59,7 @@ fn main() -> ExitCode {
             if !config.debug {
                 secrecy::keep();
             }
-            run(server::run(*config, verbosity, Box::new(reread)))
+            run(|cores| server::run(*config, verbosity, Box::new(reread), cores))
         }
         Ok(Invocation::Publish(request)) => return finish(client::publish(request)),
         Ok(Invocation::Subscribe(request)) => return finish(client::subscribe(request)),
@@ -68,7 +72,9 @@ fn main() -> ExitCode {
         Ok(Invocation::Store(request)) => {
             return finish(store::run(&request).map_err(|error| Failed(error.to_string())));
         }
-        Ok(Invocation::Conformance { address, port }) => run(server::run_conformance(address, port)),
+        Ok(Invocation::Conformance { address, port }) => {
+            run(|cores| server::run_conformance(address, port, cores))
+        }
         Err(exit) => {
             let text = exit.text.as_bytes();
             _ = if exit.to_stderr {
@@ -108,10 +114,13 @@ fn finish(outcome: Result<(), Failed>) -> ExitCode {
     }
 }
 
-fn run(server: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn run<S>(server: impl FnOnce(Arc<Cores>) -> S) -> Result<(), Failure>
+where
+    S: Future<Output = Result<(), Failure>>,
+{
     // Each connection is a file descriptor; the usual soft limit of 1,024 is a relic.
     if let Ok((_, hard)) = rlimit::Resource::NOFILE.get() {
         _ = rlimit::Resource::NOFILE.set(hard, hard);
     }
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(server)
+    cores::run(available_parallelism().map_or(1, usize::from), server)?
 }

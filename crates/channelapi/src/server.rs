@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::config::keys::{Reach, ResolvedKeys, resolve};
 use crate::config::origins::Origins;
 use crate::config::value::Value;
+use crate::cores::Cores;
 use crate::forms::Forms;
 use crate::gateway::conformance::{Echo, SuiteEvents};
 use crate::gateway::{ChannelEvents, Gateway, Settings, SocketIo, waiting_bytes};
@@ -23,6 +24,7 @@ use crate::metrics::{self, Readings, RequestRefused};
 use crate::page::Page;
 use crate::reload::{Part, Reloader, Reread, Used};
 use crate::{drain, health, listener, reload, watch};
+use channelapi_core::broker::carry_answers;
 use channelapi_core::clock::{Clock, millis_of};
 use channelapi_core::hub::{self, Hub, Readiness};
 use channelapi_core::state::{DataDirectory, DataDirectoryError};
@@ -31,9 +33,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
-use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
 /// Another process has the data directory. (`EX_TEMPFAIL` of sysexits.h: trying later may help.)
@@ -59,6 +59,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 
 /// The product's server.
 struct Server {
+    cores: Arc<Cores>,
     hub: Arc<Hub>,
     gateway: Arc<Gateway>,
     admission: Arc<Admission>,
@@ -136,7 +137,7 @@ impl Server {
         let (memory_used, memory_limit) = self.admission.memory();
         let readings = Readings {
             connections: self.gateway.connections() as u64,
-            tasks: Handle::current().metrics().num_alive_tasks() as u64,
+            tasks: self.cores.tasks() as u64,
             channels: self.hub.active_channels() as u64,
             is_ready: self.readiness() == Ready::Yes,
             connections_max: self.admission.limits().connections as u64,
@@ -219,7 +220,12 @@ fn limits_of(config: &Config) -> Limits {
 
 /// Runs the server until it is told to stop. `reread` reads the configuration as it is then.
 #[allow(clippy::too_many_lines, reason = "one story, told from the start to the end")]
-pub(crate) async fn run(config: Config, verbosity: Verbosity, reread: Reread) -> Result<(), Failure> {
+pub(crate) async fn run(
+    config: Config,
+    verbosity: Verbosity,
+    reread: Reread,
+    cores: Arc<Cores>,
+) -> Result<(), Failure> {
     let started = Instant::now();
     for warning in &config.warnings {
         warn!("{warning}");
@@ -244,9 +250,15 @@ pub(crate) async fn run(config: Config, verbosity: Verbosity, reread: Reread) ->
     let stopping = drain::signalled()?;
     let hangups = reload::hangups()?;
     let clock = Clock::system();
-    let workers = available_parallelism().map_or(1, usize::from);
-    let node = hub::Settings { workers, policies: config.policies(), store: config.store_settings() };
+    let node = hub::Settings {
+        cores: cores.runtimes(),
+        policies: config.policies(),
+        store: config.store_settings(),
+    };
     let hub = Arc::new(Hub::start(&directory, clock.clone(), node, Arc::new(Forms))?);
+    for core in cores.runtimes() {
+        core.spawn(carry_answers());
+    }
     let settings = Settings::new(
         millis_of(config.socketio.ping_interval),
         millis_of(config.socketio.ping_timeout),
@@ -265,6 +277,7 @@ pub(crate) async fn run(config: Config, verbosity: Verbosity, reread: Reread) ->
     let parts = changeable(verbosity, origins, admission.live_limits(), ring, identity, &api);
     let reloading = tokio::spawn(Reloader::new(&config, reread, parts).run(hangups));
     let server = Arc::new(Server {
+        cores: cores.clone(),
         hub: hub.clone(),
         gateway: gateway.clone(),
         admission: admission.clone(),
@@ -285,7 +298,7 @@ pub(crate) async fn run(config: Config, verbosity: Verbosity, reread: Reread) ->
             () = broker.fenced() => error!("nothing more can be stored: stopping"),
         }
     };
-    let requests = HttpConnections::new(admission.clone());
+    let requests = HttpConnections::new(admission.clone(), cores);
     tokio::select! {
         () = stopping => {}
         never = front.serve(&server, &requests) => match never {},
@@ -331,7 +344,7 @@ impl listener::Service for ConformanceServer {
 }
 
 /// Runs the server for the official suites, with the settings they expect.
-pub(crate) async fn run_conformance(address: IpAddr, port: u16) -> Result<(), Failure> {
+pub(crate) async fn run_conformance(address: IpAddr, port: u16, cores: Arc<Cores>) -> Result<(), Failure> {
     let listener = Listener::new(Bound::tcp(SocketAddr::new(address, port), "--")?, Entry::default());
     let place = listener.place()?;
     let stopping = drain::signalled()?;
@@ -347,7 +360,7 @@ pub(crate) async fn run_conformance(address: IpAddr, port: u16) -> Result<(), Fa
         "conformance server on {}: /engine.io/ echoes, /socket.io/ is the suites' application",
         place.url()
     );
-    let requests = HttpConnections::new(admission);
+    let requests = HttpConnections::new(admission, cores);
     tokio::select! {
         () = stopping => {}
         never = listener.serve(server, &requests) => match never {},

@@ -22,7 +22,7 @@ pub struct Fanout {
 }
 
 impl Fanout {
-    /// A fan-out, and its workers, which have to be run. They end when the fan-out is dropped.
+    /// A fan-out, and its workers, which have to be run, each on its core. They end when the fan-out is dropped.
     pub fn new(workers: usize, encoder: Arc<dyn FrameEncoder>) -> (Self, Vec<Worker>) {
         let workers = workers.max(1);
         let demand = Arc::new(Demand::new(workers));
@@ -105,7 +105,7 @@ impl Fanout {
     }
 
     fn worker_of(&self, connection: ConnectionId) -> usize {
-        usize::try_from(connection.0 % self.workers.len() as u64).expect("smaller than the number of workers")
+        connection.core() % self.workers.len()
     }
 
     fn send(&self, worker: usize, job: Job) {

@@ -25,6 +25,7 @@ use crate::state::{DataDirectory, DataDirectoryError, StateError, StateStore};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::runtime::Handle;
 
 /// One node.
 pub struct Hub {
@@ -58,8 +59,8 @@ const NEVER: u64 = u64::MAX;
 
 /// What a node is made of.
 pub struct Settings {
-    /// Fan-out workers.
-    pub workers: usize,
+    /// The runtime of each core; each gets a fan-out worker, which serves the connections of that core.
+    pub cores: Vec<Handle>,
     /// What is kept of which channels.
     pub policies: Policies,
     /// How the log is kept.
@@ -95,7 +96,7 @@ impl Hub {
     ) -> Result<Self, StartError> {
         let state = StateStore::open(directory)?;
         let tokens = Arc::new(Tokens::new(state.clone(), directory.token_secret()?, clock.clone()));
-        let (fanout, workers) = Fanout::new(settings.workers, encoder);
+        let (fanout, workers) = Fanout::new(settings.cores.len(), encoder);
         let fanout = Arc::new(fanout);
         let path = directory.path().join("log");
         let broker =
@@ -108,9 +109,9 @@ impl Hub {
         })?;
         let revocations = Arc::new(Revocations::load(state.clone(), clock.clone())?);
         let consumers = Arc::new(Consumers::new(state, broker.clone(), clock.clone()));
-        for worker in workers {
+        for (worker, core) in workers.into_iter().zip(&settings.cores) {
             // The workers end with the runtime; nobody needs to wait for them.
-            tokio::spawn(worker.run(broker.clone()));
+            core.spawn(worker.run(broker.clone()));
         }
         let refused_at = AtomicU64::new(NEVER);
         Ok(Self { tokens, revocations, consumers, broker, gate: Gate::default(), fanout, clock, refused_at })
@@ -261,7 +262,7 @@ mod tests {
         let retention = Retention { messages: 100, age: u64::MAX, bytes: u64::MAX };
         let policy = Policy { durability: Durability::Relaxed, retention, replay_on_join: 0 };
         let policies = Policies::new(Vec::new(), policy);
-        let settings = Settings { workers: 1, policies, store: StoreSettings::default() };
+        let settings = Settings { cores: vec![Handle::current()], policies, store: StoreSettings::default() };
         Hub::start(directory, Clock::system(), settings, Arc::new(Silence)).unwrap()
     }
 

@@ -40,6 +40,7 @@ pub(crate) use waiting::{set_waiting_bytes_max, waiting_bytes};
 
 use crate::admission::{Admission, SessionPass};
 use crate::config::origins::Origins;
+use crate::cores;
 use crate::http::{self, Request, Response};
 use crate::live::Live;
 use crate::metrics::{HandshakeRefused, OPENED};
@@ -283,7 +284,7 @@ impl Gateway {
         self.sessions.lock().get(sid).cloned()
     }
 
-    /// Registers a new connection and tells the application. `None` while the gateway drains.
+    /// Registers a new connection and tells the application. `None` while the gateway drains, or if there are 16 million.
     fn open(
         self: &Arc<Self>,
         sid: &str,
@@ -301,7 +302,12 @@ impl Gateway {
             // The highest bit is for the event streams of the API, which are subscribers too.
             let opened = connections.opened & (u32::MAX >> 1);
             let place = connections.all.vacant_entry();
-            let id = ConnectionId(u64::from(opened) << 32 | place.key() as u64);
+            if place.key() >= 1 << PLACE_BITS {
+                HandshakeRefused::Node.count();
+                return None;
+            }
+            let number = u64::from(opened) << PLACE_BITS | place.key() as u64;
+            let id = ConnectionId::new(number, cores::here());
             place.insert(Arc::new(make(id, self.clone(), pass))).clone()
         };
         OPENED.count();
@@ -358,9 +364,12 @@ fn turn_away(refusal: HandshakeRefused) -> Response {
     http::try_later(status, message, seconds)
 }
 
-/// Where a connection stands in the slab: the lower half of its id.
+/// Bits of a connection's number that say where it stands in the slab.
+const PLACE_BITS: u32 = 24;
+
+/// Where a connection stands in the slab.
 fn place_of(id: ConnectionId) -> usize {
-    usize::try_from(id.0 & u64::from(u32::MAX)).expect("32 bits fit")
+    usize::try_from(id.number() & ((1 << PLACE_BITS) - 1)).expect("24 bits fit")
 }
 
 /// A new secret for one session, or a new public name: 128 random bits as 22 URL-safe characters.

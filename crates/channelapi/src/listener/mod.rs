@@ -13,9 +13,10 @@ pub(crate) use place::Place;
 
 use crate::admission::{Admission, SocketPass};
 use crate::config::proxies::TrustedProxies;
+use crate::cores::{self, Cores};
 use crate::http::{Peer, Request, Response, Socket};
 use crate::metrics::ConnectionRefused;
-use crate::stream::{Stream, TlsStream};
+use crate::stream::{Stream, TlsStream, Travelling};
 use channelapi_core::limits::{HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -51,6 +52,8 @@ const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_millis(250);
 pub(crate) struct HttpConnections {
     /// Says who may have one.
     admission: Arc<Admission>,
+    /// Where they are served.
+    cores: Arc<Cores>,
     /// Each connection holds a receiver as long as it lives.
     stop: watch::Sender<()>,
     /// So does each request, until it is answered.
@@ -59,8 +62,8 @@ pub(crate) struct HttpConnections {
 
 impl HttpConnections {
     /// None yet.
-    pub(crate) fn new(admission: Arc<Admission>) -> Self {
-        Self { admission, stop: watch::Sender::default(), requests: Arc::default() }
+    pub(crate) fn new(admission: Arc<Admission>, cores: Arc<Cores>) -> Self {
+        Self { admission, cores, stop: watch::Sender::default(), requests: Arc::default() }
     }
 
     /// Requests that are not answered yet.
@@ -153,7 +156,16 @@ impl Listener {
         };
         let requests = connections.requests.clone();
         let mut stop = connections.stop.subscribe();
-        tokio::spawn(async move {
+        let core = connections.cores.choose();
+        let stream = if core == cores::here() { Ok(Travelling::Stays(stream)) } else { stream.leave() };
+        connections.cores.spawn(core, async move {
+            let stream = match stream.and_then(Travelling::arrive) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    debug!(%error, "a connection was gone before it was served");
+                    return;
+                }
+            };
             let entered = tokio::select! {
                 entered = entry.enter(stream, from) => entered,
                 () = pass.evicted() => return,

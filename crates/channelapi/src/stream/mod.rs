@@ -26,6 +26,27 @@ pub(crate) enum Stream {
     Tls(TlsStream),
 }
 
+/// A connection on its way to another core, or on none yet.
+pub(crate) enum Travelling {
+    /// It is where it was.
+    Stays(Stream),
+    /// Nobody waits for it.
+    Tcp(std::net::TcpStream),
+    /// Nobody waits for it.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Travelling {
+    /// Goes on in the runtime that calls this.
+    pub(crate) fn arrive(self) -> io::Result<Stream> {
+        Ok(match self {
+            Self::Stays(stream) => stream,
+            Self::Tcp(stream) => Stream::Tcp(TcpStream::from_std(stream)?),
+            Self::Unix(stream) => Stream::Unix(UnixStream::from_std(stream)?),
+        })
+    }
+}
+
 /// Calls the same method of whatever stream it is.
 macro_rules! each {
     ($stream:expr, $inner:ident => $call:expr) => {
@@ -38,6 +59,15 @@ macro_rules! each {
 }
 
 impl Stream {
+    /// Leaves the runtime that it was accepted in. One that already speaks TLS stays.
+    pub(crate) fn leave(self) -> io::Result<Travelling> {
+        Ok(match self {
+            Self::Tcp(stream) => Travelling::Tcp(stream.into_std()?),
+            Self::Unix(stream) => Travelling::Unix(stream.into_std()?),
+            Self::Tls(_) => Travelling::Stays(self),
+        })
+    }
+
     /// One half to read from, and one to write to.
     pub(crate) fn into_split(self) -> (ReadHalf, WriteHalf) {
         match self {

@@ -11,6 +11,7 @@ use super::problem::{Code, Problem, sentence};
 use super::query::Query;
 use crate::auth::Pass;
 use crate::config::origins::Origins;
+use crate::cores;
 use crate::http::{Body, Response};
 use crate::identity::{Credential, Denied, Identity};
 use crate::live::Live;
@@ -46,7 +47,7 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 const HEARTBEAT: &[u8] = b": \n\n";
 
 /// Streams have this bit in their ids, and the connections of the gateway never do.
-const STREAM_BIT: u64 = 1 << 63;
+const STREAM_BIT: u64 = 1 << 55;
 
 /// The streams that are open.
 pub(in super::super) struct Streams {
@@ -115,7 +116,8 @@ impl Streams {
             return None;
         }
         open.opened += 1;
-        let listener = Arc::new(Listener::new(ConnectionId(STREAM_BIT | open.opened), bearer));
+        let listener =
+            Arc::new(Listener::new(ConnectionId::new(STREAM_BIT | open.opened, cores::here()), bearer));
         open.streams.insert(listener.id(), Stream { listener: listener.clone(), pass: pass.clone() });
         let first = Instant::now() + STREAM_HEARTBEAT;
         let heartbeat = Box::pin(sleep_until(ends_at.map_or(first, |ends_at| ends_at.min(first))));
