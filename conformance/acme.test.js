@@ -14,6 +14,7 @@ import tls from "node:tls";
 import { fileURLToPath } from "node:url";
 
 import { Certificate } from "./certificates.js";
+import { request } from "./http.js";
 import { freePort, Server } from "./server.js";
 import { within } from "./wire.js";
 
@@ -51,6 +52,12 @@ async function startNames() {
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   return server;
+}
+
+async function metricsOf(server) {
+  const page = await request(`${server.api.url}/metrics`, { headers: { authorization: `Bearer ${server.key}` } });
+  assert.equal(page.status, 200);
+  return page.body;
 }
 
 describe("an authority", { skip: !isInstalled && "Pebble is not installed" }, () => {
@@ -122,6 +129,10 @@ describe("an authority", { skip: !isInstalled && "Pebble is not installed" }, ()
       await logged(2);
       const second = await shown();
       assert.notEqual(second.fingerprint256, first.fingerprint256);
+      const metrics = await metricsOf(server);
+      assert.ok(Number(/^channelapi_certificate_orders_total\{result="issued"\} (\d+)$/m.exec(metrics)?.[1]) >= 2, metrics);
+      const end = Number(/^channelapi_certificate_end_time_seconds (\d+)$/m.exec(metrics)?.[1]);
+      assert.ok(end >= Date.parse(second.valid_to) / 1000, `the end of the second or of a later one: ${end}`);
 
       // It is kept, with the account, for nobody else to read.
       const kept = (name) => join(server.dataDir, "acme", name);
@@ -142,6 +153,9 @@ describe("an authority", { skip: !isInstalled && "Pebble is not installed" }, ()
     t.after(() => server.stop());
     while (!server.log.includes("cannot get a certificate")) await within(once(server.process.child.stderr, "data"), "the failure to be said");
     assert.match(server.log, /retry_s/);
+    const metrics = await metricsOf(server);
+    assert.match(metrics, /^channelapi_certificate_orders_total\{result="failed"\} [1-9]/m);
+    assert.doesNotMatch(metrics, /^channelapi_certificate_end_time_seconds/m, "there is none");
     const socket = tls.connect({ host: "127.0.0.1", port: server.port, servername: DOMAINS[0], rejectUnauthorized: false });
     await within(once(socket, "error"), "the handshake to fail");
   });

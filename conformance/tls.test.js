@@ -49,6 +49,14 @@ function shake(options = {}) {
   );
 }
 
+/** The value of a metric, by its name with its labels; undefined if it is not there. */
+async function metric(name) {
+  const page = await request(`${server.url}/metrics`, { ca: certificate.ca, headers: { authorization: `Bearer ${server.key}` } });
+  assert.equal(page.status, 200);
+  const line = page.body.split("\n").find((line) => line.startsWith(`${name} `));
+  return line && Number(line.slice(name.length));
+}
+
 /** The certificate that a new connection is shown. */
 async function shown() {
   const { socket, error } = await shake({ rejectUnauthorized: false });
@@ -250,6 +258,16 @@ describe("a certificate", () => {
       assert.deepEqual(stock.of("disconnect"), []);
     }
     server.api.ca = certificate.ca;
+    assert.equal(await metric('channelapi_certificate_reloads_total{result="shown"}'), 3);
+    assert.equal(await metric('channelapi_certificate_reloads_total{result="failed"}'), 0);
+  });
+
+  it("says when it ends", async () => {
+    const { socket, error } = await shake();
+    assert.ifError(error);
+    const end = Date.parse(socket.getPeerCertificate().valid_to) / 1000;
+    socket.destroy();
+    assert.equal(await metric("channelapi_certificate_end_time_seconds"), end);
   });
 
   it("that cannot be used replaces nothing", async () => {
@@ -264,6 +282,8 @@ describe("a certificate", () => {
     await logged("new connections get the new certificate", 4);
     server.api.ca = certificate.ca;
     assert.notEqual(await shown(), good);
+    assert.equal(await metric('channelapi_certificate_reloads_total{result="failed"}'), 1);
+    assert.equal(await metric('channelapi_certificate_reloads_total{result="shown"}'), 4);
   });
 
   it("is found when its files change without a word", async (t) => {

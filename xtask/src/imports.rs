@@ -69,7 +69,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/tls",
-        &["channelapi-core/limits"],
+        &["metrics", "channelapi-core/limits"],
         "certificates come and go without knowing who shows them",
     ),
     room(

@@ -46,6 +46,8 @@ pub(crate) struct Readings {
     pub(crate) store_segments: u64,
     /// Channels that the log knows.
     pub(crate) store_channels: u64,
+    /// When the certificate that is shown ends, in seconds since 1970. None without TLS, and while there is no certificate.
+    pub(crate) certificate_end: Option<u64>,
 }
 
 /// A group of counters with a reason each.
@@ -323,6 +325,23 @@ families! {
         Failed = "failed",
     }
 
+    /// Times the files of the certificate were found changed.
+    "certificate_reloads" by "result" in CertificateReloaded {
+        /// New connections get the new certificate.
+        Shown = "shown",
+        /// The files hold none that can be used, or cannot be read. The certificate from before stays.
+        /// Files that cannot be read count each time that they are looked at.
+        Failed = "failed",
+    }
+
+    /// Certificates that were asked of an authority.
+    "certificate_orders" by "result" in CertificateOrdered {
+        /// It gave one, and new connections get it.
+        Issued = "issued",
+        /// It gave none. It is asked again later; the log says when, and why.
+        Failed = "failed",
+    }
+
     /// Things that cannot be, and were. Each is a bug worth reporting; the log says more.
     "invariant_violations" by "invariant" in InvariantViolated {
         /// An upgraded connection was not the kind of socket that was accepted.
@@ -401,6 +420,8 @@ gauges! {
     "channelapi_store_segments" "gauge" |now| Some(float(now.store_segments));
     /// Channels that the log knows, also those of which nothing is kept but where they stand.
     "channelapi_store_channels" "gauge" |now| Some(float(now.store_channels));
+    /// When the certificate that new connections get ends, in seconds since 1970. Missing without TLS, and until there is one.
+    "channelapi_certificate_end_time_seconds" "gauge" |now| now.certificate_end.map(float);
     /// Memory of the process.
     "process_resident_memory_bytes" "gauge" |_| resident_bytes().map(float);
     /// Open file descriptors.

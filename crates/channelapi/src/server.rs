@@ -23,6 +23,7 @@ use crate::logging::Verbosity;
 use crate::metrics::{self, Readings, RequestRefused};
 use crate::page::Page;
 use crate::reload::{Part, Reloader, Reread, Used};
+use crate::tls::Certificates;
 use crate::{drain, health, listener, reload, watch};
 use channelapi_core::broker::carry_answers;
 use channelapi_core::clock::{Clock, millis_of};
@@ -65,6 +66,8 @@ struct Server {
     admission: Arc<Admission>,
     api: Api,
     page: Page,
+    /// None without TLS.
+    certificates: Option<Arc<Certificates>>,
 }
 
 /// The server as one listener shows it.
@@ -150,6 +153,7 @@ impl Server {
             store_bytes: store.bytes,
             store_segments: store.segments,
             store_channels: store.channels,
+            certificate_end: self.certificates.as_ref().and_then(|certificates| certificates.end()),
         };
         http::fresh(StatusCode::OK, metrics::CONTENT_TYPE, metrics::page(&readings))
     }
@@ -283,6 +287,7 @@ pub(crate) async fn run(
         admission: admission.clone(),
         api,
         page: Page::new(),
+        certificates: front.certificates(),
     });
     let revoking = tokio::spawn(server.clone().keep_revoked_out());
 

@@ -103,6 +103,7 @@ mod tests {
         assert!(page.contains("\nchannelapi_connections 3\n"));
         assert!(page.contains("\nchannelapi_ready 1\n"));
         assert!(page.contains("\nprocess_resident_memory_bytes "));
+        assert!(!page.contains("channelapi_certificate_end"), "there is no certificate");
     }
 
     #[test]

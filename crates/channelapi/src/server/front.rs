@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::config::value::AcmeChallenge;
 use crate::listener::{Bound, Entry, HttpConnections, Listener, Place};
 use crate::redirect::Redirect;
-use crate::tls::{AcmeSettings, Challenge, PairFiles, Tls};
+use crate::tls::{AcmeSettings, Certificates, Challenge, PairFiles, Tls};
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
@@ -41,6 +41,11 @@ impl Front {
             tls,
             reload_interval: config.tls.reload_interval,
         })
+    }
+
+    /// The certificate of the public listener, if it speaks TLS.
+    pub(super) fn certificates(&self) -> Option<Arc<Certificates>> {
+        self.tls.as_ref().map(|tls| tls.certificates.clone())
     }
 
     /// Where they are found.

@@ -6,12 +6,13 @@
 
 use super::pair::{Fingerprint, Pair, PairError, PairFiles};
 use super::proofs::Proofs;
+use crate::metrics::CertificateReloaded;
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -22,7 +23,7 @@ pub(super) const ACME_PROTOCOL: &[u8] = b"acme-tls/1";
 #[derive(Debug)]
 pub(crate) struct Certificates {
     /// None until there is one: then nobody can connect.
-    current: ArcSwapOption<CertifiedKey>,
+    current: ArcSwapOption<Pair>,
     proofs: Arc<Proofs>,
 }
 
@@ -33,7 +34,13 @@ impl Certificates {
 
     /// Shows this pair from now on.
     pub(super) fn show(&self, pair: &Pair) {
-        self.current.store(Some(pair.certified.clone()));
+        self.current.store(Some(Arc::new(pair.clone())));
+    }
+
+    /// When the certificate that is shown ends, in seconds since 1970. None if there is none.
+    pub(crate) fn end(&self) -> Option<u64> {
+        let until = self.current.load().as_ref()?.validity.until;
+        Some(until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
     }
 }
 
@@ -44,7 +51,7 @@ impl ResolvesServerCert for Certificates {
         if asks_for_proof {
             return self.proofs.certificate(&hello.server_name()?.to_ascii_lowercase());
         }
-        self.current.load_full()
+        self.current.load().as_ref().map(|pair| pair.certified.clone())
     }
 }
 
@@ -78,12 +85,16 @@ impl WatchedFiles {
         match pair {
             Ok(pair) => {
                 self.certificates.show(&pair);
+                CertificateReloaded::Shown.count();
                 for warning in &pair.warnings {
                     warn!("{warning}");
                 }
                 info!(%certificate, "new connections get the new certificate");
             }
-            Err(error) => error!(%error, "the new certificate cannot be used, the one before stays"),
+            Err(error) => {
+                CertificateReloaded::Failed.count();
+                error!(%error, "the new certificate cannot be used, the one before stays");
+            }
         }
     }
 
@@ -109,7 +120,7 @@ mod tests {
     use std::fs;
 
     fn shown(certificates: &Certificates) -> Vec<u8> {
-        certificates.current.load_full().unwrap().cert[0].to_vec()
+        certificates.current.load_full().unwrap().certified.cert[0].to_vec()
     }
 
     #[test]

@@ -9,11 +9,12 @@ mod pair;
 mod proofs;
 
 pub(crate) use acme::{AcmeSettings, Challenge};
+pub(crate) use certificates::Certificates;
 pub(crate) use pair::{PairError, PairFiles};
 pub(crate) use proofs::Proofs;
 
 use acme::Acme;
-use certificates::{ACME_PROTOCOL, Certificates, WatchedFiles};
+use certificates::{ACME_PROTOCOL, WatchedFiles};
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::server::NoServerSessionStorage;
@@ -51,6 +52,8 @@ pub(crate) struct Tls {
     pub(crate) config: Arc<ServerConfig>,
     /// What looks after the certificate.
     pub(crate) source: Source,
+    /// The certificate.
+    pub(crate) certificates: Arc<Certificates>,
     /// What an authority may ask for on a plain port.
     pub(crate) proofs: Arc<Proofs>,
     /// What the operator should hear.
@@ -63,8 +66,8 @@ impl Tls {
         let proofs = Arc::new(Proofs::default());
         let certificates = Arc::new(Certificates::new(proofs.clone()));
         let (watched, pair) = WatchedFiles::new(files, certificates.clone())?;
-        let config = server_config(certificates, &[HTTP_PROTOCOL]);
-        Ok(Self { config, source: Source::Files(watched), proofs, warnings: pair.warnings })
+        let config = server_config(certificates.clone(), &[HTTP_PROTOCOL]);
+        Ok(Self { config, source: Source::Files(watched), certificates, proofs, warnings: pair.warnings })
     }
 
     /// Gets certificates from an authority, and keeps them in `data_dir`.
@@ -76,8 +79,8 @@ impl Tls {
             Challenge::Http => &[HTTP_PROTOCOL],
         };
         let config = server_config(certificates.clone(), protocols);
-        let acme = Acme::new(settings, data_dir, certificates, proofs.clone())?;
-        Ok(Self { config, source: Source::Acme(acme), proofs, warnings: Vec::new() })
+        let acme = Acme::new(settings, data_dir, certificates.clone(), proofs.clone())?;
+        Ok(Self { config, source: Source::Acme(acme), certificates, proofs, warnings: Vec::new() })
     }
 }
 

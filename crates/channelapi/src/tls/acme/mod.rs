@@ -8,6 +8,7 @@ mod order;
 use super::certificates::Certificates;
 use super::pair::Pair;
 use super::proofs::Proofs;
+use crate::metrics::CertificateOrdered;
 use anyhow::Context as _;
 use channelapi_core::limits::{ACME_ORDER_TIMEOUT, ACME_RETRY_MAX, ACME_RETRY_MIN};
 use kept::Kept;
@@ -83,10 +84,12 @@ impl Acme {
             match self.obtain().await {
                 Ok(pair) => {
                     self.certificates.show(&pair);
+                    CertificateOrdered::Issued.count();
                     info!(domains, "new connections get the new certificate");
                     return pair;
                 }
                 Err(error) => {
+                    CertificateOrdered::Failed.count();
                     let retry_in = jittered(pause, 4);
                     let retry_s = retry_in.as_secs();
                     let error = format!("{error:#}");
