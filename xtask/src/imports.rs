@@ -67,6 +67,7 @@ const ROOMS: &[Room] = &[
         &["channelapi-core/limits"],
         "bytes are carried and encrypted without knowing what they say",
     ),
+    room("channelapi/trust", &[], "whom to trust does not depend on what is asked of them"),
     room(
         "channelapi/tls",
         &["metrics", "channelapi-core/limits"],
@@ -96,7 +97,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/client",
-        &["config", "output"],
+        &["config", "output", "trust"],
         "it meets the server where backends do: at its HTTP API, and nowhere else",
     ),
     room(
@@ -161,6 +162,7 @@ const ROOMS: &[Room] = &[
             "live",
             "reload",
             "metrics",
+            "trust",
             "channelapi-core/limits",
             "channelapi-core/clock",
             "channelapi-core/model",

@@ -29,6 +29,7 @@ mod server;
 pub mod store;
 mod stream;
 mod tls;
+mod trust;
 mod watch;
 
 use cli::Invocation;

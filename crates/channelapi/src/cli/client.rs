@@ -126,16 +126,18 @@ pub(super) fn output_arg() -> Arg {
     value("output", "FORM", "How the result is printed: table, json or quiet [default: table]").short('o')
 }
 
-fn target_args() -> [Arg; 4] {
+fn target_args() -> [Arg; 5] {
     let heading = "Server";
     let server = value("server", "URL", "Where the server is [default: http://127.0.0.1:8888]");
+    let ca =
+        value("ca", "FILE", "Certificates to trust behind https://, as PEM [default: those of the system]");
     // The same option as the server's own, so that whatever gives the server its key gives it to us.
     let key = option_arg(spec("auth_key")).long("key").alias("auth-key").help(
         "Key to be let in with [default: CHANNELAPI_AUTH_KEY, or the server's own in the data directory]",
     );
     let data_dir = option_arg(spec("data_dir")).help("Data directory of the server [default: ./data]");
     let config = config_arg().help("Configuration file of the server [default: as for the server]");
-    [server, key, data_dir, config].map(|arg| arg.help_heading(heading))
+    [server, key, ca, data_dir, config].map(|arg| arg.help_heading(heading))
 }
 
 /// Understands `publish`.
@@ -243,11 +245,21 @@ fn target(
     // A command of a moment is not a server that runs for months.
     let warnings = config.warnings.into_iter().filter(|warning| !warning.contains(EXPOSED)).collect();
     // Publishers are served where they have a listener of their own.
-    let (address, port) =
-        config.internal.port.map_or((config.address, config.port), |port| (config.internal.address, port));
-    let Some(server) = server.or_else(|| ServerUrl::of_settings(address, port)) else {
+    let speaks_tls = config.tls.cert.is_some() || config.acme.domains.is_some();
+    let (address, port, is_secure) = config
+        .internal
+        .port
+        .map_or((config.address, config.port, speaks_tls), |port| (config.internal.address, port, false));
+    let own = ServerUrl::of_settings(address, port, is_secure);
+    let Some(server) = server.or(own) else {
         return Err(wrong("where is the server? its port is 0, so say it with --server"));
     };
+    let ca_file = text(levels, "ca")?.map(PathBuf::from);
+    if ca_file.is_some() && !server.is_secure() {
+        return Err(wrong(&format!(
+            "--ca says whom to trust behind https://, and {server} speaks plain HTTP; leave it out, or write https://"
+        )));
+    }
 
     let origin = config.settings.iter().find(|setting| setting.key == "auth_key");
     let origin =
@@ -274,7 +286,7 @@ fn target(
             }
         },
     };
-    Ok(Target { server, key, about_key, warnings })
+    Ok(Target { server, key, about_key, ca_file, warnings })
 }
 
 /// The first key of the list that may do it and is here; of the others there are hashes only. And what is to be said of it.

@@ -11,15 +11,22 @@ use hyper::{
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT},
 };
 use hyper_util::rt::TokioIo;
-use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    task::JoinSet,
+    time::timeout,
+};
 
 use super::{
     Failed, Target,
     patience::Patience,
     problem::{Problem, Refusal},
+    secure::{self, Secure},
 };
 use crate::config::secret::Secret;
 
+/// For the connection, and again for a TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A server under load answers late, a dead one never.
@@ -49,6 +56,8 @@ pub(super) struct Call {
 /// A client of one server.
 pub(super) struct Client {
     pub(super) target: Target,
+    /// None where the server speaks plain HTTP.
+    secure: Option<Secure>,
     key: Option<HeaderValue>,
     kept: Option<(SendRequest<Full<Bytes>>, Instant)>,
     /// Carries the bytes of the connection; ends with us.
@@ -64,7 +73,8 @@ impl Client {
         let key = key.map_err(|_| {
             Failed(format!("the key has characters that HTTP cannot carry\n  {}", target.about_key))
         })?;
-        Ok(Self { target, key, kept: None, carrier: JoinSet::new(), has_reached: false })
+        let secure = Secure::of(&target)?;
+        Ok(Self { target, secure, key, kept: None, carrier: JoinSet::new(), has_reached: false })
     }
 
     /// Asks, and asks again while that may help.
@@ -168,6 +178,17 @@ impl Client {
         let stream = stream.map_err(|error| Problem::connecting(&self.target, &error))?;
         _ = stream.set_nodelay(true);
         self.has_reached = true;
+        let Some(secure) = &self.secure else { return self.speak_http(stream).await };
+        let shaking = timeout(CONNECT_TIMEOUT, secure.connect(stream)).await;
+        let stream = shaking.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
+        let stream = stream.map_err(|error| secure::explain(&self.target, &error))?;
+        self.speak_http(stream).await
+    }
+
+    async fn speak_http(
+        &mut self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Result<SendRequest<Full<Bytes>>, Problem> {
         let shake = http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) = shake.map_err(|error| self.broke_off(&error.to_string()))?;
         self.carrier = JoinSet::new();

@@ -10,6 +10,7 @@ mod lines;
 mod patience;
 mod problem;
 mod publish;
+mod secure;
 mod subscribe;
 mod target;
 

@@ -15,6 +15,8 @@ pub(super) enum Problem {
     NoAnswer(String),
     /// What answers there does not speak HTTP.
     Foreign(String),
+    /// Who answers there cannot show that it is the server.
+    Untrusted(String),
     /// The server said no.
     Refused(Box<Refusal>),
 }
@@ -61,7 +63,7 @@ impl Problem {
         match self {
             Self::Unreachable(_) => true,
             Self::NoAnswer(_) => repeatable,
-            Self::Foreign(_) => false,
+            Self::Foreign(_) | Self::Untrusted(_) => false,
             Self::Refused(refusal) => refusal.may_try_again(repeatable),
         }
     }
@@ -77,7 +79,7 @@ impl Problem {
     /// Whether the server may have done what it was asked although this is no success.
     pub(super) fn is_uncertain(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Foreign(_) => false,
+            Self::Unreachable(_) | Self::Foreign(_) | Self::Untrusted(_) => false,
             Self::NoAnswer(_) => true,
             Self::Refused(refusal) => matches!(refusal.status, 502 | 504),
         }
@@ -86,7 +88,9 @@ impl Problem {
     /// What to print.
     pub(super) fn explain(&self, target: &Target) -> String {
         match self {
-            Self::Unreachable(text) | Self::NoAnswer(text) | Self::Foreign(text) => text.clone(),
+            Self::Unreachable(text) | Self::NoAnswer(text) | Self::Foreign(text) | Self::Untrusted(text) => {
+                text.clone()
+            }
             Self::Refused(refusal) => refusal.explain(target),
         }
     }
@@ -134,6 +138,9 @@ impl Refusal {
                 "{server} answered {status}: is it a channelapi server, of this version?\n  \
                  say where the server is with --server or CHANNELAPI_URL"
             ),
+            400 if !server.is_secure() => format!(
+                "{server} does not understand what we say: if it speaks TLS, write https:// instead of http://"
+            ),
             _ => format!(
                 "{server} answered {status} without saying why; look into its log, or the proxy's before it"
             ),
@@ -152,6 +159,7 @@ mod tests {
             server,
             key: Some(Secret::new("k")),
             about_key: "it is from --key".to_owned(),
+            ca_file: None,
             warnings: Vec::new(),
         }
     }
@@ -197,6 +205,7 @@ mod tests {
             assert_eq!(refused(status, body).explain(&target()), expected);
         }
         assert!(refused(404, "{}").explain(&target()).contains("is it a channelapi server"));
+        assert!(refused(400, "{}").explain(&target()).contains("write https://"));
         assert!(refused(500, "{}").explain(&target()).contains("answered 500 without saying why"));
     }
 }

@@ -1,6 +1,6 @@
 //! Where the server is, and the key it is asked with.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, path::PathBuf};
 
 use hyper::{Uri, http::uri::Authority};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -16,13 +16,17 @@ pub struct Target {
     pub key: Option<Secret>,
     /// Where the key is from, or where all it was looked for.
     pub about_key: String,
+    /// The certificates to trust instead of those of the system, where the server speaks TLS.
+    pub ca_file: Option<PathBuf>,
     /// What looked like a mistake on the way.
     pub warnings: Vec<String>,
 }
 
-/// The address of a server: `http://host:port`, perhaps with a path that a proxy has put it under.
+/// The address of a server: `https://host:port` or `http://host:port`, perhaps with a path that a proxy has put it under.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerUrl {
+    /// Whether it speaks TLS.
+    is_secure: bool,
     authority: Authority,
     /// Without a slash at its end.
     prefix: String,
@@ -32,7 +36,7 @@ pub struct ServerUrl {
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 impl ServerUrl {
-    /// Reads what somebody typed.
+    /// Reads what somebody typed. The address that Socket.IO clients are given does, too: `wss://` means `https://`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let example = "write it as http://127.0.0.1:8888";
         let Some((scheme, rest)) = text.split_once("://") else {
@@ -40,16 +44,11 @@ impl ServerUrl {
             let guess = if Self::parse(&guess).is_ok() { guess } else { "http://127.0.0.1:8888".to_owned() };
             return Err(format!("`{text}` has no scheme; write it as {guess}"));
         };
-        match scheme.to_ascii_lowercase().as_str() {
-            "http" => {}
-            "https" => {
-                return Err(format!(
-                    "`{text}` needs TLS, which the verbs do not speak; use the internal port of the server, http:// \
-                     inside a network you trust, or a tunnel such as `ssh -L 8888:127.0.0.1:8888 HOST` with http://127.0.0.1:8888"
-                ));
-            }
+        let is_secure = match scheme.to_ascii_lowercase().as_str() {
+            "http" | "ws" => false,
+            "https" | "wss" => true,
             _ => return Err(format!("`{text}` is no address of a server; {example}")),
-        }
+        };
         let uri: Uri =
             format!("http://{rest}").parse().map_err(|error| format!("`{text}`: {error}; {example}"))?;
         if uri.query().is_some() {
@@ -63,18 +62,19 @@ impl ServerUrl {
         if authority.as_str() != authority.host() && authority.port_u16().is_none() {
             return Err(format!("`{text}` has a port that is none; {example}"));
         }
-        Ok(Self { authority, prefix: uri.path().trim_end_matches('/').to_owned() })
+        Ok(Self { is_secure, authority, prefix: uri.path().trim_end_matches('/').to_owned() })
     }
 
     /// The server that these settings start, seen from the same machine. `None` if its port is not known before.
-    pub fn of_settings(address: IpAddr, port: u16) -> Option<Self> {
+    pub fn of_settings(address: IpAddr, port: u16, is_secure: bool) -> Option<Self> {
+        let scheme = if is_secure { "https" } else { "http" };
         let host = match address {
             IpAddr::V4(address) if address.is_unspecified() => "127.0.0.1".to_owned(),
             IpAddr::V6(address) if address.is_unspecified() => "[::1]".to_owned(),
             IpAddr::V4(address) => address.to_string(),
             IpAddr::V6(address) => format!("[{address}]"),
         };
-        if port == 0 { None } else { Self::parse(&format!("http://{host}:{port}")).ok() }
+        if port == 0 { None } else { Self::parse(&format!("{scheme}://{host}:{port}")).ok() }
     }
 
     /// Whether this is the machine we are on.
@@ -83,13 +83,22 @@ impl ServerUrl {
         host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
     }
 
+    /// Whether it speaks TLS.
+    pub fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.is_secure { "https" } else { "http" }
+    }
+
     /// The host, as name lookups want it.
     pub(super) fn host(&self) -> &str {
         self.authority.host().trim_start_matches('[').trim_end_matches(']')
     }
 
     pub(super) fn port(&self) -> u16 {
-        self.authority.port_u16().unwrap_or(80)
+        self.authority.port_u16().unwrap_or(if self.is_secure { 443 } else { 80 })
     }
 
     pub(super) fn authority(&self) -> &str {
@@ -114,7 +123,7 @@ pub(super) fn segment(text: &str) -> impl fmt::Display {
 
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority, self.prefix)
+        write!(f, "{}://{}{}", self.scheme(), self.authority, self.prefix)
     }
 }
 
@@ -140,11 +149,14 @@ mod tests {
         reads("http://push.example/", "http://push.example", "push.example", 80);
         reads("HTTP://push.example/a/b/", "http://push.example/a/b", "push.example", 80);
         reads("http://[::1]:80", "http://[::1]:80", "::1", 80);
+        reads("https://push.example", "https://push.example", "push.example", 443);
+        reads("HTTPS://push.example:8443/a/", "https://push.example:8443/a", "push.example", 8443);
+        reads("wss://push.example", "https://push.example", "push.example", 443);
+        reads("ws://push.example", "http://push.example", "push.example", 80);
     }
 
     #[test]
     fn what_is_no_address_is_answered_with_one() {
-        refuses("https://push.example", "needs TLS");
         refuses("localhost:9000", "write it as http://localhost:9000");
         refuses("127.0.0.1", "write it as http://127.0.0.1");
         refuses("", "write it as http://127.0.0.1:8888");
@@ -170,13 +182,14 @@ mod tests {
 
     #[test]
     fn the_server_of_the_settings_is_asked_where_it_can_be_reached() {
-        for (address, port, expected) in [
-            ("0.0.0.0", 8888, Some("http://127.0.0.1:8888")),
-            ("::", 1, Some("http://[::1]:1")),
-            ("10.0.0.7", 80, Some("http://10.0.0.7:80")),
-            ("127.0.0.1", 0, None),
+        for (address, port, is_secure, expected) in [
+            ("0.0.0.0", 8888, false, Some("http://127.0.0.1:8888")),
+            ("::", 1, false, Some("http://[::1]:1")),
+            ("10.0.0.7", 80, false, Some("http://10.0.0.7:80")),
+            ("0.0.0.0", 443, true, Some("https://127.0.0.1:443")),
+            ("127.0.0.1", 0, false, None),
         ] {
-            let url = ServerUrl::of_settings(address.parse().unwrap(), port);
+            let url = ServerUrl::of_settings(address.parse().unwrap(), port, is_secure);
             assert_eq!(url.map(|url| url.to_string()).as_deref(), expected);
         }
     }

@@ -5,8 +5,8 @@ use super::base64url;
 use super::claims::{ClaimError, Claims, RawClaims, Rules};
 use super::jwks::{Found, Jwks, Times};
 use super::keys::{KeyError, KeySet};
-use super::roots;
 use crate::config::jwt::{Issuer as Settings, KeySource};
+use crate::trust::{TrustError, trusting};
 use channelapi_core::limits::{KEY_FILE_BYTES_MAX, TOKEN_BYTES_MAX};
 use channelapi_core::model::{Pattern, is_claim};
 use channelapi_protocol::socketio::is_deeper_than;
@@ -60,7 +60,7 @@ pub(crate) enum SetUpError {
     },
     /// There is nobody to trust.
     #[error("a JWKS cannot be fetched over TLS: {0}")]
-    Roots(String),
+    Trust(#[from] TrustError),
 }
 
 /// Why a JWT is not good, in words for the operator.
@@ -204,8 +204,7 @@ impl Issuer {
                 fixed(KeySet::jwks(&read(path)?, &algorithms), &path.display().to_string())?
             }
             KeySource::JwksUrl { url, ca_file } => {
-                let tls = url.is_secure.then(|| roots::trusting(ca_file.as_deref())).transpose();
-                let tls = tls.map_err(SetUpError::Roots)?;
+                let tls = url.is_secure.then(|| trusting(ca_file.as_deref())).transpose()?;
                 Keys::Fetched(Arc::new(Jwks::new(url.clone(), ca_file.clone(), tls, algorithms, times)))
             }
         };

@@ -16,7 +16,6 @@ mod fetch;
 mod issuer;
 mod jwks;
 mod keys;
-mod roots;
 mod signing;
 #[cfg(test)]
 mod tests;

@@ -83,6 +83,12 @@ fn the_server_is_the_one_that_would_run_here_unless_it_is_named() {
         ("--port 9001 publish demo x", &[("CHANNELAPI_PORT", "9000")], "http://127.0.0.1:9001"),
         ("publish demo x", &[url, ("CHANNELAPI_PORT", "9000")], "http://b:2"),
         ("publish demo x --server http://c:3/push", &[url], "http://c:3/push"),
+        ("publish demo x --server wss://c --ca ca.pem", &[url], "https://c"),
+        (
+            "publish demo x",
+            &[("CHANNELAPI_TLS_CERT", "/c.pem"), ("CHANNELAPI_TLS_KEY", "/k.pem")],
+            "https://127.0.0.1:8888",
+        ),
     ] {
         assert_eq!(at(line, variables), expected, "{line}");
     }
@@ -149,6 +155,10 @@ fn mistakes_are_said_before_anything_is_sent() {
         (
             "publish demo x --server localhost:1",
             "--server: `localhost:1` has no scheme; write it as http://localhost:1",
+        ),
+        (
+            "publish demo x --ca ca.pem",
+            "--ca says whom to trust behind https://, and http://127.0.0.1:8888 speaks plain HTTP; leave it out, or write https://",
         ),
         ("publish demo x --server", "--server needs a value; write --server=http://127.0.0.1:8888"),
         ("subscribe demo --count 0", "--count: `0` is no number of publications; write 1 or more"),

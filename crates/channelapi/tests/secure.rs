@@ -1,0 +1,119 @@
+//! The verbs that talk to a server, over TLS: with a server whose certificate is good, and with everything that may be wrong.
+
+#![expect(clippy::unwrap_used, reason = "what fails around the server of a test fails the test")]
+
+mod node;
+mod program;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use node::{KEY, Node};
+use program::check;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tempfile::TempDir;
+
+/// A certificate for these names in a directory, signed by an authority whose own is there, too.
+struct Certified(TempDir);
+
+impl Certified {
+    fn new(names: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut authority = CertificateParams::new([]).unwrap();
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority_key = KeyPair::generate().unwrap();
+        let root = authority.self_signed(&authority_key).unwrap();
+        let issuer = Issuer::new(authority, authority_key);
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
+        for (name, pem) in
+            [("ca.pem", root.pem()), ("cert.pem", certificate.pem()), ("key.pem", key.serialize_pem())]
+        {
+            fs::write(directory.path().join(name), pem).unwrap();
+        }
+        Self(directory)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn server(&self) -> Node {
+        let (cert, key) = (self.path("cert.pem"), self.path("key.pem"));
+        Node::start(&format!("[tls]\ncert = '{}'\nkey = '{}'\n", cert.display(), key.display()))
+    }
+}
+
+/// Runs a verb in a directory, on a system that trusts what is in `trusted`.
+fn run(directory: &Path, trusted: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_channelapi"));
+    command.current_dir(directory).env_clear().env("SSL_CERT_FILE", trusted);
+    command.args(args).output().unwrap()
+}
+
+#[test]
+fn verbs_speak_tls_with_a_server_that_shows_who_it_is() {
+    let (certified, stranger) = (Certified::new(&["127.0.0.1", "localhost"]), Certified::new(&["localhost"]));
+    let node = certified.server();
+    let ca = certified.path("ca.pem");
+    let ca = ca.to_str().unwrap();
+    let url = format!("https://localhost:{}", node.address.port());
+    let elsewhere = tempfile::tempdir().unwrap();
+
+    // By an authority that is named, by one that the system trusts, and beside the server without a word about where it is.
+    let named = ["publish", "demo", "1", "--key", KEY, "--server", &url, "--ca", ca];
+    check(&run(elsewhere.path(), &stranger.path("ca.pem"), &named), 0, &["published demo #1"], &[]);
+    let trusted = ["publish", "demo", "2", "--key", KEY, "--server", &url];
+    check(&run(elsewhere.path(), &certified.path("ca.pem"), &trusted), 0, &["published demo #2"], &[]);
+    let beside = ["publish", "demo", "3", "--ca", ca];
+    check(&run(node.dir.path(), &stranger.path("ca.pem"), &beside), 0, &["published demo #3"], &["auth_key"]);
+
+    let socket = url.replace("https", "wss");
+    let listen =
+        ["subscribe", "demo", "--since=all", "--count=3", "--key", KEY, "--server", &socket, "--ca", ca];
+    check(&run(elsewhere.path(), &stranger.path("ca.pem"), &listen), 0, &["1\n2\n3\n"], &[]);
+}
+
+#[test]
+fn a_server_that_cannot_show_who_it_is_gets_nothing() {
+    let (certified, stranger) = (Certified::new(&["127.0.0.1", "a.example"]), Certified::new(&["localhost"]));
+    let mut node = certified.server();
+    let port = node.address.port();
+    let (ours, theirs) = (certified.path("ca.pem"), stranger.path("ca.pem"));
+    let url = format!("https://127.0.0.1:{port}");
+    let by_name = format!("https://localhost:{port}");
+    let plain = format!("http://127.0.0.1:{port}");
+    let theirs_text = theirs.to_str().unwrap();
+    for verb in [&["publish", "demo", "secret"][..], &["subscribe", "demo"]] {
+        for (more, trusted, expected) in [
+            (
+                &["--server", &url][..],
+                &theirs,
+                "is signed by nobody whom this machine trusts\n  if it is the right server",
+            ),
+            (&["--server", &url, "--ca", theirs_text], &ours, "is not signed by the one behind --ca\n"),
+            (&["--server", &by_name], &ours, "is for another name: 127.0.0.1, a.example\n"),
+            (&["--server", &plain], &ours, "write https:// instead of http://\n"),
+            (&["--server", &url, "--ca", "nowhere.pem"], &ours, "cannot check who https://127.0.0.1"),
+        ] {
+            let args = [verb, more, &["--key", KEY]].concat();
+            check(&run(stranger.0.path(), trusted, &args), 1, &[], &["error: ", expected]);
+        }
+    }
+    node.signal("-TERM");
+    assert_eq!(node.ended(), Some(0));
+}
+
+#[test]
+fn a_server_without_tls_is_told_from_one_with_it() {
+    let certified = Certified::new(&["127.0.0.1"]);
+    let node = Node::start("");
+    let url = format!("https://{}", node.address);
+    let args = ["publish", "demo", "x", "--key", KEY, "--server", &url];
+    let output = run(certified.0.path(), &certified.path("ca.pem"), &args);
+    check(&output, 1, &[], &["does not speak TLS\n  if the way there is safe without it, write http://"]);
+}
