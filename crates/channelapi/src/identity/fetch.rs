@@ -51,9 +51,11 @@ pub(super) enum FetchError {
 /// The body behind an address. Whoever drops this ends it.
 pub(super) async fn get(url: &JwksUrl, tls: Option<&Arc<ClientConfig>>) -> Result<Bytes, FetchError> {
     let socket = TcpStream::connect((&*url.host, url.port)).await.map_err(FetchError::Connect)?;
-    let Some(tls) = tls.filter(|_| url.is_secure) else {
+    if !url.is_secure {
         return ask(url, socket).await;
-    };
+    }
+    let nobody = || FetchError::Tls(std::io::Error::other("nobody to trust is known"));
+    let tls = tls.ok_or_else(nobody)?;
     let name = ServerName::try_from(url.host.clone())
         .map_err(|error| FetchError::Tls(std::io::Error::other(error.to_string())))?;
     let socket = TlsConnector::from(tls.clone()).connect(name, socket).await.map_err(FetchError::Tls)?;

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod jwks;
+mod jwks_tls;
 mod set_up;
 mod signers;
 
