@@ -2,6 +2,7 @@
 
 mod auth_keys;
 mod jwt;
+mod list;
 mod policies;
 
 use std::fmt::Write;
@@ -32,7 +33,7 @@ pub fn example() -> String {
         comment(&mut page, &spec.paragraphs());
         let _ = writeln!(page, "#{}", assignment(spec));
     }
-    page + &auth_keys::example() + &jwt::example() + &policies::example()
+    page + &auth_keys::LIST.example() + &jwt::LIST.example() + &policies::example()
 }
 
 /// The reference page, in Markdown.
@@ -46,8 +47,8 @@ pub fn reference() -> String {
         }
         entry(&mut page, spec);
     }
-    page += &auth_keys::reference();
-    page += &jwt::reference();
+    page += &auth_keys::LIST.reference();
+    page += &jwt::LIST.reference();
     page += &policies::reference();
     page.push_str(ORIGINAL);
     for spec in OPTIONS.iter().filter(|spec| !spec.in_file) {
@@ -138,10 +139,7 @@ the file.
 ";
 
 fn entry(page: &mut String, spec: &Spec) {
-    let _ = write!(page, "\n### `{}`\n", spec.key);
-    for paragraph in spec.paragraphs() {
-        let _ = write!(page, "\n{paragraph}\n");
-    }
+    describe(page, spec);
     let file = match spec.section {
         Some(section) => format!("`{}` below `[{section}]`", assignment(spec)),
         None => format!("`{}` at the top", assignment(spec)),
@@ -158,14 +156,12 @@ fn entry(page: &mut String, spec: &Spec) {
     );
 }
 
-/// An option of the items of a list.
-fn list_entry(page: &mut String, list: &str, spec: &Spec) {
+/// The heading of an option, and what it says of itself.
+fn describe(page: &mut String, spec: &Spec) {
     let _ = write!(page, "\n### `{}`\n", spec.key);
     for paragraph in spec.paragraphs() {
         let _ = write!(page, "\n{paragraph}\n");
     }
-    let _ =
-        write!(page, "\n- File: `{}` below `[[{list}]]`\n- Accepts: {}\n", assignment(spec), spec.accepts);
 }
 
 fn assignment(spec: &Spec) -> String {

@@ -1,37 +1,17 @@
 //! What the pages say about API keys.
 
-use std::fmt::Write;
-
-use super::{assignment, comment, list_entry, plain, wrap};
+use super::list::List;
 use crate::config::options::{AUTH_KEY_OPTIONS, AUTH_KEYS};
 
-/// The part of the example file, at its end with the other lists.
-pub(super) fn example() -> String {
-    let mut page = "\n".to_owned();
-    wrap(&mut page, &plain(ABOUT));
-    let _ = writeln!(page, "\n#[[{AUTH_KEYS}]]");
-    for spec in AUTH_KEY_OPTIONS {
-        page.push('\n');
-        comment(&mut page, &spec.paragraphs());
-        if spec.name == "key_file" {
-            // Together with a hash it would be a mistake.
-            let _ = writeln!(page, "# {}", assignment(spec));
-        } else {
-            let _ = writeln!(page, "#{}", assignment(spec));
-        }
-    }
-    page
-}
-
-/// The chapter of the reference page.
-pub(super) fn reference() -> String {
-    let mut page =
-        format!("\n## {}\n\n{ABOUT}\n\n{ROTATION}\n\n{RULES}\n{SAMPLE}", AUTH_KEY_OPTIONS[0].title);
-    for spec in AUTH_KEY_OPTIONS {
-        list_entry(&mut page, AUTH_KEYS, spec);
-    }
-    page
-}
+pub(super) const LIST: List = List {
+    name: AUTH_KEYS,
+    options: AUTH_KEY_OPTIONS,
+    about: &[ABOUT],
+    advice: &[ROTATION],
+    rules: RULES,
+    sample: SAMPLE,
+    alternatives: &["key_file"],
+};
 
 const ABOUT: &str = "Keys that may do less than everything, are for some channels only, or end. Any number of them, up to a \
                      hundred, can be valid at once, beside `auth_key` or without it.";
@@ -39,8 +19,8 @@ const ABOUT: &str = "Keys that may do less than everything, are for some channel
 const ROTATION: &str = "To replace a key without a gap, add the new one, reload with SIGHUP, give it to the backends, and remove the \
                         old one, or let it end with `expires`.";
 
-const RULES: &str = "They are written in the file only: there are no flags and no variables for them. A key in a `key_file` is held \
-                     to the same rules as `auth_key`; a `hash` is refused if it is that of a publicly known key.";
+const RULES: &str = "A key in a `key_file` is held to the same rules as `auth_key`; a `hash` is refused if it is that of a \
+                     publicly known key.";
 
 const SAMPLE: &str = r#"
 ```toml
@@ -63,19 +43,13 @@ expires = 2030-01-01
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{document, env, load, scope::Scope};
+    use crate::config::{auth_keys::AuthKey, document, pages::list::tests::uncommented, scope::Scope};
 
     #[test]
     fn the_sample_is_valid_and_means_what_it_says() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("c.toml");
-        let toml = SAMPLE.trim().trim_start_matches("```toml").trim_end_matches("```");
-        std::fs::write(&path, toml).unwrap();
-        let config = load(vec![], Some(&path), env::load([]), &[]).unwrap();
-        assert_eq!(config.warnings, Vec::<String>::new());
+        let config = LIST.sampled();
         let [shop, report] = &config.auth_keys[..] else { panic!("{:?}", config.auth_keys) };
-        let scopes =
-            |key: &crate::config::auth_keys::AuthKey| Scope::ALL.map(|scope| key.scopes.allow(scope));
+        let scopes = |key: &AuthKey| Scope::ALL.map(|scope| key.scopes.allow(scope));
         assert_eq!(scopes(shop), [true, false, true, false]);
         assert_eq!(scopes(report), [false, true, false, false]);
         assert!(shop.channels.is_some() && shop.expires.is_none());
@@ -84,20 +58,12 @@ mod tests {
 
     #[test]
     fn every_key_of_the_list_is_on_every_page() {
-        let (example, reference) = (example(), reference());
-        for spec in AUTH_KEY_OPTIONS {
-            assert!(example.contains(&format!("{} = ", spec.name)), "{example}");
-            assert!(reference.contains(&format!("\n### `{}`\n", spec.key)), "{reference}");
-        }
-        assert!(reference.contains("there are no flags and no variables for them"));
+        LIST.is_on_every_page();
     }
 
     #[test]
     fn the_example_without_its_comment_signs_is_a_key() {
-        let edited: String = example()
-            .lines()
-            .filter_map(|line| line.strip_prefix('#').filter(|setting| !setting.starts_with(' ')))
-            .fold(String::new(), |text, line| text + line + "\n");
+        let edited = uncommented(&LIST.example());
         let contents = document::parse("channelapi.toml", &edited);
         assert_eq!(contents.problems, [], "{edited}");
         let [key] = &contents.auth_keys[..] else { panic!("{edited}") };

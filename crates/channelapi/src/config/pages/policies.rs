@@ -2,21 +2,22 @@
 
 use std::fmt::Write;
 
-use super::{assignment, comment, list_entry, plain, wrap};
+use super::{assignment, list::List, plain, wrap};
 use crate::config::options::{OPTIONS, POLICY, POLICY_OPTIONS, Spec};
 
-/// The end of the example file, where a list does not swallow what follows.
+pub(super) const LIST: List = List {
+    name: POLICY,
+    options: POLICY_OPTIONS,
+    about: &[ABOUT, ORDER],
+    advice: &[],
+    rules: "",
+    sample: SAMPLE,
+    alternatives: &[],
+};
+
+/// The part of the example file: the list, and the table that its items can hold.
 pub(super) fn example() -> String {
-    let mut page = "\n".to_owned();
-    wrap(&mut page, &plain(ABOUT));
-    page.push_str("#\n");
-    wrap(&mut page, ORDER);
-    page.push_str("\n#[[policy]]\n");
-    for spec in POLICY_OPTIONS {
-        page.push('\n');
-        comment(&mut page, &spec.paragraphs());
-        let _ = writeln!(page, "#{}", assignment(spec));
-    }
+    let mut page = LIST.example();
     page.push('\n');
     wrap(&mut page, &plain(HISTORY));
     let _ = writeln!(page, "#{}", history());
@@ -25,10 +26,7 @@ pub(super) fn example() -> String {
 
 /// The chapter of the reference page.
 pub(super) fn reference() -> String {
-    let mut page = format!("\n## {}\n\n{ABOUT}\n\n{ORDER} {WHERE}\n{SAMPLE}", POLICY_OPTIONS[0].title);
-    for spec in POLICY_OPTIONS {
-        list_entry(&mut page, POLICY, spec);
-    }
+    let mut page = LIST.reference();
     let keys: Vec<String> =
         history_options().map(|spec| format!("[`{}`](#{})", spec.name, spec.key.replace('.', ""))).collect();
     let _ = write!(page, "\n### `policy.history`\n\n{HISTORY}\n\n");
@@ -40,8 +38,6 @@ const ABOUT: &str = "A policy gives settings of their own to the channels whose 
 
 const ORDER: &str =
     "The first policy that matches a channel decides, and what it leaves out is as for all channels.";
-
-const WHERE: &str = "Policies are written in the file only: there are no flags and no variables for them.";
 
 const HISTORY: &str = "How much of each of these channels is kept. The keys are those of `[history]`, and what is left out is \
                        as there.";
@@ -74,16 +70,12 @@ fn history_options() -> impl Iterator<Item = &'static Spec> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{document, env, load, policy::Replay, value::Durability};
+    use crate::config::pages::list::tests::uncommented;
+    use crate::config::{document, policy::Replay, value::Durability};
 
     #[test]
     fn the_sample_is_valid_and_means_what_it_says() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("c.toml");
-        let toml = SAMPLE.trim().trim_start_matches("```toml").trim_end_matches("```");
-        std::fs::write(&path, toml).unwrap();
-        let config = load(vec![], Some(&path), env::load([]), &[]).unwrap();
-        assert_eq!(config.warnings, Vec::<String>::new());
+        let config = LIST.sampled();
         let [inbox, cursors] = &config.policy[..] else { panic!("{:?}", config.policy) };
         assert_eq!((inbox.history.max_messages, inbox.replay_on_join), (500, Replay::Newest(50)));
         assert_eq!((cursors.history.max_messages, cursors.durability), (0, Durability::Memory));
@@ -91,24 +83,17 @@ mod tests {
 
     #[test]
     fn every_key_of_a_policy_is_on_every_page() {
+        LIST.is_on_every_page();
         let (example, reference) = (example(), reference());
-        for spec in POLICY_OPTIONS {
-            assert!(example.contains(&format!("\n#{} = ", spec.name)), "{example}");
-            assert!(reference.contains(&format!("\n### `{}`\n", spec.key)), "{reference}");
-        }
         for spec in history_options() {
             assert!(example.contains(&format!("{} = ", spec.name)), "{example}");
             assert!(reference.contains(&format!("[`{}`]", spec.name)), "{reference}");
         }
-        assert!(reference.contains("there are no flags and no variables for them"));
     }
 
     #[test]
     fn the_example_without_its_comment_signs_is_a_policy_like_none() {
-        let edited: String = example()
-            .lines()
-            .filter_map(|line| line.strip_prefix('#').filter(|setting| !setting.starts_with(' ')))
-            .fold(String::new(), |text, line| text + line + "\n");
+        let edited = uncommented(&example());
         let contents = document::parse("channelapi.toml", &edited);
         assert_eq!(contents.problems, [], "{edited}");
         assert_eq!(contents.policies.len(), 1, "{edited}");
