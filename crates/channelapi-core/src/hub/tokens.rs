@@ -1,26 +1,26 @@
 //! Channel tokens: who has one may join its channel, for seven days (or another time) after it was made or last used.
 //!
-//! A token is `HMAC-SHA256(secret, generation ‖ channel)` with a random generation per channel; only the generation and the
-//! token's hash are stored. So the same channel can be told its token again, and nothing usable lies in the database.
+//! How one is made stands in `tokens/secret.rs`, what memory knows of those that are used in `tokens/known.rs`.
 //!
 //! Invariants:
 //! - A token is on disk before anyone is told it.
 //! - A join costs no write: renewals gather in memory and are written together. A crash may shorten a token's life by
-//!   [`TOKEN_RENEWAL_STEP`] + [`TOKEN_RENEWAL_INTERVAL`].
+//!   [`TOKEN_RENEWAL_STEP`](crate::limits::TOKEN_RENEWAL_STEP) + [`TOKEN_RENEWAL_INTERVAL`].
 //! - A token that was revoked or replaced opens nothing once the call has returned, and nothing brings it back: memory forgets
 //!   it after the disk did, and whoever read the disk before that reads again.
 
+mod known;
+mod secret;
+#[cfg(test)]
+mod tests;
+
+use self::known::{Known, KnownToken, Waiting};
+use self::secret::TokenSecret;
 use crate::clock::{Clock, millis_of};
-use crate::limits::{
-    TOKEN_BYTES_MAX, TOKEN_CACHE_MAX, TOKEN_LIFETIME, TOKEN_LIFETIME_MAX, TOKEN_LIFETIME_MIN,
-    TOKEN_PRUNE_INTERVAL, TOKEN_PRUNE_MARGIN, TOKEN_RENEWAL_INTERVAL, TOKEN_RENEWAL_STEP, TOKEN_RENEWALS_MAX,
-};
+use crate::limits::{TOKEN_BYTES_MAX, TOKEN_PRUNE_INTERVAL, TOKEN_PRUNE_MARGIN, TOKEN_RENEWAL_INTERVAL};
 use crate::model::{ChannelName, Token, TokenHash};
 use crate::state::{StateError, StateStore, StoredToken};
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use parking_lot::Mutex;
-use sha2::Sha256;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -29,7 +29,7 @@ use tracing::{error, warn};
 /// Makes, finds and renews tokens.
 pub struct Tokens {
     state: StateStore,
-    secret: [u8; 32],
+    secret: TokenSecret,
     clock: Clock,
     known: Arc<Mutex<Known>>,
     renewals_full: Notify,
@@ -65,29 +65,16 @@ pub enum TokenError {
     Random(getrandom::Error),
 }
 
-/// A token in memory.
-#[derive(Clone)]
-struct KnownToken {
-    channel: ChannelName,
-    expires_at: u64,
-    lifetime: u64,
-}
-
-/// Two generations: when the young one is half of the limit it becomes the old one, whose tokens, if used, come back.
-#[derive(Default)]
-struct Known {
-    young: HashMap<TokenHash, KnownToken>,
-    old: HashMap<TokenHash, KnownToken>,
-    /// Renewals that are not on disk yet.
-    renewals: HashMap<TokenHash, u64>,
-    /// How many tokens were revoked or replaced. What was read from disk at another count may be revoked by now.
-    revocations: u64,
-}
-
 impl Tokens {
     /// Tokens of a state store, derived from `secret`.
     pub fn new(state: StateStore, secret: [u8; 32], clock: Clock) -> Self {
-        Self { state, secret, clock, known: Arc::default(), renewals_full: Notify::new() }
+        Self {
+            state,
+            secret: TokenSecret(secret),
+            clock,
+            known: Arc::default(),
+            renewals_full: Notify::new(),
+        }
     }
 
     /// The token of a channel: the one that lives, or a new one for seven days. When this returns, it is on disk.
@@ -105,7 +92,7 @@ impl Tokens {
         if let Some(stored) = self.state.token_by_channel(channel.clone()).await?
             && let expires_at = self.expiry(&stored)
             && expires_at > self.clock.unix_millis()
-            && let Some(token) = self.derive_checked(&stored)
+            && let Some(token) = self.secret.token_of(&stored)
         {
             if lifetime.is_none() {
                 return Ok(IssuedToken { token, expires_at });
@@ -118,7 +105,7 @@ impl Tokens {
             let (fresh, now) = self.fresh(channel, lifetime)?;
             let revocations = self.known.lock().revocations;
             let held = self.state.issue(fresh, now, lifetime.is_some()).await?;
-            if let Some(token) = self.derive_checked(&held) {
+            if let Some(token) = self.secret.token_of(&held) {
                 let expires_at = self.expiry(&held);
                 let mut known = self.known.lock();
                 if known.revocations == revocations {
@@ -138,8 +125,10 @@ impl Tokens {
         lifetime: Option<Duration>,
     ) -> Result<IssuedToken, TokenError> {
         let (fresh, now) = self.fresh(channel, lifetime)?;
-        let issued =
-            IssuedToken { token: self.derive(channel, &fresh.generation), expires_at: fresh.expires_at };
+        let issued = IssuedToken {
+            token: self.secret.token(channel, &fresh.generation),
+            expires_at: fresh.expires_at,
+        };
         let state = self.state.clone();
         self.remove(async move { state.replace(fresh, now).await }).await?;
         Ok(issued)
@@ -222,20 +211,12 @@ impl Tokens {
 
     /// Writes the renewals that wait. What cannot be written goes on waiting.
     pub async fn flush(&self) {
-        let renewals: Vec<_> = self.known.lock().renewals.iter().map(|(hash, at)| (*hash, *at)).collect();
+        let renewals = self.known.lock().waiting();
         if renewals.is_empty() {
             return;
         }
         match self.state.renew(renewals.clone()).await {
-            // A renewal that was renewed again meanwhile stays for the next time.
-            Ok(()) => {
-                let mut known = self.known.lock();
-                for (hash, expires_at) in &renewals {
-                    if known.renewals.get(hash) == Some(expires_at) {
-                        known.renewals.remove(hash);
-                    }
-                }
-            }
+            Ok(()) => self.known.lock().written(&renewals),
             Err(error) => error!(%error, count = renewals.len(), "token renewals could not be written"),
         }
     }
@@ -246,13 +227,9 @@ impl Tokens {
         channel: &ChannelName,
         lifetime: Option<Duration>,
     ) -> Result<(StoredToken, u64), TokenError> {
-        let mut generation = [0; 16];
-        getrandom::fill(&mut generation).map_err(TokenError::Random)?;
-        let lifetime = lifetime.unwrap_or(TOKEN_LIFETIME).clamp(TOKEN_LIFETIME_MIN, TOKEN_LIFETIME_MAX);
-        let (lifetime, now) = (millis_of(lifetime), self.clock.unix_millis());
-        let hash = self.derive(channel, &generation).hash();
-        let expires_at = now + lifetime;
-        Ok((StoredToken { channel: channel.clone(), generation, hash, expires_at, lifetime }, now))
+        let now = self.clock.unix_millis();
+        let fresh = self.secret.fresh(channel, lifetime, now).map_err(TokenError::Random)?;
+        Ok((fresh, now))
     }
 
     /// Removes a token, on disk and then in memory, and returns its channel if it lived until now.
@@ -286,340 +263,8 @@ impl Tokens {
 
     /// A token was used: it lives for its full time again.
     fn renew(&self, known: &mut Known, hash: TokenHash, token: KnownToken, now: u64) {
-        let expires_at = now + token.lifetime;
-        let step = millis_of(TOKEN_RENEWAL_STEP).min(token.lifetime / 10);
-        if expires_at.saturating_sub(token.expires_at) < step {
-            known.insert(hash, token);
-            return;
-        }
-        known.insert(hash, KnownToken { expires_at, ..token });
-        known.renewals.insert(hash, expires_at);
-        if known.renewals.len() >= TOKEN_RENEWALS_MAX {
+        if known.renew(hash, token, now) == Waiting::Full {
             self.renewals_full.notify_one();
-        }
-    }
-
-    fn derive(&self, channel: &ChannelName, generation: &[u8; 16]) -> Token {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes keys of any length");
-        // The generation has a fixed length, so no two pairs give the same input.
-        mac.update(b"channelapi token 1");
-        mac.update(generation);
-        mac.update(channel.as_str().as_bytes());
-        Token::from_bytes(&mac.finalize().into_bytes().into())
-    }
-
-    /// The token of a stored row, unless it was made with another secret.
-    fn derive_checked(&self, stored: &StoredToken) -> Option<Token> {
-        Some(self.derive(&stored.channel, &stored.generation)).filter(|token| token.hash() == stored.hash)
-    }
-}
-
-impl KnownToken {
-    fn of(stored: StoredToken, expires_at: u64) -> Self {
-        Self { channel: stored.channel, expires_at, lifetime: stored.lifetime }
-    }
-}
-
-impl Known {
-    fn get(&mut self, hash: &TokenHash) -> Option<KnownToken> {
-        if let Some(token) = self.young.get(hash) {
-            return Some(token.clone());
-        }
-        let token = self.old.remove(hash)?;
-        self.insert(*hash, token.clone());
-        Some(token)
-    }
-
-    fn insert(&mut self, hash: TokenHash, token: KnownToken) {
-        if self.young.len() >= TOKEN_CACHE_MAX / 2 {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.old.remove(&hash);
-        self.young.insert(hash, token);
-    }
-
-    fn forget(&mut self, hash: &TokenHash) {
-        self.young.remove(hash);
-        self.old.remove(hash);
-        self.renewals.remove(hash);
-    }
-
-    /// When a stored token really dies: a renewal may still wait.
-    fn expiry(&self, stored: &StoredToken) -> u64 {
-        stored.expires_at.max(self.renewals.get(&stored.hash).copied().unwrap_or(0))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::state::DataDirectory;
-    use std::path::Path;
-
-    const DAY: Duration = Duration::from_hours(24);
-
-    fn open(folder: &Path, clock: &Clock) -> (Tokens, DataDirectory) {
-        let directory = DataDirectory::open(folder).unwrap();
-        let state = StateStore::open(&directory).unwrap();
-        (Tokens::new(state, directory.token_secret().unwrap(), clock.clone()), directory)
-    }
-
-    async fn join(tokens: &Tokens, token: &Token) -> Option<String> {
-        let channel = match tokens.lookup(token.reveal()) {
-            Lookup::Valid(channel) => Some(channel),
-            Lookup::Invalid => None,
-            Lookup::Unknown(hash) => tokens.find(hash).await.unwrap(),
-        };
-        channel.map(|channel| channel.to_string())
-    }
-
-    fn channel(name: &str) -> ChannelName {
-        ChannelName::parse(name).unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_channel_has_one_token_and_a_token_one_channel() {
-        let folder = tempfile::tempdir().unwrap();
-        let (tokens, _directory) = open(folder.path(), &Clock::system());
-        let token = tokens.get_or_create(&channel("a/b")).await.unwrap();
-        assert_eq!(token.reveal().len(), 43);
-        assert_eq!(tokens.get_or_create(&channel("a/b")).await.unwrap(), token);
-        assert_ne!(tokens.get_or_create(&channel("a/c")).await.unwrap(), token);
-        assert_eq!(join(&tokens, &token).await.as_deref(), Some("a/b"));
-        assert!(matches!(tokens.lookup(""), Lookup::Invalid));
-        assert!(matches!(tokens.lookup(&"x".repeat(TOKEN_BYTES_MAX + 1)), Lookup::Invalid));
-        assert_eq!(tokens.find(TokenHash::of("unknown")).await.unwrap(), None);
-    }
-
-    #[tokio::test]
-    async fn a_token_lives_seven_days_after_its_last_join() {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Clock::manual(1_000_000);
-        let (tokens, _directory) = open(folder.path(), &clock);
-        let token = tokens.get_or_create(&channel("a")).await.unwrap();
-        for _ in 0..3 {
-            clock.advance(6 * DAY);
-            assert!(join(&tokens, &token).await.is_some());
-        }
-        clock.advance(7 * DAY);
-        assert_eq!(join(&tokens, &token).await, None, "nobody joined for seven days");
-        let next = tokens.get_or_create(&channel("a")).await.unwrap();
-        assert_ne!(next, token);
-        assert_eq!(join(&tokens, &token).await, None);
-        assert!(join(&tokens, &next).await.is_some());
-    }
-
-    #[tokio::test]
-    async fn renewals_survive_a_restart_once_they_are_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Clock::manual(1_000_000);
-        let (tokens, directory) = open(folder.path(), &clock);
-        let token = tokens.get_or_create(&channel("a")).await.unwrap();
-        clock.advance(6 * DAY);
-        assert!(join(&tokens, &token).await.is_some());
-        tokens.flush().await;
-        assert!(tokens.known.lock().renewals.is_empty());
-        drop((tokens, directory));
-        let (tokens, _directory) = open(folder.path(), &clock);
-        clock.advance(6 * DAY);
-        assert!(join(&tokens, &token).await.is_some());
-        assert_eq!(tokens.get_or_create(&channel("a")).await.unwrap(), token);
-    }
-
-    #[tokio::test]
-    async fn joining_again_soon_writes_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Clock::manual(1_000_000);
-        let (tokens, _directory) = open(folder.path(), &clock);
-        let token = tokens.get_or_create(&channel("a")).await.unwrap();
-        clock.advance(TOKEN_RENEWAL_STEP / 2);
-        assert!(join(&tokens, &token).await.is_some());
-        assert!(tokens.known.lock().renewals.is_empty());
-        clock.advance(TOKEN_RENEWAL_STEP);
-        assert!(join(&tokens, &token).await.is_some());
-        assert_eq!(tokens.known.lock().renewals.len(), 1);
-    }
-
-    #[tokio::test]
-    async fn a_lost_secret_replaces_tokens_instead_of_failing() {
-        let folder = tempfile::tempdir().unwrap();
-        let (tokens, directory) = open(folder.path(), &Clock::system());
-        let token = tokens.get_or_create(&channel("a")).await.unwrap();
-        drop((tokens, directory));
-        std::fs::remove_file(folder.path().join("token_secret")).unwrap();
-        let (tokens, _directory) = open(folder.path(), &Clock::system());
-        let next = tokens.get_or_create(&channel("a")).await.unwrap();
-        assert_ne!(next, token);
-        assert_eq!(join(&tokens, &next).await.as_deref(), Some("a"));
-        assert_eq!(join(&tokens, &token).await, None);
-    }
-
-    #[tokio::test]
-    async fn a_chosen_lifetime_slides_too_and_only_grows() {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Clock::manual(0);
-        let (tokens, directory) = open(folder.path(), &clock);
-        let minutes = |count| Some(Duration::from_mins(count));
-        let millis = |count| millis_of(Duration::from_mins(count));
-        let issued = tokens.get_or_create_for(&channel("a"), minutes(30)).await.unwrap();
-        assert_eq!(issued.expires_at, millis(30));
-        clock.advance(Duration::from_mins(29));
-        assert!(join(&tokens, &issued.token).await.is_some());
-        clock.advance(Duration::from_mins(2));
-        let same = tokens.get_or_create_for(&channel("a"), None).await.unwrap();
-        assert_eq!(same, IssuedToken { token: issued.token.clone(), expires_at: millis(59) });
-        let shorter = tokens.get_or_create_for(&channel("a"), minutes(5)).await.unwrap();
-        assert_eq!(shorter, same, "alive, although on disk it was dead before this minute");
-        let longer = tokens.get_or_create_for(&channel("a"), minutes(60)).await.unwrap();
-        assert_eq!(longer, IssuedToken { expires_at: millis(31 + 60), ..same });
-        drop((tokens, directory));
-
-        let (tokens, _directory) = open(folder.path(), &clock);
-        clock.advance(Duration::from_mins(59));
-        assert!(join(&tokens, &issued.token).await.is_some());
-        clock.advance(Duration::from_mins(59));
-        assert!(join(&tokens, &issued.token).await.is_some(), "its hour began again");
-        clock.advance(Duration::from_hours(1));
-        assert_eq!(join(&tokens, &issued.token).await, None);
-        for (lifetime, expected) in
-            [(Duration::ZERO, TOKEN_LIFETIME_MIN), (Duration::MAX, TOKEN_LIFETIME_MAX)]
-        {
-            let issued = tokens.rotate(&channel("b"), Some(lifetime)).await.unwrap();
-            assert_eq!(issued.expires_at - clock.unix_millis(), millis_of(expected));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_rotated_token_opens_nothing_and_the_new_one_its_channel() {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Clock::manual(0);
-        let (tokens, directory) = open(folder.path(), &clock);
-        let old = tokens.get_or_create(&channel("a")).await.unwrap();
-        assert!(matches!(tokens.lookup(old.reveal()), Lookup::Valid(_)), "in memory");
-        let new = tokens.rotate(&channel("a"), None).await.unwrap();
-        assert_eq!(new.expires_at, millis_of(TOKEN_LIFETIME));
-        assert_eq!(join(&tokens, &old).await, None);
-        assert_eq!(join(&tokens, &new.token).await.as_deref(), Some("a"));
-        assert_eq!(tokens.get_or_create(&channel("a")).await.unwrap(), new.token);
-        drop((tokens, directory));
-        let (tokens, _directory) = open(folder.path(), &clock);
-        assert_eq!(join(&tokens, &old).await, None);
-        assert_eq!(join(&tokens, &new.token).await.as_deref(), Some("a"));
-    }
-
-    #[tokio::test]
-    async fn a_revoked_token_stays_dead_whatever_waited_for_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Clock::manual(0);
-        let (tokens, directory) = open(folder.path(), &clock);
-        let [first, second] = [channel("a"), channel("b")];
-        let a = tokens.get_or_create(&first).await.unwrap();
-        let b = tokens.get_or_create(&second).await.unwrap();
-        clock.advance(DAY);
-        assert!(join(&tokens, &a).await.is_some() && join(&tokens, &b).await.is_some());
-        assert_eq!(tokens.known.lock().renewals.len(), 2, "they wait");
-        assert!(tokens.revoke(&first).await.unwrap());
-        assert!(!tokens.revoke(&first).await.unwrap());
-        assert_eq!(tokens.revoke_token(b.reveal()).await.unwrap(), Some(second));
-        assert_eq!(tokens.revoke_token(b.reveal()).await.unwrap(), None);
-        tokens.flush().await;
-        assert_eq!((join(&tokens, &a).await, join(&tokens, &b).await), (None, None));
-        assert_ne!(tokens.get_or_create(&first).await.unwrap(), a);
-        drop((tokens, directory));
-        let (tokens, _directory) = open(folder.path(), &clock);
-        assert_eq!((join(&tokens, &a).await, join(&tokens, &b).await), (None, None));
-    }
-
-    /// Runs a future a little, and says whether it waits for something.
-    async fn waits<T>(future: &mut (impl Future<Output = T> + Unpin)) -> bool {
-        tokio::select! {
-            biased;
-            _ = future => false,
-            () = std::future::ready(()) => true,
-        }
-    }
-
-    #[tokio::test]
-    async fn whoever_read_the_disk_before_a_revocation_does_not_open_the_channel_after_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let (tokens, directory) = open(folder.path(), &Clock::system());
-        let token = tokens.get_or_create(&channel("a")).await.unwrap();
-        drop((tokens, directory));
-        let (tokens, _directory) = open(folder.path(), &Clock::system());
-        let find = loop {
-            let mut find = Box::pin(tokens.find(token.hash()));
-            // Else the reader was faster than we.
-            if waits(&mut find).await {
-                break find;
-            }
-        };
-        // The reader takes one question after the other, so it has answered by now that the token lives.
-        assert!(tokens.state.token_by_hash(token.hash()).await.unwrap().is_some());
-        assert!(tokens.revoke(&channel("a")).await.unwrap());
-        assert_eq!(find.await.unwrap(), None);
-        assert!(matches!(tokens.lookup(token.reveal()), Lookup::Unknown(_)));
-    }
-
-    #[tokio::test]
-    async fn whoever_made_a_token_before_a_rotation_does_not_remember_it_after_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let (tokens, _directory) = open(folder.path(), &Clock::system());
-        let channel = channel("a");
-        let on_disk = || async { tokens.state.token_by_channel(channel.clone()).await.unwrap() };
-        let make = loop {
-            let mut make = Box::pin(tokens.get_or_create(&channel));
-            // First it waits for the reader, who has answered it before us, then for the writer. Else they were faster than we.
-            if waits(&mut make).await && on_disk().await.is_none() && waits(&mut make).await {
-                break make;
-            }
-            tokens.revoke(&channel).await.unwrap();
-        };
-        while on_disk().await.is_none() {}
-        tokens.rotate(&channel, None).await.unwrap();
-        assert_eq!(join(&tokens, &make.await.unwrap()).await, None);
-    }
-
-    #[tokio::test]
-    async fn a_revocation_is_finished_even_if_nobody_waits_for_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let (tokens, _directory) = open(folder.path(), &Clock::system());
-        let token = tokens.get_or_create(&channel("a")).await.unwrap();
-        assert!(waits(&mut std::pin::pin!(tokens.revoke(&channel("a")))).await);
-        tokio::time::timeout(Duration::from_secs(30), async {
-            while join(&tokens, &token).await.is_some() {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await
-        .unwrap();
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn no_race_brings_a_rotated_token_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = Clock::manual(0);
-        let (tokens, _directory) = open(folder.path(), &clock);
-        let tokens = Arc::new(tokens);
-        for _ in 0..50 {
-            let old = tokens.get_or_create(&channel("a")).await.unwrap();
-            // Every join is worth a renewal.
-            clock.advance(DAY);
-            let users = (0..4).map(|_| {
-                let (tokens, old) = (tokens.clone(), old.clone());
-                tokio::spawn(async move {
-                    while join(&tokens, &old).await.is_some() {
-                        tokens.flush().await;
-                        tokens.get_or_create_for(&channel("a"), Some(7 * DAY)).await.unwrap();
-                    }
-                })
-            });
-            let users: Vec<_> = users.collect();
-            tokens.rotate(&channel("a"), None).await.unwrap();
-            assert_eq!(join(&tokens, &old).await, None);
-            for user in users {
-                tokio::time::timeout(Duration::from_mins(1), user).await.unwrap().unwrap();
-            }
-            assert_eq!(join(&tokens, &old).await, None);
         }
     }
 }

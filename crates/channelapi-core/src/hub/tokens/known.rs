@@ -1,0 +1,102 @@
+//! What memory knows of tokens: those that were used lately, and the renewals that wait to be written.
+
+use crate::clock::millis_of;
+use crate::limits::{TOKEN_CACHE_MAX, TOKEN_RENEWAL_STEP, TOKEN_RENEWALS_MAX};
+use crate::model::{ChannelName, TokenHash};
+use crate::state::StoredToken;
+use std::collections::HashMap;
+
+/// A token in memory.
+#[derive(Clone)]
+pub(super) struct KnownToken {
+    pub(super) channel: ChannelName,
+    pub(super) expires_at: u64,
+    pub(super) lifetime: u64,
+}
+
+/// Two generations: when the young one is half of the limit it becomes the old one, whose tokens, if used, come back.
+#[derive(Default)]
+pub(super) struct Known {
+    young: HashMap<TokenHash, KnownToken>,
+    old: HashMap<TokenHash, KnownToken>,
+    /// Renewals that are not on disk yet.
+    pub(super) renewals: HashMap<TokenHash, u64>,
+    /// How many tokens were revoked or replaced. What was read from disk at another count may be revoked by now.
+    pub(super) revocations: u64,
+}
+
+/// How many renewals wait to be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// There is room for more.
+    Some,
+    /// They should be written at once.
+    Full,
+}
+
+impl KnownToken {
+    /// A token that the disk told of, with the time when it really dies.
+    pub(super) fn of(stored: StoredToken, expires_at: u64) -> Self {
+        Self { channel: stored.channel, expires_at, lifetime: stored.lifetime }
+    }
+}
+
+impl Known {
+    /// The token with a hash, which counts as used.
+    pub(super) fn get(&mut self, hash: &TokenHash) -> Option<KnownToken> {
+        if let Some(token) = self.young.get(hash) {
+            return Some(token.clone());
+        }
+        let token = self.old.remove(hash)?;
+        self.insert(*hash, token.clone());
+        Some(token)
+    }
+
+    /// Remembers a token, and of the longest unused as few as the limit wants.
+    pub(super) fn insert(&mut self, hash: TokenHash, token: KnownToken) {
+        if self.young.len() >= TOKEN_CACHE_MAX / 2 {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.old.remove(&hash);
+        self.young.insert(hash, token);
+    }
+
+    /// A token was used: it lives for its full time again. Soon after the last time, that is not worth a write.
+    pub(super) fn renew(&mut self, hash: TokenHash, token: KnownToken, now: u64) -> Waiting {
+        let expires_at = now + token.lifetime;
+        let step = millis_of(TOKEN_RENEWAL_STEP).min(token.lifetime / 10);
+        if expires_at.saturating_sub(token.expires_at) < step {
+            self.insert(hash, token);
+            return Waiting::Some;
+        }
+        self.insert(hash, KnownToken { expires_at, ..token });
+        self.renewals.insert(hash, expires_at);
+        if self.renewals.len() >= TOKEN_RENEWALS_MAX { Waiting::Full } else { Waiting::Some }
+    }
+
+    /// The renewals that are not on disk yet: when each token dies now.
+    pub(super) fn waiting(&self) -> Vec<(TokenHash, u64)> {
+        self.renewals.iter().map(|(hash, expires_at)| (*hash, *expires_at)).collect()
+    }
+
+    /// These renewals are on disk. One that was renewed again meanwhile stays for the next time.
+    pub(super) fn written(&mut self, renewals: &[(TokenHash, u64)]) {
+        for (hash, expires_at) in renewals {
+            if self.renewals.get(hash) == Some(expires_at) {
+                self.renewals.remove(hash);
+            }
+        }
+    }
+
+    /// A token was removed.
+    pub(super) fn forget(&mut self, hash: &TokenHash) {
+        self.young.remove(hash);
+        self.old.remove(hash);
+        self.renewals.remove(hash);
+    }
+
+    /// When a stored token really dies: a renewal may still wait.
+    pub(super) fn expiry(&self, stored: &StoredToken) -> u64 {
+        stored.expires_at.max(self.renewals.get(&stored.hash).copied().unwrap_or(0))
+    }
+}
