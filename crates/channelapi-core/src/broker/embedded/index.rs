@@ -6,16 +6,22 @@
 //!   damage, or when what was known of a channel was given up) T is raised: a resume may be called incomplete that was complete,
 //!   never the other way round.
 //! - For every segment it is counted what of it is in use: entries, and channels whose newest record lies there (they are
-//!   *anchored* in it). A segment of which nothing is in use says nothing that is not said elsewhere.
+//!   *anchored* in it).
 //!
-//! An entry takes 32 bytes, a channel about 200: everything rare (a time to die, data in memory) is kept aside.
+//! `index/trimming.rs` gives up what is too much, `index/names.rs` numbers the channels, `channel.rs` is what is known of one.
 
+mod names;
+mod trimming;
+
+pub(super) use super::channel::{Channel, Entry, MEMORY, Standing};
 use super::held::{Held, HeldPublication};
+pub(super) use super::usage::Usage;
+use super::usage::UsageTable;
 use crate::broker::Gap;
-use crate::model::{ChannelName, Durability, Policies, Policy, Retention};
+use crate::model::{ChannelName, Durability, Policies, Policy};
 use foldhash::fast::RandomState;
 use slab::Slab;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// All channels.
@@ -27,8 +33,7 @@ pub(super) struct Index {
     /// The policies that channels have, each once.
     known_policies: Vec<Policy>,
     pub(super) held: Held,
-    /// What is in use of each segment, by its id.
-    usage: Vec<Usage>,
+    usage: UsageTable,
     floor: Floor,
     /// The sequence the next publication in the log must have, if none is missing.
     next: u64,
@@ -42,71 +47,6 @@ pub(super) struct Index {
 pub(super) struct Floor {
     pub(super) turn: u64,
     pub(super) sequence: u64,
-}
-
-/// What is in use of a segment.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Usage {
-    /// Entries.
-    pub(super) live: u32,
-    /// Channels whose newest record is in it.
-    pub(super) anchors: u32,
-    /// Bytes of the entries' records.
-    pub(super) live_bytes: u64,
-}
-
-/// What is known of one channel.
-pub(super) struct Channel {
-    pub(super) name: ChannelName,
-    pub(super) epoch: u64,
-    /// The offset of the next publication; 0 as long as there was none.
-    pub(super) next_offset: u64,
-    /// Every publication with at least this turn is here.
-    pub(super) complete_since: u64,
-    /// In the log, nothing of the channel has a higher sequence.
-    pub(super) last: u64,
-    /// What is kept, the oldest first.
-    pub(super) entries: VecDeque<Entry>,
-    /// When entries die that do not live for ever, by their turns.
-    expiries: BTreeMap<u64, u64>,
-    bytes: u64,
-    /// The segment with its newest record in the log.
-    pub(super) anchor: u32,
-    /// The tag of the newest publication.
-    pub(super) tag: u32,
-    /// Stretches of damage that what is known of it has outlived.
-    touched: u32,
-    policy: u16,
-    /// Why publications with a lower turn are not here.
-    pub(super) loss: Gap,
-    /// Whether it is kept in memory only.
-    is_in_memory: bool,
-    /// Publications may be missing behind the last entry: the next one begins a new epoch.
-    pub(super) is_in_doubt: bool,
-}
-
-/// One publication that is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) turn: u64,
-    pub(super) published_at: u64,
-    pub(super) tag: u32,
-    /// The segment its record is in, or [`MEMORY`].
-    pub(super) segment: u32,
-    /// Where in it.
-    pub(super) position: u32,
-    /// Bytes of the record, header included.
-    pub(super) length: u32,
-}
-
-/// The segment of what is in none.
-pub(super) const MEMORY: u32 = 0;
-
-/// Where a publication stands in its channel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
-    pub(super) epoch: u64,
-    pub(super) offset: u64,
 }
 
 /// Where the next publication of a channel stands.
@@ -156,7 +96,7 @@ impl Index {
             policies,
             known_policies: Vec::new(),
             held: Held::default(),
-            usage: Vec::new(),
+            usage: UsageTable::default(),
             floor: Floor { turn: 1, sequence: 1 },
             next: 1,
             gaps: 0,
@@ -222,9 +162,7 @@ impl Index {
         if let Some(held) = held {
             self.held.insert(entry.turn, held);
         }
-        let usage = usage_of(&mut self.usage, entry.segment);
-        usage.live += 1;
-        usage.live_bytes += u64::from(entry.length);
+        self.usage.add(&entry);
         self.anchor(id, entry.segment);
         self.publications += 1;
         let known = &mut self.channels[id as usize];
@@ -332,7 +270,7 @@ impl Index {
 
     /// What is in use of a segment.
     pub(super) fn usage(&self, segment: u32) -> Usage {
-        self.usage.get(segment as usize).copied().unwrap_or_default()
+        self.usage.of(segment)
     }
 
     /// Number of channels and publications.
@@ -350,60 +288,6 @@ impl Index {
         self.channels.get(id as usize)
     }
 
-    /// Gives up what is too old in some of the channels.
-    pub(super) fn trim_old(&mut self, ids: std::ops::Range<u32>, now: u64) {
-        for id in ids {
-            if let Some(known) = self.channels.get(id as usize) {
-                let retention = self.policy_of(known).retention;
-                self.trim(id, retention, now);
-            }
-        }
-    }
-
-    /// Gives up what some of the channels have in a segment, and before it.
-    pub(super) fn give_up(&mut self, ids: std::ops::Range<u32>, segment: u32) {
-        for id in ids {
-            while let Some(turn) = self.channels.get(id as usize).and_then(|known| {
-                let newest = known.entries.iter().rfind(|entry| entry.segment == segment)?;
-                Some(newest.turn)
-            }) {
-                self.trim_through(id, turn, Gap::Trimmed);
-            }
-        }
-    }
-
-    /// What a channel had up to this turn turned out to be damaged.
-    pub(super) fn lose(&mut self, name: &ChannelName, turn: u64) {
-        if let Some(id) = self.names.get(name).copied() {
-            self.trim_through(id, turn, Gap::Epoch);
-        }
-    }
-
-    /// Forgets channels of which nothing is kept, the longest idle first, until so many are left.
-    pub(super) fn forget_idle(&mut self, most: usize) {
-        let idle = |known: &Channel| known.entries.is_empty();
-        let mut idle: Vec<(u64, usize)> = self
-            .channels
-            .iter()
-            .filter(|(_, known)| idle(known))
-            .map(|(id, known)| (known.complete_since, id))
-            .collect();
-        if idle.len() <= most {
-            return;
-        }
-        // More than needed, so that it is not done again for every single one.
-        let excess = idle.len() - most + most / 8;
-        let last = idle.len() - 1;
-        idle.select_nth_unstable(excess.min(last));
-        for (_, id) in idle.into_iter().take(excess) {
-            self.anchor(u32::try_from(id).expect("ids fit"), MEMORY);
-            let forgotten = self.channels.remove(id);
-            self.names.remove(&forgotten.name);
-            self.floor.turn = self.floor.turn.max(forgotten.complete_since);
-            self.floor.sequence = self.floor.sequence.max(forgotten.last + 1);
-        }
-    }
-
     /// An entry's record lies somewhere else now.
     pub(super) fn move_entry(&mut self, name: &ChannelName, from: &Entry, segment: u32, position: u32) {
         let Some(id) = self.names.get(name).copied() else {
@@ -415,12 +299,8 @@ impl Index {
             return;
         };
         (entry.segment, entry.position) = (segment, position);
-        let usage = usage_of(&mut self.usage, from.segment);
-        usage.live -= 1;
-        usage.live_bytes -= u64::from(from.length);
-        let usage = usage_of(&mut self.usage, segment);
-        usage.live += 1;
-        usage.live_bytes += u64::from(from.length);
+        self.usage.remove(from);
+        self.usage.add(entry);
     }
 
     /// The newest records of these channels lie in another segment now.
@@ -438,60 +318,6 @@ impl Index {
         (known.is_in_doubt, known.touched) = (false, gaps);
     }
 
-    /// The number of a channel, by a text that is its name; `None` if it cannot be one.
-    pub(super) fn intern_text(&mut self, name: &str) -> Option<u32> {
-        match self.names.get(name) {
-            Some(id) => Some(*id),
-            None => ChannelName::parse(name).ok().map(|name| self.intern(&name)),
-        }
-    }
-
-    /// The same, of a channel that probably has this number.
-    pub(super) fn intern_text_again(&mut self, id: u32, name: &str) -> Option<u32> {
-        let is_it = self.get(id).is_some_and(|known| known.name.as_str() == name);
-        if is_it { Some(id) } else { self.intern_text(name) }
-    }
-
-    /// The number of a channel that had this one a moment ago.
-    pub(super) fn intern_again(&mut self, id: Option<u32>, name: &ChannelName) -> u32 {
-        match id.filter(|id| self.get(*id).is_some_and(|known| known.name == *name)) {
-            Some(id) => id,
-            None => self.intern(name),
-        }
-    }
-
-    /// The number of a channel.
-    pub(super) fn intern(&mut self, name: &ChannelName) -> u32 {
-        if let Some(id) = self.names.get(name) {
-            return *id;
-        }
-        let policy = self.policies.of(name);
-        let place = self.known_policies.iter().position(|known| *known == policy).unwrap_or_else(|| {
-            self.known_policies.push(policy);
-            self.known_policies.len() - 1
-        });
-        let id = self.channels.insert(Channel {
-            name: name.clone(),
-            epoch: 0,
-            next_offset: 0,
-            complete_since: self.floor.turn,
-            last: 0,
-            entries: VecDeque::new(),
-            expiries: BTreeMap::new(),
-            bytes: 0,
-            anchor: MEMORY,
-            tag: 0,
-            touched: self.gaps,
-            policy: u16::try_from(place).expect("a configuration has fewer policies"),
-            loss: Gap::Trimmed,
-            is_in_memory: false,
-            is_in_doubt: false,
-        });
-        let id = u32::try_from(id).expect("there are fewer channels");
-        self.names.insert(name.clone(), id);
-        id
-    }
-
     fn policy_of(&self, known: &Channel) -> Policy {
         self.known_policies[usize::from(known.policy)]
     }
@@ -499,109 +325,8 @@ impl Index {
     fn anchor(&mut self, id: u32, segment: u32) {
         let known = &mut self.channels[id as usize];
         if known.anchor != segment {
-            if known.anchor != MEMORY {
-                usage_of(&mut self.usage, known.anchor).anchors -= 1;
-            }
-            if segment != MEMORY {
-                usage_of(&mut self.usage, segment).anchors += 1;
-            }
+            self.usage.move_anchor(known.anchor, segment);
             known.anchor = segment;
         }
-    }
-
-    fn clear(&mut self, id: u32) -> usize {
-        let count = self.channels[id as usize].entries.len();
-        while self.pop(id).is_some() {}
-        count
-    }
-
-    fn trim(&mut self, id: u32, retention: Retention, now: u64) {
-        let loss = if retention.messages == 0 { Gap::NoHistory } else { Gap::Trimmed };
-        loop {
-            let known = &self.channels[id as usize];
-            let is_too_much = known.entries.front().is_some_and(|oldest| {
-                known.entries.len() > retention.messages
-                    || known.bytes > retention.bytes
-                    || now.saturating_sub(oldest.published_at) > retention.age
-            });
-            if !is_too_much {
-                return;
-            }
-            self.give_up_oldest(id, loss);
-        }
-    }
-
-    fn trim_through(&mut self, id: u32, turn: u64, loss: Gap) {
-        while self.channels[id as usize].entries.front().is_some_and(|oldest| oldest.turn <= turn) {
-            self.give_up_oldest(id, loss);
-        }
-    }
-
-    fn give_up_oldest(&mut self, id: u32, loss: Gap) {
-        if let Some(oldest) = self.pop(id) {
-            let known = &mut self.channels[id as usize];
-            known.complete_since = known.complete_since.max(oldest.turn + 1);
-            known.loss = loss;
-            if known.entries.is_empty() {
-                known.entries = VecDeque::new();
-            }
-        }
-    }
-
-    fn pop(&mut self, id: u32) -> Option<Entry> {
-        let known = &mut self.channels[id as usize];
-        let oldest = known.entries.pop_front()?;
-        known.bytes -= u64::from(oldest.length);
-        known.expiries.remove(&oldest.turn);
-        let usage = usage_of(&mut self.usage, oldest.segment);
-        usage.live -= 1;
-        usage.live_bytes -= u64::from(oldest.length);
-        if oldest.segment == MEMORY {
-            self.held.remove(oldest.turn);
-        }
-        self.publications -= 1;
-        Some(oldest)
-    }
-}
-
-/// The usage of a segment that may be new.
-fn usage_of(usage: &mut Vec<Usage>, segment: u32) -> &mut Usage {
-    let place = segment as usize;
-    if usage.len() <= place {
-        usage.resize(place + 1, Usage::default());
-    }
-    &mut usage[place]
-}
-
-impl Channel {
-    /// The offset of the oldest entry, or of the next publication if there is none.
-    pub(super) fn first_offset(&self) -> u64 {
-        self.next_offset - self.entries.len() as u64
-    }
-
-    /// Where the entries of a later turn begin.
-    pub(super) fn behind(&self, turn: u64) -> usize {
-        self.entries.partition_point(|entry| entry.turn <= turn)
-    }
-
-    /// The entry at an offset.
-    pub(super) fn at(&self, offset: u64) -> Option<&Entry> {
-        let index = offset.checked_sub(self.first_offset())?;
-        self.entries.get(usize::try_from(index).ok()?)
-    }
-
-    /// The offset of an entry.
-    pub(super) fn offset_of(&self, entry: &Entry) -> u64 {
-        self.first_offset() + self.behind(entry.turn) as u64 - 1
-    }
-
-    /// The turn of the newest publication: nothing of the channel follows.
-    pub(super) fn newest_turn(&self) -> u64 {
-        self.entries.back().map_or(self.complete_since - 1, |entry| entry.turn)
-    }
-
-    /// Whether an entry may still be shown.
-    pub(super) fn shows(&self, entry: &Entry, now: u64) -> bool {
-        self.expiries.get(&entry.turn).is_none_or(|dies_at| *dies_at > now)
     }
 }

@@ -18,6 +18,7 @@
 //! one life of the log.
 
 mod answers;
+mod channel;
 mod disk;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -39,6 +40,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod usage;
 mod writer;
 
 pub use answers::carry_answers;

@@ -1,0 +1,94 @@
+//! What is known of one channel: where its publications lie, and since when they are complete.
+//!
+//! An entry takes 32 bytes, a channel about 200: everything rare (a time to die, data in memory) is kept aside.
+
+use crate::broker::Gap;
+use crate::model::ChannelName;
+use std::collections::{BTreeMap, VecDeque};
+
+/// What is known of one channel.
+pub(super) struct Channel {
+    pub(super) name: ChannelName,
+    pub(super) epoch: u64,
+    /// The offset of the next publication; 0 as long as there was none.
+    pub(super) next_offset: u64,
+    /// Every publication with at least this turn is here.
+    pub(super) complete_since: u64,
+    /// In the log, nothing of the channel has a higher sequence.
+    pub(super) last: u64,
+    /// What is kept, the oldest first.
+    pub(super) entries: VecDeque<Entry>,
+    /// When entries die that do not live for ever, by their turns.
+    pub(super) expiries: BTreeMap<u64, u64>,
+    pub(super) bytes: u64,
+    /// The segment with its newest record in the log.
+    pub(super) anchor: u32,
+    /// The tag of the newest publication.
+    pub(super) tag: u32,
+    /// Stretches of damage that what is known of it has outlived.
+    pub(super) touched: u32,
+    pub(super) policy: u16,
+    /// Why publications with a lower turn are not here.
+    pub(super) loss: Gap,
+    /// Whether it is kept in memory only.
+    pub(super) is_in_memory: bool,
+    /// Publications may be missing behind the last entry: the next one begins a new epoch.
+    pub(super) is_in_doubt: bool,
+}
+
+/// One publication that is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) turn: u64,
+    pub(super) published_at: u64,
+    pub(super) tag: u32,
+    /// The segment its record is in, or [`MEMORY`].
+    pub(super) segment: u32,
+    /// Where in it.
+    pub(super) position: u32,
+    /// Bytes of the record, header included.
+    pub(super) length: u32,
+}
+
+/// The segment of what is in none.
+pub(super) const MEMORY: u32 = 0;
+
+/// Where a publication stands in its channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    pub(super) epoch: u64,
+    pub(super) offset: u64,
+}
+
+impl Channel {
+    /// The offset of the oldest entry, or of the next publication if there is none.
+    pub(super) fn first_offset(&self) -> u64 {
+        self.next_offset - self.entries.len() as u64
+    }
+
+    /// Where the entries of a later turn begin.
+    pub(super) fn behind(&self, turn: u64) -> usize {
+        self.entries.partition_point(|entry| entry.turn <= turn)
+    }
+
+    /// The entry at an offset.
+    pub(super) fn at(&self, offset: u64) -> Option<&Entry> {
+        let index = offset.checked_sub(self.first_offset())?;
+        self.entries.get(usize::try_from(index).ok()?)
+    }
+
+    /// The offset of an entry.
+    pub(super) fn offset_of(&self, entry: &Entry) -> u64 {
+        self.first_offset() + self.behind(entry.turn) as u64 - 1
+    }
+
+    /// The turn of the newest publication: nothing of the channel follows.
+    pub(super) fn newest_turn(&self) -> u64 {
+        self.entries.back().map_or(self.complete_since - 1, |entry| entry.turn)
+    }
+
+    /// Whether an entry may still be shown.
+    pub(super) fn shows(&self, entry: &Entry, now: u64) -> bool {
+        self.expiries.get(&entry.turn).is_none_or(|dies_at| *dies_at > now)
+    }
+}
