@@ -30,7 +30,7 @@ class Process {
       throw new Error(`${BINARY} is missing: build it with \`cargo build --release\`, or name another in CHANNELAPI_BIN`);
     }
     this.child = spawn(BINARY, args, { stdio: ["ignore", "pipe", "pipe"], env: ENVIRONMENT });
-    this.exited = once(this.child, "exit");
+    this.exited = once(this.child, "close"); // Not "exit", after which the last lines of the log may still come.
     running.add(this.child);
     this.exited.then(() => running.delete(this.child));
     for (const stream of [this.child.stdout, this.child.stderr]) {
