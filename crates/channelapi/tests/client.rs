@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in the server of a test fails the test")]
 
+mod port;
 mod program;
 
 use std::{
@@ -288,8 +289,7 @@ fn events_can_be_chosen_and_shown_with_all_that_is_known() {
 
 #[test]
 fn a_server_that_was_never_there_is_not_waited_for() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let url = format!("http://{free}");
+    let url = format!("http://127.0.0.1:{}", port::free());
     for args in [&["publish", "demo", "x"][..], &["subscribe", "demo"]] {
         let expected = [&*format!("error: nothing listens at {url}\n"), "--server or CHANNELAPI_URL"];
         check(&run(&url, args, ""), 1, &[], &expected);

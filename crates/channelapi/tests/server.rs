@@ -2,11 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails around the server of a test fails the test")]
 
+mod port;
 mod program;
 
 use std::{
     io::{BufRead, BufReader, Write},
-    net::TcpListener,
     path::Path,
     process::{Child, Command, Output, Stdio},
     sync::mpsc::{self, Receiver},
@@ -35,7 +35,7 @@ struct Server {
 
 impl Server {
     fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+        let port = port::free().to_string();
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("channelapi.toml"), format!("port = {port}\naddress = '127.0.0.1'\n"))
             .unwrap();

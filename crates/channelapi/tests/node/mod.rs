@@ -2,10 +2,13 @@
 
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
+#[path = "../port/mod.rs"]
+mod port;
+
 use std::{
     fmt::Write as _,
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
     sync::{
         Mutex,
@@ -42,7 +45,7 @@ impl Node {
 
     /// Starts one through another program that ends up being it, as `prlimit`.
     pub(crate) fn start_by(wrapper: &[&str], settings: &str) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = port::free();
         let dir = tempfile::tempdir().unwrap();
         let settings = format!("port = {port}\naddress = '127.0.0.1'\nauth_key = '{KEY}'\n{settings}");
         std::fs::write(dir.path().join("channelapi.toml"), settings).unwrap();
