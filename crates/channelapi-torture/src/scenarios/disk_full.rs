@@ -23,10 +23,10 @@ use crate::town;
 
 /// Enough for what the crowd publishes meanwhile, and little to fill.
 const SIZE: &str = "64m";
-/// For the answer that the disk is full, and for everything else on a machine that is busy.
-const ANSWER_MAX: Duration = Duration::from_millis(500);
-const HEAL_MAX: Duration = Duration::from_secs(5);
-const NOTICE_MAX: Duration = Duration::from_secs(10);
+/// For the answer that the disk is full, on a machine that is busy. Whoever waits for the disk instead is told so after ten seconds.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+const HEAL_MAX: Duration = Duration::from_secs(20);
+const NOTICE_MAX: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(10);
 const LOAD: std::ops::RangeInclusive<u64> = 200..=600;
 /// Long enough for a client that breaks its connection after 300 ms at the latest to be seen coming back.

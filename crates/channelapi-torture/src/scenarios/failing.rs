@@ -20,8 +20,8 @@ use crate::town;
 const EXIT_IO: i32 = 74;
 /// From the first refusal until the process has ended.
 const EXIT_MAX: Duration = Duration::from_secs(1);
-/// For a machine that has other things to do.
-const EXIT_NOISE: Duration = Duration::from_millis(500);
+/// For a machine that has other things to do. Without an end of its own the server would go on for ever.
+const EXIT_NOISE: Duration = Duration::from_secs(9);
 /// For the failure to be met: so many groups come in much less time.
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(1);
