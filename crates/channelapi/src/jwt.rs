@@ -51,7 +51,7 @@ pub fn run(request: Jwt) -> anyhow::Result<()> {
     let Jwt { issuers, issuer, verb } = request;
     anyhow::ensure!(
         !issuers.is_empty(),
-        "the configuration has no [[jwt]], so no JWT is good; docs/configuration.md shows how to write one"
+        "the configuration has no [[jwt]], so no JWT is good; `channelapi config doc` shows how to write one"
     );
     match verb {
         Verb::Sign(wish) => println!("{}", sign_by(&issuers, issuer.as_deref(), wish)?),

@@ -90,11 +90,11 @@ fn verify(data: &Path, output: Output) -> anyhow::Result<()> {
 
 fn describe_report(report: &Report, state: &[String]) -> String {
     let mut lines = vec![format!(
-        "{} segments, {}, {} records, {} publications",
-        report.segments,
+        "{}, {}, {}, {}",
+        count(report.segments, "segment"),
         size(report.bytes),
-        report.records,
-        report.publications
+        count(report.records, "record"),
+        count(report.publications, "publication")
     )];
     if report.torn_bytes > 0 {
         lines.push(format!("{} at the end were never written as a whole, and nobody was told they were: the next start cuts them off",
@@ -134,23 +134,23 @@ fn describe_stats(stats: &Stats) -> String {
     let bytes: u64 = stats.segments.iter().map(|segment| segment.bytes).sum();
     let live: u64 = stats.segments.iter().map(|segment| segment.live_bytes).sum();
     let mut lines = vec![format!(
-        "{} channels, {} publications kept\n{} segments, {} on disk, {} of it live",
-        stats.channels,
-        stats.publications,
-        stats.segments.len(),
+        "{}, {} kept\n{}, {} on disk, {} of it live",
+        count(stats.channels, "channel"),
+        count(stats.publications, "publication"),
+        count(stats.segments.len(), "segment"),
         size(bytes),
         size(live)
     )];
     for segment in &stats.segments {
-        let (file, publications) = (&segment.file, segment.publications);
+        let (file, publications) = (&segment.file, count(segment.publications, "publication"));
         let (bytes, live) = (size(segment.bytes), size(segment.live_bytes));
-        lines.push(format!("  {file}  {bytes:>10}  live {live:>10}  {publications} publications"));
+        lines.push(format!("  {file}  {bytes:>10}  live {live:>10}  {publications}"));
     }
     if !stats.largest.is_empty() {
         lines.push("largest channels".into());
     }
     for (channel, publications, bytes) in &stats.largest {
-        lines.push(format!("  {channel}  {}  {publications} publications", size(*bytes)));
+        lines.push(format!("  {channel}  {}  {}", size(*bytes), count(*publications, "publication")));
     }
     lines.join("\n")
 }
@@ -193,6 +193,12 @@ fn describe(destination: &str, taken: Backup) -> String {
         size(log_bytes),
         size(state_bytes)
     )
+}
+
+/// A number of things, for people.
+fn count<N: Copy + std::fmt::Display + PartialEq + From<u8>>(number: N, thing: &str) -> String {
+    let plural = if number == N::from(1) { "" } else { "s" };
+    format!("{number} {thing}{plural}")
 }
 
 /// A number of bytes, for people.

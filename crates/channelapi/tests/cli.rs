@@ -151,9 +151,9 @@ fn a_new_key_is_shown_once_and_the_file_gets_its_hash() {
 
     // The same key has the same hash, and cannot be there twice.
     let hashed =
-        run_with_input(dir.path(), &["key", "hash", "again", "--expires=2030-01-31"], &format!("{key}\n"));
+        run_with_input(dir.path(), &["key", "hash", "again", "--expires=2999-01-31"], &format!("{key}\n"));
     let hash = text(&created.stdout).lines().nth(2).unwrap();
-    check(&hashed, 0, &[hash, "scopes = [\"publish\"]\nexpires = 2030-01-31\n"], &[]);
+    check(&hashed, 0, &[hash, "scopes = [\"publish\"]\nexpires = 2999-01-31\n"], &[]);
     fs::write(dir.path().join("channelapi.toml"), [created.stdout, hashed.stdout].concat()).unwrap();
     check(
         &run(dir.path(), &["check"], &[]),

@@ -31,6 +31,9 @@ pub enum BackupError {
     /// The name is taken.
     #[error("{0} exists already; name a directory that does not")]
     Exists(PathBuf),
+    /// There is nowhere to put it.
+    #[error("there is no directory {0}; make it first, or name a place in one that exists")]
+    Nowhere(PathBuf),
     /// It would be lost together with what it is for.
     #[error("{0} is inside the data directory; name a place outside, best on another disk")]
     Inside(PathBuf),
@@ -41,7 +44,7 @@ pub enum BackupError {
     #[error(transparent)]
     Log(#[from] OpenError),
     /// The operating system says no.
-    #[error("{path}: {error}")]
+    #[error("{path} cannot be used: {error}; look at its permissions and at the room on its disk")]
     Io {
         /// What was tried on.
         path: PathBuf,
@@ -64,6 +67,9 @@ pub fn backup(data: &Path, destination: &Path) -> Result<Backup, BackupError> {
     };
     let parent =
         destination.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !parent.is_dir() {
+        return Err(BackupError::Nowhere(parent.to_owned()));
+    }
     let real = |path: &Path| path.canonicalize().map_err(at(path));
     if real(parent)?.starts_with(real(data)?) {
         return Err(BackupError::Inside(destination.to_owned()));
@@ -144,7 +150,7 @@ mod tests {
         assert!(matches!(backup(&data, &copy), Err(BackupError::NoData(_))));
         drop(StateStore::open(&directory).unwrap());
         assert!(matches!(backup(&data, &data.join("copy")), Err(BackupError::Inside(_))));
-        assert!(matches!(backup(&data, &folder.path().join("missing/copy")), Err(BackupError::Io { .. })));
+        assert!(matches!(backup(&data, &folder.path().join("missing/copy")), Err(BackupError::Nowhere(_))));
         fs::write(data.join("token_secret"), b"x").unwrap();
         fs::write(data.join("log"), b"no directory").unwrap();
         backup(&data, &copy).unwrap();

@@ -124,6 +124,14 @@ impl Refusal {
         if let Some(hint) = &body.hint {
             let _ = write!(text, "\n  {hint}");
         }
+        // Neither a channel nor its stream need creating.
+        if *status == 404 {
+            let _ = write!(
+                text,
+                "\n  is the API at {}? a server with [internal] has it there and nowhere else",
+                target.server
+            );
+        }
         // Only where the operator has to look into the log.
         if let Some(id) = body.request_id.as_ref().filter(|_| *status >= 500) {
             let _ = write!(text, "\n  the server's log knows it as request {id}");
@@ -200,6 +208,11 @@ mod tests {
             ),
             (507, r#"{"title":"T","request_id":"r"}"#, "T\n  the server's log knows it as request r"),
             (400, r#"{"success":false,"message":"M"}"#, "M"),
+            (
+                404,
+                r#"{"detail":"D"}"#,
+                "D\n  is the API at http://a:1? a server with [internal] has it there and nowhere else",
+            ),
             (403, r#"{"detail":"D"}"#, "the server at http://a:1 refused the key\n  it is from --key"),
         ] {
             assert_eq!(refused(status, body).explain(&target()), expected);

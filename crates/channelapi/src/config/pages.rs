@@ -121,11 +121,13 @@ unknown variable that starts with `CHANNELAPI_` is a warning.
 are lists and can only be written in the file; see [API keys](#api-keys), [JWT](#jwt) and [Policies](#policies).
 
 **Reloading.** On SIGHUP the server reads its configuration again, all of it: flags and variables are as they were at the
-start, files are read anew. What is wrong changes nothing, and the log says what. Keys, issuers of JWTs, `http.cors_origins`
-and `log.level` change at once; of everything else that differs the log says that it needs a restart.
+start, files are read anew. What is wrong changes nothing, and the log says what. Keys, issuers of JWTs, everything below `[limits]`,
+`http.cors_origins` and `log.level` change at once, and the certificate if its files have changed; of everything else that differs the
+log says that it needs a restart.
 
-**Exit codes.** 0: all is well. 2: the command line, a variable or the file is wrong. 78: the auth key or the certificate is refused;
-tell the process manager not to restart after it, as the next start would end the same way.
+**Exit codes.** 0: all is well. 1: the server cannot start, for example because its port is taken. 2: the command line, a variable or the
+file is wrong. 74: the disk failed, and the server ended rather than guess what is on it. 75: another process has the data directory. 78:
+the auth key or the certificate is refused; tell the process manager not to restart after it, as the next start would end the same way.
 ";
 
 const ORIGINAL: &str = "
