@@ -56,7 +56,7 @@ fn half_upgrade(node: &Node, _: &str) {
 fn whoever_is_gone_leaves_nothing_behind() {
     let cycles = std::env::var("ABANDON_CYCLES").ok().map_or(1_500, |cycles| cycles.parse().unwrap());
     let node = Arc::new(Node::start(
-        "[socketio]\nping_interval = '300ms'\nping_timeout = '300ms'\nconnect_timeout = '500ms'\n",
+        "[socketio]\nping_interval = '1s'\nping_timeout = '1s'\nconnect_timeout = '2s'\n",
     ));
     let token: Arc<str> = node.token("a").into();
     let come_and_go = |cycles: usize| {
