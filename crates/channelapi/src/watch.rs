@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
-/// How often to look. It takes about a tenth of a millisecond; a container with little memory can be full within a second.
+/// How often to look. It takes a few system calls; a container with little memory can be full within a second.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Watches until it is dropped.
 pub(crate) async fn watch(admission: Arc<Admission>, gateway: Arc<Gateway>, hub: Arc<Hub>) {
-    let memory = Memory::find();
+    let mut memory = Memory::find();
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {

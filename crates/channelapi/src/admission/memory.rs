@@ -51,7 +51,12 @@ pub(crate) struct Memory {
     cgroups: Vec<Cgroup>,
     /// Of the machine.
     machine: Option<u64>,
+    /// Looks until the limits of the groups are read again.
+    limits_stay_for: u32,
 }
+
+/// Looks between two readings of limits, which hardly ever change.
+const LOOKS_PER_LIMIT: u32 = 10;
 
 /// One look at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,12 +88,17 @@ impl Memory {
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let mut cgroups = Cgroup::candidates(&groups);
         cgroups.retain(|cgroup| cgroup.usage.exists());
-        Self { cgroups, machine }
+        Self { cgroups, machine, limits_stay_for: 0 }
     }
 
     /// The use that is closest to its limit: of the process against what was set, `set`, or of one of its groups against the
     /// kernel's limit. `None` where the system says nothing.
-    pub(crate) fn look(&self, set: u64) -> Option<Usage> {
+    pub(crate) fn look(&mut self, set: u64) -> Option<Usage> {
+        if self.limits_stay_for == 0 {
+            self.limits_stay_for = LOOKS_PER_LIMIT;
+            self.cgroups.iter_mut().for_each(Cgroup::read_limit);
+        }
+        self.limits_stay_for -= 1;
         let cgroups = self.cgroups.iter().filter_map(Cgroup::usage);
         let limit = if set > 0 { Some(set) } else { self.machine };
         let own = limit.and_then(|limit| Some(Usage { used: crate::metrics::resident_bytes()?, limit }));
@@ -101,6 +111,8 @@ impl Memory {
 struct Cgroup {
     usage: PathBuf,
     limit: PathBuf,
+    /// What `limit` said.
+    bytes_max: Option<u64>,
     stat: PathBuf,
     /// What memory for files is called in `stat`, of this group and all below it.
     file_keys: [&'static str; 2],
@@ -122,6 +134,7 @@ impl Cgroup {
                     Self {
                         usage: group.join("memory.usage_in_bytes"),
                         limit: group.join("memory.limit_in_bytes"),
+                        bytes_max: None,
                         stat: group.join("memory.stat"),
                         file_keys: ["total_inactive_file", "total_active_file"],
                     }
@@ -132,6 +145,7 @@ impl Cgroup {
                     Self {
                         usage: group.join("memory.current"),
                         limit: group.join("memory.max"),
+                        bytes_max: None,
                         stat: group.join("memory.stat"),
                         file_keys: ["inactive_file", "active_file"],
                     }
@@ -141,13 +155,24 @@ impl Cgroup {
         candidates
     }
 
-    /// What it uses, without what the kernel can take back from files at any time. `None` without a limit.
-    fn usage(&self) -> Option<Usage> {
-        let number = |path| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
-        let limit = number(&self.limit).filter(|limit| *limit < UNLIMITED)?;
-        let stat = fs::read_to_string(&self.stat).unwrap_or_default();
-        Some(Usage { used: number(&self.usage)?.saturating_sub(files_in(&stat, self.file_keys)), limit })
+    fn read_limit(&mut self) {
+        self.bytes_max = number_in(&self.limit).filter(|limit| *limit < UNLIMITED);
     }
+
+    /// What it uses. `None` without a limit. When that is much, what the kernel can take back from files at any time is left
+    /// out; the kernel takes long to say how much that is.
+    fn usage(&self) -> Option<Usage> {
+        let usage = Usage { limit: self.bytes_max?, used: number_in(&self.usage)? };
+        if usage.part() < CALM * 100 {
+            return Some(usage);
+        }
+        let stat = fs::read_to_string(&self.stat).unwrap_or_default();
+        Some(Usage { used: usage.used.saturating_sub(files_in(&stat, self.file_keys)), ..usage })
+    }
+}
+
+fn number_in(path: &Path) -> Option<u64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 /// What the first version of control groups says in place of "no limit" is a little below 2^63.
@@ -182,7 +207,7 @@ mod tests {
 
     #[test]
     fn the_process_is_measured_against_what_was_set() {
-        let memory = Memory { cgroups: Vec::new(), machine: None };
+        let mut memory = Memory { cgroups: Vec::new(), machine: None, limits_stay_for: 0 };
         assert_eq!(memory.look(0), None);
         let usage = memory.look(1 << 20).unwrap();
         assert_eq!((usage.limit, usage.pressure(Pressure::None)), (1 << 20, Pressure::Critical));
@@ -200,14 +225,25 @@ mod tests {
         let mut cgroup = Cgroup {
             usage: file("memory.current", "900\n"),
             limit: file("memory.max", "1000\n"),
+            bytes_max: None,
             stat: file("memory.stat", "anon 300\ninactive_file 100\nactive_file 50\nfile 400\n"),
             file_keys: ["inactive_file", "active_file"],
         };
-        assert_eq!(cgroup.usage(), Some(Usage { used: 750, limit: 1000 }));
+        let usage = |cgroup: &mut Cgroup| {
+            cgroup.read_limit();
+            cgroup.usage()
+        };
+        assert_eq!(usage(&mut cgroup), Some(Usage { used: 750, limit: 1000 }));
+        cgroup.limit = file("memory.max", "2000\n");
+        assert_eq!(
+            usage(&mut cgroup),
+            Some(Usage { used: 900, limit: 2000 }),
+            "far below, files do not matter"
+        );
         cgroup.limit = file("memory.max", "max\n");
-        assert_eq!(cgroup.usage(), None);
+        assert_eq!(usage(&mut cgroup), None);
         cgroup.limit = file("memory.limit_in_bytes", "9223372036854771712\n");
-        assert_eq!(cgroup.usage(), None);
+        assert_eq!(usage(&mut cgroup), None);
     }
 
     #[test]
