@@ -82,8 +82,9 @@ impl Tokens {
         self.get_or_create_for(channel, None).await.map(|issued| issued.token)
     }
 
-    /// The token of a channel: the one that lives, or a new one. With a lifetime (at most [`TOKEN_LIFETIME_MAX`]), it lives at
-    /// least that long after now and after each use; a longer life that it has stays.
+    /// The token of a channel: the one that lives, or a new one. With a lifetime, of which
+    /// [`TOKEN_LIFETIME_MAX`](crate::limits::TOKEN_LIFETIME_MAX) is the limit, it lives at least that long after now and after
+    /// each use; a longer life that it has stays.
     pub async fn get_or_create_for(
         &self,
         channel: &ChannelName,
