@@ -24,7 +24,7 @@ pub(crate) fn is_for_people(format: LogFormat) -> bool {
 pub(crate) struct Verbosity(reload::Handle<Targets, Registry>);
 
 impl Part for Verbosity {
-    fn options(&self) -> &'static [&'static str] {
+    fn options(&self, _: &Config) -> &'static [&'static str] {
         &["log.level"]
     }
 

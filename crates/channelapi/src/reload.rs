@@ -16,8 +16,8 @@ pub(crate) type Change = Box<dyn FnOnce() + Send>;
 
 /// A part of the server that can change its settings while it runs.
 pub(crate) trait Part: Send + Sync {
-    /// The options that it takes over, by their keys. One that ends with a dot is a whole section.
-    fn options(&self) -> &'static [&'static str];
+    /// The options that it takes over from these settings, by their keys. One that ends with a dot is a whole section.
+    fn options(&self, config: &Config) -> &'static [&'static str];
 
     /// Judges what the new settings say for it, and gets ready for them. Nothing must change yet: another part may refuse.
     fn prepare(&self, config: &Config) -> anyhow::Result<Change>;
@@ -44,7 +44,7 @@ impl<T: Send + Sync + 'static> Used<T> {
 }
 
 impl<T: Send + Sync + 'static> Part for Used<T> {
-    fn options(&self) -> &'static [&'static str] {
+    fn options(&self, _: &Config) -> &'static [&'static str] {
         self.option
     }
 
@@ -125,7 +125,7 @@ impl Reloader {
 
     /// Says what is different now, and what will be after a restart.
     fn tell(&mut self, config: &Config) {
-        let options: BTreeSet<_> = self.parts.iter().flat_map(|part| part.options()).collect();
+        let options: BTreeSet<_> = self.parts.iter().flat_map(|part| part.options(config)).collect();
         let is_taken_over = |key: &str| {
             options
                 .iter()
@@ -179,7 +179,7 @@ mod tests {
     struct Fussy(&'static [&'static str], Option<&'static str>);
 
     impl Part for Fussy {
-        fn options(&self) -> &'static [&'static str] {
+        fn options(&self, _: &Config) -> &'static [&'static str] {
             self.0
         }
 

@@ -278,7 +278,8 @@ pub(crate) async fn run(
     let upkeep = tokio::spawn(keep_up(hub.clone(), identity.clone()));
     let heartbeats = tokio::spawn(gateway.clone().keep_time());
     let api = Api::new(hub.clone(), identity.clone(), ring.clone(), origins.clone());
-    let parts = changeable(verbosity, origins, admission.live_limits(), ring, identity, &api);
+    let mut parts: Vec<_> = front.reloading().into_iter().collect();
+    parts.extend(changeable(verbosity, origins, admission.live_limits(), ring, identity, &api));
     let reloading = tokio::spawn(Reloader::new(&config, reread, parts).run(hangups));
     let server = Arc::new(Server {
         cores: cores.clone(),

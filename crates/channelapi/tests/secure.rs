@@ -42,9 +42,14 @@ impl Certified {
         self.0.path().join(name)
     }
 
-    fn server(&self) -> Node {
+    /// The lines of a configuration file.
+    fn settings(&self) -> String {
         let (cert, key) = (self.path("cert.pem"), self.path("key.pem"));
-        Node::start(&format!("[tls]\ncert = '{}'\nkey = '{}'\n", cert.display(), key.display()))
+        format!("[tls]\ncert = '{}'\nkey = '{}'\n", cert.display(), key.display())
+    }
+
+    fn server(&self) -> Node {
+        Node::start(&self.settings())
     }
 }
 
@@ -116,4 +121,51 @@ fn a_server_without_tls_is_told_from_one_with_it() {
     let args = ["publish", "demo", "x", "--key", KEY, "--server", &url];
     let output = run(certified.0.path(), &certified.path("ca.pem"), &args);
     check(&output, 1, &[], &["does not speak TLS\n  if the way there is safe without it, write http://"]);
+}
+
+#[test]
+fn a_certificate_in_other_files_is_taken_over_and_the_rest_waits_for_a_restart() {
+    let (first, second) = (Certified::new(&["127.0.0.1"]), Certified::new(&["127.0.0.1"]));
+    let bad = Certified::new(&["127.0.0.1"]);
+    fs::write(bad.path("key.pem"), "no key").unwrap();
+    let mut node = first.server();
+    let file = node.dir.path().join("channelapi.toml");
+    let begun_with = fs::read_to_string(&file).unwrap();
+    let reconfigured = |node: &Node, settings: &str| {
+        fs::write(&file, begun_with.replace(&first.settings(), settings)).unwrap();
+        node.signal("-HUP");
+    };
+    let reaches = |node: &Node, certified: &Certified| {
+        let ca = certified.path("ca.pem");
+        let args = ["publish", "demo", "x", "--ca", ca.to_str().unwrap()];
+        run(node.dir.path(), &ca, &args).status.success()
+    };
+    assert!(reaches(&node, &first));
+
+    reconfigured(&node, &second.settings());
+    node.await_log("the configuration is reloaded");
+    assert!(
+        node.said.iter().any(|line| line.contains("tls.cert") && line.contains("an option has changed\""))
+    );
+    assert!(reaches(&node, &second) && !reaches(&node, &first));
+
+    // One that cannot be used changes nothing, and neither does what else is new.
+    reconfigured(&node, &format!("{}[log]\nlevel = 'warn'\n", bad.settings()));
+    node.await_log("holds no private key");
+    node.await_log("everything stays as it was");
+    assert!(reaches(&node, &second));
+
+    reconfigured(&node, &format!("{}reload_interval = '2m'\n", second.settings()));
+    let line = node.await_log("needs a restart");
+    assert!(line.contains("tls.reload_interval"), "{line}");
+    node.await_log("the configuration is reloaded");
+
+    // Whether there is TLS at all is not for a moment in between.
+    reconfigured(&node, "");
+    let line = node.await_log("needs a restart");
+    assert!(line.contains("tls.cert"), "{line}");
+    node.await_log("the configuration is reloaded");
+    reconfigured(&node, &second.settings());
+    node.await_log("the configuration is reloaded");
+    assert!(reaches(&node, &second));
 }

@@ -100,7 +100,7 @@ const IN_QUERY: &str = "A key in a URL ends up in logs and histories. Send it in
 struct Passes(Arc<Streams>);
 
 impl Part for Passes {
-    fn options(&self) -> &'static [&'static str] {
+    fn options(&self, _: &Config) -> &'static [&'static str] {
         &[]
     }
 

@@ -30,7 +30,7 @@ impl KeyRing {
 }
 
 impl Part for KeyRing {
-    fn options(&self) -> &'static [&'static str] {
+    fn options(&self, _: &Config) -> &'static [&'static str] {
         &["auth_key", "auth_keys"]
     }
 

@@ -141,7 +141,7 @@ impl Identity {
 pub(crate) struct Reloading(pub(crate) Arc<Identity>);
 
 impl Part for Reloading {
-    fn options(&self) -> &'static [&'static str] {
+    fn options(&self, _: &Config) -> &'static [&'static str] {
         &["jwt."]
     }
 

@@ -6,7 +6,8 @@ use crate::config::Config;
 use crate::config::value::AcmeChallenge;
 use crate::listener::{Bound, Entry, HttpConnections, Listener, Place};
 use crate::redirect::Redirect;
-use crate::tls::{AcmeSettings, Certificates, Challenge, PairFiles, Tls};
+use crate::reload::{Change, Part};
+use crate::tls::{AcmeSettings, Certificates, Challenge, PairFiles, Source, Tls};
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
@@ -46,6 +47,12 @@ impl Front {
     /// The certificate of the public listener, if it speaks TLS.
     pub(super) fn certificates(&self) -> Option<Arc<Certificates>> {
         self.tls.as_ref().map(|tls| tls.certificates.clone())
+    }
+
+    /// What changes when the configuration is read again.
+    pub(super) fn reloading(&self) -> Option<Box<dyn Part>> {
+        let tls = self.tls.as_ref()?;
+        Some(Box::new(CertificateFiles(tls.source.clone())))
     }
 
     /// Where they are found.
@@ -94,11 +101,42 @@ impl Front {
     }
 }
 
+/// The certificate in files, when the configuration is read again and names others. Whether there is TLS, and where its
+/// certificate is from, waits for a restart.
+struct CertificateFiles(Arc<Source>);
+
+impl Part for CertificateFiles {
+    fn options(&self, config: &Config) -> &'static [&'static str] {
+        match (&*self.0, pair_files(config)) {
+            (Source::Files(_), Some(_)) => &["tls.cert", "tls.key"],
+            _ => &[],
+        }
+    }
+
+    fn prepare(&self, config: &Config) -> anyhow::Result<Change> {
+        let (Source::Files(watched), Some(files)) = (&*self.0, pair_files(config)) else {
+            return Ok(Box::new(|| {}));
+        };
+        let Some(other) = watched.prepare(files)? else { return Ok(Box::new(|| {})) };
+        let source = self.0.clone();
+        Ok(Box::new(move || {
+            if let Source::Files(watched) = &*source {
+                watched.change_to(other);
+            }
+        }))
+    }
+}
+
+/// The files of the certificate, if it is from files.
+fn pair_files(config: &Config) -> Option<PairFiles> {
+    let (certificate, key) = (config.tls.cert.as_ref()?, config.tls.key.as_ref()?);
+    Some(PairFiles { certificate: certificate.0.clone(), key: key.0.clone() })
+}
+
 /// TLS, if it is wanted.
 fn tls_of(config: &Config) -> Result<Option<Tls>, Failure> {
     let refused = |error: anyhow::Error| Failure { error, code: EXIT_CONFIG };
-    if let (Some(certificate), Some(key)) = (&config.tls.cert, &config.tls.key) {
-        let files = PairFiles { certificate: certificate.0.clone(), key: key.0.clone() };
+    if let Some(files) = pair_files(config) {
         return Tls::of_files(files).map(Some).map_err(|error| refused(error.into()));
     }
     let Some(domains) = &config.acme.domains else { return Ok(None) };

@@ -58,10 +58,22 @@ impl ResolvesServerCert for Certificates {
 /// A pair of files that is shown, and read again when it changes.
 #[derive(Debug)]
 pub(crate) struct WatchedFiles {
-    files: PairFiles,
     certificates: Arc<Certificates>,
+    watched: Mutex<Watched>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    files: PairFiles,
     /// What was read last, good or not.
-    seen: Mutex<Option<Fingerprint>>,
+    seen: Option<Fingerprint>,
+}
+
+/// A pair in other files, which was found good.
+pub(crate) struct OtherFiles {
+    files: PairFiles,
+    seen: Option<Fingerprint>,
+    pair: Pair,
 }
 
 impl WatchedFiles {
@@ -70,32 +82,50 @@ impl WatchedFiles {
         let (seen, pair) = files.load_with_fingerprint(SystemTime::now());
         let pair = pair?;
         certificates.show(&pair);
-        Ok((Self { files, certificates, seen: Mutex::new(seen) }, pair))
+        Ok((Self { certificates, watched: Mutex::new(Watched { files, seen }) }, pair))
     }
 
     /// Reads the files again, and shows the pair if it is another one. A bad one is said once, and the one before stays.
     pub(crate) fn reload(&self) {
-        let (found, pair) = self.files.load_with_fingerprint(SystemTime::now());
-        let mut seen = self.seen.lock();
-        if found.is_some() && *seen == found {
+        let mut watched = self.watched.lock();
+        let (found, pair) = watched.files.load_with_fingerprint(SystemTime::now());
+        if found.is_some() && watched.seen == found {
             return;
         }
-        *seen = found;
-        let certificate = self.files.certificate.display();
+        watched.seen = found;
         match pair {
-            Ok(pair) => {
-                self.certificates.show(&pair);
-                CertificateReloaded::Shown.count();
-                for warning in &pair.warnings {
-                    warn!("{warning}");
-                }
-                info!(%certificate, "new connections get the new certificate");
-            }
+            Ok(pair) => self.take(&watched.files, &pair),
             Err(error) => {
                 CertificateReloaded::Failed.count();
                 error!(%error, "the new certificate cannot be used, the one before stays");
             }
         }
+    }
+
+    /// Reads a pair from other files, which must be good. None if they are the same.
+    pub(crate) fn prepare(&self, files: PairFiles) -> Result<Option<OtherFiles>, PairError> {
+        if self.watched.lock().files == files {
+            return Ok(None);
+        }
+        let (seen, pair) = files.load_with_fingerprint(SystemTime::now());
+        pair.map(|pair| Some(OtherFiles { files, seen, pair }))
+    }
+
+    /// Shows what was prepared, and looks at its files from now on.
+    pub(crate) fn change_to(&self, other: OtherFiles) {
+        let OtherFiles { files, seen, pair } = other;
+        let mut watched = self.watched.lock();
+        *watched = Watched { files, seen };
+        self.take(&watched.files, &pair);
+    }
+
+    fn take(&self, files: &PairFiles, pair: &Pair) {
+        self.certificates.show(pair);
+        CertificateReloaded::Shown.count();
+        for warning in &pair.warnings {
+            warn!("{warning}");
+        }
+        info!(certificate = %files.certificate.display(), "new connections get the new certificate");
     }
 
     /// Looks for a change every now and then, and on SIGHUP, until it is dropped.
@@ -153,6 +183,30 @@ mod tests {
         let third = made.renew(-60, 7_200);
         watched.reload();
         assert_eq!(shown(&certificates), third);
+    }
+
+    #[test]
+    fn other_files_are_watched_when_they_are_good() {
+        let (first, second) = (Made::new(), Made::new());
+        let certificates = Arc::new(Certificates::new(Arc::default()));
+        let (watched, _) = WatchedFiles::new(first.files.clone(), certificates.clone()).unwrap();
+        let before = shown(&certificates);
+        assert!(watched.prepare(first.files.clone()).unwrap().is_none());
+
+        second.renew(-60, -30);
+        assert!(watched.prepare(second.files.clone()).is_err(), "it has expired");
+        let good = second.renew(-60, 7_200);
+        let other = watched.prepare(second.files.clone()).unwrap().unwrap();
+        assert_eq!(shown(&certificates), before, "another part may still refuse");
+        watched.change_to(other);
+        assert_eq!(shown(&certificates), good);
+
+        first.renew(-60, 7_200);
+        watched.reload();
+        assert_eq!(shown(&certificates), good, "nobody looks at the first files any more");
+        let renewed = second.renew(-60, 7_200);
+        watched.reload();
+        assert_eq!(shown(&certificates), renewed);
     }
 
     #[test]

@@ -51,7 +51,7 @@ pub(crate) struct Tls {
     /// For the listener.
     pub(crate) config: Arc<ServerConfig>,
     /// What looks after the certificate.
-    pub(crate) source: Source,
+    pub(crate) source: Arc<Source>,
     /// The certificate.
     pub(crate) certificates: Arc<Certificates>,
     /// What an authority may ask for on a plain port.
@@ -67,7 +67,13 @@ impl Tls {
         let certificates = Arc::new(Certificates::new(proofs.clone()));
         let (watched, pair) = WatchedFiles::new(files, certificates.clone())?;
         let config = server_config(certificates.clone(), &[HTTP_PROTOCOL]);
-        Ok(Self { config, source: Source::Files(watched), certificates, proofs, warnings: pair.warnings })
+        Ok(Self {
+            config,
+            source: Arc::new(Source::Files(watched)),
+            certificates,
+            proofs,
+            warnings: pair.warnings,
+        })
     }
 
     /// Gets certificates from an authority, and keeps them in `data_dir`.
@@ -80,7 +86,7 @@ impl Tls {
         };
         let config = server_config(certificates.clone(), protocols);
         let acme = Acme::new(settings, data_dir, certificates.clone(), proofs.clone())?;
-        Ok(Self { config, source: Source::Acme(acme), certificates, proofs, warnings: Vec::new() })
+        Ok(Self { config, source: Arc::new(Source::Acme(acme)), certificates, proofs, warnings: Vec::new() })
     }
 }
 
