@@ -10,12 +10,17 @@ use channelapi_protocol::engineio::{Request, payload};
 use channelapi_protocol::socketio::{Attachments, Packet};
 use channelapi_protocol::websocket::{Decoder, Limits};
 
+use crate::laws;
 use crate::server::{data_of, rewritten_pid};
 
 /// The largest message of a client.
 const CLIENT_BYTES: usize = 64 * 1024;
 /// The largest body of a publisher.
 const PUBLISHER_BYTES: usize = 1024 * 1024;
+/// The largest JWKS.
+const JWKS_BYTES: usize = 256 * 1024;
+/// Claims of the largest JWT, with its header and its signature.
+const CLAIMS_BYTES: usize = 6000;
 /// Even where nothing is optimized and the machine is busy.
 const TIME_MAX: Duration = Duration::from_secs(5);
 
@@ -108,4 +113,40 @@ fn no_body_of_a_publisher_takes_long() {
         takes_a_moment(begin, || assert!(data_of(&body).is_some(), "{begin}{unit}{end}"));
     }
     takes_a_moment("a pid", || assert_eq!(rewritten_pid(&"A".repeat(CLIENT_BYTES)), None));
+}
+
+#[test]
+fn no_jwt_takes_long() {
+    for (begin, unit, end) in [
+        ("{", r#""a":1,"#, r#""b":1}"#),
+        (r#"{"channels":["#, r#""a","#, r#""b"]}"#),
+        (r#"{"aud":["#, r#""a","#, r#""push"]}"#),
+        (r#"{"iss":""#, "\\u0061", r#""}"#),
+        ("", "[", ""),
+        ("", " ", "{}"),
+    ] {
+        let claims = filled(begin, unit, end, CLAIMS_BYTES);
+        let signed = [br#"{"alg":"HS256"}"#, &b"\n"[..], claims.as_bytes()].concat();
+        takes_a_moment(begin, || assert!(!laws::jwt_claims(&signed), "{claims}"));
+    }
+    for unit in [".", "e30.", "A"] {
+        let text = filled("", unit, "e30", CLIENT_BYTES);
+        takes_a_moment(unit, || assert!(!laws::jwt(text.as_bytes())));
+    }
+}
+
+#[test]
+fn no_jwks_takes_long() {
+    for (begin, unit, end) in [
+        (r#"{"keys":["#, "[],", "1]}"),
+        (r#"{"keys":["#, r#"{"kty":"RSA"},"#, "1]}"),
+        (r#"{"keys":[{"kty":"RSA","e":"AQAB","n":""#, "A", r#""}]}"#),
+        ("{", r#""a":1,"#, r#""keys":[]}"#),
+    ] {
+        let text = filled(begin, unit, end, JWKS_BYTES);
+        takes_a_moment(begin, || assert!(!laws::jwks(text.as_bytes()), "{begin}"));
+    }
+    // A modulus that is taken as it is, and the largest that there is room for.
+    let large = filled(r#"{"keys":[{"kty":"RSA","kid":"1","e":"AQAB","n":""#, "_", r#""}]}"#, JWKS_BYTES);
+    takes_a_moment("a large modulus", || _ = laws::jwks(large.as_bytes()));
 }

@@ -5,7 +5,11 @@ mod cursor;
 mod eio_packet;
 mod eio_payload;
 mod eio_query;
+mod jwks;
+mod jwt;
+mod jwt_claims;
 mod pid;
+mod proxy_header;
 mod publish_body;
 mod sio_attachments;
 mod sio_packet;
@@ -18,7 +22,11 @@ pub use self::cursor::cursor;
 pub use self::eio_packet::eio_packet;
 pub use self::eio_payload::eio_payload;
 pub use self::eio_query::eio_query;
+pub use self::jwks::jwks;
+pub use self::jwt::jwt;
+pub use self::jwt_claims::jwt_claims;
 pub use self::pid::pid;
+pub use self::proxy_header::proxy_header;
 pub use self::publish_body::publish_body;
 pub use self::sio_attachments::sio_attachments;
 pub use self::sio_packet::sio_packet;
@@ -36,7 +44,11 @@ pub const ALL: &[(&str, Law)] = &[
     ("eio_packet", eio_packet),
     ("eio_payload", eio_payload),
     ("eio_query", eio_query),
+    ("jwks", jwks),
+    ("jwt", jwt),
+    ("jwt_claims", jwt_claims),
     ("pid", pid),
+    ("proxy_header", proxy_header),
     ("publish_body", publish_body),
     ("sio_attachments", sio_attachments),
     ("sio_packet", sio_packet),

@@ -7,6 +7,7 @@
 #[allow(dead_code, missing_docs, unreachable_pub, unused_imports, reason = "as in `server`")]
 #[path = "../../crates/channelapi/src/config/mod.rs"]
 mod config;
+mod identity;
 pub mod laws;
 mod server;
 

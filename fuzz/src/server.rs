@@ -3,12 +3,18 @@
 
 #![allow(dead_code, missing_docs, reason = "the server uses what the laws do not, and documents it")]
 
+use std::io;
+use std::net::IpAddr;
+
 use bytes::Bytes;
+use tokio::io::AsyncRead;
 
 #[path = "../../crates/channelapi/src/api/message.rs"]
 mod message;
 #[path = "../../crates/channelapi/src/gateway/pid.rs"]
 mod pid;
+#[path = "../../crates/channelapi/src/listener/proxy.rs"]
+mod proxy;
 
 /// The data in the body of a publish request.
 pub(crate) fn data_of(body: &Bytes) -> Option<Bytes> {
@@ -18,4 +24,9 @@ pub(crate) fn data_of(body: &Bytes) -> Option<Bytes> {
 /// What a text is written as if it is a pid.
 pub(crate) fn rewritten_pid(text: &str) -> Option<String> {
     pid::Pid::parse(text).map(|pid| pid.to_string())
+}
+
+/// Reads a PROXY header, and leaves what follows it.
+pub(crate) async fn proxy_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpAddr>> {
+    proxy::read(stream).await
 }

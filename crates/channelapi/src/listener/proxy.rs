@@ -2,12 +2,11 @@
 //!
 //! Invariant: not a byte behind the header is taken. It belongs to TLS or HTTP.
 
-use crate::stream::Stream;
 use channelapi_core::limits::{PROXY_HEADER_BYTES_MAX, PROXY_HEADER_TIMEOUT};
 use ppp::{v1, v2};
 use std::io;
 use std::net::IpAddr;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 /// What every header is at least as long as, and by which the versions are told apart.
 const PREFIX_BYTES: usize = v2::PROTOCOL_PREFIX.len();
@@ -19,14 +18,15 @@ const FIXED_BYTES: usize = PREFIX_BYTES + 4;
 const LINE_BYTES_MAX: usize = 107;
 
 /// Reads the header, and returns the address of the client, if the connection is not the proxy's own.
-pub(super) async fn read_header(stream: &mut Stream) -> io::Result<Option<IpAddr>> {
+pub(super) async fn read_header(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpAddr>> {
     match tokio::time::timeout(PROXY_HEADER_TIMEOUT, read(stream)).await {
         Ok(client) => client,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
 
-async fn read(stream: &mut Stream) -> io::Result<Option<IpAddr>> {
+/// The same, however long it takes.
+pub(super) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpAddr>> {
     let mut header = vec![0; PREFIX_BYTES];
     stream.read_exact(&mut header).await?;
     if header == v2::PROTOCOL_PREFIX {
@@ -86,8 +86,7 @@ mod tests {
 
     /// What is read of `sent`, which `REST` follows; it must be left alone.
     async fn read_of(sent: &[u8]) -> io::Result<Option<IpAddr>> {
-        let (server, mut client) = UnixStream::pair().unwrap();
-        let mut server = Stream::Unix(server);
+        let (mut server, mut client) = UnixStream::pair().unwrap();
         client.write_all(sent).await.unwrap();
         client.write_all(REST).await.unwrap();
         let address = read(&mut server).await?;
@@ -152,9 +151,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_header_that_does_not_come_is_not_awaited_for_long() {
-        let (server, mut client) = UnixStream::pair().unwrap();
+        let (mut server, mut client) = UnixStream::pair().unwrap();
         client.write_all(b"PROXY TCP4 203.").await.unwrap();
-        let error = read_header(&mut Stream::Unix(server)).await.unwrap_err();
+        let error = read_header(&mut server).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }
