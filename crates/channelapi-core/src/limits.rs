@@ -133,11 +133,15 @@ pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long to read, and throw away, the body of a request that was refused before it was read.
 pub const HTTP_DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the head of an HTTP request may take.
+/// How long the first byte of a connection may take, and then the head of an HTTP request.
 pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the body of an HTTP request may take.
+/// How long the body of an HTTP request may take, beside the time that it earns by arriving.
 pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of a body that buy it another second. The largest one may take a minute and a quarter, so that a publisher behind a line of
+/// 128 kbit/s gets it through; one that trickles in earns nothing, and holds no more memory than it has sent.
+pub const HTTP_BODY_RATE_MIN: u64 = 16 * 1024;
 
 /// Bytes of the head of an HTTP request.
 pub const HTTP_HEADER_BYTES_MAX: usize = 16 * 1024;

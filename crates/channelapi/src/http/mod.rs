@@ -10,10 +10,16 @@ pub(crate) use socket::Socket;
 
 use crate::metrics::HttpTimeout;
 use bytes::Bytes;
+use channelapi_core::limits::{HTTP_BODY_RATE_MIN, HTTP_BODY_TIMEOUT, HTTP_DISCARD_TIMEOUT};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::StatusCode;
-use hyper::body::Incoming;
+use hyper::body::{Body as HttpBody, Incoming};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, RETRY_AFTER};
+use std::error::Error;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 /// A request as it comes from the network.
 pub(crate) type Request = hyper::Request<Incoming>;
@@ -65,23 +71,40 @@ pub(crate) enum BodyError {
     Broken,
 }
 
-/// Reads a body of at most `limit` bytes.
-pub(crate) async fn read_body(body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
-    use hyper::body::Body as _;
+/// Reads a body of at most `limit` bytes. It must arrive in time: what has arrived buys time for the rest.
+pub(crate) async fn read_body<B>(body: B, limit: usize) -> Result<Bytes, BodyError>
+where
+    B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
+{
     if body.size_hint().lower() > limit as u64 {
         return Err(BodyError::TooLarge);
     }
-    let reading = Limited::new(body, limit).collect();
-    let timeout = channelapi_core::limits::HTTP_BODY_TIMEOUT;
-    match tokio::time::timeout(timeout, reading).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
-        Ok(Err(_)) => Err(BodyError::Broken),
-        Err(_) => {
-            HttpTimeout::Body.count();
-            Err(BodyError::TooSlow)
+    let began = Instant::now();
+    let received = AtomicU64::new(0);
+    let reading = Limited::new(body, limit).inspect_frame(|frame| {
+        let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+        received.fetch_add(bytes, Ordering::Relaxed);
+    });
+    let mut reading = pin!(reading.collect());
+    loop {
+        let due = body_due(began, received.load(Ordering::Relaxed));
+        match timeout_at(due, reading.as_mut()).await {
+            Ok(Ok(body)) => return Ok(body.to_bytes()),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(BodyError::TooLarge),
+            Ok(Err(_)) => return Err(BodyError::Broken),
+            // More has arrived meanwhile.
+            Err(_) if body_due(began, received.load(Ordering::Relaxed)) > due => {}
+            Err(_) => {
+                HttpTimeout::Body.count();
+                return Err(BodyError::TooSlow);
+            }
         }
     }
+}
+
+/// When the rest of a body must be here, of which so many bytes are.
+fn body_due(began: Instant, received: u64) -> Instant {
+    began + HTTP_BODY_TIMEOUT + Duration::from_millis(received * 1000 / HTTP_BODY_RATE_MIN)
 }
 
 /// Says no to a request that comes with a body. Closed with a part of it unread, a connection would take the answer with it; a client
@@ -104,5 +127,55 @@ async fn discard_body(mut body: Incoming, limit: usize) {
             }
         }
     };
-    _ = tokio::time::timeout(channelapi_core::limits::HTTP_DISCARD_TIMEOUT, reading).await;
+    _ = tokio::time::timeout(HTTP_DISCARD_TIMEOUT, reading).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::body::Frame;
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll, ready};
+    use tokio::time::Interval;
+
+    /// Pieces of a body, one each second.
+    struct Dripping {
+        pieces: usize,
+        piece: usize,
+        drops: Interval,
+    }
+
+    impl HttpBody for Dripping {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            if self.pieces == 0 {
+                return Poll::Ready(None);
+            }
+            ready!(self.drops.poll_tick(cx));
+            self.pieces -= 1;
+            Poll::Ready(Some(Ok(Frame::data(vec![b'x'; self.piece].into()))))
+        }
+    }
+
+    /// What becomes of a body in such pieces, and after how many seconds.
+    async fn read(pieces: usize, piece: usize) -> (Result<usize, BodyError>, u64) {
+        let began = Instant::now();
+        let drops = tokio::time::interval(Duration::from_secs(1));
+        let read = read_body(Dripping { pieces, piece, drops }, 1 << 20).await;
+        (read.map(|body| body.len()), began.elapsed().as_secs())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_arrives_has_time_and_one_that_trickles_in_has_none() {
+        assert_eq!(read(64, 16 << 10).await, (Ok(1 << 20), 63), "a slow line");
+        assert_eq!(read(1000, 1).await, (Err(BodyError::TooSlow), 10), "a byte each second");
+        assert_eq!(read(1000, 8 << 10).await, (Err(BodyError::TooSlow), 20), "half of what it must be");
+        assert_eq!(read(65, 16 << 10).await.0, Err(BodyError::TooLarge));
+    }
 }
