@@ -161,7 +161,7 @@ families! {
         Address = "address",
         /// Their address opened more in a second than `limits.connection_rate` allows.
         AddressRate = "address_rate",
-        /// It sent nothing, and had to make room for newer ones.
+        /// It sent no whole request, and had to make room for others.
         Handshakes = "handshakes",
         /// The process has no file descriptor left.
         FileDescriptors = "file_descriptors",
@@ -169,6 +169,16 @@ families! {
         Tls = "tls",
         /// The PROXY header was missing, wrong or not allowed.
         Proxy = "proxy",
+    }
+
+    /// HTTP connections that were closed because what came over them is no request.
+    "http_refused" by "reason" in HttpRefused {
+        /// The head of a request breaks the rules of HTTP/1. It was answered with 400.
+        Malformed = "malformed",
+        /// The head of a request is larger than 16 KiB, or has more than 100 fields. It was answered with 431 or 414.
+        TooLarge = "too_large",
+        /// The client speaks HTTP/2, which nobody has offered to it.
+        Http2 = "http2",
     }
 
     /// HTTP connections that were closed because their client took too long.
@@ -398,7 +408,8 @@ gauges! {
     "channelapi_connections_max" "gauge" |now| Some(float(now.connections_max));
     /// Connections that speak HTTP, those of publishers and of polling clients.
     "channelapi_http_connections" "gauge" |now| Some(float(now.sockets));
-    /// Connections that have not sent a whole request yet; `limits.handshakes` says how many there can be.
+    /// Connections that have not sent a whole request yet; `limits.handshakes` says how many of them can be silent, and how many can be in
+    /// the middle of one.
     "channelapi_handshakes" "gauge" |now| Some(float(now.handshakes));
     /// Bytes that wait for clients that do not read fast enough; `limits.slow_clients_memory` says how many there can be.
     "channelapi_waiting_bytes" "gauge" |now| Some(float(now.waiting_bytes));

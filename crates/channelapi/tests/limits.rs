@@ -191,6 +191,50 @@ fn connections_that_say_nothing_make_room_for_those_that_do() {
     assert_eq!(node::ask(newest, "GET", "/healthz", &[], "").unwrap().status, 200);
 }
 
+/// Once, whoever connected was closed as one of many who had said nothing, although its request was on its way.
+#[test]
+fn whoever_has_begun_a_request_keeps_its_place_while_others_say_nothing() {
+    let node = Node::start("[limits]\nhandshakes = 16\n");
+    let mut begun = node.connect();
+    begun.write_all(b"GET /healthz HTTP/1.1\r\n").unwrap();
+    let evicted = "channelapi_connections_refused_total{reason=\"handshakes\"}";
+    node.await_metric("channelapi_handshakes", |waiting| waiting >= 1);
+    let _silent: Vec<_> = (0..200).map(|_| node.connect()).collect();
+    node.await_metric(evicted, |evicted| evicted >= 184);
+    begun.write_all(b"Host: x\r\n\r\n").unwrap();
+    let mut answer = [0; 12];
+    begun.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200");
+}
+
+#[test]
+fn what_is_no_request_is_counted() {
+    let node = Node::start("");
+    let large = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Large: {}\r\n\r\n", "x".repeat(20_000));
+    let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-Many: x\r\n".repeat(101));
+    let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(20_000));
+    for (reason, sent, status) in [
+        ("malformed", "GET / HTTP/1.2\r\nHost: x\r\n\r\n", "HTTP/1.1 400"),
+        ("malformed", "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\n", "HTTP/1.1 400"),
+        ("malformed", "\u{16}\u{3}\u{1}\0\u{7f}\u{1}\0\0\r\n\r\n", "HTTP/1.1 400"),
+        ("too_large", &large, "HTTP/1.1 431"),
+        ("too_large", &many, "HTTP/1.1 431"),
+        ("too_large", &long, "HTTP/1.1 431"),
+        ("http2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ""),
+    ] {
+        let counter = format!("channelapi_http_refused_total{{reason=\"{reason}\"}}");
+        let before = node.metric(&counter);
+        let mut socket = node.connect();
+        socket.write_all(sent.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        // What it did not read makes the kernel say goodbye with a reset.
+        _ = socket.read_to_end(&mut answer);
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with(status), "{sent:.40}: {answer}");
+        node.await_metric(&counter, |counted| counted == before + 1);
+    }
+}
+
 #[test]
 fn a_server_without_memory_refuses_before_the_kernel_ends_it() {
     let node = Node::start("[limits]\nmemory = '2MiB'\n");

@@ -23,9 +23,8 @@ use tokio::time::{Instant, interval, sleep, timeout};
 use self::case::Case;
 use self::yard::Yard;
 
-/// As it is started, but for what it says, and that silent connections need not make room for others: thousands of them are here
-/// on purpose, beside cases that take their time.
-const DEFAULT: &str = "[log]\nlevel = \"warn\"\n[limits]\nhandshakes = 100000\n";
+/// As it is started, but for what it says.
+const DEFAULT: &str = "[log]\nlevel = \"warn\"\n";
 /// Cases that run at the same time. Those that wait for a deadline of the server are a minority.
 const AT_ONCE: usize = 48;
 /// Longer than any deadline of the server.

@@ -1,7 +1,7 @@
 //! Who may come in, and how much of everything strangers may have: the limits that can be set, and what is counted against them.
 //!
 //! - `settings.rs` turns the options into numbers, `rate.rs` is how often something may happen.
-//! - `addresses.rs` remembers what each address has open, `waiting.rs` the connections that have said nothing yet.
+//! - `addresses.rs` remembers what each address has open, `waiting.rs` the connections that have not sent a whole request yet.
 //! - `memory.rs` looks at how much memory there is.
 //!
 //! Invariants:
@@ -127,7 +127,7 @@ impl Admission {
         (self.memory_used.load(Ordering::Relaxed), self.memory_limit.load(Ordering::Relaxed))
     }
 
-    /// Connections that have said nothing yet.
+    /// Connections that have not sent a whole request yet.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.count()
     }
@@ -156,11 +156,8 @@ impl Admission {
             Some(address) => self.count_socket(address, &limits)?,
         };
         self.sockets.fetch_add(1, Ordering::Relaxed);
-        let (place, has_evicted) = self.waiting.enter(limits.handshakes);
-        if has_evicted {
-            ConnectionRefused::Handshakes.count();
-        }
-        Ok(SocketPass { admission: self.clone(), number, place, has_spoken: AtomicBool::new(false) })
+        let place = self.waiting.enter(address, limits.handshakes);
+        Ok(SocketPass { admission: self.clone(), number, address, place, has_spoken: AtomicBool::new(false) })
     }
 
     fn count_socket(&self, address: IpAddr, limits: &Limits) -> Result<AddressNumber, ConnectionRefused> {
@@ -278,7 +275,8 @@ fn number_of(index: usize) -> AddressNumber {
 pub(crate) struct SocketPass {
     admission: Arc<Admission>,
     number: AddressNumber,
-    /// Its place among those that have said nothing yet.
+    address: Option<IpAddr>,
+    /// Its place among those that have not sent a whole request yet.
     place: waiting::Place,
     has_spoken: AtomicBool,
 }
@@ -292,7 +290,15 @@ impl SocketPass {
         };
         let before = std::mem::replace(&mut self.number, number);
         self.admission.release(before, |entry| entry.sockets -= 1);
+        self.address = address;
+        self.has_begun();
         Ok(())
+    }
+
+    /// The client has sent its first byte. From now on it has to make room only for others that have, too.
+    pub(crate) fn has_begun(&mut self) {
+        let most = self.admission.limits().handshakes;
+        self.admission.waiting.begin(&mut self.place, self.address, most);
     }
 
     /// The client has sent a whole request.
@@ -302,7 +308,7 @@ impl SocketPass {
         }
     }
 
-    /// Ready when the connection has to make room for another one, having said nothing.
+    /// Ready when the connection has to make room for another one, having sent no whole request.
     pub(crate) async fn evicted(&self) {
         self.place.evicted().await;
         if self.has_spoken.load(Ordering::Relaxed) {

@@ -84,9 +84,9 @@ fn connections() -> Vec<Row> {
         ),
         set("of which at once", "limits.connection_burst", "as above", "as above"),
         set(
-            "Connections without a whole request",
+            "Connections that have said nothing, and again those without a whole request",
             "limits.handshakes",
-            "the oldest is closed",
+            "the oldest of the address with the most is closed",
             "`connections_refused{handshakes}`",
         ),
         fixed(
@@ -113,7 +113,12 @@ fn connections() -> Vec<Row> {
 fn http() -> Vec<Row> {
     vec![
         time("Head of a request", core::HTTP_HEADER_TIMEOUT, "closed", TIMEOUTS),
-        time("Body of a request", core::HTTP_BODY_TIMEOUT, "408", TIMEOUTS),
+        time(
+            "Body of a request",
+            core::HTTP_BODY_TIMEOUT,
+            "408; each 16 KiB that have arrived give it another second",
+            TIMEOUTS,
+        ),
         time("Silence between two requests", core::HTTP_IDLE_TIMEOUT, "closed", TIMEOUTS),
         time(
             "An answer of which nothing is taken",
@@ -128,8 +133,8 @@ fn http() -> Vec<Row> {
             "the kernel closes",
             "`disconnects{lost}`",
         ),
-        bytes("Head of a request", core::HTTP_HEADER_BYTES_MAX, "431", "none: nothing was asked for"),
-        fixed("Header fields", core::HTTP_HEADERS_MAX, "431", "none: nothing was asked for"),
+        bytes("Head of a request", core::HTTP_HEADER_BYTES_MAX, "431", "`http_refused{too_large}`"),
+        fixed("Header fields", core::HTTP_HEADERS_MAX, "431", "`http_refused{too_large}`"),
         bytes(
             "Body of a request to the API",
             core::API_BODY_BYTES_MAX,

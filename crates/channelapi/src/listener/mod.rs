@@ -15,9 +15,11 @@ use crate::admission::{Admission, SocketPass};
 use crate::config::proxies::TrustedProxies;
 use crate::cores::{self, Cores};
 use crate::http::{Peer, Request, Response, Socket};
-use crate::metrics::ConnectionRefused;
+use crate::metrics::{ConnectionRefused, HttpRefused, HttpTimeout};
 use crate::stream::{Stream, TlsStream, Travelling};
-use channelapi_core::limits::{HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX};
+use channelapi_core::limits::{
+    HTTP_HEADER_BYTES_MAX, HTTP_HEADER_TIMEOUT, HTTP_HEADERS_MAX, PROXY_HEADER_TIMEOUT, TLS_HANDSHAKE_TIMEOUT,
+};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -167,8 +169,8 @@ impl Listener {
                 }
             };
             let entered = tokio::select! {
-                entered = entry.enter(stream, from) => entered,
-                () = pass.evicted() => return,
+                biased;
+                entered = entry.enter(stream, from, &mut pass) => entered,
                 _ = stop.changed() => return,
             };
             match entered {
@@ -200,8 +202,47 @@ fn send_away(stream: Stream, is_too_much: bool) {
 }
 
 impl Entry {
-    /// What comes before HTTP.
-    async fn enter(&self, mut stream: Stream, from: Option<IpAddr>) -> io::Result<(Stream, Arrival)> {
+    /// What comes before HTTP. Whoever says nothing, or does not come to an end with it, may have to make room for others.
+    async fn enter(
+        &self,
+        stream: Stream,
+        from: Option<IpAddr>,
+        pass: &mut SocketPass,
+    ) -> io::Result<(Stream, Arrival)> {
+        self.first_byte(&stream, from, pass).await?;
+        pass.has_begun();
+        tokio::select! {
+            biased;
+            entered = self.introduced(stream, from) => entered,
+            () = pass.evicted() => Err(make_room()),
+        }
+    }
+
+    /// Waits for the first byte.
+    async fn first_byte(&self, stream: &Stream, from: Option<IpAddr>, pass: &SocketPass) -> io::Result<()> {
+        let timeout = async {
+            if self.proxy_protocol && Arrival::of(from, self.trusted_proxies.as_ref()) == Arrival::Proxied {
+                tokio::time::sleep(PROXY_HEADER_TIMEOUT).await;
+                ConnectionRefused::Proxy.count();
+            } else if self.tls.is_some() {
+                tokio::time::sleep(TLS_HANDSHAKE_TIMEOUT).await;
+                ConnectionRefused::Tls.count();
+            } else {
+                tokio::time::sleep(HTTP_HEADER_TIMEOUT).await;
+                HttpTimeout::Head.count();
+            }
+        };
+        tokio::select! {
+            biased;
+            arrived = stream.first_byte() => arrived,
+            // Its first byte may be here although nobody was told yet.
+            () = pass.evicted() => if stream.has_arrived() { Ok(()) } else { Err(make_room()) },
+            () = timeout => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Who it is, and TLS.
+    async fn introduced(&self, mut stream: Stream, from: Option<IpAddr>) -> io::Result<(Stream, Arrival)> {
         let trusted = self.trusted_proxies.as_ref();
         let mut arrival = Arrival::of(from, trusted);
         if self.proxy_protocol && arrival == Arrival::Proxied {
@@ -223,6 +264,12 @@ impl Entry {
             (stream, _) => Ok((stream, arrival)),
         }
     }
+}
+
+/// A connection has to go, because others want to come in.
+fn make_room() -> io::Error {
+    ConnectionRefused::Handshakes.count();
+    io::Error::new(io::ErrorKind::ConnectionAborted, "it had to make room")
 }
 
 async fn serve_http(
@@ -269,7 +316,11 @@ async fn serve_http(
         biased;
         ended = connection.as_mut() => ended,
         () = watched.stalled() => return,
-        () = pass.evicted() => return,
+        () = pass.evicted() => {
+            let error = make_room();
+            debug!(%error, "a connection did not begin as it must");
+            return;
+        }
         _ = stop.changed() => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
@@ -279,7 +330,19 @@ async fn serve_http(
         }
     };
     if let Err(error) = ended {
+        count_refused(&error);
         debug!(%error, "an HTTP connection broke");
+    }
+}
+
+/// Counts what was refused before it was a request. Such a connection was told why, as far as it speaks HTTP/1.
+fn count_refused(error: &hyper::Error) {
+    if error.is_parse_too_large() {
+        HttpRefused::TooLarge.count();
+    } else if error.is_parse_version_h2() {
+        HttpRefused::Http2.count();
+    } else if error.is_parse() {
+        HttpRefused::Malformed.count();
     }
 }
 

@@ -9,10 +9,13 @@ mod tls;
 pub(crate) use halves::{ReadHalf, WriteHalf};
 pub(crate) use tls::TlsStream;
 
+use rustix::io::ioctl_fionread;
+use socket2::SockRef;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connection that was accepted.
@@ -66,6 +69,32 @@ impl Stream {
             Self::Unix(stream) => Travelling::Unix(stream.into_std()?),
             Self::Tls(_) => Travelling::Stays(self),
         })
+    }
+
+    /// Waits until something has arrived, or the client is gone. It is left where it is.
+    pub(crate) async fn first_byte(&self) -> io::Result<()> {
+        let mut byte = [MaybeUninit::uninit()];
+        let looked = match self {
+            Self::Tcp(stream) => {
+                stream.async_io(Interest::READABLE, || SockRef::from(stream).peek(&mut byte)).await
+            }
+            Self::Unix(stream) => {
+                stream.async_io(Interest::READABLE, || SockRef::from(stream).peek(&mut byte)).await
+            }
+            // A client that has shaken hands has sent something.
+            Self::Tls(_) => return Ok(()),
+        };
+        looked.map(drop)
+    }
+
+    /// Whether something has arrived, also if nobody was told yet.
+    pub(crate) fn has_arrived(&self) -> bool {
+        let waiting = match self {
+            Self::Tcp(stream) => ioctl_fionread(stream),
+            Self::Unix(stream) => ioctl_fionread(stream),
+            Self::Tls(_) => return true,
+        };
+        waiting.is_ok_and(|bytes| bytes > 0)
     }
 
     /// One half to read from, and one to write to.

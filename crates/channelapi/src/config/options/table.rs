@@ -236,8 +236,8 @@ options! {
 
         /// Connections that have not sent a whole request yet.
         ///
-        /// Beyond it, the one that has waited longest is closed for each that comes: whoever opens connections and says
-        /// nothing loses them first.
+        /// So many may have said nothing, and as many may be in the middle of a handshake or a request. Beyond it, one is closed
+        /// for each that comes: the oldest of the address that has the most.
         handshakes: u64 = "1024" in "16" ..= "1000000";
 
         /// Events a second from one client, confirmations (`ack`) included, joins not.
