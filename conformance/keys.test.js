@@ -14,6 +14,7 @@ import { freshName } from "./stock.js";
 
 const secret = () => randomBytes(24).toString("base64url");
 const shop = secret();
+const limited = secret();
 
 /** A key of the list, by its hash. */
 const listed = (name, key, rest) =>
@@ -21,7 +22,11 @@ const listed = (name, key, rest) =>
 
 let server;
 before(async () => {
-  server = await Server.start([], { config: listed("shop", shop, 'scopes = ["publish", "tokens"]\nchannels = ["user-*"]') });
+  const keys = [
+    listed("shop", shop, 'scopes = ["publish", "tokens"]\nchannels = ["user-*"]'),
+    listed("limited", limited, 'scopes = ["admin"]\nchannels = ["user-*"]'),
+  ];
+  server = await Server.start([], { config: keys.join("") });
 });
 after(() => server?.stop());
 
@@ -55,6 +60,28 @@ describe("a key of the list", () => {
     assert.equal(answer.body, '{"success": false, "message": "The API key is not for this channel."}');
     const batch = await server.v1("POST", "/messages", { channels: ["user-1", "news"], data: 1 }, as(shop));
     assert.deepEqual(batch.json.results.map(({ status, code }) => [status, code]), [[201, undefined], [403, "channel_not_allowed"]]);
+  });
+
+  it("revokes nothing where it is limited to channels: a revocation may concern every channel", async (t) => {
+    const channel = `user-${freshName()}`;
+    const socket = await connect(t, channel, ["websocket"]);
+    const what = [{ channel }, { channel: "news" }, { sub: "ann" }, { jti: "1" }, {}];
+    for (const body of what) {
+      assertProblem(await server.v1("POST", "/revocations", body, as(limited)), 403, "channel_not_allowed");
+    }
+    const made = await server.v1("POST", "/revocations", { jti: "1" });
+    assert.equal(made.status, 201, made.body);
+    assertProblem(await server.v1("GET", "/revocations", undefined, as(limited)), 403, "channel_not_allowed");
+    assertProblem(await server.v1("DELETE", `/revocations/${made.json.id}`, undefined, as(limited)), 403, "channel_not_allowed");
+    const { json } = await server.v1("GET", "/revocations");
+    assert.deepEqual(json.revocations.map(({ id }) => id), [made.json.id], "one was made, and it was not taken back");
+    assertProblem(await server.v1("POST", "/channels/news/disconnect", {}, as(limited)), 403, "channel_not_allowed");
+    const heard = once(socket, "message");
+    assert.equal((await server.post(`/message/${channel}`, '{"message": "still here"}')).status, 200);
+    assert.equal((await heard)[0], "still here");
+    const gone = once(socket, "disconnect");
+    assert.equal((await server.v1("POST", `/channels/${channel}/disconnect`, {}, as(limited))).status, 200, "of its own channels");
+    await gone;
   });
 
   it("is refused in a URL", async () => {
