@@ -71,6 +71,26 @@ const CHANGED = "new connections get the new certificate";
 /** How often the server has logged this. */
 const count = (text) => server.log.split(text).length - 1;
 
+/** What a stock client begins with. */
+async function helloOf() {
+  const listener = net.createServer().listen(0, "127.0.0.1");
+  await once(listener, "listening");
+  const client = tls.connect({ host: "127.0.0.1", port: listener.address().port, servername: "localhost" });
+  client.on("error", () => {});
+  const [socket] = await once(listener, "connection");
+  const [hello] = await once(socket, "data");
+  client.destroy();
+  socket.destroy();
+  listener.close();
+  return hello;
+}
+
+/** Handshakes that were refused. */
+async function refused() {
+  const { body } = await request(`${server.api.url}/metrics`, { ...server.api, headers: { authorization: server.key } });
+  return Number(body.match(/connections_refused_total\{reason="tls"\} (\d+)/)[1]);
+}
+
 /** Waits until the server has logged this so many times. */
 async function logged(text, times = 1) {
   while (count(text) < times) await within(once(server.process.child.stderr, "data"), `the log to say: ${text}`);
@@ -194,6 +214,44 @@ describe("a handshake", () => {
     again.destroy();
   });
 
+  it("that is none, or only half of one, is closed and counted, and hinders nobody", async (t) => {
+    const [stock, channel] = await joined(t);
+    const record = (type, bytes, length = bytes.length) => Buffer.concat([Buffer.from([type, 3, 1, length >> 8, length & 255]), Buffer.from(bytes)]);
+    const hello = await helloOf();
+    const broken = {
+      "garbage": Buffer.alloc(500, 0xff),
+      "a hello of SSL 2": Buffer.from("802e0103010015000000100700c0030080010080060040040080020080000000", "hex"),
+      "a record without an end": record(22, Buffer.alloc(1_000), 0xffff),
+      "an empty record": record(22, []),
+      "data before a handshake": record(23, Buffer.alloc(100)),
+      "an alert before a handshake": record(21, [2, 40]),
+      "a hello that is garbage": record(22, [1, 0, 1, 0, ...Buffer.alloc(256, 0xaa)]),
+      "a hello that says it is 16 MiB": record(22, [1, 0xff, 0xff, 0xff, ...Buffer.alloc(16_000)]),
+      "a server's hello": record(22, [2, 0, 0, 40, ...Buffer.alloc(40)]),
+      "half of a good hello, and the end": hello.subarray(0, hello.length / 2),
+      "a good hello, and garbage": Buffer.concat([hello, Buffer.alloc(300, 0x17)]),
+      "a good hello, and the end": hello,
+    };
+    const before = await refused();
+    for (const [what, bytes] of Object.entries(broken)) {
+      const socket = net.connect(server.port, "127.0.0.1");
+      socket.on("error", () => {});
+      socket.resume();
+      await once(socket, "connect");
+      socket.end(bytes);
+      // A reset is an end, too.
+      await within(new Promise((resolve) => socket.once("close", resolve)), `an end of ${what}`);
+      await server.publish(channel, JSON.stringify(what));
+      await stock.message(what);
+    }
+    // The last of them may be counted a moment after it was closed.
+    const until = performance.now() + 10_000;
+    while ((await refused()) - before < Object.keys(broken).length) {
+      assert.ok(performance.now() < until, `${(await refused()) - before} of ${Object.keys(broken).length} are counted`);
+    }
+    assert.ok(!server.log.includes("panicked"), server.log);
+  });
+
   it("must be quick, and a thousand slow ones hinder nobody", async (t) => {
     const started = performance.now();
     const slow = await Promise.all(
@@ -205,7 +263,8 @@ describe("a handshake", () => {
         socket.write(Buffer.from([0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc]));
         const dribble = setInterval(() => socket.write(Buffer.from([3])), 1_000);
         t.after(() => clearInterval(dribble));
-        const ended = once(socket, "close").then(() => {
+        // A byte that comes after the end makes it a reset.
+        const ended = new Promise((resolve) => socket.once("close", resolve)).then(() => {
           clearInterval(dribble);
           return performance.now() - started;
         });
