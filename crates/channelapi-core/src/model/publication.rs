@@ -4,7 +4,7 @@ use super::{ChannelName, Cursor, EventName, Position};
 use bytes::Bytes;
 
 /// Data on its way to the subscribers of a channel.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {
     /// Where it was published.
     pub channel: ChannelName,

@@ -31,7 +31,7 @@ pub struct HistoryQuery {
 }
 
 /// A part of a channel's history.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryPage {
     /// In the order that was asked for.
     pub publications: Vec<Publication>,
@@ -72,6 +72,13 @@ enum Source {
     File(Arc<dyn LogFile>),
     /// The index points at nothing: that is damage.
     Nowhere,
+}
+
+impl Found {
+    /// Whether it can only be had from the disk, or by way of repair.
+    fn needs_disk(&self) -> bool {
+        matches!(self.source, Source::File(_) | Source::Nowhere)
+    }
 }
 
 /// A publication could not be read: what is kept of its channel up to it is lost.
@@ -160,23 +167,33 @@ impl EmbeddedBroker {
     /// A part of a channel's history. It may wait for the disk.
     pub fn history(&self, channel: &ChannelName, query: HistoryQuery) -> io::Result<HistoryPage> {
         loop {
-            if let Ok(page) = self.try_history(channel, query) {
+            if let Ok(Some(page)) = self.try_history(channel, query, Depth::Disk) {
                 return Ok(page);
             }
         }
     }
 
-    fn try_history(&self, channel: &ChannelName, query: HistoryQuery) -> Result<HistoryPage, Damaged> {
+    /// The same, if it can be had without waiting for the disk.
+    pub fn recent_history(&self, channel: &ChannelName, query: HistoryQuery) -> Option<HistoryPage> {
+        self.try_history(channel, query, Depth::Memory).unwrap_or_default()
+    }
+
+    fn try_history(
+        &self,
+        channel: &ChannelName,
+        query: HistoryQuery,
+        depth: Depth,
+    ) -> Result<Option<HistoryPage>, Damaged> {
         let now = self.clock.unix_millis();
         let stored = self.stored.read();
         let (top, generation) = (stored.top().cursor, stored.generation());
         let Some(known) = stored.index.channel(channel) else {
-            return Ok(HistoryPage {
+            return Ok(Some(HistoryPage {
                 publications: Vec::new(),
                 has_more: false,
                 cursor: top,
                 standing: None,
-            });
+            }));
         };
         let first = known.behind(query.after);
         let before = query.before.min(known.next_offset).saturating_sub(known.first_offset());
@@ -203,6 +220,9 @@ impl EmbeddedBroker {
         let following = (!query.is_reverse).then(|| known.entries.get(first + taken)).flatten();
         let following = following.map(|entry| stored.find(known, entry));
         drop(stored);
+        if depth == Depth::Memory && found.iter().chain(&following).any(Found::needs_disk) {
+            return Ok(None);
+        }
         let publications =
             found.into_iter().map(|found| self.load(found, generation)).collect::<Result<Vec<_>, _>>()?;
         let last = publications.last().and_then(|last| last.kept);
@@ -211,7 +231,7 @@ impl EmbeddedBroker {
             (Some(following), None) => self.before(following, generation)?,
             (None, _) => top,
         };
-        Ok(HistoryPage { publications, has_more: taken < all, cursor, standing: Some(standing) })
+        Ok(Some(HistoryPage { publications, has_more: taken < all, cursor, standing: Some(standing) }))
     }
 
     /// Where a client stands that has everything before a publication.
@@ -284,7 +304,7 @@ impl EmbeddedBroker {
                     break;
                 }
                 let one = stored.find(known, entry);
-                if depth == Depth::Memory && matches!(one.source, Source::File(_) | Source::Nowhere) {
+                if depth == Depth::Memory && one.needs_disk() {
                     return Ok(None);
                 }
                 found.push(one);

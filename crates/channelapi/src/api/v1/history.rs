@@ -103,8 +103,11 @@ pub(super) fn locate(hub: &Hub, channel: &ChannelName, since: &str) -> Start {
     }
 }
 
-/// Reads a page. The disk may keep a thread waiting.
+/// Reads a page. The disk may keep a thread waiting, but what is new is in memory.
 async fn read(hub: &Arc<Hub>, channel: ChannelName, query: HistoryQuery) -> Result<HistoryPage, Problem> {
+    if let Some(page) = hub.broker.recent_history(&channel, query) {
+        return Ok(page);
+    }
     let broker = hub.broker.clone();
     let page = tokio::task::spawn_blocking(move || broker.history(&channel, query)).await;
     let page = page.map_err(|panic| Problem::unavailable(&panic))?;

@@ -48,7 +48,10 @@ fn check(broker: &EmbeddedBroker, told: &[Told], clients: &[Client]) {
         assert!(kept.len() <= told.data.len() - told.purged);
         for client in clients {
             let Start { after, gap } = broker.locate(&channel(name), Since::Cursor(client.cursor));
-            let page = broker.history(&channel(name), HistoryQuery { after, ..EVERYTHING }).unwrap();
+            let query = HistoryQuery { after, ..EVERYTHING };
+            let recent = broker.recent_history(&channel(name), query);
+            let page = broker.history(&channel(name), query).unwrap();
+            assert!(recent.is_none_or(|recent| recent == page), "what is in memory is what is on disk");
             let missed = &told.data[client.had[name]..];
             let got: Vec<_> = page.publications.iter().map(|p| String::from_utf8_lossy(&p.data)).collect();
             if gap.is_none() {

@@ -105,8 +105,14 @@ fn the_newest_is_read_without_the_disk_also_after_a_restart() {
             let reads = disk.0.lock().reads;
             let readings = [Reading { channel: channel(0), after }];
             let page = broker.read(&readings, Depth::Memory).unwrap();
+            let query = HistoryQuery { after, ..EVERYTHING };
+            let recent = broker.recent_history(&channel(0), query);
             assert_eq!(disk.0.lock().reads, reads, "the disk is left alone");
-            page.map(|page| page.publications.len())
+            let all = broker.history(&channel(0), query).unwrap();
+            assert!(recent.as_ref().is_none_or(|recent| *recent == all));
+            let count = page.map(|page| page.publications.len());
+            assert_eq!(recent.map(|recent| recent.publications.len()), count);
+            count
         };
         assert_eq!(newest(&broker, 0), Some(40));
         drop(broker);
