@@ -98,7 +98,7 @@ const ROOMS: &[Room] = &[
     room(
         "channelapi/client",
         &["config", "output", "trust"],
-        "it meets the server where backends do: at its HTTP API, and nowhere else",
+        "it meets the server where backends and clients do, at its HTTP API and its sockets, and nowhere else",
     ),
     room(
         "channelapi/key",

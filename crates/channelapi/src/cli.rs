@@ -3,6 +3,7 @@
 //! Nothing here prints or exits, so every line and every mistake can be tested. The flags of the options are made
 //! from the table in `config::options`; here are only the verbs.
 
+mod bench;
 mod client;
 mod command;
 mod jwt;
@@ -20,7 +21,7 @@ use self::{
     settings::{check, configuration, show, values},
 };
 use crate::{
-    client::{Publish, Subscribe},
+    client::{Publish, Subscribe, bench::Bench},
     config::{Config, env, file, options::spec, pages, tornado, value::Value},
     jwt::Jwt,
     key::Key,
@@ -43,6 +44,8 @@ pub enum Invocation {
     Publish(Publish),
     /// Print what a running server's channel gets.
     Subscribe(Subscribe),
+    /// Measure what a running server can take.
+    Bench(Box<Bench>),
     /// Make a JWT, or judge one.
     Jwt(Jwt),
     /// Make a key, or its hash.
@@ -106,6 +109,7 @@ fn parse_in(
         ["version"] => Invocation::Print(version()),
         ["publish"] => Invocation::Publish(client::publish(&levels, environment(), search)?),
         ["subscribe"] => Invocation::Subscribe(client::subscribe(&levels, environment(), search)?),
+        ["bench", load] => Invocation::Bench(Box::new(bench::bench(load, &levels, environment(), search)?)),
         ["jwt", verb] => Invocation::Jwt(jwt::jwt(verb, &levels, environment(), search)?),
         ["key", verb] => Invocation::Key(key::key(verb, &levels)?),
         ["store", verb] => Invocation::Store(store::store(verb, &levels, environment(), search)?),

@@ -64,6 +64,7 @@ fn main() -> ExitCode {
         }
         Ok(Invocation::Publish(request)) => return finish(client::publish(request)),
         Ok(Invocation::Subscribe(request)) => return finish(client::subscribe(request)),
+        Ok(Invocation::Bench(request)) => return finish(client::bench(*request)),
         Ok(Invocation::Jwt(request)) => {
             return finish(jwt::run(request).map_err(|error| Failed(error.to_string())));
         }

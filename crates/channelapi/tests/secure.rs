@@ -169,3 +169,18 @@ fn a_certificate_in_other_files_is_taken_over_and_the_rest_waits_for_a_restart()
     node.await_log("the configuration is reloaded");
     assert!(reaches(&node, &second));
 }
+
+/// A thousand handshakes would be too slow if each looked for whom to trust; they are as sure nevertheless.
+#[test]
+fn clients_of_a_benchmark_trust_no_stranger_either() {
+    let (certified, stranger) = (Certified::new(&["127.0.0.1"]), Certified::new(&["127.0.0.1"]));
+    let node = certified.server();
+    let url = format!("https://{}", node.address);
+    let bench = |authority: &Certified| {
+        let args =
+            ["bench", "fanout", "-c", "5", "--rate", "20", "-d", "300ms", "--server", &url, "--key", KEY];
+        run(node.dir.path(), &authority.path("ca.pem"), &args)
+    };
+    check(&bench(&certified), 0, &["connect and join", "publish until delivered"], &["publishing"]);
+    check(&bench(&stranger), 1, &[], &["error: the certificate of ", "with --ca FILE"]);
+}

@@ -108,7 +108,7 @@ fn channel_arg(purpose: &str) -> Arg {
     arg.help(format!("Channel to {purpose}"))
 }
 
-fn value(name: &'static str, placeholder: &'static str, help: &'static str) -> Arg {
+pub(super) fn value(name: &'static str, placeholder: &'static str, help: &'static str) -> Arg {
     Arg::new(name)
         .long(name)
         .value_name(placeholder)
@@ -117,7 +117,7 @@ fn value(name: &'static str, placeholder: &'static str, help: &'static str) -> A
         .help(help)
 }
 
-fn switch(name: &'static str, help: &'static str) -> Arg {
+pub(super) fn switch(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).overrides_with(name).help(help)
 }
 
@@ -126,7 +126,7 @@ pub(super) fn output_arg() -> Arg {
     value("output", "FORM", "How the result is printed: table, json or quiet [default: table]").short('o')
 }
 
-fn target_args() -> [Arg; 5] {
+pub(super) fn target_args() -> [Arg; 5] {
     let heading = "Server";
     let server = value("server", "URL", "Where the server is [default: http://127.0.0.1:8888]");
     let ca =
@@ -192,7 +192,7 @@ pub(super) fn publish(
         ttl,
         is_volatile,
         output: output(levels)?,
-        target: target(levels, environment, search, Scope::Publish)?,
+        target: target(levels, environment, search, &[Scope::Publish])?,
     })
 }
 
@@ -213,17 +213,17 @@ pub(super) fn subscribe(
         count: count.transpose()?,
         json: is_on(levels, "json"),
         event: text(levels, "event")?,
-        target: target(levels, environment, search, Scope::Read)?,
+        target: target(levels, environment, search, &[Scope::Read])?,
     })
 }
 
 /// Where the server is and the key for it. What is not given is what the server itself would run with here: its port,
 /// its key. But a key that lies around here is not sent to another machine unless somebody says so.
-fn target(
+pub(super) fn target(
     levels: &[&ArgMatches],
     environment: Environment,
     search: &[PathBuf],
-    scope: Scope,
+    scopes: &[Scope],
 ) -> Result<Target, Exit> {
     let (server, named_by) = match (text(levels, "server")?, environment.url.clone()) {
         (Some(server), _) => (Some(server), "--server"),
@@ -251,11 +251,18 @@ fn target(
         .port
         .map_or((config.address, config.port, speaks_tls), |port| (config.internal.address, port, false));
     let own = ServerUrl::of_settings(address, port, is_secure);
+    // Only those verbs have it that are clients themselves.
+    let named = text(levels, "clients")?.map(|text| ServerUrl::parse(&text)).transpose();
+    let clients = named
+        .map_err(|why| wrong(&format!("--clients: {why}")))?
+        .or_else(|| server.clone())
+        .or_else(|| ServerUrl::of_settings(config.address, config.port, speaks_tls));
     let Some(server) = server.or(own) else {
         return Err(wrong("where is the server? its port is 0, so say it with --server"));
     };
+    let clients = clients.unwrap_or_else(|| server.clone());
     let ca_file = text(levels, "ca")?.map(PathBuf::from);
-    if ca_file.is_some() && !server.is_secure() {
+    if ca_file.is_some() && !server.is_secure() && !clients.is_secure() {
         return Err(wrong(&format!(
             "--ca says whom to trust behind https://, and {server} speaks plain HTTP; leave it out, or write https://"
         )));
@@ -273,7 +280,7 @@ fn target(
              CHANNELAPI_AUTH_KEY_FILE"
                 .to_owned(),
         ),
-        None if !config.auth_keys.is_empty() => from_list(&config.auth_keys, scope),
+        None if !config.auth_keys.is_empty() => from_list(&config.auth_keys, scopes),
         None => match keys::stored_key(&config.data_dir) {
             Ok(Some(key)) => (Some(key), format!("the key is from {}", path.display())),
             stored => {
@@ -286,20 +293,26 @@ fn target(
             }
         },
     };
-    Ok(Target { server, key, about_key, ca_file, warnings })
+    Ok(Target { server, clients, key, about_key, ca_file, warnings })
 }
 
-/// The first key of the list that may do it and is here; of the others there are hashes only. And what is to be said of it.
-fn from_list(list: &[AuthKey], scope: Scope) -> (Option<Secret>, String) {
-    for key in list.iter().filter(|key| key.scopes.allow(scope)) {
+/// The first key of the list that may do all of it and is here; of the others there are hashes only. And what is to be said of it.
+fn from_list(list: &[AuthKey], scopes: &[Scope]) -> (Option<Secret>, String) {
+    for key in list.iter().filter(|key| scopes.iter().all(|scope| key.scopes.allow(*scope))) {
         if let Held::File(path) = &key.held
             && let Some(secret) = keys::listed_key(path)
         {
             return (Some(secret), format!("the key is `{}`, from {}", key.name.as_str(), path.display()));
         }
     }
+    let names: Vec<String> = scopes.iter().map(|scope| format!("`{scope}`")).collect();
+    let what = if let [one] = &names[..] {
+        format!("scope {one}")
+    } else {
+        format!("scopes {}", names.join(" and "))
+    };
     let text = format!(
-        "no key was found: of the [[auth_keys]] none with the scope `{scope}` is in a file that can be read here; set --key, \
+        "no key was found: of the [[auth_keys]] none with the {what} is in a file that can be read here; set --key, \
          CHANNELAPI_AUTH_KEY or CHANNELAPI_AUTH_KEY_FILE"
     );
     (None, text)
@@ -333,16 +346,16 @@ fn seconds(text: &str) -> Result<u64, String> {
 }
 
 /// The value of an argument, as text.
-fn text(levels: &[&ArgMatches], id: &str) -> Result<Option<String>, Exit> {
+pub(super) fn text(levels: &[&ArgMatches], id: &str) -> Result<Option<String>, Exit> {
     let value = values(levels, id).first().map(|value| OsStr::to_owned(value));
     let value = value.map(OsString::into_string).transpose();
     value.map_err(|_| wrong(&format!("{id}: the value is not UTF-8 text")))
 }
 
-fn is_on(levels: &[&ArgMatches], id: &str) -> bool {
+pub(super) fn is_on(levels: &[&ArgMatches], id: &str) -> bool {
     levels.iter().any(|level| matches!(level.try_get_one::<bool>(id), Ok(Some(true))))
 }
 
-fn wrong(why: &str) -> Exit {
+pub(super) fn wrong(why: &str) -> Exit {
     Exit::unusable(format!("error: {why}\n"))
 }

@@ -6,6 +6,7 @@ use clap::{
 };
 
 use super::{
+    bench::bench_command,
     client::{publish_command, subscribe_command},
     jwt::jwt_command,
     key::key_command,
@@ -44,7 +45,7 @@ pub(super) fn command() -> Command {
     with_options(Command::new("channelapi"))
         .about("Push notifications to browsers and apps over Socket.IO, from any backend that speaks HTTP.")
         .version(env!("CARGO_PKG_VERSION"))
-        .subcommands([with_options(serve), publish_command(), subscribe_command()])
+        .subcommands([with_options(serve), publish_command(), subscribe_command(), bench_command()])
         .subcommands([key_command(), jwt_command(), store_command(), with_options(check), config])
         .subcommand(Command::new("version").about("Print the version"))
         .subcommand(conformance)

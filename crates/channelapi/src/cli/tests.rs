@@ -1,5 +1,6 @@
 //! Command lines, and what becomes of them.
 
+mod bench;
 mod client;
 
 use std::{os::unix::ffi::OsStringExt, time::Duration};

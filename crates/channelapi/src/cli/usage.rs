@@ -15,11 +15,15 @@ use crate::config::{
 };
 
 /// What can be meant by a word, and how it is written in full.
-const VERBS: [(&str, &str); 15] = [
+const VERBS: [(&str, &str); 19] = [
     ("serve", "serve"),
     ("publish", "publish"),
     ("subscribe", "subscribe"),
     ("tail", "subscribe"),
+    ("bench", "bench"),
+    ("connect", "bench connect"),
+    ("fanout", "bench fanout"),
+    ("resume", "bench resume"),
     ("store", "store"),
     ("backup", "store backup"),
     ("jwt", "jwt"),
@@ -184,7 +188,7 @@ fn missing_value(flag: &str) -> String {
         Some(spec) => spec.default.unwrap_or(spec.placeholder),
         None => match name {
             "--config" => "FILE",
-            "--server" => "http://127.0.0.1:8888",
+            "--server" | "--clients" => "http://127.0.0.1:8888",
             "--key" => {
                 return "--key needs a value; write --key=KEY, with the equals sign if it starts with a dash"
                     .to_owned();
@@ -194,6 +198,10 @@ fn missing_value(flag: &str) -> String {
             "--count" => "1",
             "--ttl" => "1h",
             "--output" => "json",
+            "--connections" => "1000",
+            "--rate" => "100",
+            "--duration" => "30s",
+            "--size" => "200",
             _ => "VALUE",
         },
     };

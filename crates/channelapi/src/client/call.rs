@@ -77,6 +77,13 @@ impl Client {
         Ok(Self { target, secure, key, kept: None, carrier: JoinSet::new(), has_reached: false })
     }
 
+    /// Another client of the server, which has been reached by now: it is worth waiting for when it is gone.
+    pub(super) fn another(&self) -> Self {
+        let Self { target, secure, key, .. } = self;
+        let (target, secure, key) = (target.clone(), secure.clone(), key.clone());
+        Self { target, secure, key, kept: None, carrier: JoinSet::new(), has_reached: true }
+    }
+
     /// Asks, and asks again while that may help.
     pub(super) async fn insist(&mut self, call: &Call) -> Result<Bytes, Problem> {
         let mut patience = Patience::of(REPEAT_TIME);

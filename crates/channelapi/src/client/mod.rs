@@ -1,8 +1,9 @@
-//! The verbs that talk to a running server, over the same HTTP API that backends use.
+//! The verbs that talk to a running server, over the same HTTP API that backends use; `bench` also as its clients do.
 //!
 //! Invariants: standard output carries what was asked for and nothing else, so that it can be piped; everything said
 //! besides goes to standard error. A verb ends with a text that says what to do, never with a bare status.
 
+pub mod bench;
 mod call;
 mod data;
 mod event_stream;
@@ -35,6 +36,12 @@ pub fn publish(request: Publish) -> Result<(), Failed> {
 pub fn subscribe(request: Subscribe) -> Result<(), Failed> {
     warn(&request.target);
     run(subscribe::run(request))
+}
+
+/// Loads a server, and prints what it could take.
+pub fn bench(request: bench::Bench) -> Result<(), Failed> {
+    warn(&request.target);
+    run(bench::run(request))
 }
 
 fn warn(target: &Target) {

@@ -164,6 +164,7 @@ mod tests {
     fn target() -> Target {
         let server = ServerUrl::parse("http://a:1").unwrap();
         Target {
+            clients: server.clone(),
             server,
             key: Some(Secret::new("k")),
             about_key: "it is from --key".to_owned(),

@@ -1,8 +1,10 @@
 //! TLS between us and the server: whom we trust, and what is wrong when we do not.
 
-use std::io;
+use std::{io, sync::Arc};
 
-use rustls::{CertificateError, Error, InvalidMessage, pki_types::ServerName};
+use rustls::{
+    CertificateError, ClientConfig, Error, InvalidMessage, client::Resumption, pki_types::ServerName,
+};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -10,6 +12,7 @@ use super::{Failed, Target, problem::Problem};
 use crate::trust::trusting;
 
 /// How to make connections to one server secure.
+#[derive(Clone)]
 pub(super) struct Secure {
     connector: TlsConnector,
     name: ServerName<'static>,
@@ -30,6 +33,13 @@ impl Secure {
             Failed(format!("{server} has a name that no certificate can have; write another behind --server"))
         })?;
         Ok(Some(Self { connector: TlsConnector::from(trusted), name }))
+    }
+
+    /// The same for clients that have nothing to do with each other: none goes on with the session of another.
+    pub(super) fn for_strangers(self) -> Self {
+        let mut config = ClientConfig::clone(self.connector.config());
+        config.resumption = Resumption::disabled();
+        Self { connector: TlsConnector::from(Arc::new(config)), ..self }
     }
 
     /// Shakes hands.
@@ -103,8 +113,10 @@ mod tests {
     use rustls::pki_types::UnixTime;
 
     fn target(url: &str, ca_file: Option<&str>) -> Target {
+        let server = ServerUrl::parse(url).unwrap();
         Target {
-            server: ServerUrl::parse(url).unwrap(),
+            clients: server.clone(),
+            server,
             key: None,
             about_key: String::new(),
             ca_file: ca_file.map(Into::into),

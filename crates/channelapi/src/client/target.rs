@@ -12,6 +12,8 @@ use crate::config::secret::Secret;
 pub struct Target {
     /// Where it is.
     pub server: ServerUrl,
+    /// Where its Socket.IO clients connect: elsewhere if the API has a port of its own.
+    pub clients: ServerUrl,
     /// The key, if one was found.
     pub key: Option<Secret>,
     /// Where the key is from, or where all it was looked for.

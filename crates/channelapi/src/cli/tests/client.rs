@@ -174,7 +174,7 @@ fn mistakes_are_said_before_anything_is_sent() {
 
 #[test]
 fn the_examples_in_the_help_of_each_verb_are_lines_that_work() {
-    for (verb, count) in [("publish", 8), ("subscribe", 5), ("store backup", 2)] {
+    for (verb, count) in [("publish", 8), ("subscribe", 5), ("store backup", 2), ("bench", 6)] {
         let help = printed(&format!("{verb} --help"));
         let (_, examples) = help.split_once("Examples:").unwrap();
         let lines: Vec<&str> = examples
@@ -184,8 +184,12 @@ fn the_examples_in_the_help_of_each_verb_are_lines_that_work() {
             .collect();
         assert!(lines.len() >= count, "{examples}");
         for line in lines {
-            let words =
-                line.split("   ").next().unwrap().split([' ']).take_while(|word| !["|", "<"].contains(word));
+            let words = line
+                .split("   ")
+                .next()
+                .unwrap()
+                .split([' '])
+                .take_while(|word| !["|", "<", ">"].contains(word));
             let words = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
             // Quotes are for the shell, which would take them away.
             let words = words.replace("'{\"order\": 7}'", "{}");
