@@ -106,10 +106,29 @@ impl<'a> Report<'a> {
         if self.load_cpu > BUSY {
             text.push_str(" It was at its own limit: the server may be faster than these figures.");
         }
+        if let Some((made, due)) = self.shortfall() {
+            let (made, due) = (grouped(made), format!("{due:.0}"));
+            let _ = write!(
+                text,
+                "\nOnly {made} publications were made of {due} that were due: the rate was not reached."
+            );
+        }
         if self.is_interrupted {
             text.push_str("\nInterrupted: this is what was measured until then.");
         }
         text
+    }
+
+    /// How many publications were made and how many were due, if these differ by more than one in a hundred.
+    #[expect(clippy::cast_precision_loss, reason = "both are far below 2^52")]
+    fn shortfall(&self) -> Option<(u64, f64)> {
+        let bench = &self.course.bench;
+        if self.is_interrupted || bench.load == Load::Connect {
+            return None;
+        }
+        let due = (bench.rate? * bench.duration.as_secs_f64()).ceil();
+        let made = self.times.get(&Figure::Publish).map_or(0, |times| times.histogram.len());
+        ((made as f64) < due * 0.99).then_some((made, due))
     }
 
     fn headline(&self) -> String {
