@@ -3,8 +3,21 @@
 use crate::http::{self, Response};
 use hyper::StatusCode;
 
-/// Alive: for people and supervisors. The status is what counts.
-pub(crate) fn alive(connections: usize, channels: usize) -> Response {
+/// What there is to say about a process besides that it lives.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Details {
+    /// Connections of clients.
+    pub(crate) connections: usize,
+    /// Channels that somebody is in.
+    pub(crate) channels: usize,
+}
+
+/// Alive: for people and supervisors. The status is what counts. `details`, and the version, are not for strangers: a version tells
+/// them what to try, and numbers of clients are nobody else's business.
+pub(crate) fn alive(details: Option<Details>) -> Response {
+    let Some(Details { connections, channels }) = details else {
+        return http::json(StatusCode::OK, r#"{"status": "ok"}"#);
+    };
     let version = env!("CARGO_PKG_VERSION");
     let body = format!(
         r#"{{"status": "ok", "version": "{version}", "connections": {connections}, "channels": {channels}}}"#

@@ -92,7 +92,10 @@ impl listener::Service for Face {
         match (path, request.method()) {
             ("/", &Method::GET | &Method::HEAD) if *is_for_clients => server.page.answer(),
             ("/healthz", &Method::GET | &Method::HEAD) => {
-                health::alive(server.gateway.connections(), server.hub.active_channels())
+                let head = request.into_parts().0;
+                let is_known =
+                    is_from_near(&head, peer) || (*is_for_publishers && server.may_read_all(&head));
+                health::alive(is_known.then(|| server.details()))
             }
             ("/metrics", &Method::GET | &Method::HEAD) if *is_for_publishers => {
                 server.metrics(&request.into_parts().0)
@@ -117,6 +120,14 @@ impl Server {
             self.admission.failed_token_of(address);
         }
         response
+    }
+
+    fn may_read_all(&self, head: &Parts) -> bool {
+        self.api.admit_reader(head).is_ok()
+    }
+
+    fn details(&self) -> health::Details {
+        health::Details { connections: self.gateway.connections(), channels: self.hub.active_channels() }
     }
 
     /// Whether this node should get work.
@@ -162,6 +173,12 @@ impl Server {
 /// Whether a path is `root`, with or without a slash behind it.
 fn is_below(path: &str, root: &str) -> bool {
     path.strip_prefix(root).is_some_and(|rest| matches!(rest, "" | "/"))
+}
+
+/// Whether a neighbour asks on its own behalf: a proxy that nobody named still says that it asks for somebody else.
+fn is_from_near(head: &Parts, peer: Peer) -> bool {
+    let is_forwarded = ["x-forwarded-for", "forwarded"].iter().any(|name| head.headers.contains_key(*name));
+    peer == Peer::Neighbour && !is_forwarded
 }
 
 fn not_found() -> Response {

@@ -78,6 +78,34 @@ fn one_address_takes_no_room_from_another() {
 }
 
 #[test]
+fn strangers_learn_that_the_server_lives_and_no_more() {
+    let node = Node::start(STRANGERS);
+    let health = |headers: &[(&str, &str)]| {
+        let answer = node.request("GET", "/healthz", headers, "");
+        assert_eq!(answer.status, 200);
+        answer.body
+    };
+    let all = format!(
+        r#"{{"status": "ok", "version": "{}", "connections": 0, "channels": 0}}"#,
+        env!("CARGO_PKG_VERSION")
+    );
+    let stranger = ("X-Forwarded-For", "203.0.113.1");
+    assert_eq!(health(&[]), all, "a neighbour");
+    assert_eq!(health(&[stranger, ("Authorization", node::KEY)]), all, "whoever may read everything");
+    for headers in [
+        &[stranger][..],
+        &[stranger, ("Authorization", "a-key-that-nobody-has-given")],
+        &[("Forwarded", "for=203.0.113.1")],
+    ] {
+        assert_eq!(health(headers), r#"{"status": "ok"}"#, "{headers:?}");
+    }
+
+    // A proxy that nobody named speaks for strangers all the same.
+    let node = Node::start("");
+    assert_eq!(node.request("GET", "/healthz", &[stranger], "").body, r#"{"status": "ok"}"#);
+}
+
+#[test]
 fn the_clients_of_a_proxy_that_is_not_named_are_not_limited_and_the_log_says_so_once() {
     let mut node = Node::start("[limits]\nconnections_per_address = 1\n");
     let clients: Vec<_> = (0..5).map(|_| Client::open(&node, &from("203.0.113.1"))).collect();
