@@ -477,6 +477,11 @@ mod tests {
         assert_eq!(JoinRefused::Channels.as_str(), "channels");
     }
 
+    /// Whether it stands for itself as a name and between quotes.
+    fn is_plain(text: &str) -> bool {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    }
+
     #[test]
     fn names_are_unique_and_say_their_unit() {
         let mut names = HashSet::new();
@@ -487,8 +492,10 @@ mod tests {
             assert!(names.insert(name), "{name} is there twice");
             assert_eq!(name.ends_with("_total"), is_counter, "{name}");
             assert!(help.trim().ends_with('.') && help.len() > 10, "{name}: {help}");
+            assert!(is_plain(name) && !help.contains(['\n', '\\']), "{name} would have to be escaped");
         }
         for family in families() {
+            assert!(family.values.iter().all(|(value, _)| is_plain(value)) && is_plain(family.label));
             let values: HashSet<_> = family.values.iter().map(|(value, _)| value).collect();
             assert_eq!(values.len(), family.values.len(), "{}", family.name);
         }

@@ -1,4 +1,6 @@
 //! The metrics as text: the page that is scraped, in the text format of Prometheus, and the page that is read by people.
+//!
+//! Invariant: nothing on it needs escaping, because no text of it is from outside. `docs/adr/0008-metrics-text-by-hand.md` has the reasons.
 
 use super::{BUILD_INFO, Family, Gauge, Readings, Total, families, gauges, totals};
 use std::fmt::Write as _;
