@@ -49,6 +49,16 @@ impl Case {
         self.counted("requests_refused_total", "reason", reason)
     }
 
+    /// A connection is closed before HTTP for this reason.
+    pub(super) fn connection_refused(self, reason: &str) -> Self {
+        self.counted("connections_refused_total", "reason", reason)
+    }
+
+    /// What came over a connection is no request, for this reason.
+    pub(super) fn http_refused(self, reason: &str) -> Self {
+        self.counted("http_refused_total", "reason", reason)
+    }
+
     /// A connection is closed because this took too long.
     pub(super) fn timed_out(self, stage: &str) -> Self {
         self.counted("http_timeouts_total", "stage", stage)

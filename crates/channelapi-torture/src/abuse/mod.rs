@@ -6,6 +6,7 @@
 
 mod case;
 mod control;
+mod provider;
 mod rows;
 mod wire;
 mod yard;
@@ -45,7 +46,7 @@ pub(crate) async fn run(binary: &Path, only: &[String]) -> Result<()> {
     // Opened one after the other: a port that is free is taken only when its server runs.
     let mut yards = Vec::new();
     for (configuration, cases) in all() {
-        yards.push((Yard::open(binary, configuration).await?, chosen(cases, only)));
+        yards.push((Yard::open(binary, &configuration).await?, chosen(cases, only)));
     }
     let mut attacks = JoinSet::new();
     for (yard, cases) in yards {
@@ -67,12 +68,13 @@ pub(crate) async fn run(binary: &Path, only: &[String]) -> Result<()> {
 }
 
 /// The servers, and what is done to each.
-fn all() -> [(&'static str, Vec<Case>); 4] {
+fn all() -> [(String, Vec<Case>); 5] {
     [
-        (DEFAULT, rows::on_default_server()),
-        (rows::GUARDED, rows::on_guarded_server()),
-        (rows::TALKATIVE, rows::on_talkative_server()),
-        (rows::PROXIED, rows::behind_a_proxy()),
+        (DEFAULT.to_owned(), rows::on_default_server()),
+        (rows::GUARDED.to_owned(), rows::on_guarded_server()),
+        (rows::TALKATIVE.to_owned(), rows::on_talkative_server()),
+        (rows::PROXIED.to_owned(), rows::behind_a_proxy()),
+        (rows::announced_and_issued(), rows::behind_an_announcing_proxy()),
     ]
 }
 

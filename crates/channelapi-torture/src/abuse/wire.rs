@@ -1,11 +1,11 @@
 //! A socket of somebody with bad intentions: any bytes out, answers in, and the end of the connection awaited.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 
 use crate::http::Response;
@@ -22,6 +22,15 @@ pub(super) struct Wire {
 impl Wire {
     pub(super) async fn connect(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, received: Vec::new(), opened: Instant::now() })
+    }
+
+    /// From an address of this machine that is not the usual one.
+    pub(super) async fn connect_from(from: Ipv4Addr, address: SocketAddr) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        let stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, received: Vec::new(), opened: Instant::now() })
     }

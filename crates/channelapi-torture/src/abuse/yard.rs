@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::control::{self, Control};
+use super::provider::Provider;
 use super::wire::{PATIENCE, Wire};
 use crate::http::{Http, Request, Response};
 use crate::server::{AUTH_KEY, Server};
@@ -18,17 +19,28 @@ use crate::websocket::WebSocket;
 /// What a client is greeted with.
 const GREETING: &str = r#"42["clientevent",{"data":"Connected","count":0}]"#;
 
+/// Stands in a configuration for the address of who publishes keys.
+const PROVIDER: &str = "PROVIDER";
+
 pub(super) struct Yard {
     pub(super) address: SocketAddr,
     pub(super) server: Server,
+    provider: Option<Provider>,
 }
 
 impl Yard {
-    /// A server with this configuration.
+    /// A server with this configuration. Where it names the address `PROVIDER`, there is one.
     pub(super) async fn open(binary: &Path, configuration: &str) -> Result<Self> {
-        let mut server = Server::prepare(binary, configuration)?;
+        let provider = if configuration.contains(PROVIDER) { Some(Provider::open().await?) } else { None };
+        let address = provider.as_ref().map_or_else(String::new, |provider| provider.address.to_string());
+        let mut server = Server::prepare(binary, &configuration.replace(PROVIDER, &address))?;
         server.start().await?;
-        Ok(Self { address: server.address, server })
+        Ok(Self { address: server.address, server, provider })
+    }
+
+    /// Who publishes keys for this server.
+    pub(super) fn provider(&self) -> Result<&Provider> {
+        self.provider.as_ref().context("nobody publishes keys here")
     }
 
     /// The honest, on their way.

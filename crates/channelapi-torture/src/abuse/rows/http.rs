@@ -16,9 +16,15 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = refused()
         .into_iter()
         .map(|(row, what, bytes)| {
-            case(row, format!("{what} is refused and the connection closed"), move |yard| {
-                is_refused(yard, bytes)
-            })
+            let promise = format!("{what} is refused and the connection closed");
+            let case = case(row, promise, move |yard| is_refused(yard, bytes));
+            match (row, what) {
+                ("H3", _) => case.http_refused("too_large"),
+                (_, "HTTP/2") => case.http_refused("http2"),
+                ("H5" | "H12", _) => case.http_refused("malformed"),
+                // Whether a body is good is found out by whoever reads it.
+                _ => case,
+            }
         })
         .collect();
     let hidden_once = |what: &str, request: String, status: u16| {

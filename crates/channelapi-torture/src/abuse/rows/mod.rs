@@ -1,9 +1,11 @@
 //! The attacks, by what they attack.
 
+mod announced;
 mod channels;
 mod frames;
 mod http;
 mod joins;
+mod jwts;
 mod limits;
 mod origins;
 mod packets;
@@ -50,7 +52,18 @@ pub(super) fn behind_a_proxy() -> Vec<Case> {
     limits::cases()
 }
 
-/// The configurations of the last three.
+/// On a server behind a proxy that announces its clients, with issuers of JWTs of all kinds.
+pub(super) fn behind_an_announcing_proxy() -> Vec<Case> {
+    // Those that wait for the server's deadlines begin first.
+    [announced::cases(), jwts::cases()].into_iter().flatten().collect()
+}
+
+/// Its configuration.
+pub(super) fn announced_and_issued() -> String {
+    [announced::CONFIGURATION, &jwts::configuration()].concat()
+}
+
+/// The configurations of the three before.
 pub(super) const PROXIED: &str = limits::CONFIGURATION;
 pub(super) const TALKATIVE: &str = secrets::CONFIGURATION;
 pub(super) const GUARDED: &str = origins::CONFIGURATION;

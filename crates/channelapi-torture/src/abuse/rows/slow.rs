@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tokio::net::TcpStream;
 use tokio::time::{interval, sleep};
 
@@ -15,6 +15,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections that say nothing. With all others they stay below the number beyond which the oldest are sent away early.
 const IDLE: usize = 500;
+/// Far more than that.
+const CROWD: usize = 3000;
 const CHURN: usize = 3000;
 /// Of those that come and go, so many are open at the same time, at most.
 const CHURN_AT_ONCE: usize = 50;
@@ -23,8 +25,11 @@ pub(super) fn cases() -> Vec<Case> {
     vec![
         case("H2", format!("{IDLE} connections that say nothing are closed after ten seconds"), idle)
             .timed_out("head"),
+        case("H2", format!("{CROWD} connections that say nothing hinder nobody who does"), silent_crowd)
+            .connection_refused("handshakes"),
         case("H1", "a head that trickles in is given ten seconds", trickling_head).timed_out("head"),
         case("H1", "a body that trickles in is given ten seconds", trickling_body).timed_out("body"),
+        case("H1", "a body of a slow line has time", steady_body),
         case("H1", "a polling body that trickles in is given ten seconds", trickling_polling_body)
             .timed_out("body"),
         case("H2", format!("{CHURN} connections that come and go leave nothing behind"), churn),
@@ -42,6 +47,23 @@ async fn idle(yard: Arc<Yard>) -> Result<()> {
         ensure!(took < HEAD_TIMEOUT + Duration::from_secs(10), "a silent connection was kept for {took:?}");
     }
     Ok(())
+}
+
+/// Newcomers take a moment for their requests, while the crowd grows.
+async fn silent_crowd(yard: Arc<Yard>) -> Result<()> {
+    let mut crowd = Vec::new();
+    while crowd.len() < CROWD {
+        let mut newcomer = yard.wire(b"GET /healthz HTTP/1.1\r\n").await?;
+        for _ in 0..CROWD / 20 {
+            crowd.push(Wire::connect(yard.address).await?);
+        }
+        ensure!(newcomer.send(b"Host: x\r\n\r\n").await, "a newcomer was sent away");
+        let answer = newcomer.answer().await?;
+        ensure!(answer.status == 200, "a newcomer was answered {}", answer.head);
+    }
+    // The last of them need not make room.
+    let newest = crowd.pop().context("there is a crowd")?;
+    took_about(newest.hung_up().await?, HEAD_TIMEOUT)
 }
 
 async fn trickle(mut wire: Wire, expected: Duration, status: Option<u16>) -> Result<()> {
@@ -70,6 +92,27 @@ async fn trickling_body(yard: Arc<Yard>) -> Result<()> {
     let head =
         format!("POST /message/H1 HTTP/1.1\r\nHost: x\r\n{}Content-Length: 1000\r\n\r\n{{", with_key());
     trickle(yard.wire(head.as_bytes()).await?, BODY_TIMEOUT, Some(408)).await
+}
+
+/// Longer than one that trickles in may take.
+async fn steady_body(yard: Arc<Yard>) -> Result<()> {
+    let data = "x".repeat(20 << 10);
+    let length = 12 * data.len();
+    let head = format!(
+        "POST /message/H1 HTTP/1.1\r\nHost: x\r\n{}Content-Length: {}\r\n\r\n",
+        with_key(),
+        length + 14
+    );
+    let mut wire = yard.wire(head.as_bytes()).await?;
+    wire.send(br#"{"message":""#).await;
+    for _ in 0..12 {
+        sleep(Duration::from_secs(1)).await;
+        ensure!(wire.send(data.as_bytes()).await, "the server hung up in the middle");
+    }
+    wire.send(br#""}"#).await;
+    let answer = wire.answer().await?;
+    ensure!(answer.status == 200, "it was answered {}: {}", answer.head, answer.body);
+    Ok(())
 }
 
 async fn trickling_polling_body(yard: Arc<Yard>) -> Result<()> {
