@@ -173,13 +173,3 @@ mod jwks {
         pub(super) async fn keep_up(&self) {}
     }
 }
-
-/// In the place of whom to trust when they are.
-mod roots {
-    use std::path::Path;
-
-    #[allow(clippy::unnecessary_wraps, reason = "that of the server may fail")]
-    pub(super) fn trusting(_: Option<&Path>) -> Result<(), String> {
-        Ok(())
-    }
-}

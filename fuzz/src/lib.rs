@@ -10,6 +10,7 @@ mod config;
 mod identity;
 pub mod laws;
 mod server;
+mod trust;
 
 #[cfg(test)]
 mod cost;
