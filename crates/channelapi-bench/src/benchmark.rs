@@ -31,7 +31,7 @@ use crate::upkeep::{self, UpkeepOptions};
 pub(crate) enum Benchmark {
     /// Memory and CPU of connections that join and then idle.
     Connections(ConnectionsOptions),
-    /// Memory of connections that can come back to where they were, and of long-polling, beside plain ones.
+    /// Memory of connections that can come back to where they were, of those with TLS, and of long-polling, beside plain ones.
     Kinds(KindsOptions),
     /// CPU and latency of deliveries to many and to one.
     Delivery(DeliveryOptions),

@@ -2,7 +2,6 @@
 //!
 //! It says exactly what a stock client says when it joins, and answers pings for as long as it lives.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,11 +10,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use rustls::ClientConfig;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::frame::{self, Decoder, Frame};
+use crate::stream::Stream;
 
 /// The key from RFC 6455's example and the answer it must get: a random one would only cost the client a SHA-1.
 pub(crate) const WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -30,11 +30,6 @@ const CENTRIFUGE_PING: &str = "{}";
 
 const RESPONSE_HEAD_MAX: usize = 8 << 10;
 
-thread_local! {
-    /// Where every client of the thread reads into: an idle one owns no buffer.
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; 64 << 10].into());
-}
-
 /// How a client comes into its channels.
 #[derive(Clone)]
 pub(crate) enum Door {
@@ -44,6 +39,8 @@ pub(crate) enum Door {
     Handshake(Arc<Handshake>),
     /// It speaks centrifuge's JSON protocol and subscribes to one channel, whose name this is.
     Centrifuge(String),
+    /// Like [`Door::Seed`], with TLS, by this configuration.
+    Secure(String, Arc<ClientConfig>),
     /// Like [`Door::Seed`], over HTTP long-polling; see [`crate::poller`].
     Polling(String),
 }
@@ -70,10 +67,19 @@ impl Door {
         Self::Handshake(Arc::new(Handshake { auth, is_resumable: true }))
     }
 
+    fn tls(&self) -> Option<&Arc<ClientConfig>> {
+        match self {
+            Self::Secure(_, config) => Some(config),
+            _ => None,
+        }
+    }
+
     fn path(&self) -> &'static str {
         match self {
             Self::Centrifuge(_) => "/connection/websocket",
-            Self::Seed(_) | Self::Polling(_) | Self::Handshake(_) => "/socket.io/?EIO=4&transport=websocket",
+            Self::Seed(_) | Self::Secure(..) | Self::Polling(_) | Self::Handshake(_) => {
+                "/socket.io/?EIO=4&transport=websocket"
+            }
         }
     }
 }
@@ -87,7 +93,7 @@ pub(crate) struct Place {
 
 /// A connection that has joined its channels.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Stream,
     decoder: Decoder,
     /// Packets that arrived and were not looked at yet.
     packets: VecDeque<String>,
@@ -101,7 +107,7 @@ impl Client {
     /// Connects and joins; returns when the server has confirmed it.
     pub(crate) async fn join(address: SocketAddr, door: &Door) -> Result<Self> {
         let (packets, decoder) = (VecDeque::new(), Decoder::default());
-        let stream = connect(address).await.context("cannot connect")?;
+        let stream = Stream::connect(address, door.tls()).await?;
         let mut client = Self { stream, decoder, packets, ping_interval: Duration::ZERO, place: None };
         client.upgrade(address, door.path()).await.context("the WebSocket handshake failed")?;
         if let Door::Centrifuge(channel) = door {
@@ -112,7 +118,7 @@ impl Client {
         client.ping_interval =
             ping_interval(&open).with_context(|| format!("unusable open packet {open:?}"))?;
         match door {
-            Door::Seed(token) => {
+            Door::Seed(token) | Door::Secure(token, _) => {
                 client.send("40").await?;
                 client.expect("40{", "\"sid\"").await?;
                 client.expect("42[\"clientevent\",", "\"Connected\"").await?;
@@ -171,7 +177,7 @@ impl Client {
                 None => each(packet),
             };
             if self.packets.is_empty() {
-                read_packets(&self.stream, &mut self.decoder, take).await?;
+                read_packets(&mut self.stream, &mut self.decoder, take).await?;
             } else {
                 // What came together with the last answer of joining.
                 self.packets.drain(..).for_each(|packet| take(&packet));
@@ -184,7 +190,7 @@ impl Client {
 
     /// Bytes that have arrived and were not read.
     pub(crate) fn unread(&self) -> Result<usize> {
-        Ok(usize::try_from(rustix::io::ioctl_fionread(&self.stream)?)?)
+        Ok(usize::try_from(rustix::io::ioctl_fionread(self.stream.tcp())?)?)
     }
 
     async fn upgrade(&mut self, address: SocketAddr, path: &str) -> Result<()> {
@@ -192,7 +198,7 @@ impl Client {
             "GET {path} HTTP/1.1\r\nHost: {address}\r\nUpgrade: websocket\r\n\
              Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {WEBSOCKET_KEY}\r\n\r\n"
         );
-        self.stream.write_all(request.as_bytes()).await?;
+        self.stream.write(request.as_bytes()).await?;
         let mut head = Vec::new();
         let end = loop {
             if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -201,11 +207,11 @@ impl Client {
             if head.len() > RESPONSE_HEAD_MAX {
                 bail!("the response head is longer than {RESPONSE_HEAD_MAX} bytes");
             }
-            read(&self.stream, |bytes| {
+            let take = |bytes: &[u8]| {
                 head.extend_from_slice(bytes);
                 Ok(())
-            })
-            .await?;
+            };
+            self.stream.read(take).await?;
         };
         let text = String::from_utf8_lossy(&head[..end]);
         if !text.starts_with("HTTP/1.1 101") || !text.contains(WEBSOCKET_ACCEPT) {
@@ -234,7 +240,7 @@ impl Client {
             let Some(packet) = self.packets.pop_front() else {
                 let packets = &mut self.packets;
                 let keep = |packet: &str| packets.push_back(packet.to_owned());
-                read_packets(&self.stream, &mut self.decoder, keep).await?;
+                read_packets(&mut self.stream, &mut self.decoder, keep).await?;
                 continue;
             };
             match answer_to_ping(&packet) {
@@ -245,42 +251,27 @@ impl Client {
     }
 
     async fn send(&mut self, packet: &str) -> Result<()> {
-        Ok(self.stream.write_all(&frame::text(packet)).await?)
+        self.stream.write(&frame::text(packet)).await
     }
 }
 
 /// Waits for bytes and hands over the packets they complete; WebSocket pings are answered here.
-async fn read_packets(stream: &TcpStream, decoder: &mut Decoder, mut each: impl FnMut(&str)) -> Result<()> {
-    read(stream, |bytes| {
+async fn read_packets(stream: &mut Stream, decoder: &mut Decoder, mut each: impl FnMut(&str)) -> Result<()> {
+    let mut pongs = Vec::new();
+    let decode = |bytes: &[u8]| {
         decoder.feed(bytes, |frame| {
             match frame {
                 // Centrifuge puts several messages into one frame, a line each.
                 Frame::Text(packet) if packet.starts_with('{') => packet.lines().for_each(&mut each),
                 Frame::Text(packet) => each(packet),
-                // A few bytes into an empty socket buffer: they fit, or the connection is beyond help.
-                Frame::Ping(payload) => drop(stream.try_write(&frame::pong(payload))?),
+                Frame::Ping(payload) => pongs.extend(frame::pong(payload)),
                 Frame::Close => bail!("the server closed the connection"),
             }
             Ok(())
         })
-    })
-    .await
-}
-
-/// Waits for bytes and hands them over once.
-async fn read(stream: &TcpStream, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
-    loop {
-        stream.readable().await?;
-        let outcome = SCRATCH.with_borrow_mut(|scratch| match stream.try_read(scratch) {
-            Ok(0) => bail!("the server closed the connection"),
-            Ok(count) => take(&scratch[..count]).map(|()| true),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(error.into()),
-        });
-        if outcome? {
-            return Ok(());
-        }
-    }
+    };
+    stream.read(decode).await?;
+    if pongs.is_empty() { Ok(()) } else { stream.write(&pongs).await }
 }
 
 /// Connects from a loopback address of its own, as clients on the internet would: nothing that a server keeps per address is shared,
@@ -320,7 +311,7 @@ pub(crate) fn ping_interval(open: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt as _;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
     use tokio::time::timeout;
 

@@ -1,4 +1,5 @@
-//! What each kind of connection costs while it idles: over WebSocket, one that can come back to where it was, and over long-polling.
+//! What each kind of connection costs while it idles: over WebSocket, one that can come back to where it was, over WebSocket with TLS, and
+//! over long-polling.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use clap::Args;
 use tokio::time::sleep;
 
 use crate::backend::{Backend, OVERLAPPING, Target};
+use crate::certificate::Certificate;
 use crate::client::Door;
 use crate::comparison::{Setup, take_turns};
 use crate::cores::Cores;
@@ -19,13 +21,13 @@ use crate::receipts::Receipts;
 use crate::report::{Sample, Sheet};
 use crate::statistics::{each, real};
 
-const COLUMNS: [&str; 3] = ["websocket", "resumable", "polling"];
+const COLUMNS: [&str; 4] = ["websocket", "resumable", "wss", "polling"];
 
 const MEMORY: &str = "RSS per idle connection, bytes";
 const MEMORY_AFTER: &str = "RSS per connection after traffic, bytes";
 
 /// Bytes that an idle connection may cost. There is no bound for polling: each waits with an HTTP request.
-const BOUNDS: [(&str, f64); 2] = [("websocket", 2048.0), ("resumable", 2560.0)];
+const BOUNDS: [(&str, f64); 3] = [("websocket", 2048.0), ("resumable", 2560.0), ("wss", 12_288.0)];
 
 /// How long a started server is left alone before its memory counts as that of an empty one.
 const START_SETTLE: Duration = Duration::from_secs(2);
@@ -57,18 +59,24 @@ pub(crate) async fn run(options: &KindsOptions, cores: &Cores) -> Result<(Sheet,
 
 async fn measure(options: &KindsOptions, kind: &str, cores: &Cores) -> Result<Vec<Sample>> {
     let (count, settle) = (options.connections, Duration::from_secs(options.settle));
-    let server = Server::start(Peer::Channelapi, cores).await?;
+    let certificate = if kind == "wss" { Some(Certificate::make()?) } else { None };
+    let server = match &certificate {
+        Some(certificate) => Server::start_secure(cores, certificate).await?,
+        None => Server::start(Peer::Channelapi, cores).await?,
+    };
     let receipts = Arc::new(Receipts::default());
     sleep(START_SETTLE).await;
     let empty = server.memory()?;
     let token = Backend::connect(&server, &receipts).await?.token("shared").await?;
-    let door = match kind {
-        "resumable" => Door::handshake(&[token], true),
-        "polling" => Door::Polling(token),
+    let door = match (kind, &certificate) {
+        (_, Some(certificate)) => Door::Secure(token, certificate.clients.clone()),
+        ("resumable", _) => Door::handshake(&[token], true),
+        ("polling", _) => Door::Polling(token),
         _ => Door::Seed(token),
     };
+    let address = server.secure_address.unwrap_or(server.address);
     let before = server.cpu()?;
-    let crowd = Crowd::gather(server.address, vec![door; count], &receipts).await?;
+    let crowd = Crowd::gather(address, vec![door; count], &receipts).await?;
     let joining = server.cpu()?.since(&before).total;
     sleep(settle).await;
     let idle = server.memory()?;

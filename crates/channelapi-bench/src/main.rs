@@ -6,6 +6,7 @@
 mod backend;
 mod batch;
 mod benchmark;
+mod certificate;
 mod churn;
 mod client;
 mod comparison;
@@ -40,6 +41,7 @@ mod slow;
 mod stalled;
 mod statistics;
 mod storm;
+mod stream;
 mod suite;
 mod unicast;
 mod upkeep;

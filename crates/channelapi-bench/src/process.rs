@@ -11,6 +11,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
+use crate::certificate::Certificate;
 use crate::cores::Cores;
 use crate::peer::{Launch, Peer};
 use crate::publisher::Publisher;
@@ -109,7 +110,10 @@ pub(crate) struct Server {
     /// Of its environment.
     variables: Vec<(&'static str, String)>,
     pub(crate) auth_key: String,
+    /// Where backends and clients connect.
     pub(crate) address: SocketAddr,
+    /// Where clients connect instead, with TLS.
+    pub(crate) secure_address: Option<SocketAddr>,
 }
 
 impl Server {
@@ -124,19 +128,37 @@ impl Server {
         cores: &Cores,
         variables: &[(&'static str, String)],
     ) -> Result<Self> {
+        Self::launch(peer, cores, variables.to_vec(), None).await
+    }
+
+    /// channelapi with TLS for its clients; the API has a port of its own, without it.
+    pub(crate) async fn start_secure(cores: &Cores, certificate: &Certificate) -> Result<Self> {
+        Self::launch(Peer::Channelapi, cores, certificate.variables(), Some(free_address()?)).await
+    }
+
+    async fn launch(
+        peer: Peer,
+        cores: &Cores,
+        mut variables: Vec<(&'static str, String)>,
+        secure_address: Option<SocketAddr>,
+    ) -> Result<Self> {
         let (address, auth_key) = (free_address()?, random_key()?);
-        let command = |folder: &Path| command(peer, address, &auth_key, variables, folder);
+        if secure_address.is_some() {
+            variables.push(("CHANNELAPI_INTERNAL_PORT", address.port().to_string()));
+        }
+        let public = secure_address.unwrap_or(address);
+        let command = |folder: &Path| command(peer, public, &auth_key, &variables, folder);
         let process = Running::start(cores, command)?;
-        let variables = variables.to_vec();
-        let mut server = Self { peer, process, variables, auth_key, address };
+        let mut server = Self { peer, process, variables, auth_key, address, secure_address };
         server.ready().await?;
         Ok(server)
     }
 
     /// Kills it as a crash would and starts it again, with the same data on the same port; returns when it answers.
     pub(crate) async fn crash_and_return(&mut self, cores: &Cores) -> Result<()> {
-        let Self { peer, address, auth_key, variables, process } = self;
-        process.restart(cores, |folder| command(*peer, *address, auth_key, variables, folder))?;
+        let Self { peer, address, secure_address, auth_key, variables, process } = self;
+        let public = secure_address.unwrap_or(*address);
+        process.restart(cores, |folder| command(*peer, public, auth_key, variables, folder))?;
         self.ready().await
     }
 
