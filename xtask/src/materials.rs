@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::tree::Tree;
@@ -90,81 +90,94 @@ fn document(parts: &BTreeMap<String, Part>) -> Result<Value> {
 
 /// Everything that the published package needs, directly or not.
 fn parts(tree: &Tree) -> Result<BTreeMap<String, Part>> {
-    let mut metadata = tree.cargo();
-    metadata.args([
-        "metadata",
-        "--locked",
-        "--format-version",
-        "1",
-        "--filter-platform",
-        &release::host(tree)?,
-    ]);
-    let output = metadata.output().context("cannot start cargo")?;
+    let host = release::host(tree)?;
+    let metadata =
+        said(tree, &["metadata", "--locked", "--format-version", "1", "--filter-platform", &host])?;
+    // The metadata also has what is wanted only by features that nobody enables, and by other packages of the workspace.
+    let of_tree = |edges: &str| {
+        let lines = [
+            "tree",
+            "--locked",
+            "--package",
+            PACKAGE,
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+            "--edges",
+            edges,
+        ];
+        said(tree, &lines).map(|lines| crates(&lines))
+    };
+    let (built, inside) = (of_tree("normal,build")?, of_tree("normal,no-proc-macro")?);
+    read(&serde_json::from_str(&metadata)?, &tree.read(Path::new("Cargo.lock"))?, &Resolved { built, inside })
+}
+
+fn said(tree: &Tree, arguments: &[&str]) -> Result<String> {
+    let output = tree.cargo().args(arguments).output().context("cannot start cargo")?;
     ensure!(
         output.status.success(),
         "cargo does not know its packages: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    read(&serde_json::from_slice(&output.stdout)?, &tree.read(Path::new("Cargo.lock"))?)
+    Ok(String::from_utf8(output.stdout)?)
 }
 
-fn read(metadata: &Value, lock: &str) -> Result<BTreeMap<String, Part>> {
+/// Crates by name and version.
+type Crates = BTreeSet<(String, String)>;
+
+/// What cargo builds for the published package.
+struct Resolved {
+    /// Everything, also what runs on the machine that builds.
+    built: Crates,
+    /// What is in the binary.
+    inside: Crates,
+}
+
+/// The crates in the lines of `cargo tree`, such as `serde v1.0.0 (proc-macro)`.
+fn crates(lines: &str) -> Crates {
+    let words = lines.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let named = words
+        .filter_map(|words| Some((words.first()?.to_string(), words.get(1)?.strip_prefix('v')?.to_owned())));
+    named.collect()
+}
+
+fn read(metadata: &Value, lock: &str, resolved: &Resolved) -> Result<BTreeMap<String, Part>> {
     let checksums = checksums(lock);
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let packages: BTreeMap<String, Value> =
-        list(&metadata["packages"]).into_iter().map(|package| (text(&package["id"]), package)).collect();
-    let nodes: BTreeMap<String, Value> =
-        list(&metadata["resolve"]["nodes"]).into_iter().map(|node| (text(&node["id"]), node)).collect();
-    let Some(root) = packages.iter().find(|(_, package)| package["name"] == PACKAGE) else {
-        bail!("there is no package {PACKAGE}")
-    };
     let mut parts: BTreeMap<String, Part> = BTreeMap::new();
-    // What is needed while running is looked at first: what is needed for both is in the server.
-    let mut waiting = vec![(root.0.clone(), false)];
-    let mut later = Vec::new();
-    while let Some((id, is_for_building)) = waiting.pop().or_else(|| later.pop()) {
-        if parts.contains_key(&id) {
+    for package in list(&metadata["packages"]) {
+        let named = (text(&package["name"]), text(&package["version"]));
+        if !resolved.built.contains(&named) {
             continue;
         }
-        let package = packages.get(&id).with_context(|| format!("cargo does not describe {id}"))?;
-        let (name, version) = (text(&package["name"]), text(&package["version"]));
-        let mut part = Part {
+        let part = Part {
             licence: text(&package["license"]).replace('/', " OR "),
-            checksum: checksums.get(&(name.clone(), version.clone())).cloned(),
+            checksum: checksums.get(&named).cloned(),
             is_ours: package["source"].is_null(),
-            is_for_building,
+            is_for_building: !resolved.inside.contains(&named),
             needs: BTreeSet::new(),
-            name,
-            version,
+            name: named.0,
+            version: named.1,
         };
-        for needed in list(&nodes.get(&id).context("cargo resolves no such package")?["deps"]) {
-            let kinds = list(&needed["dep_kinds"]);
-            let is_normal = kinds.iter().any(|kind| kind["kind"].is_null());
-            let is_build = kinds.iter().any(|kind| kind["kind"] == "build");
-            if !is_normal && !is_build {
-                continue; // For tests only.
-            }
-            let needed = text(&needed["pkg"]);
-            part.needs.insert(needed.clone());
-            let is_macro = is_macro(packages.get(&needed));
-            if is_for_building || !is_normal || is_macro {
-                later.push((needed, true));
-            } else {
-                waiting.push((needed, false));
-            }
-        }
-        parts.insert(id, part);
+        parts.insert(text(&package["id"]), part);
+    }
+    ensure!(
+        parts.len() == resolved.built.len(),
+        "cargo builds {} crates and describes {} of them",
+        resolved.built.len(),
+        parts.len()
+    );
+    for node in list(&metadata["resolve"]["nodes"]) {
+        let Some(part) = parts.get_mut(&text(&node["id"])) else { continue };
+        // What is needed for tests only is not.
+        let is_needed =
+            |kinds: &Value| list(kinds).iter().any(|kind| kind["kind"].is_null() || kind["kind"] == "build");
+        let needed = list(&node["deps"]).into_iter().filter(|needed| is_needed(&needed["dep_kinds"]));
+        part.needs = needed.map(|needed| text(&needed["pkg"])).collect();
     }
     Ok(parts)
-}
-
-/// Macros run in the compiler.
-fn is_macro(package: Option<&Value>) -> bool {
-    let targets = package.and_then(|package| package["targets"].as_array());
-    targets.into_iter().flatten().any(|target| {
-        target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == "proc-macro"))
-    })
 }
 
 /// The checksums in a lock file, by name and version.
@@ -188,9 +201,8 @@ fn checksums(lock: &str) -> BTreeMap<(String, String), String> {
 mod tests {
     use super::*;
 
-    fn package(name: &str, kind: &str) -> Value {
-        json!({ "id": name, "name": name, "version": "1.0.0", "license": "MIT/Apache-2.0", "source": "registry",
-            "targets": [{ "kind": [kind] }] })
+    fn package(name: &str) -> Value {
+        json!({ "id": name, "name": name, "version": "1.0.0", "license": "MIT/Apache-2.0", "source": "registry" })
     }
 
     fn needs(id: &str, needed: &[(&str, Value)]) -> Value {
@@ -200,31 +212,29 @@ mod tests {
 
     #[test]
     fn what_is_in_the_server_is_told_from_what_builds_and_tests_it() {
-        let names = [
-            (PACKAGE, "bin"),
-            ("runs", "lib"),
-            ("both", "lib"),
-            ("macro", "proc-macro"),
-            ("builds", "lib"),
-            ("tests", "lib"),
-        ];
+        let names = [PACKAGE, "runs", "macro", "builds", "tests", "feature"];
         let metadata = json!({
-            "packages": names.map(|(name, kind)| package(name, kind)),
+            "packages": names.map(package),
             "resolve": { "nodes": [
                 needs(PACKAGE, &[("runs", Value::Null), ("macro", Value::Null), ("builds", "build".into()), ("tests", "dev".into())]),
-                needs("runs", &[("both", Value::Null)]),
-                needs("macro", &[("both", Value::Null)]),
+                needs("runs", &[("feature", Value::Null)]),
+                needs("macro", &[]),
                 needs("builds", &[]),
-                needs("both", &[]),
                 needs("tests", &[]),
+                needs("feature", &[]),
             ] },
         });
         let lock = "[[package]]\nname = \"runs\"\nversion = \"1.0.0\"\nchecksum = \"abc\"\n";
-        let parts = read(&metadata, lock).unwrap();
+        let built = "channelapi v1.0.0 (/somewhere)\nruns v1.0.0\nmacro v1.0.0 (proc-macro)\nbuilds v1.0.0\nruns v1.0.0 (*)\n";
+        let resolved = Resolved {
+            built: crates(built),
+            inside: crates("channelapi v1.0.0 (/somewhere)\nruns v1.0.0\n"),
+        };
+        let parts = read(&metadata, lock, &resolved).unwrap();
         let is_for_building = |name: &str| parts.get(name).map(|part| part.is_for_building);
-        assert_eq!(["runs", "both"].map(is_for_building), [Some(false); 2]);
+        assert_eq!(is_for_building("runs"), Some(false));
         assert_eq!(["macro", "builds"].map(is_for_building), [Some(true); 2]);
-        assert_eq!(is_for_building("tests"), None);
+        assert_eq!(["tests", "feature"].map(is_for_building), [None; 2], "nobody builds them");
 
         let bill = document(&parts).unwrap();
         assert_eq!(bill["metadata"]["component"]["name"], PACKAGE);
@@ -236,5 +246,18 @@ mod tests {
         let needed = bill["dependencies"].as_array().unwrap().iter().find(of_the_server).unwrap();
         let expected = ["builds", "macro", "runs"].map(|name| format!("pkg:cargo/{name}@1.0.0"));
         assert_eq!(needed["dependsOn"], json!(expected));
+    }
+
+    #[test]
+    fn a_crate_that_nobody_describes_is_not_left_out_in_silence() {
+        let metadata = json!({ "packages": [package(PACKAGE)], "resolve": { "nodes": [] } });
+        let built = crates("channelapi v1.0.0\nhidden v1.0.0\n");
+        let resolved = Resolved { inside: built.clone(), built };
+        assert!(
+            read(&metadata, "", &resolved)
+                .unwrap_err()
+                .to_string()
+                .contains("builds 2 crates and describes 1")
+        );
     }
 }

@@ -67,7 +67,23 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
     }
     fs::write(folder.join("SHA256SUMS"), &sums)?;
     println!("\n{}:\n{sums}", folder.display());
+    println!("{}", why_not_static(tree)?);
     Ok(())
+}
+
+/// Why there is no binary without a C library beside it.
+fn why_not_static(tree: &Tree) -> Result<String> {
+    let musl = format!("{}-unknown-linux-musl", env::consts::ARCH);
+    let is_installed = toolchain(tree)?.join("lib/rustlib").join(&musl).is_dir();
+    let state = if is_installed {
+        "is installed, but nobody tests this server with it"
+    } else {
+        "is not installed here"
+    };
+    Ok(format!(
+        "There is no static binary: glibc looks up names of hosts through files of the system, which it cannot do reliably from inside a \
+         static one, and Rust's {musl} {state}."
+    ))
 }
 
 /// A build from nothing, which knows neither where nor when it takes place.
@@ -76,11 +92,12 @@ fn build(tree: &Tree, name: &str) -> Result<PathBuf> {
     if target.exists() {
         fs::remove_dir_all(&target).with_context(|| format!("cannot remove {}", target.display()))?;
     }
+    // The last that fits counts, so what may be inside another comes behind it.
     let places = [
-        (target.clone(), format!("{SOURCES}/target")),
         (tree.path(""), SOURCES.to_owned()),
         (cargo_home()?, REGISTRY.to_owned()),
         (toolchain(tree)?, TOOLCHAIN.to_owned()),
+        (target.clone(), format!("{SOURCES}/target")),
     ];
     let remap = |flag: &str, separator: &str| {
         let flags = places.iter().map(|(from, to)| format!("{flag}{}={to}", from.display()));
