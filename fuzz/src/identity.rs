@@ -127,7 +127,6 @@ fn leeway() -> u64 {
 
 /// In the place of keys that are fetched.
 mod jwks {
-    use std::path::PathBuf;
     use std::sync::Arc;
 
     use jsonwebtoken::Algorithm;
@@ -154,7 +153,7 @@ mod jwks {
     impl Jwks {
         pub(super) fn new(
             _: JwksUrl,
-            _: Option<PathBuf>,
+            _: Option<Vec<u8>>,
             _: Option<()>,
             _: Vec<Algorithm>,
             _: Times,

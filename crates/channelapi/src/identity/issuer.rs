@@ -205,7 +205,9 @@ impl Issuer {
             }
             KeySource::JwksUrl { url, ca_file } => {
                 let tls = url.is_secure.then(|| trusting(ca_file.as_deref())).transpose()?;
-                Keys::Fetched(Arc::new(Jwks::new(url.clone(), ca_file.clone(), tls, algorithms, times)))
+                // It was just read, and is looked at again only to see whether it has changed.
+                let ca = ca_file.as_deref().and_then(|path| std::fs::read(path).ok());
+                Keys::Fetched(Arc::new(Jwks::new(url.clone(), ca, tls, algorithms, times)))
             }
         };
         Ok(Self {

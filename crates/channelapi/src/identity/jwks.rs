@@ -16,7 +16,6 @@ use channelapi_core::limits::{JWKS_PAUSE, JWKS_REFRESH, JWKS_STALE_MAX, JWKS_TIM
 use jsonwebtoken::Algorithm;
 use parking_lot::Mutex;
 use rustls::ClientConfig;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -26,7 +25,8 @@ use tracing::{info, warn};
 /// The keys of one issuer, kept fresh.
 pub(super) struct Jwks {
     url: JwksUrl,
-    ca_file: Option<PathBuf>,
+    /// What is in the file with the certificates to trust.
+    ca: Option<Vec<u8>>,
     tls: Option<Arc<ClientConfig>>,
     algorithms: Vec<Algorithm>,
     times: Times,
@@ -86,18 +86,18 @@ impl Jwks {
     /// No keys yet. [`Jwks::keep_up`] fetches them.
     pub(super) fn new(
         url: JwksUrl,
-        ca_file: Option<PathBuf>,
+        ca: Option<Vec<u8>>,
         tls: Option<Arc<ClientConfig>>,
         algorithms: Vec<Algorithm>,
         times: Times,
     ) -> Self {
         let (state, wanted, fetches) = (Mutex::default(), Notify::new(), watch::Sender::new(0));
-        Self { url, ca_file, tls, algorithms, times, state, wanted, fetches }
+        Self { url, ca, tls, algorithms, times, state, wanted, fetches }
     }
 
-    /// Whether it fetches the same keys from the same place.
+    /// Whether it fetches the same keys from the same place, and trusts the same authorities.
     pub(super) fn is_like(&self, other: &Self) -> bool {
-        (&self.url, &self.ca_file, &self.algorithms) == (&other.url, &other.ca_file, &other.algorithms)
+        (&self.url, &self.ca, &self.algorithms) == (&other.url, &other.ca, &other.algorithms)
     }
 
     /// The keys that a JWT may have been signed with. If none fits, and it is time to fetch them again, that is waited for.

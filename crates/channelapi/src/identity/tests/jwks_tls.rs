@@ -127,14 +127,37 @@ async fn keys_come_from_a_provider_whose_certificate_is_good() {
         let provider = Provider::start(Some(authority.certified(name, 2200)), &signer).await;
         let keys = KeySource::JwksUrl { url: provider.url(name), ca_file: Some(authority.file()) };
         let times = Times { timeout: Duration::from_secs(30), ..Times::default() };
-        let issuers = Arc::new(Issuers::set_up_with(&[issuer(keys)], times));
-        let mut keeper = JoinSet::new();
-        let kept = issuers.clone();
-        keeper.spawn(async move { kept.keep_up().await });
+        let (issuers, _keeper) = kept_up(Issuers::set_up_with(&[issuer(keys)], times));
         let token = signer.sign_with(&json!({"kid": "1"}), &claims());
         assert!(verify(&issuers, &token).await.is_ok());
         assert!(provider.heard.lock().starts_with("GET /jwks.json HTTP/1.1\r\n"));
     }
+}
+
+/// The issuers, with somebody who fetches their keys.
+fn kept_up(issuers: Issuers) -> (Arc<Issuers>, JoinSet<()>) {
+    let issuers = Arc::new(issuers);
+    let mut keeper = JoinSet::new();
+    let kept = issuers.clone();
+    keeper.spawn(async move { kept.keep_up().await });
+    (issuers, keeper)
+}
+
+#[tokio::test]
+async fn another_authority_in_the_same_file_is_believed_after_a_reload() {
+    let (signer, first, second) = (Signer::new("ES256"), Authority::new("first"), Authority::new("second"));
+    let provider = Provider::start(Some(second.certified("localhost", 2200)), &signer).await;
+    let keys = KeySource::JwksUrl { url: provider.url("localhost"), ca_file: Some(first.file()) };
+    let settings = [issuer(keys)];
+    let token = signer.sign_with(&json!({"kid": "1"}), &claims());
+
+    let (before, _keeper) = kept_up(Issuers::set_up(&settings, None).unwrap());
+    assert_eq!(verify(&before, &token).await.err(), Some(Refused::Unavailable));
+    let (still, _keeper) = kept_up(Issuers::set_up(&settings, Some(&before)).unwrap());
+    assert_eq!(verify(&still, &token).await.err(), Some(Refused::Unavailable));
+    std::fs::copy(second.file(), first.file()).unwrap();
+    let (after, _keeper) = kept_up(Issuers::set_up(&settings, Some(&still)).unwrap());
+    assert!(verify(&after, &token).await.is_ok());
 }
 
 #[tokio::test]
