@@ -13,7 +13,7 @@ use crate::tree::Tree;
 
 type Scenario = &'static [&'static str];
 
-/// What `cargo xtask test` runs: two minutes.
+/// What `cargo xtask test` runs: three minutes.
 const SHORT: &[Scenario] = &[
     &["kill", "--cycles", "50", "--longest", "800"],
     &["double-kill", "--cycles", "10", "--longest", "500"],
@@ -27,6 +27,7 @@ const SHORT: &[Scenario] = &[
     &["bit-rot", "--cycles", "40"],
     &["power-cut", "--cycles", "5"],
     &["clock-jump", "--cycles", "1"],
+    &["half-open", "--cycles", "1"],
 ];
 
 /// What `cargo xtask soak` runs: about an hour and a half.
@@ -44,7 +45,9 @@ const LONG: &[Scenario] = &[
     &["bit-rot", "--cycles", "1000"],
     &["power-cut", "--cycles", "200"],
     &["clock-jump", "--cycles", "5"],
+    &["half-open", "--cycles", "5"],
     &["abuse"],
+    &["issuers", "--count", "50000"],
     &["timing"],
 ];
 

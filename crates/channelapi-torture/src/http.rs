@@ -1,10 +1,10 @@
 //! One kept-alive HTTP/1.1 connection, with one request at a time on its way.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::broken::broken;
 
@@ -39,6 +39,15 @@ impl Http {
         Ok(Self { stream, address, buffer: Vec::new() })
     }
 
+    /// From an address of this machine that is not the usual one.
+    pub(crate) async fn connect_from(from: Ipv4Addr, address: SocketAddr) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        let stream = socket.connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, address, buffer: Vec::new() })
+    }
+
     pub(crate) async fn exchange(&mut self, request: &Request<'_>) -> Result<Response> {
         self.send(request).await?;
         self.response().await
@@ -52,6 +61,16 @@ impl Http {
             body.len()
         );
         Ok(self.stream.write_all(text.as_bytes()).await?)
+    }
+
+    /// The head of an answer that has no end. It stays where it is.
+    pub(crate) async fn begun(&mut self) -> Result<()> {
+        while !self.buffer.windows(4).any(|window| window == b"\r\n\r\n") {
+            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server closed the connection");
+        }
+        let status = status(&self.buffer)?;
+        ensure!(status == 200, "the answer is {status}");
+        Ok(())
     }
 
     /// May be given up and called again.

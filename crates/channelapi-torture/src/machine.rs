@@ -1,4 +1,4 @@
-//! What a scenario needs of the machine: tools, mounts of its own. What is missing skips the scenario, and says so.
+//! What a scenario needs of the machine: tools, mounts or a network of its own. What is missing skips the scenario, and says so.
 
 use std::error::Error;
 use std::ffi::OsStr;
@@ -25,10 +25,10 @@ pub(crate) fn skipped(why: impl Into<String>) -> anyhow::Error {
     Skipped(why.into()).into()
 }
 
-/// Says to the process that it already has mounts of its own.
+/// Says to the process that it already has what it needs to itself.
 const SECLUDED: &str = "CHANNELAPI_TORTURE_SECLUDED";
 
-/// Whether this process has mounts of its own.
+/// Whether this process has what it needs to itself.
 pub(crate) fn is_secluded() -> bool {
     env::var_os(SECLUDED).is_some()
 }
@@ -36,14 +36,23 @@ pub(crate) fn is_secluded() -> bool {
 /// Goes on in a process whose mounts nobody else sees, and which vanish with it however it ends. It is the same process,
 /// started again with the same arguments, so this returns only in there, or with the reason why it is not possible.
 pub(crate) fn seclude(seed: u64) -> Result<()> {
+    set_apart(seed, &["--mount", "--propagation", "private"])
+}
+
+/// The same with a network that has nothing but a loopback, which is down.
+pub(crate) fn seclude_network(seed: u64) -> Result<()> {
+    set_apart(seed, &["--net"])
+}
+
+fn set_apart(seed: u64, as_root: &[&str]) -> Result<()> {
     if is_secluded() {
         return Ok(());
     }
-    let as_root: &[&str] = &["--mount", "--propagation", "private"];
-    let as_user: &[&str] = &["--user", "--map-root-user", "--mount", "--propagation", "private"];
-    let found = [as_root, as_user].into_iter().find(|options| works("unshare", options, &["true"]));
-    let options = found
-        .ok_or_else(|| skipped("no mounts of our own: `unshare --mount` does not work here, try as root"))?;
+    let as_user = [&["--user", "--map-root-user"], as_root].concat();
+    let found = [as_root, &as_user].into_iter().find(|options| works("unshare", options, &["true"]));
+    let options = found.ok_or_else(|| {
+        skipped(format!("nothing of our own: `unshare {}` does not work here, try as root", as_root[0]))
+    })?;
     let mut command = Command::new("unshare");
     command.args(options).arg("--").arg(env::current_exe()?).args(env::args_os().skip(1));
     if !env::args().any(|argument| argument == "--seed" || argument.starts_with("--seed=")) {

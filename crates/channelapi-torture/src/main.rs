@@ -38,8 +38,8 @@ use crate::machine::Skipped;
 use crate::scenarios::disk_full::Obstacle;
 use crate::scenarios::kill::Lives;
 use crate::scenarios::{
-    Orders, bit_rot, clock, clock_jump, disk_full, failing, kill, power_cut, restored_backup, second_process,
-    slow, sync_order,
+    Orders, bit_rot, clock, clock_jump, disk_full, failing, half_open, kill, power_cut, restored_backup,
+    second_process, slow, sync_order,
 };
 
 /// Breaks the server on purpose and proves that nothing accepted was lost.
@@ -119,6 +119,17 @@ enum Scenario {
     PowerCut {
         #[command(flatten)]
         cycles: Cycles,
+    },
+    /// A link goes down, and a thousand clients vanish without a word
+    HalfOpen {
+        #[command(flatten)]
+        cycles: Cycles,
+    },
+    /// Clients with JWTs of all kinds, of which nothing stays
+    Issuers {
+        /// Clients, one after the other
+        #[arg(long, value_name = "N", default_value_t = 2_000)]
+        count: u32,
     },
     /// Everything that somebody can send and should not
     Abuse {
@@ -234,6 +245,7 @@ async fn run(scenario: &Scenario, binary: PathBuf, seed: u64) -> Result<()> {
             abuse::list();
             Ok(())
         }
+        Scenario::Issuers { count } => abuse::issuers::run(&server, *count).await,
         Scenario::Abuse { only, .. } => abuse::run(&server, only).await,
         Scenario::Timing { count } => timing::run(&server, *count, seed).await,
         Scenario::SyncOrder { cycles } => sync_order::run(&orders(cycles, 1)).await,
@@ -243,6 +255,7 @@ async fn run(scenario: &Scenario, binary: PathBuf, seed: u64) -> Result<()> {
         Scenario::Failing { cycles, failing_server } => {
             failing::run(&orders(cycles, 1), failing_server.as_deref()).await
         }
+        Scenario::HalfOpen { cycles } => half_open::run(&orders(cycles, 1)).await,
         Scenario::Kill { cycles, lives } => kill::run(&orders(cycles, 50), &lives.read(false)?).await,
         Scenario::DoubleKill { cycles, lives } => kill::run(&orders(cycles, 20), &lives.read(true)?).await,
         Scenario::SecondProcess { cycles } => second_process::run(&orders(cycles, 2)).await,

@@ -1,6 +1,6 @@
 //! A WebSocket as a client sees it: masked on the way out, plain on the way in, whole text frames only.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -50,6 +50,17 @@ impl WebSocket {
         if tight {
             socket.set_recv_buffer_size(TIGHT_BUFFER)?;
         }
+        let stream = socket.connect(address).await?;
+        stream.set_nodelay(true)?;
+        let mut socket = Self { stream, buffer: Vec::new(), used: 0 };
+        socket.upgrade(&upgrade_request("EIO=4&transport=websocket", "")).await?;
+        Ok(socket)
+    }
+
+    /// From an address of this machine that is not the usual one.
+    pub(crate) async fn connect_from(from: Ipv4Addr, address: SocketAddr) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
         let stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;
         let mut socket = Self { stream, buffer: Vec::new(), used: 0 };

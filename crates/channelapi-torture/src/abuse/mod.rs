@@ -6,6 +6,7 @@
 
 mod case;
 mod control;
+pub(crate) mod issuers;
 mod provider;
 mod rows;
 mod wire;

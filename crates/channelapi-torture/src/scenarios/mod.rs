@@ -5,6 +5,7 @@ pub(crate) mod clock;
 pub(crate) mod clock_jump;
 pub(crate) mod disk_full;
 pub(crate) mod failing;
+pub(crate) mod half_open;
 pub(crate) mod kill;
 pub(crate) mod power_cut;
 pub(crate) mod read_only;

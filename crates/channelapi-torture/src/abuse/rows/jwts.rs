@@ -24,14 +24,14 @@ const PUBLIC_PEM: &str = "-----BEGIN PUBLIC KEY-----\n\
 /// Fetching keys takes as long at most, and then some on a busy machine.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
 /// JWTs with names of keys that nobody has.
-const UNKNOWN_KEYS: usize = 200;
+const UNKNOWN_KEYS: u32 = 200;
 /// What a server may have asked for once at its start, and once in each minute.
 const FETCHES_MAX: usize = 3;
 /// What the system keeps on the way, beside what the server takes.
 const TAKEN_MAX: usize = 8 << 20;
 
 /// Issuers: one that signs with a secret, one that publishes its keys, and one for each way to publish none.
-pub(super) fn configuration() -> String {
+pub(in super::super) fn configuration() -> String {
     let by_url = |name: &str| {
         format!(
             "[[jwt]]\nissuer = \"{name}\"\naudience = [\"push\"]\njwks_url = \"http://PROVIDER/{name}\"\n"
@@ -67,7 +67,8 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-fn now() -> u64 {
+/// Seconds since 1970.
+pub(in super::super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
@@ -155,6 +156,26 @@ fn forged(provider: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// One of these, in the yard.
+pub(in super::super) fn any_forged(yard: &Yard, number: u32) -> Result<String> {
+    let mut forged = forged(&yard.provider()?.address.to_string());
+    let index = number as usize % forged.len();
+    Ok(forged.swap_remove(index).1)
+}
+
+/// Signed by the issuer with a secret, for one channel, and with a name of its own.
+pub(in super::super) fn good_for(channel: &str, name: &str) -> String {
+    let mut claims = claims_with("channels", json!([channel]));
+    claims["jti"] = name.into();
+    sign(SECRET, &hs256(), &claims.to_string())
+}
+
+/// Of the issuer that publishes its keys, and signed with none of them.
+pub(in super::super) fn of_unknown_key(number: u32) -> String {
+    let header = json!({"alg": "ES256", "kid": format!("unknown-{number}")});
+    sign("", &header, &claims("good").to_string())
+}
+
 /// By each door for which it is small enough.
 async fn opens_nothing(yard: Arc<Yard>, index: usize) -> Result<()> {
     let provider = yard.provider()?;
@@ -206,11 +227,8 @@ async fn is_unavailable(yard: Arc<Yard>, name: &str) -> Result<()> {
 async fn unknown_keys(yard: Arc<Yard>) -> Result<()> {
     let provider: &Provider = yard.provider()?;
     for number in 0..UNKNOWN_KEYS {
-        let header = json!({"alg": "ES256", "kid": format!("unknown-{number}")});
         let mut socket = yard.websocket().await?;
-        socket
-            .send(&format!("40{}", json!({ "token": sign("", &header, &claims("good").to_string()) })))
-            .await?;
+        socket.send(&format!("40{}", json!({ "token": of_unknown_key(number) }))).await?;
         let refusal = heard(&mut socket).await.with_context(|| format!("key {number}"))?;
         ensure!(refusal.contains("token_invalid"), "heard {refusal}");
     }

@@ -5,7 +5,7 @@ mod channels;
 mod frames;
 mod http;
 mod joins;
-mod jwts;
+pub(super) mod jwts;
 mod limits;
 mod origins;
 mod packets;
