@@ -36,8 +36,8 @@ lists! {
         /// What the key may do.
         ///
         /// `publish`: publish. `read`: history, event streams, and what there is to know of channels and consumers. `tokens`: give
-        /// out, replace and revoke the tokens that clients join with. `admin`: all of these, purging, and setting and removing
-        /// consumers. docs/http-api.md lists what each route needs.
+        /// out, replace and revoke the tokens that clients join with. `admin`: all of these, purging, setting and removing consumers,
+        /// sending clients away, and revoking JWTs. docs/http-api.md lists what each route needs.
         "scopes": Scopes, like "publish";
 
         /// Channels that the key is for.
