@@ -55,7 +55,7 @@ pub(super) struct Fingerprint([u8; 32]);
 #[derive(Debug, ThisError)]
 pub(crate) enum PairError {
     /// It cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {source}; check the paths in tls.cert and tls.key, and who may read them", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
     /// There is no certificate in the file.
     #[error("{} holds no certificate; it must be PEM, with a line that says BEGIN CERTIFICATE", .0.display())]
@@ -276,6 +276,6 @@ pub(super) mod tests {
             let text = "-----BEGIN PRIVATE KEY-----\nMAA=\n-----END PRIVATE KEY-----\n";
             fs::write(&made.files.key, text).unwrap();
         });
-        check("cannot read", &|made| fs::remove_file(&made.files.key).unwrap());
+        check("check the paths in tls.cert and tls.key", &|made| fs::remove_file(&made.files.key).unwrap());
     }
 }
