@@ -75,12 +75,25 @@ pub(super) fn cases() -> Vec<Case> {
         )
     }));
     cases.extend([
+        case("C2", "a key in a flag is taken with a warning that does not show it", key_in_a_flag),
         case("A12", "opening the page tells nobody anything", page),
         case("A14", "a key in the wrong place opens nothing", misplaced_keys).request_refused("no_key"),
         case("A14", "a key that is nearly right opens nothing", near_keys).request_refused("wrong_key"),
         case("U3", "the page may run nothing but its own script", page_policy),
     ]);
     cases
+}
+
+/// As the original was started. Whoever sees the list of processes sees it, so that a better way is named.
+async fn key_in_a_flag(yard: Arc<Yard>) -> Result<()> {
+    let key = "canary-key-of-a-flag";
+    let flag = format!("--auth_key={key}");
+    let arguments = ["--address", "127.0.0.1", "--port", "0", "--data-dir", "flag", &flag];
+    let (status, said) = yard.server.once(&arguments, &[], Duration::from_secs(5)).await?;
+    ensure!(status.is_none(), "it ended with {status:?} and said {said}");
+    ensure!(said.contains("list of processes") && said.contains("CHANNELAPI_AUTH_KEY"), "it said {said}");
+    ensure!(!said.contains(key), "it shows the key: {said}");
+    Ok(())
 }
 
 /// The original sent a test event to everybody. The honest clients would notice, and so does this one.
