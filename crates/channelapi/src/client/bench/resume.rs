@@ -5,14 +5,17 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
 use tokio::{
     task::JoinSet,
-    time::{sleep, sleep_until, timeout},
+    time::{sleep, sleep_until},
 };
 
 use super::{
@@ -28,8 +31,11 @@ use crate::client::{Failed, patience::Patience};
 /// Publications on their way at the same time; those that are due then wait.
 const PUBLISHERS: usize = 16;
 
-/// How long a client tries to come back, and how long the last deliveries may take.
+/// How long a client tries to come back.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long nothing may come to clients that are all there. What is missing then will not come any more.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether all are there.
 const LOOK: Duration = Duration::from_millis(50);
@@ -79,6 +85,8 @@ struct Client {
     recogniser: Recogniser,
     seen: Arc<Mutex<Seen>>,
     place: Place,
+    /// How many clients are away.
+    away_now: Arc<AtomicU64>,
     /// When it is cut off next.
     cut: Instant,
     /// When that ends.
@@ -93,6 +101,7 @@ pub(super) async fn run(course: &Course, every: Duration, away: Duration) -> Res
     // Nobody is cut off before everybody is there; the clock starts then.
     let (start, started) = tokio::sync::watch::channel(None);
     let recogniser = Recogniser::new(course);
+    let away_now = Arc::new(AtomicU64::new(0));
     let live = |number: u64, socket: Socket| {
         let seen: Arc<Mutex<Seen>> = Arc::clone(&seen[usize::try_from(number).unwrap_or_default()]);
         let mut client = Client {
@@ -101,6 +110,7 @@ pub(super) async fn run(course: &Course, every: Duration, away: Duration) -> Res
             recogniser: recogniser.clone(),
             seen,
             place: socket.place.clone(),
+            away_now: Arc::clone(&away_now),
             cut: Instant::now(),
             ends: Instant::now(),
             every,
@@ -152,15 +162,21 @@ pub(super) async fn run(course: &Course, every: Duration, away: Duration) -> Res
         let ledger = ledger.lock();
         ledger.issued - ledger.failed.len() as u64
     };
-    let all = async {
-        while missing() > absent {
-            sleep(LOOK).await;
+    let (mut known, mut since) = (u64::MAX, Instant::now());
+    let still = loop {
+        let still = missing() - absent;
+        if still < known {
+            (known, since) = (still, Instant::now());
         }
+        // Who is away comes back or gives up by itself.
+        let is_quiet = away_now.load(Ordering::Relaxed) == 0 && since.elapsed() > QUIET;
+        if still == 0 || is_quiet {
+            break still;
+        }
+        sleep(LOOK).await;
     };
-    if timeout(PATIENCE, all).await.is_err() {
-        let why = || format!("they had not come {} s after the last publication", PATIENCE.as_secs());
-        course.tally.mishaps_of(Mishap::Missing, missing() - absent, why);
-    }
+    let why = || format!("nothing came any more for {} s", QUIET.as_secs());
+    course.tally.mishaps_of(Mishap::Missing, still, why);
     Ok(())
 }
 
@@ -187,14 +203,19 @@ impl Client {
             let is_cut_again = self.cut < self.ends;
             let cut = self.cut;
             tokio::select! {
-                _why = self.listen(&mut socket) => {}
+                _why = self.listen(&mut socket) => {
+                    self.away_now.fetch_add(1, Ordering::Relaxed);
+                }
                 () = sleep_until(cut.into()), if is_cut_again => {
+                    self.away_now.fetch_add(1, Ordering::Relaxed);
                     socket = None;
                     sleep(self.away).await;
                 }
             }
             drop(socket.take());
-            match self.come_back().await {
+            let back = self.come_back().await;
+            self.away_now.fetch_sub(1, Ordering::Relaxed);
+            match back {
                 Ok(back) => socket = Some(back),
                 Err(trouble) => return self.course.tally.mishap(trouble),
             }
