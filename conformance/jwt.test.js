@@ -252,6 +252,21 @@ describe("a revocation", () => {
     });
   }
 
+  it("is felt within a second", async (t) => {
+    // A busy machine may hold one of them up, but not all.
+    const times = [];
+    for (let round = 0; round < 5 && !times.some((time) => time < 1_000); round += 1) {
+      const [channel, jti] = [freshName(), randomUUID()];
+      const stock = client(t, { token: sign([channel], 600, { jti }) });
+      await stock.settled();
+      const began = performance.now();
+      await revoke({ jti });
+      await stock.nth("disconnect");
+      times.push(performance.now() - began);
+    }
+    assert.ok(times.some((time) => time < 1_000), `took ${times} ms`);
+  });
+
   it("of a subject leaves what is issued later alone", async (t) => {
     const [channel, sub] = [freshName(), randomUUID()];
     const before = seconds() - 60;

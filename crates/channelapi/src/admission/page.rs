@@ -256,10 +256,16 @@ fn clients() -> Vec<Row> {
             "`handshakes_refused{unknown_session_rate}`",
         ),
         bytes(
-            "What waits for one client",
+            "What waits for one client that is live",
+            core::OUTBOX_LIVE_BYTES_MAX,
+            "served from history from then on, at its own pace",
+            "`catch_ups`",
+        ),
+        bytes(
+            "What waits for one client at all, answers to its own events included",
             core::OUTBOX_BYTES_MAX,
-            "served from history; without history closed",
-            "`catch_ups`, `disconnects{slow}`",
+            "closed",
+            "`disconnects{slow}`",
         ),
         set(
             "What waits for all clients",

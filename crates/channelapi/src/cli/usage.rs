@@ -137,7 +137,8 @@ impl Verb {
     fn incomplete(&self, missing: &str) -> String {
         let usage = self.command.clone().render_usage().to_string();
         let usage = usage.trim_start_matches("Usage: ").lines().next().unwrap_or_default();
-        let missing = missing.trim_matches(['<', '>']);
+        // The parser shows an option with its value.
+        let missing = missing.split(" <").next().unwrap_or(missing).trim_matches(['<', '>']);
         format!("{missing} is missing; write `{}`", usage.replace("[OPTIONS] ", ""))
     }
 }

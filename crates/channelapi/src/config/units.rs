@@ -33,7 +33,7 @@ impl Value for Duration {
         let (number, unit) = split(text);
         let fix = match (number, unit) {
             // The commonest slip deserves the exact text to paste.
-            (_, "") if number.parse::<u64>().is_ok() => {
+            (_, "") if number.parse::<u64>().is_ok_and(|number| number > 0) => {
                 return Err(format!("`{text}` has no unit; write {number}s, {number}ms or {number}m"));
             }
             _ => "write a whole number and a unit, such as 500ms, 25s, 10m, 2h or 7d",

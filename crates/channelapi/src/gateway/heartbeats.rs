@@ -14,14 +14,31 @@ pub(super) struct Wheel {
     tick: u64,
 }
 
-/// A connection to look at.
+/// A connection to look at, for its heartbeat or for a deadline. Each has one entry for the first, and one for the second while
+/// there is a deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct Entry(u64);
+
+impl Entry {
+    /// No connection of the gateway has this bit in its id.
+    const DEADLINE: u64 = 1 << 63;
+
+    pub(super) fn heartbeat(connection: ConnectionId) -> Self {
+        Self(connection.0)
+    }
+
+    pub(super) fn deadline(connection: ConnectionId) -> Self {
+        Self(connection.0 | Self::DEADLINE)
+    }
+
     /// Which one.
-    pub(super) connection: ConnectionId,
-    /// Whether the look is for its heartbeat, or for a deadline. Each connection has one entry for the first, and one for the
-    /// second while there is a deadline.
-    pub(super) is_heartbeat: bool,
+    pub(super) fn connection(self) -> ConnectionId {
+        ConnectionId(self.0 & !Self::DEADLINE)
+    }
+
+    pub(super) fn is_heartbeat(self) -> bool {
+        self.0 & Self::DEADLINE == 0
+    }
 }
 
 impl Wheel {
@@ -59,7 +76,7 @@ mod tests {
     use super::*;
 
     fn entry(number: u64) -> Entry {
-        Entry { connection: ConnectionId(number), is_heartbeat: true }
+        Entry::heartbeat(ConnectionId(number))
     }
 
     #[test]
@@ -71,7 +88,7 @@ mod tests {
         let mut seen = Vec::new();
         for now in (10_500..40_000).step_by(250) {
             while let Some(due) = wheel.due(now) {
-                seen.extend(due.into_iter().map(|entry| (entry.connection.0, now)));
+                seen.extend(due.into_iter().map(|entry| (entry.connection().0, now)));
             }
         }
         // What lies beyond the horizon is looked at when the wheel comes round.
@@ -87,5 +104,16 @@ mod tests {
         wheel.schedule(entry(2), 10_001);
         assert_eq!(wheel.due(10_009), None);
         assert_eq!(wheel.due(10_010), Some(vec![entry(2)]));
+    }
+
+    #[test]
+    fn an_entry_knows_whom_it_is_about_and_what_for() {
+        let id = ConnectionId::new(7, 3);
+        let (heartbeat, deadline) = (Entry::heartbeat(id), Entry::deadline(id));
+        assert_eq!(
+            [heartbeat, deadline].map(|entry| (entry.connection(), entry.is_heartbeat())),
+            [(id, true), (id, false)]
+        );
+        assert_eq!(size_of::<Entry>(), 8);
     }
 }

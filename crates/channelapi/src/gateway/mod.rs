@@ -257,18 +257,18 @@ impl Gateway {
     }
 
     fn look_at(&self, entry: Entry) {
-        let Some(connection) = self.connection(entry.connection) else {
+        let Some(connection) = self.connection(entry.connection()) else {
             return;
         };
         let now = self.now();
-        let next = if entry.is_heartbeat { connection.beat(now) } else { connection.check_deadline(now) };
+        let next = if entry.is_heartbeat() { connection.beat(now) } else { connection.check_deadline(now) };
         if let Some(next) = next {
             self.wheel.lock().schedule(entry, next);
         }
     }
 
     fn look_once(&self, connection: ConnectionId, at: u64) {
-        self.wheel.lock().schedule(Entry { connection, is_heartbeat: false }, at);
+        self.wheel.lock().schedule(Entry::deadline(connection), at);
     }
 
     fn now(&self) -> u64 {
@@ -315,7 +315,7 @@ impl Gateway {
         let max_payload = self.settings.max_payload;
         let open = Open { sid, may_upgrade, ping_interval, ping_timeout, max_payload };
         connection.send(&engineio::Frame::text(&[open.encode().as_bytes()]));
-        let entry = Entry { connection: connection.id(), is_heartbeat: true };
+        let entry = Entry::heartbeat(connection.id());
         self.wheel.lock().schedule(entry, self.now() + ping_interval);
         self.application.opened(&connection);
         Some(connection)

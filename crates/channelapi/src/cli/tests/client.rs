@@ -142,6 +142,10 @@ fn mistakes_are_said_before_anything_is_sent() {
         ("publish demo x --stdin-lines", "give the data either as DATA or with --stdin-lines"),
         ("publish demo x -o jsn", "--output: `jsn` is none; write table / json / quiet"),
         ("publish demo x --ttl 30", "--ttl: `30` has no unit; write 30s, 30ms or 30m"),
+        (
+            "publish demo x --ttl 0",
+            "--ttl: `0` is not a duration; write a whole number and a unit, such as 500ms, 25s, 10m, 2h or 7d",
+        ),
         ("publish demo x --ttl 500ms", "--ttl: `500ms` is not a whole number of seconds; write 1s or more"),
         ("publish demo x --ttl 1h --volatile", "what is --volatile is not kept at all; leave out --ttl"),
         (
