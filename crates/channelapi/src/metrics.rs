@@ -479,7 +479,8 @@ mod tests {
 
     /// Whether it stands for itself as a name and between quotes.
     fn is_plain(text: &str) -> bool {
-        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        !text.is_empty()
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
     }
 
     #[test]
