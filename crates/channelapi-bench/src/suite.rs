@@ -1,6 +1,6 @@
 //! All benchmarks in one go, and the page that shows what they found.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Parser as _};
@@ -109,27 +109,48 @@ pub(crate) async fn run(suite: &Suite, options: &SuiteOptions, machine: &Value, 
                 failures.push(failure);
             }
         }
-    }
-    let command: Vec<_> = std::env::args().skip(1).collect();
-    let command = format!("cargo xtask bench {}", command.join(" "));
-    let pictures = plot::pictures(&outcomes);
-    let date = machine["date"].as_str().unwrap_or(suite.name);
-    let page = results::page(date, &command, machine, &outcomes, &failures, &pictures);
-    match &options.results {
-        None => println!("{page}"),
-        Some(folder) => {
-            let path = |ending: &str| folder.join(format!("{date}{ending}"));
-            let written = std::fs::write(path(".md"), page);
-            written.with_context(|| format!("cannot write into {}", folder.display()))?;
-            for picture in &pictures {
-                std::fs::write(path(&format!("-{}.svg", picture.name)), &picture.svg)?;
-            }
-            let values: Vec<_> = outcomes.iter().map(|outcome| outcome.json(machine)).collect();
-            write_json(&path(".json"), &json!({ "command": command, "runs": values }))?;
+        // After each, so that whoever ends the run early has what it has found.
+        if let Some(folder) = &options.results {
+            write(folder, suite, machine, &outcomes, &failures)?;
         }
+    }
+    if options.results.is_none() {
+        println!(
+            "{}",
+            results::page(date_of(suite, machine), &command(), machine, &outcomes, &failures, &[])
+        );
     }
     ensure!(failures.is_empty(), "{} of {} benchmarks failed", failures.len(), suite.runs.len());
     Ok(())
+}
+
+fn date_of<'a>(suite: &Suite, machine: &'a Value) -> &'a str {
+    machine["date"].as_str().unwrap_or(suite.name)
+}
+
+fn command() -> String {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    format!("cargo xtask bench {}", arguments.join(" "))
+}
+
+/// Writes the page, its pictures and every single value.
+fn write(
+    folder: &Path,
+    suite: &Suite,
+    machine: &Value,
+    outcomes: &[Outcome],
+    failures: &[String],
+) -> Result<()> {
+    let (date, command) = (date_of(suite, machine), command());
+    let path = |ending: &str| folder.join(format!("{date}{ending}"));
+    let pictures = plot::pictures(outcomes);
+    let page = results::page(date, &command, machine, outcomes, failures, &pictures);
+    std::fs::write(path(".md"), page).with_context(|| format!("cannot write into {}", folder.display()))?;
+    for picture in &pictures {
+        std::fs::write(path(&format!("-{}.svg", picture.name)), &picture.svg)?;
+    }
+    let values: Vec<_> = outcomes.iter().map(|outcome| outcome.json(machine)).collect();
+    write_json(&path(".json"), &json!({ "command": command, "runs": values }))
 }
 
 async fn measure(arguments: &[String], cores: &Cores) -> Result<Outcome> {
