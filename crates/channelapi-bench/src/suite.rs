@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Args, Parser as _};
 use serde_json::{Value, json};
 
@@ -81,6 +81,9 @@ pub(crate) struct SuiteOptions {
     /// Where the page, its pictures and every single value go: DATE.md, DATE.json, DATE-….svg. Without it the page is printed.
     #[arg(long, value_name = "FOLDER")]
     results: Option<PathBuf>,
+    /// Only these benchmarks, in this order.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    only: Vec<String>,
     /// How often each is measured.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: Option<u16>,
@@ -95,11 +98,12 @@ pub(crate) struct SuiteOptions {
 /// Runs one benchmark after the other. One that fails does not keep the others from running, but the run as a whole has failed then.
 pub(crate) async fn run(suite: &Suite, options: &SuiteOptions, machine: &Value, cores: &Cores) -> Result<()> {
     // Before the run, not after an hour of it.
+    let runs = chosen(suite, &options.only)?;
     if let Some(folder) = &options.results {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     }
     let (mut outcomes, mut failures) = (Vec::new(), Vec::new());
-    for line in suite.runs {
+    for line in &runs {
         let arguments = arguments(suite, options, line);
         match measure(&arguments, cores).await {
             Ok(outcome) => outcomes.push(outcome),
@@ -120,8 +124,27 @@ pub(crate) async fn run(suite: &Suite, options: &SuiteOptions, machine: &Value, 
             results::page(date_of(suite, machine), &command(), machine, &outcomes, &failures, &[])
         );
     }
-    ensure!(failures.is_empty(), "{} of {} benchmarks failed", failures.len(), suite.runs.len());
+    ensure!(failures.is_empty(), "{} of {} benchmarks failed", failures.len(), runs.len());
     Ok(())
+}
+
+/// The runs of the benchmarks with these names, or all.
+fn chosen(suite: &Suite, names: &[String]) -> Result<Vec<&'static str>> {
+    let name_of = |run: &'static str| run.split(' ').next().unwrap_or(run);
+    if names.is_empty() {
+        return Ok(suite.runs.to_vec());
+    }
+    let mut chosen = Vec::new();
+    for name in names {
+        let before = chosen.len();
+        chosen.extend(suite.runs.iter().filter(|run| name_of(run) == name));
+        if chosen.len() == before {
+            let mut known: Vec<_> = suite.runs.iter().map(|run| name_of(run)).collect();
+            known.dedup();
+            bail!("`{name}` is not in `{}`; what is: {}", suite.name, known.join(", "));
+        }
+    }
+    Ok(chosen)
 }
 
 fn date_of<'a>(suite: &Suite, machine: &'a Value) -> &'a str {
@@ -191,7 +214,7 @@ mod tests {
     use super::*;
 
     const PLAIN: SuiteOptions =
-        SuiteOptions { results: None, rounds: None, connections: None, no_pin: false };
+        SuiteOptions { results: None, only: Vec::new(), rounds: None, connections: None, no_pin: false };
 
     #[test]
     fn every_run_of_a_suite_can_be_started() {
@@ -202,6 +225,17 @@ mod tests {
                 assert_eq!(benchmark.setup().rounds, suite.rounds);
             }
         }
+    }
+
+    #[test]
+    fn benchmarks_are_chosen_by_their_names_and_run_in_that_order() {
+        let chosen =
+            |names: &[&str]| chosen(&ALL, &names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(chosen(&[]).unwrap(), ALL.runs);
+        assert_eq!(chosen(&["upkeep", "batch"]).unwrap(), ["upkeep", "batch"]);
+        assert_eq!(chosen(&["publish"]).unwrap().len(), 3);
+        let refusal = chosen(&["batch", "bach"]).unwrap_err().to_string();
+        assert!(refusal.starts_with("`bach` is not in `all`; what is: connections, kinds, "), "{refusal}");
     }
 
     #[test]
