@@ -140,7 +140,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/auth",
-        &["config", "live", "reload", "metrics", "channelapi-core/clock", "channelapi-core/model"],
+        &["http", "config", "live", "reload", "metrics", "channelapi-core/clock", "channelapi-core/model"],
         "a key is checked against the words of the domain, without a hub that would do anything with it",
     ),
     room("channelapi/page", &["http"], "a static page"),

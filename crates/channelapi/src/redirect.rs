@@ -1,11 +1,12 @@
 //! The plain port beside HTTPS: it sends browsers on, and shows an authority what it asks for. It serves nothing else.
 
-use crate::http::{self, Peer, Request, Response};
-use crate::listener::Service;
+use crate::http::{self, Answer, Head, Peer, Request, Response};
+use crate::listener::{Leaving, Service};
 use crate::tls::Proofs;
 use hyper::header::{HOST, HeaderValue, LOCATION};
 use hyper::http::uri::Authority;
 use hyper::{Method, StatusCode};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 /// Where an authority asks for a proof.
@@ -23,6 +24,25 @@ pub(crate) struct Redirect {
 }
 
 impl Service for Redirect {
+    type Call = Infallible;
+    type Upgrade = Infallible;
+
+    fn recognize(&self, _: &Head<'_>, _: &[u8]) -> Option<Infallible> {
+        None
+    }
+
+    async fn call(&self, call: Infallible) -> Answer {
+        match call {}
+    }
+
+    fn upgrade(&self, _: &hyper::Request<()>, _: Peer) -> Option<(Response, Option<Infallible>)> {
+        None
+    }
+
+    async fn take_over(upgrade: Infallible, _: Leaving) {
+        match upgrade {}
+    }
+
     async fn serve(self: Arc<Self>, request: Request, _peer: Peer) -> Response {
         if let Some(token) = request.uri().path().strip_prefix(PROOFS_PATH) {
             return match self.proofs.text(token) {

@@ -3,7 +3,7 @@
 mod front;
 
 use crate::admission::{Admission, Limits};
-use crate::api::Api;
+use crate::api::{Api, Publishing};
 use crate::auth::KeyRing;
 use crate::banner;
 use crate::config::Config;
@@ -13,11 +13,11 @@ use crate::config::value::Value;
 use crate::cores::Cores;
 use crate::forms::Forms;
 use crate::gateway::conformance::{Echo, SuiteEvents};
-use crate::gateway::{ChannelEvents, Gateway, Settings, SocketIo, waiting_bytes};
+use crate::gateway::{ChannelEvents, Gateway, Settings, SocketIo, Upgrade, waiting_bytes};
 use crate::health::Ready;
-use crate::http::{self, Peer, Request, Response};
+use crate::http::{self, Answer, Head, Peer, Request, Response};
 use crate::identity::{self, Identity, Issuers};
-use crate::listener::{Bound, Entry, HttpConnections, Listener};
+use crate::listener::{Bound, Entry, HttpConnections, Leaving, Listener};
 use crate::live::Live;
 use crate::logging::Verbosity;
 use crate::metrics::{self, Readings, RequestRefused};
@@ -32,6 +32,7 @@ use channelapi_core::state::{DataDirectory, DataDirectoryError};
 use front::Front;
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -80,10 +81,30 @@ struct Face {
 }
 
 impl listener::Service for Face {
+    type Call = Publishing;
+    type Upgrade = Upgrade;
+
+    fn recognize(&self, head: &Head<'_>, body: &[u8]) -> Option<Publishing> {
+        if self.is_for_publishers { self.server.api.recognize(head, body) } else { None }
+    }
+
+    async fn call(&self, publishing: Publishing) -> Answer {
+        self.server.api.publish(publishing).await
+    }
+
+    fn upgrade(&self, request: &hyper::Request<()>, peer: Peer) -> Option<(Response, Option<Upgrade>)> {
+        let is_ours = self.is_for_clients && is_below(request.uri().path(), SOCKET_IO);
+        if is_ours { self.server.gateway.upgrade(request, peer.counted_as()) } else { None }
+    }
+
+    async fn take_over(upgrade: Upgrade, Leaving { stream, answer, sent }: Leaving) {
+        upgrade.begin(stream, answer, &sent).await;
+    }
+
     async fn serve(self: Arc<Self>, request: Request, peer: Peer) -> Response {
         let Self { server, is_for_clients, is_for_publishers } = &*self;
         let path = request.uri().path();
-        if *is_for_clients && is_below(path, "/socket.io") {
+        if *is_for_clients && is_below(path, SOCKET_IO) {
             return server.gateway.serve(request, peer.counted_as()).await;
         }
         if *is_for_publishers && Api::answers(path) {
@@ -169,6 +190,9 @@ impl Server {
         http::fresh(StatusCode::OK, metrics::CONTENT_TYPE, metrics::page(&readings))
     }
 }
+
+/// Where the clients of Socket.IO connect.
+const SOCKET_IO: &str = "/socket.io";
 
 /// Whether a path is `root`, with or without a slash behind it.
 fn is_below(path: &str, root: &str) -> bool {
@@ -353,15 +377,37 @@ struct ConformanceServer {
     suite: Arc<Gateway>,
 }
 
+impl ConformanceServer {
+    fn gateway(&self, path: &str) -> Option<&Arc<Gateway>> {
+        let gateways = [("/engine.io", &self.echo), (SOCKET_IO, &self.suite)];
+        gateways.into_iter().find_map(|(root, gateway)| is_below(path, root).then_some(gateway))
+    }
+}
+
 impl listener::Service for ConformanceServer {
+    type Call = Infallible;
+    type Upgrade = Upgrade;
+
+    fn recognize(&self, _: &Head<'_>, _: &[u8]) -> Option<Infallible> {
+        None
+    }
+
+    async fn call(&self, call: Infallible) -> Answer {
+        match call {}
+    }
+
+    fn upgrade(&self, request: &hyper::Request<()>, _: Peer) -> Option<(Response, Option<Upgrade>)> {
+        self.gateway(request.uri().path())?.upgrade(request, None)
+    }
+
+    async fn take_over(upgrade: Upgrade, Leaving { stream, answer, sent }: Leaving) {
+        upgrade.begin(stream, answer, &sent).await;
+    }
+
     async fn serve(self: Arc<Self>, request: Request, _peer: Peer) -> Response {
-        let path = request.uri().path();
-        if is_below(path, "/engine.io") {
-            self.echo.serve(request, None).await
-        } else if is_below(path, "/socket.io") {
-            self.suite.serve(request, None).await
-        } else {
-            not_found()
+        match self.gateway(request.uri().path()) {
+            Some(gateway) => gateway.serve(request, None).await,
+            None => not_found(),
         }
     }
 }

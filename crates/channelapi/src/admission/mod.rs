@@ -291,14 +291,25 @@ impl SocketPass {
         let before = std::mem::replace(&mut self.number, number);
         self.admission.release(before, |entry| entry.sockets -= 1);
         self.address = address;
-        self.has_begun();
+        self.take_place();
         Ok(())
     }
 
     /// The client has sent its first byte. From now on it has to make room only for others that have, too.
-    pub(crate) fn has_begun(&mut self) {
+    pub(crate) fn begin(&mut self) {
+        if !self.has_begun() && !self.has_spoken.load(Ordering::Relaxed) {
+            self.take_place();
+        }
+    }
+
+    fn take_place(&mut self) {
         let most = self.admission.limits().handshakes;
         self.admission.waiting.begin(&mut self.place, self.address, most);
+    }
+
+    /// Whether it has.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.place.has_begun()
     }
 
     /// The client has sent a whole request.

@@ -131,6 +131,11 @@ impl Crowd {
 }
 
 impl Place {
+    /// Whether it is among those that have begun.
+    pub(super) fn has_begun(&self) -> bool {
+        self.has_begun
+    }
+
     /// Ready when the place is taken away.
     pub(super) async fn evicted(&self) {
         self.evicted.notified().await;

@@ -12,12 +12,14 @@ use crate::auth::{Denied, KeyRing, Place, identify, is_key_in_query};
 use crate::config::Config;
 use crate::config::origins::Origins;
 use crate::config::scope::Scope;
-use crate::http::{Request, Response};
+use crate::http::{Answer, Head, Request, Response};
 use crate::identity::Identity;
 use crate::live::Live;
 use crate::reload::{Change, Part};
+use bytes::Bytes;
 use channelapi_core::hub::Hub;
 use channelapi_core::limits::HTTP_IDLE_TIMEOUT;
+use channelapi_core::model::ChannelName;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use std::sync::Arc;
@@ -33,6 +35,20 @@ pub(crate) struct Api {
     /// publication into one that is being closed.
     keep_alive: HeaderValue,
     streams: Arc<Streams>,
+}
+
+/// A request to publish one message that was admitted, and is here as a whole.
+pub(crate) struct Publishing {
+    route: Route,
+    body: Bytes,
+}
+
+/// Where it was sent.
+enum Route {
+    /// `/message/{channel}`
+    Message(ChannelName),
+    /// `/v1/channels/{channel}/messages`
+    V1(v1::Publish),
 }
 
 /// The header of that name, which is older than the standard's own list.
@@ -63,6 +79,27 @@ impl Api {
             response.headers_mut().insert(KEEP_ALIVE, self.keep_alive.clone());
         }
         response
+    }
+
+    /// What a request asks for that is made all the time, if everything is good that its head says. Whatever is not is for
+    /// [`Api::serve`], which also says what is wrong.
+    pub(crate) fn recognize(&self, head: &Head<'_>, body: &[u8]) -> Option<Publishing> {
+        let route = if is_v1(head.path) {
+            self.recognize_v1(head).map(Route::V1)
+        } else {
+            self.recognize_message(head).map(Route::Message)
+        };
+        route.map(|route| Publishing { route, body: Bytes::copy_from_slice(body) })
+    }
+
+    /// Does what was [recognized](Self::recognize).
+    pub(crate) async fn publish(&self, publishing: Publishing) -> Answer {
+        let Publishing { route, body } = publishing;
+        let answer = match route {
+            Route::Message(channel) => self.call_message(channel, &body).await,
+            Route::V1(publish) => self.call_v1(publish, &body).await,
+        };
+        answer.with(KEEP_ALIVE, self.keep_alive.clone())
     }
 
     /// Whether a request may see what the server says of itself: with a key that may read everywhere.

@@ -4,7 +4,7 @@ use super::message::{self, DEPTH_MAX, MessageError};
 use super::{Api, IN_QUERY};
 use crate::auth::{Denied, Place, identify, is_key_in_query};
 use crate::config::scope::Scope;
-use crate::http::{self, BodyError, Request, Response};
+use crate::http::{self, Answer, BodyError, Head, Request, Response};
 use crate::metrics::RequestRefused;
 use bytes::Bytes;
 use channelapi_core::broker::{PublishError, PublishRequest};
@@ -73,18 +73,21 @@ impl Refusal {
         reason.count();
     }
 
-    fn into_response(self) -> Response {
+    /// Counts it, and says why.
+    fn answer(self) -> Answer {
+        self.count();
         let message = serde_json::Value::from(self.message);
-        let mut response = http::json(self.status, format!(r#"{{"success": false, "message": {message}}}"#));
+        let body = format!(r#"{{"success": false, "message": {message}}}"#);
+        let answer = Answer::fresh(self.status, http::JSON, body);
         let extra = match self.status {
             StatusCode::METHOD_NOT_ALLOWED => Some((ALLOW, "POST")),
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Some((RETRY_AFTER, "1")),
             _ => None,
         };
-        if let Some((name, value)) = extra {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        match extra {
+            Some((name, value)) => answer.with(name, HeaderValue::from_static(value)),
+            None => answer,
         }
-        response
     }
 }
 
@@ -112,16 +115,31 @@ impl Api {
         let (head, body) = request.into_parts();
         let answer = match self.admit(&head) {
             Ok(Action::Token(channel)) => self.channel_token(&channel).await,
-            Ok(Action::Publish(channel)) => self.publish(channel, &head.headers, body).await,
+            Ok(Action::Publish(channel)) => self.read_and_store(channel, &head.headers, body).await,
             Err(refusal) => {
                 http::refuse_body(&head.headers, body, API_BODY_BYTES_MAX).await;
                 Err(refusal)
             }
         };
-        answer.unwrap_or_else(|refusal| {
-            refusal.count();
-            refusal.into_response()
-        })
+        answer.unwrap_or_else(|refusal| refusal.answer().into())
+    }
+
+    /// The channel of a request to publish, if everything is good that its head says.
+    pub(super) fn recognize_message(&self, head: &Head<'_>) -> Option<ChannelName> {
+        let Some(Route::Message(name)) = Route::of(head.path) else { return None };
+        if head.method != Method::POST.as_str() || head.query.is_some() || head.has(&CONTENT_ENCODING) {
+            return None;
+        }
+        let keys = self.keys.keys();
+        let key = identify(&keys, head, Place::Authorization, self.hub.clock()).ok()?;
+        let channel = channel(name).ok()?;
+        key.admit(Scope::Publish, Some(&channel)).ok()?;
+        self.hub.gate.admits_key(key.name(), 1, self.hub.clock()).then_some(channel)
+    }
+
+    /// Publishes to a channel that was [recognized](Self::recognize_message).
+    pub(super) async fn call_message(&self, channel: ChannelName, body: &Bytes) -> Answer {
+        self.store(channel, body).await.unwrap_or_else(Refusal::answer)
     }
 
     /// Judges a request by its head alone.
@@ -174,7 +192,7 @@ impl Api {
         }
     }
 
-    async fn publish(
+    async fn read_and_store(
         &self,
         channel: ChannelName,
         headers: &HeaderMap,
@@ -185,7 +203,12 @@ impl Api {
             return Err(body_refusal(BodyError::TooLarge));
         }
         let body = http::read_body(body, API_BODY_BYTES_MAX).await.map_err(body_refusal)?;
-        let data = message::data_of(&body).map_err(|error| match error {
+        self.store(channel, &body).await.map(Response::from)
+    }
+
+    /// Stores what a body holds.
+    async fn store(&self, channel: ChannelName, body: &Bytes) -> Result<Answer, Refusal> {
+        let data = message::data_of(body).map_err(|error| match error {
             MessageError::Format => {
                 // The original's own words, which clients may have been written against.
                 Refusal::new(StatusCode::BAD_REQUEST, "Body is in incorrect format. Key 'message' not found.")
@@ -202,7 +225,10 @@ impl Api {
         let event = EventName::default();
         let request = PublishRequest { channel, event, data, expires_at: 0, idempotency_key: None };
         match self.hub.publish(request).await {
-            Ok(_) => Ok(http::json(StatusCode::OK, Bytes::from_static(br#"{"success": true}"#))),
+            Ok(_) => {
+                let body = Bytes::from_static(br#"{"success": true}"#);
+                Ok(Answer::fresh(StatusCode::OK, http::JSON, body))
+            }
             Err(PublishError::TooFast) => {
                 let message = "The channel gets more messages than it may. Try again later.";
                 Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, message).because(RequestRefused::ChannelRate))

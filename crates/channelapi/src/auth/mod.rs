@@ -10,6 +10,7 @@ pub(crate) use keys::{Key, Keys};
 pub(crate) use ring::KeyRing;
 
 use crate::config::scope::Scope;
+use crate::http::Head;
 use crate::metrics::RequestRefused;
 use channelapi_core::clock::Clock;
 use channelapi_core::model::ChannelName;
@@ -59,15 +60,35 @@ pub(crate) enum Place {
 /// The header that many HTTP clients have a field for.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
+/// Where a request may carry keys, as it came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Presented<'a> {
+    authorization: Option<&'a [u8]>,
+    api_key: Option<&'a [u8]>,
+}
+
+impl<'a> From<&'a HeaderMap> for Presented<'a> {
+    fn from(headers: &'a HeaderMap) -> Self {
+        let value = |name: HeaderName| headers.get(name).map(HeaderValue::as_bytes);
+        Self { authorization: value(AUTHORIZATION), api_key: value(API_KEY) }
+    }
+}
+
+impl<'a> From<&Head<'a>> for Presented<'a> {
+    fn from(head: &Head<'a>) -> Self {
+        Self { authorization: head.get(&AUTHORIZATION), api_key: head.get(&API_KEY) }
+    }
+}
+
 /// The key that a request carries.
-pub(crate) fn identify<'a>(
-    keys: &'a Keys,
-    headers: &HeaderMap,
+pub(crate) fn identify<'k, 'p>(
+    keys: &'k Keys,
+    presented: impl Into<Presented<'p>>,
     place: Place,
     clock: &Clock,
-) -> Result<&'a Arc<Key>, Denied> {
-    let authorization = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    let api_key = headers.get(API_KEY).filter(|_| place == Place::AnyHeader).map(HeaderValue::as_bytes);
+) -> Result<&'k Arc<Key>, Denied> {
+    let Presented { authorization, api_key } = presented.into();
+    let api_key = api_key.filter(|_| place == Place::AnyHeader);
     if authorization.is_none() && api_key.is_none() {
         return Err(Denied::NoKey);
     }
@@ -168,7 +189,7 @@ mod tests {
     fn version_1_takes_it_in_a_header_of_its_own_too() {
         let keys = Keys::of_one("a-key-of-sixteen-bytes");
         let check = |headers: &[(HeaderName, &'static str)], expected| {
-            let headers =
+            let headers: HeaderMap =
                 headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
             let found = identify(&keys, &headers, Place::AnyHeader, &clock()).map(|_| ());
             assert_eq!(found, expected, "{headers:?}");

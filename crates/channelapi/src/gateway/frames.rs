@@ -76,9 +76,13 @@ pub(super) fn names(channels: &[ChannelName]) -> Value {
     channels.iter().map(ChannelName::as_str).collect()
 }
 
+/// Bytes of a packet besides its data.
+const PACKET_BYTES_ABOUT: usize = 32;
+
 /// A packet of Socket.IO in a message of Engine.IO.
 pub(super) fn packet(packet: &Packet<'_>) -> Frame {
-    let mut text = vec![b'4'];
+    let mut text = Vec::with_capacity(PACKET_BYTES_ABOUT + packet.data.len());
+    text.push(b'4');
     packet.write(&mut text);
     Frame::text(&[&text])
 }
@@ -112,7 +116,8 @@ pub(super) fn refusal(code: &str, message: &str) -> Frame {
 
 /// Several frames as one write.
 pub(super) fn join(frames: &[Frame]) -> Frame {
-    Frame::from_wire(frames.iter().flat_map(|frame| frame.wire().iter().copied()).collect())
+    let wires = frames.iter().map(|frame| &frame.wire()[..]);
+    Frame::from_wire(wires.collect::<Vec<_>>().concat().into())
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ pub(crate) use application::Application;
 pub(crate) use events::ChannelEvents;
 pub(crate) use socketio::SocketIo;
 pub(crate) use waiting::{set_waiting_bytes_max, waiting_bytes};
+pub(crate) use websocket::Upgrade;
 
 use crate::admission::{Admission, SessionPass};
 use crate::config::origins::Origins;
@@ -150,37 +151,86 @@ impl Gateway {
         let mut response = if request.method() == Method::OPTIONS {
             cors::preflight(request.headers())
         } else {
-            self.route(request, address).await.unwrap_or_else(refuse)
+            self.answer(request, address).await.unwrap_or_else(refuse)
         };
         origin.allow(response.headers_mut());
         response
     }
 
-    async fn route(
+    async fn answer(
         self: &Arc<Self>,
-        request: Request,
+        mut request: Request,
         address: Option<IpAddr>,
     ) -> Result<Response, RequestError> {
         let query = engineio::Request::parse(request.uri().query().unwrap_or_default())?;
-        let session = match query.sid {
-            Some(sid) => match self.session(sid) {
-                Some(session) => Some(session),
-                None if self.admission.unknown_session(address) => return Err(RequestError::UnknownSession),
-                None => return Ok(turn_away(HandshakeRefused::UnknownSessionRate)),
-            },
-            None if request.method() != Method::GET => return Err(RequestError::BadHandshakeMethod),
-            None if !query.is_version_4 => return Err(RequestError::UnsupportedVersion),
-            None => None,
+        let transport = query.transport;
+        let arrival = match self.arrival(&query, request.method(), address)? {
+            Ok(arrival) => arrival,
+            Err(refusal) => return Ok(turn_away(refusal)),
         };
-        match (query.transport, session) {
-            (Transport::WebSocket, Some(session)) => websocket::serve(request, Arrival::Upgrade(session)),
-            (Transport::Polling, Some(session)) => polling::serve(session, request).await,
-            (transport, None) => match self.admission.admit_session(address) {
-                Err(refusal) => Ok(turn_away(refusal)),
-                Ok(pass) if transport == Transport::Polling => Ok(polling::open(self, pass)),
-                Ok(pass) => websocket::serve(request, Arrival::New(self.clone(), pass)),
-            },
+        match (transport, arrival) {
+            (Transport::WebSocket, arrival) => {
+                let (response, upgrade) = websocket::accept(&request, arrival)?;
+                let upgraded = hyper::upgrade::on(&mut request);
+                tokio::spawn(async move {
+                    if let Some((stream, sent)) = http::upgraded(upgraded).await {
+                        upgrade.begin(stream, Vec::new(), &sent).await;
+                    }
+                });
+                Ok(response)
+            }
+            (Transport::Polling, Arrival::Again(session)) => polling::serve(session, request).await,
+            (Transport::Polling, Arrival::New(_, pass)) => Ok(polling::open(self, pass)),
         }
+    }
+
+    /// Answers a request to open a WebSocket on a socket that the caller has, and says what to do with it behind a 101. `None` if the
+    /// request is for something else; then nothing has been done.
+    pub(crate) fn upgrade(
+        self: &Arc<Self>,
+        request: &hyper::Request<()>,
+        address: Option<IpAddr>,
+    ) -> Option<(Response, Option<Upgrade>)> {
+        let query = engineio::Request::parse(request.uri().query().unwrap_or_default()).ok()?;
+        if query.transport != Transport::WebSocket || request.method() != Method::GET {
+            return None;
+        }
+        let origin = match cors::admit(&self.settings.origins.load(), request.headers()) {
+            Ok(origin) => origin,
+            Err(error) => return Some((refuse(error), None)),
+        };
+        let answer = self.arrival(&query, request.method(), address).and_then(|arrival| match arrival {
+            Ok(arrival) => {
+                websocket::accept(request, arrival).map(|(response, upgrade)| (response, Some(upgrade)))
+            }
+            Err(refusal) => Ok((turn_away(refusal), None)),
+        });
+        let (mut response, upgrade) = answer.unwrap_or_else(|error| (refuse(error), None));
+        origin.allow(response.headers_mut());
+        Some((response, upgrade))
+    }
+
+    /// Who is there: a session, or somebody who may have one.
+    fn arrival(
+        self: &Arc<Self>,
+        query: &engineio::Request<'_>,
+        method: &Method,
+        address: Option<IpAddr>,
+    ) -> Result<Result<Arrival, HandshakeRefused>, RequestError> {
+        if let Some(sid) = query.sid {
+            return match self.session(sid) {
+                Some(session) => Ok(Ok(Arrival::Again(session))),
+                None if self.admission.unknown_session(address) => Err(RequestError::UnknownSession),
+                None => Ok(Err(HandshakeRefused::UnknownSessionRate)),
+            };
+        }
+        if method != Method::GET {
+            return Err(RequestError::BadHandshakeMethod);
+        }
+        if !query.is_version_4 {
+            return Err(RequestError::UnsupportedVersion);
+        }
+        Ok(self.admission.admit_session(address).map(|pass| Arrival::New(self.clone(), pass)))
     }
 
     /// Ends all connections so that their clients come back, and takes no new ones. They are spread over `time`, in no order that
@@ -284,12 +334,14 @@ impl Gateway {
         self.sessions.lock().get(sid).cloned()
     }
 
-    /// Registers a new connection and tells the application. `None` while the gateway drains, or if there are 16 million.
+    /// Registers a new connection, tells its client, behind what is left of an `answer`, and the application. `None` while the gateway
+    /// drains, or if there are 16 million.
     fn open(
         self: &Arc<Self>,
         sid: &str,
         may_upgrade: bool,
         pass: SessionPass,
+        mut answer: Vec<u8>,
         make: impl FnOnce(ConnectionId, Arc<Self>, SessionPass) -> Connection,
     ) -> Option<Arc<Connection>> {
         let connection = {
@@ -314,7 +366,9 @@ impl Gateway {
         let Timing { ping_interval, ping_timeout, .. } = self.settings.timing;
         let max_payload = self.settings.max_payload;
         let open = Open { sid, may_upgrade, ping_interval, ping_timeout, max_payload };
-        connection.send(&engineio::Frame::text(&[open.encode().as_bytes()]));
+        engineio::Frame::write_text(&[open.encode().as_bytes()], &mut answer);
+        // It is the first, so there is room for it.
+        _ = connection.deliver(&answer.into(), usize::MAX);
         let entry = Entry::heartbeat(connection.id());
         self.wheel.lock().schedule(entry, self.now() + ping_interval);
         self.application.opened(&connection);
@@ -336,12 +390,12 @@ impl Gateway {
     }
 }
 
-/// What a WebSocket is opened for.
+/// Whose request it is.
 enum Arrival {
-    /// A new session.
+    /// Somebody's who wants a session.
     New(Arc<Gateway>, SessionPass),
-    /// To take over a session that polls.
-    Upgrade(Arc<Connection>),
+    /// A session's.
+    Again(Arc<Connection>),
 }
 
 /// The answer to a client that is welcome later.

@@ -16,8 +16,9 @@ use std::sync::Arc;
 /// Opens a session.
 pub(super) fn open(gateway: &Arc<Gateway>, pass: SessionPass) -> Response {
     let sid = random_id();
-    let opened = gateway
-        .open(&sid, true, pass, |id, gateway, pass| Connection::polling(id, gateway, pass, sid.clone()));
+    let opened = gateway.open(&sid, true, pass, Vec::new(), |id, gateway, pass| {
+        Connection::polling(id, gateway, pass, sid.clone())
+    });
     let Some(connection) = opened else {
         return http::try_later(StatusCode::SERVICE_UNAVAILABLE, "The server is stopping.", "1");
     };

@@ -11,9 +11,8 @@ use super::connection::Connection;
 use super::disconnect::Disconnect;
 use super::{Arrival, Gateway, random_id};
 use crate::admission::SessionPass;
-use crate::http::{self, Request, Response, Socket};
-use crate::metrics::InvariantViolated;
-use crate::stream::{ReadHalf, WriteHalf};
+use crate::http::{self, Response};
+use crate::stream::{ReadHalf, Stream, WriteHalf, with_read_buffer};
 use channelapi_core::limits::{
     CLOSE_TIMEOUT, FRAGMENTS_MAX, MESSAGE_TIMEOUT, MESSAGES_PER_TURN, UPGRADE_TIMEOUT,
 };
@@ -25,51 +24,63 @@ use hyper::header::{
     CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use hyper::upgrade::OnUpgrade;
 use hyper::{Method, StatusCode, Version};
-use hyper_util::rt::TokioIo;
-use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
-use tracing::error;
 
-/// Bytes read at once, into a buffer that the tasks of a thread share.
-const READ_BYTES: usize = 64 * 1024;
+/// What the socket is for that a client was promised with a 101.
+pub(crate) struct Upgrade(Purpose);
 
-thread_local! {
-    static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+enum Purpose {
+    /// A new session.
+    Open(Arc<Gateway>, SessionPass),
+    /// To take over a session that polls, if it proves itself.
+    TakeOver(Probe),
+    /// Nothing: the session has a WebSocket.
+    TurnAway,
+}
+
+/// A probe that ends for the session when it is dropped.
+struct Probe(Arc<Connection>);
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.end_probe();
+    }
 }
 
 /// Answers a request to open a WebSocket.
-pub(super) fn serve(mut request: Request, arrival: Arrival) -> Result<Response, RequestError> {
+pub(super) fn accept<B>(
+    request: &hyper::Request<B>,
+    arrival: Arrival,
+) -> Result<(Response, Upgrade), RequestError> {
     if request.method() != Method::GET || request.version() != Version::HTTP_11 {
         return Err(RequestError::BadRequest);
     }
     let accept = upgrade_request(request.headers()).accept().map_err(|_| RequestError::BadRequest)?;
-    let upgrade = hyper::upgrade::on(&mut request);
-    match arrival {
-        Arrival::New(gateway, pass) => drop(tokio::spawn(open(gateway, pass, upgrade))),
-        Arrival::Upgrade(session) => {
+    let purpose = match arrival {
+        Arrival::New(gateway, pass) => Purpose::Open(gateway, pass),
+        Arrival::Again(session) => {
             session.check_alive();
             if session.is_over() {
                 return Err(RequestError::UnknownSession);
             }
             match session.begin_probe() {
-                Ok(()) => drop(tokio::spawn(take_over(session, upgrade))),
-                Err(_) => drop(tokio::spawn(turn_away(upgrade))),
+                Ok(()) => Purpose::TakeOver(Probe(session)),
+                Err(_) => Purpose::TurnAway,
             }
         }
-    }
+    };
     let mut response = http::empty(StatusCode::SWITCHING_PROTOCOLS);
     let headers = response.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     let accept = HeaderValue::try_from(accept).expect("base64 is a header value");
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    Ok(response)
+    Ok((response, Upgrade(purpose)))
 }
 
 fn upgrade_request(headers: &HeaderMap) -> UpgradeRequest<'_> {
@@ -82,55 +93,63 @@ fn upgrade_request(headers: &HeaderMap) -> UpgradeRequest<'_> {
     }
 }
 
-/// Opens a session on a WebSocket. The connection's own task is started apart, because it is smaller than this one.
-async fn open(gateway: Arc<Gateway>, pass: SessionPass, upgrade: OnUpgrade) {
-    let Some((read, write, decoder)) = socket_of(upgrade, &gateway).await else { return };
-    let opened = gateway
-        .open(&random_id(), false, pass, |id, gateway, pass| Connection::websocket(id, gateway, pass, write));
-    if let Some(connection) = opened {
-        Task::start(connection, read, decoder);
+impl Upgrade {
+    /// Makes use of the socket, whose client has `sent` something behind its request. What is left of the `answer` to that is still to
+    /// be written. The connection's own task is started apart, because it is smaller than whatever calls this.
+    pub(crate) async fn begin(self, stream: Stream, answer: Vec<u8>, sent: &[u8]) {
+        match self.0 {
+            Purpose::Open(gateway, pass) => {
+                let (read, write) = stream.into_split();
+                let decoder = decoder(&gateway, sent);
+                let make = |id, gateway, pass| Connection::websocket(id, gateway, pass, write);
+                if let Some(connection) = gateway.open(&random_id(), false, pass, answer, make) {
+                    Task::start(connection, read, decoder);
+                }
+            }
+            Purpose::TakeOver(probe) => take_over(probe, stream, &answer, sent).await,
+            Purpose::TurnAway => turn_away(stream, answer).await,
+        }
     }
+}
+
+/// A decoder that holds what a client sent behind its request.
+fn decoder(gateway: &Gateway, sent: &[u8]) -> Decoder {
+    let limits = Limits { message_bytes: gateway.settings.max_payload, fragments: FRAGMENTS_MAX };
+    let mut decoder = Decoder::new(limits);
+    decoder.keep(sent);
+    decoder
 }
 
 /// Lets a new WebSocket prove itself with `2probe` and `5`, then makes it the session's transport.
-async fn take_over(session: Arc<Connection>, upgrade: OnUpgrade) {
-    if let Some((read, write, decoder)) = socket_of(upgrade, session.gateway()).await {
+async fn take_over(probe: Probe, mut stream: Stream, answer: &[u8], sent: &[u8]) {
+    let session = &probe.0;
+    let decoder = decoder(session.gateway(), sent);
+    let proven = async {
+        stream.write_all(answer).await.ok()?;
+        stream.flush().await.ok()?;
+        let (read, write) = stream.into_split();
         let mut candidate = Candidate { read, write, decoder };
-        let is_proven = tokio::select! {
-            proven = tokio::time::timeout(UPGRADE_TIMEOUT, candidate.prove(&session)) => proven == Ok(true),
-            () = poll_fn(|cx| session.poll_ended_while_probing(cx)) => false,
-        };
-        let Candidate { read, write, decoder } = candidate;
-        if is_proven && session.upgrade(write).is_ok() {
-            Task::start(session, read, decoder);
-            return;
-        }
+        candidate.prove(session).await.then_some(candidate)
+    };
+    let proven = tokio::select! {
+        proven = tokio::time::timeout(UPGRADE_TIMEOUT, proven) => proven.ok().flatten(),
+        () = poll_fn(|cx| session.poll_ended_while_probing(cx)) => None,
+    };
+    if let Some(Candidate { read, write, decoder }) = proven
+        && session.upgrade(write).is_ok()
+    {
+        Task::start(session.clone(), read, decoder);
     }
-    session.end_probe();
 }
 
 /// Closes a WebSocket for a session that has one.
-async fn turn_away(upgrade: OnUpgrade) {
-    if let Ok(upgraded) = upgrade.await {
-        let close = encode_close(CloseCode(4500), "the session has a websocket");
-        _ = tokio::time::timeout(CLOSE_TIMEOUT, TokioIo::new(upgraded).write_all(&close)).await;
-    }
-}
-
-/// The bare socket of an upgraded request, and a decoder that holds what its client sent behind the request.
-async fn socket_of(upgrade: OnUpgrade, gateway: &Gateway) -> Option<(ReadHalf, WriteHalf, Decoder)> {
-    // The client may be gone before the 101.
-    let upgraded = upgrade.await.ok()?;
-    let Ok(parts) = upgraded.downcast::<TokioIo<Socket>>() else {
-        error!("an upgraded connection is not the kind of socket that was accepted");
-        InvariantViolated::UpgradedSocket.count();
-        return None;
+async fn turn_away(mut stream: Stream, mut answer: Vec<u8>) {
+    answer.extend(encode_close(CloseCode(4500), "the session has a websocket"));
+    let told = async {
+        stream.write_all(&answer).await?;
+        stream.flush().await
     };
-    let limits = Limits { message_bytes: gateway.settings.max_payload, fragments: FRAGMENTS_MAX };
-    let mut decoder = Decoder::new(limits);
-    decoder.keep(&parts.read_buf);
-    let (read, write) = parts.io.into_inner().into_stream().into_split();
-    Some((read, write, decoder))
+    _ = tokio::time::timeout(CLOSE_TIMEOUT, told).await;
 }
 
 /// A WebSocket that may take over a session.
@@ -235,7 +254,7 @@ impl Task {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, turn: &mut usize) -> Poll<Option<Disconnect>> {
-        READ_BUFFER.with_borrow_mut(|buffer| {
+        with_read_buffer(|buffer| {
             let mut unread = ReadBuf::new(buffer);
             let read = ready!(Pin::new(&mut self.read).poll_read(cx, &mut unread));
             let length = unread.filled().len();

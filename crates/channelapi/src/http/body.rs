@@ -21,6 +21,14 @@ impl Body {
         Self::Whole(Full::new(bytes.into()))
     }
 
+    /// All of it, if it is known.
+    pub(crate) fn into_whole(self) -> Option<Bytes> {
+        match self {
+            Self::Whole(whole) => Some(whole.into_inner().unwrap_or_default()),
+            Self::Stream(_) => None,
+        }
+    }
+
     /// Whether the answer is made while it is sent.
     pub(crate) fn is_stream(&self) -> bool {
         matches!(self, Self::Stream(_))

@@ -1,12 +1,16 @@
 //! What all HTTP is made of here: the socket under a connection, who is at its other end, requests, answers, and reading a body.
 
+mod answer;
 mod body;
+mod head;
 mod peer;
 mod socket;
 
+pub(crate) use answer::{Answer, to_wire};
 pub(crate) use body::Body;
+pub(crate) use head::{Head, Parsed, headers_room};
 pub(crate) use peer::Peer;
-pub(crate) use socket::Socket;
+pub(crate) use socket::{Progress, Socket, upgraded};
 
 use crate::metrics::HttpTimeout;
 use bytes::Bytes;
@@ -14,7 +18,7 @@ use channelapi_core::limits::{HTTP_BODY_RATE_MIN, HTTP_BODY_TIMEOUT, HTTP_DISCAR
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::StatusCode;
 use hyper::body::{Body as HttpBody, Incoming};
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::header::{EXPECT, HeaderMap, HeaderValue, RETRY_AFTER};
 use std::error::Error;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,23 +38,17 @@ pub(crate) fn empty(status: StatusCode) -> Response {
     response
 }
 
-/// As many headers as our answers have.
-const HEADERS_ABOUT: usize = 6;
-
 /// An answer that no cache may keep.
 pub(crate) fn fresh(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {
-    let mut response = Response::new(Body::whole(body));
-    *response.status_mut() = status;
-    *response.headers_mut() = HeaderMap::with_capacity(HEADERS_ABOUT);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    Answer::fresh(status, content_type, body).into()
 }
+
+/// What JSON is called outside of version 1 of the API.
+pub(crate) const JSON: &str = "application/json; charset=UTF-8";
 
 /// JSON.
 pub(crate) fn json(status: StatusCode, body: impl Into<Bytes>) -> Response {
-    fresh(status, "application/json; charset=UTF-8", body)
+    fresh(status, JSON, body)
 }
 
 /// An answer to somebody who is welcome after so many seconds.

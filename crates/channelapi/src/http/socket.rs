@@ -3,11 +3,14 @@
 //! hyper has one deadline for both the head of a request and the silence before it. A head that trickles in is an attack and
 //! gets little time; a publisher that keeps its connection for the next publication is welcome to.
 
-use crate::metrics::HttpTimeout;
+use crate::metrics::{HttpTimeout, InvariantViolated};
 use crate::stream::Stream;
+use bytes::Bytes;
 use channelapi_core::limits::{
     HTTP_HEADER_TIMEOUT, HTTP_IDLE_TIMEOUT, HTTP_WRITE_RATE_MIN, HTTP_WRITE_TIMEOUT, STREAM_STALL_TIMEOUT,
 };
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -16,10 +19,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
+use tracing::error;
 
 /// A connection that notes when its client speaks.
 pub(crate) struct Socket {
     stream: Stream,
+    /// What was read of it already, and not understood.
+    unread: Bytes,
     progress: Arc<Progress>,
 }
 
@@ -45,13 +51,38 @@ impl Socket {
     /// Wraps a connection that was just accepted.
     pub(crate) fn new(stream: Stream) -> (Self, Arc<Progress>) {
         let progress = Arc::new(Progress(Mutex::new(Stage::Head(Instant::now()))));
-        (Self { stream, progress: progress.clone() }, progress)
+        (Self { stream, unread: Bytes::new(), progress: progress.clone() }, progress)
     }
 
-    /// The bare connection, when HTTP is done with it.
-    pub(crate) fn into_stream(self) -> Stream {
-        self.stream
+    /// Puts back what was read, for somebody else to read it again.
+    pub(crate) fn unread(&mut self, bytes: Vec<u8>) {
+        debug_assert!(self.unread.is_empty(), "it is read before anything else");
+        self.unread = bytes.into();
     }
+
+    /// Whether something has arrived, also if nobody was told yet.
+    pub(crate) fn has_arrived(&self) -> bool {
+        self.stream.has_arrived()
+    }
+
+    /// The bare connection, when HTTP is done with it, and what was put back into it.
+    pub(crate) fn into_stream(self) -> (Stream, Bytes) {
+        (self.stream, self.unread)
+    }
+}
+
+/// The bare socket of an upgraded request, and what its client sent behind the request. `None` if the client was gone before it was
+/// told.
+pub(crate) async fn upgraded(upgrade: OnUpgrade) -> Option<(Stream, Bytes)> {
+    let upgraded = upgrade.await.ok()?;
+    let Ok(parts) = upgraded.downcast::<TokioIo<Socket>>() else {
+        error!("an upgraded connection is not the kind of socket that was accepted");
+        InvariantViolated::UpgradedSocket.count();
+        return None;
+    };
+    let (stream, unread) = parts.io.into_inner().into_stream();
+    let sent = if unread.is_empty() { parts.read_buf } else { [parts.read_buf, unread].concat().into() };
+    Some((stream, sent))
 }
 
 impl Socket {
@@ -79,6 +110,11 @@ impl Progress {
     /// It is answered with a stream.
     pub(crate) fn stream(&self) {
         *self.0.lock() = Stage::Stream(Instant::now());
+    }
+
+    /// Whether a request is being answered.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(*self.0.lock(), Stage::Busy)
     }
 
     /// Ready when the client has been silent, or slow with the head of a request, for too long. Counts it.
@@ -142,6 +178,11 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let length = buffer.remaining().min(self.unread.len());
+            buffer.put_slice(&self.unread.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         if buffer.filled().len() > before {

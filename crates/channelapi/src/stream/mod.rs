@@ -3,9 +3,11 @@
 //! HTTP reads and writes a [`Stream`]. When a WebSocket takes over, the stream is split: a connection's task reads from one
 //! half, and whoever has something for its client writes into the other.
 
+mod buffer;
 mod halves;
 mod tls;
 
+pub(crate) use buffer::with_read_buffer;
 pub(crate) use halves::{ReadHalf, WriteHalf};
 pub(crate) use tls::TlsStream;
 

@@ -18,7 +18,7 @@ pub(super) use stream::Streams;
 use super::Api;
 use crate::auth::{Denied, Key, Pass, Place, identify, is_key_in_query};
 use crate::config::scope::Scope;
-use crate::http::{self, BodyError, Request, Response};
+use crate::http::{self, Answer, BodyError, Head, Request, Response};
 use bytes::Bytes;
 use channelapi_core::limits::{API_BODY_BYTES_MAX, REQUEST_ID_BYTES_MAX};
 use channelapi_core::model::{ChannelName, ConsumerName};
@@ -62,6 +62,13 @@ enum Call {
     Consumer(ChannelName, ConsumerName),
     SetConsumer(ChannelName, ConsumerName),
     RemoveConsumer(ChannelName, ConsumerName),
+}
+
+/// A request to publish one message, of which all is known but its body.
+pub(crate) struct Publish {
+    channel: ChannelName,
+    idempotency_key: Option<Box<str>>,
+    request_id: HeaderValue,
 }
 
 /// What a request was admitted with, as far as that matters later.
@@ -187,7 +194,7 @@ impl Api {
     /// Answers a request to a path of version 1.
     pub(super) async fn serve_v1(&self, request: Request) -> Response {
         let (head, body) = request.into_parts();
-        let request_id = request_id(&head.headers);
+        let request_id = request_id(head.headers.get(REQUEST_ID).map(HeaderValue::as_bytes));
         let answer = match self.admit_v1(&head).await {
             Ok((call, admitted)) => self.call(call, admitted, &head, body).await,
             Err(problem) => {
@@ -195,13 +202,34 @@ impl Api {
                 Err(problem)
             }
         };
-        let id = request_id.to_str().expect("it is ASCII");
-        let mut response = answer.unwrap_or_else(|problem| {
-            problem.count();
-            problem.into_response(id)
-        });
+        let mut response = answer.unwrap_or_else(|problem| problem.answer(&request_id).into());
         response.headers_mut().insert(REQUEST_ID, request_id);
         response
+    }
+
+    /// What a request to publish is, if everything is good that its head says.
+    pub(super) fn recognize_v1(&self, head: &Head<'_>) -> Option<Publish> {
+        if head.method != Method::POST.as_str() || head.query.is_some() || head.has(&CONTENT_ENCODING) {
+            return None;
+        }
+        let Ok(Call::Publish(channel)) = Call::of(head.path.strip_prefix("/v1")?, &Method::POST) else {
+            return None;
+        };
+        let keys = self.keys.keys();
+        let key = identify(&keys, head, Place::AnyHeader, self.hub.clock()).ok()?;
+        key.admit(Scope::Publish, Some(&channel)).ok()?;
+        let idempotency_key = publish::head_key(head).ok()?;
+        let request_id = request_id(head.get(&REQUEST_ID));
+        let is_admitted = self.hub.gate.admits_key(key.name(), 1, self.hub.clock());
+        is_admitted.then_some(Publish { channel, idempotency_key, request_id })
+    }
+
+    /// Publishes what was [recognized](Self::recognize_v1).
+    pub(super) async fn call_v1(&self, publish: Publish, body: &Bytes) -> Answer {
+        let Publish { channel, idempotency_key, request_id } = publish;
+        let answer = publish::publish(&self.hub, channel, idempotency_key, body).await;
+        let answer = answer.unwrap_or_else(|problem| problem.answer(&request_id));
+        answer.with(REQUEST_ID, request_id)
     }
 
     /// Judges a request by its head alone. What it was admitted with comes along for a call that outlives the judgement.
@@ -278,7 +306,9 @@ impl Api {
         let headers = &head.headers;
         match call {
             Call::Publish(channel) => {
-                publish::publish(hub, channel, headers, &read(headers, body).await?).await
+                let body = read(headers, body).await?;
+                let key = publish::header_key(headers)?;
+                publish::publish(hub, channel, key, &body).await.map(Response::from)
             }
             Call::PublishBatch => {
                 batch::publish(hub, key.as_deref(), headers, &read(headers, body).await?).await
@@ -311,7 +341,12 @@ impl Api {
 
 /// An answer with a JSON object.
 fn answer(status: StatusCode, object: json::Object) -> Response {
-    http::fresh(status, "application/json", object.finish())
+    short_answer(status, object).into()
+}
+
+/// The same for who makes it a response later, if at all.
+fn short_answer(status: StatusCode, object: json::Object) -> Answer {
+    Answer::fresh(status, "application/json", object.finish())
 }
 
 /// A body as a whole.
@@ -335,15 +370,23 @@ fn utf8(body: &Bytes) -> Result<&str, Problem> {
 }
 
 /// The client's name for the request, if it is harmless in a log, or a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let is_harmless = |id: &&HeaderValue| {
-        (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+fn request_id(given: Option<&[u8]>) -> HeaderValue {
+    let is_harmless =
+        |id: &&[u8]| (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
+    let id = match given.filter(is_harmless) {
+        Some(given) => HeaderValue::from_bytes(given),
+        None => HeaderValue::from_bytes(&hex(new_id())),
     };
-    headers
-        .get(REQUEST_ID)
-        .filter(is_harmless)
-        .cloned()
-        .unwrap_or_else(|| HeaderValue::try_from(format!("{:016x}", new_id())).expect("it is a header value"))
+    id.expect("visible ASCII is a header value")
+}
+
+/// A number as 16 digits.
+fn hex(number: u64) -> [u8; 16] {
+    let mut digits = [0; 16];
+    for (digit, shift) in digits.iter_mut().rev().zip((0..u64::BITS).step_by(4)) {
+        *digit = b"0123456789abcdef"[(number >> shift & 0xF) as usize];
+    }
+    digits
 }
 
 /// A name that no other request of this process has, and hardly any of another. It is no secret: asking the system for random
@@ -420,14 +463,11 @@ mod tests {
 
     #[test]
     fn a_request_keeps_the_name_it_has_if_that_is_harmless() {
-        let of = |id: &'static [u8]| {
-            let value = HeaderValue::from_bytes(id).unwrap();
-            request_id(&HeaderMap::from_iter([(REQUEST_ID, value)]))
-        };
+        let of = |id: &'static [u8]| request_id(Some(id));
         assert_eq!(of(b"mine-1"), "mine-1");
         for id in [&b"a b"[..], b"", b"\xFF", &[b'x'; 129]] {
             assert_eq!(of(id).len(), 16);
         }
-        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
+        assert_ne!(request_id(None), request_id(None));
     }
 }

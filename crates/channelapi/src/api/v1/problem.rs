@@ -3,7 +3,7 @@
 use super::super::IN_QUERY;
 use super::json::Object;
 use crate::auth::Denied;
-use crate::http::{self, Response};
+use crate::http::Answer;
 use crate::metrics::RequestRefused;
 use channelapi_core::broker::PublishError;
 use channelapi_core::model::{ChannelNameError, ConsumerNameError, EventNameError};
@@ -216,8 +216,13 @@ impl Problem {
         Self::new(Code::Unavailable, "Something in the server failed. Try again.")
     }
 
-    /// The answer.
-    pub(super) fn into_response(self, request_id: &str) -> Response {
+    /// Counts it, and says what it is to the request of that id.
+    pub(super) fn answer(self, request_id: &HeaderValue) -> Answer {
+        self.count();
+        self.into_answer(request_id.to_str().expect("it is ASCII"))
+    }
+
+    fn into_answer(self, request_id: &str) -> Answer {
         let Self { code, detail, allow } = self;
         let mut document = Object::new()
             .text("type", &format!("urn:channelapi:problem:{}", code.name()))
@@ -230,18 +235,17 @@ impl Problem {
         if code == Code::Indeterminate {
             document = document.value("indeterminate", true);
         }
-        let mut response = http::fresh(code.status(), "application/problem+json", document.finish());
-        let headers = response.headers_mut();
+        let mut answer = Answer::fresh(code.status(), "application/problem+json", document.finish());
         if let Some(allow) = allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
+            answer = answer.with(ALLOW, HeaderValue::from_static(allow));
         }
         if matches!(
             code,
             Code::Unavailable | Code::Overloaded | Code::ShortOfMemory | Code::TooFast | Code::KeyTooFast
         ) {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            answer = answer.with(RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        response
+        answer
     }
 }
 
@@ -328,6 +332,7 @@ pub(super) fn sentence(error: &impl Display) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::Response;
     use http_body_util::BodyExt as _;
     use hyper::header::CONTENT_TYPE;
     use serde_json::Value;
@@ -347,7 +352,7 @@ mod tests {
     #[tokio::test]
     async fn a_document_says_all_there_is_to_say() {
         let document = |problem: Problem| async {
-            let response = problem.into_response("id-1");
+            let response = Response::from(problem.into_answer("id-1"));
             let (head, body) = response.into_parts();
             let body = body.collect().await.unwrap().to_bytes();
             (head, serde_json::from_slice::<Value>(&body).unwrap())

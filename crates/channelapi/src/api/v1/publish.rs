@@ -3,8 +3,8 @@
 use super::super::message::DEPTH_MAX;
 use super::json::{Fields, Object, missing};
 use super::problem::{Code, Problem};
-use super::{answer, time, utf8};
-use crate::http::Response;
+use super::{short_answer, time, utf8};
+use crate::http::{Answer, Head};
 use bytes::Bytes;
 use channelapi_core::broker::{PublishError, PublishRequest, Published};
 use channelapi_core::clock::millis_of;
@@ -13,7 +13,7 @@ use channelapi_core::limits::{DATA_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, PUBLISH
 use channelapi_core::model::{ChannelName, Cursor, EventName, Position};
 use channelapi_protocol::socketio::is_deeper_than;
 use hyper::StatusCode;
-use hyper::header::{HeaderMap, HeaderName};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 
 /// The header under which a publisher may repeat a request without publishing twice.
@@ -34,17 +34,16 @@ pub(super) struct Draft {
 pub(super) async fn publish(
     hub: &Hub,
     channel: ChannelName,
-    headers: &HeaderMap,
+    key: Option<Box<str>>,
     body: &Bytes,
-) -> Result<Response, Problem> {
+) -> Result<Answer, Problem> {
     let mut fields = Fields::parse(utf8(body)?)?;
     let draft = Draft::take(&mut fields, body, hub.clock().unix_millis())?;
     fields.finish()?;
-    let key = header_key(headers)?;
     if draft.is_volatile {
         let object = Object::new().text("channel", channel.as_str()).plain("durability", "none");
         send(hub, channel, draft).await?;
-        return Ok(answer(StatusCode::OK, object));
+        return Ok(short_answer(StatusCode::OK, object));
     }
     let request = draft.into_request(channel.clone(), key);
     let mut results = store(hub, vec![request]).await?;
@@ -52,7 +51,7 @@ pub(super) async fn publish(
     let object = Object::new().text("channel", channel.as_str());
     let cursor = published.cursor.encode();
     let object = stored(object, &published).plain("cursor", Cursor::text(&cursor));
-    Ok(answer(status_of(&published), object))
+    Ok(short_answer(status_of(&published), object))
 }
 
 /// Hands messages to the log. The log does not lose what it was handed when a publisher hangs up, or is told that it took too
@@ -96,12 +95,20 @@ pub(super) fn stored(object: Object, published: &Published) -> Object {
 
 /// The key in the header of a request, if there is one.
 pub(super) fn header_key(headers: &HeaderMap) -> Result<Option<Box<str>>, Problem> {
-    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    single_key(headers.get_all(IDEMPOTENCY_KEY).iter().map(HeaderValue::as_bytes))
+}
+
+/// The same for a head that is no more than that.
+pub(super) fn head_key(head: &Head<'_>) -> Result<Option<Box<str>>, Problem> {
+    single_key(head.all(&IDEMPOTENCY_KEY))
+}
+
+fn single_key<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<Option<Box<str>>, Problem> {
     let (first, second) = (values.next(), values.next());
     if second.is_some() {
         return Err(Problem::new(Code::InvalidKey, "The header Idempotency-Key is there twice."));
     }
-    first.map(|value| checked_key(value.as_bytes())).transpose()
+    first.map(checked_key).transpose()
 }
 
 /// A key, checked.
@@ -156,7 +163,6 @@ fn data_of(raw: &RawValue, body: &Bytes) -> Result<Bytes, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::header::HeaderValue;
 
     fn draft(body: &str) -> Result<Draft, Code> {
         let body = Bytes::from(body.to_owned());

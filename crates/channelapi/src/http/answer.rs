@@ -1,0 +1,142 @@
+//! Answers as bytes: what most answers are, and how one is written without hyper.
+
+use super::{Body, Response};
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use std::cell::Cell;
+use std::io::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// An answer with a short list of headers, each there once.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    status: StatusCode,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    body: Bytes,
+}
+
+/// As many headers as our answers have.
+const HEADERS_ABOUT: usize = 6;
+
+impl Answer {
+    /// An answer that no cache may keep.
+    pub(crate) fn fresh(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        let mut headers = Vec::with_capacity(HEADERS_ABOUT);
+        headers.push((CONTENT_TYPE, HeaderValue::from_static(content_type)));
+        headers.push((CACHE_CONTROL, HeaderValue::from_static("no-store")));
+        Self { status, headers, body: body.into() }
+    }
+
+    /// With one more header, which it does not have yet.
+    pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The bytes of the answer, on a connection that stays open unless `is_last`.
+    pub(crate) fn to_wire(&self, is_last: bool) -> Vec<u8> {
+        write(self.status, self.headers.iter().map(|(name, value)| (name, value)), &self.body, is_last)
+    }
+}
+
+impl From<Answer> for Response {
+    fn from(answer: Answer) -> Self {
+        let mut response = Self::new(Body::whole(answer.body));
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = HeaderMap::with_capacity(HEADERS_ABOUT);
+        response.headers_mut().extend(answer.headers);
+        response
+    }
+}
+
+/// The bytes of a response whose body is known as a whole; `None` for others.
+pub(crate) fn to_wire(response: Response) -> Option<Vec<u8>> {
+    let (head, body) = response.into_parts();
+    Some(write(head.status, head.headers.iter(), &body.into_whole()?, false))
+}
+
+/// Bytes of a head of ours.
+const HEAD_BYTES_ABOUT: usize = 320;
+
+fn write<'a>(
+    status: StatusCode,
+    headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+    body: &[u8],
+    is_last: bool,
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEAD_BYTES_ABOUT + body.len());
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+    let mut line = |name: &str, value: &[u8]| {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
+    };
+    for (name, value) in headers {
+        line(name.as_str(), value.as_bytes());
+    }
+    // An answer that has no body of its own kind has no length either (RFC 9110 §8.6).
+    if !status.is_informational() && status != StatusCode::NO_CONTENT {
+        line("content-length", itoa::Buffer::new().format(body.len()).as_bytes());
+    }
+    if is_last {
+        line("connection", b"close");
+    }
+    line("date", &date());
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(body);
+    out
+}
+
+/// Bytes of a date (RFC 9110 §5.6.7).
+const DATE_BYTES: usize = 29;
+
+/// What time it is. It is written anew once a second.
+fn date() -> [u8; DATE_BYTES] {
+    thread_local! {
+        static LAST: Cell<(u64, [u8; DATE_BYTES])> = const { Cell::new((u64::MAX, [0; DATE_BYTES])) };
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let (second, written) = LAST.get();
+    if second == now {
+        return written;
+    }
+    let mut text = [b' '; DATE_BYTES];
+    let time = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_secs(now));
+    write!(&mut text[..], "{time}").expect("dates have one length");
+    LAST.set((now, text));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http;
+
+    fn without_date(wire: &[u8]) -> String {
+        let text = std::str::from_utf8(wire).unwrap();
+        let (before, dated) = text.split_once("date: ").unwrap();
+        assert!(dated[..DATE_BYTES].ends_with(" GMT"));
+        format!("{before}{}", &dated[DATE_BYTES + 2..])
+    }
+
+    #[test]
+    fn an_answer_is_written_as_hyper_writes_it() {
+        let answer = || Answer::fresh(StatusCode::CREATED, "a/b", "12345678901");
+        let expected = "HTTP/1.1 201 Created\r\ncontent-type: a/b\r\ncache-control: no-store\r\ncontent-length: 11\r\n\r\n12345678901";
+        assert_eq!(without_date(&answer().to_wire(false)), expected);
+        let response = Response::from(answer());
+        assert_eq!(without_date(&to_wire(response).unwrap()), expected);
+        let last = without_date(&answer().to_wire(true));
+        assert!(last.contains("\r\nconnection: close\r\n"), "{last}");
+        let empty = without_date(&to_wire(http::empty(StatusCode::SWITCHING_PROTOCOLS)).unwrap());
+        assert_eq!(empty, "HTTP/1.1 101 Switching Protocols\r\n\r\n");
+        let empty = without_date(&to_wire(http::empty(StatusCode::OK)).unwrap());
+        assert_eq!(empty, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    }
+}

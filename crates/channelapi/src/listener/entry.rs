@@ -1,0 +1,104 @@
+//! What comes before HTTP on a connection: who it is, and TLS.
+
+use super::peer::Arrival;
+use super::proxy;
+use crate::admission::SocketPass;
+use crate::config::proxies::TrustedProxies;
+use crate::metrics::ConnectionRefused;
+use crate::stream::{Stream, TlsStream};
+use channelapi_core::limits::{PROXY_HEADER_TIMEOUT, TLS_HANDSHAKE_TIMEOUT};
+use rustls::ServerConfig;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// How connections come in.
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    /// Proxies whose word about the address of a client counts.
+    pub(crate) trusted_proxies: Option<TrustedProxies>,
+    /// Whether these begin each connection with a PROXY header.
+    pub(crate) proxy_protocol: bool,
+    /// What is spoken below HTTP, if it is not spoken in the clear.
+    pub(crate) tls: Option<Arc<ServerConfig>>,
+}
+
+/// The only protocol that is spoken over TLS.
+const HTTP_PROTOCOL: &[u8] = b"http/1.1";
+
+impl Entry {
+    /// What comes before HTTP, if anything does. Whoever says nothing, or does not come to an end with it, may have to make room for
+    /// others.
+    pub(super) async fn enter(
+        &self,
+        stream: Stream,
+        from: Option<IpAddr>,
+        pass: &mut SocketPass,
+    ) -> io::Result<(Stream, Arrival)> {
+        let arrival = Arrival::of(from, self.trusted_proxies.as_ref());
+        if self.tls.is_none() && !self.is_introduced(arrival) {
+            return Ok((stream, arrival));
+        }
+        self.first_byte(&stream, arrival, pass).await?;
+        pass.begin();
+        tokio::select! {
+            biased;
+            entered = self.introduced(stream, arrival) => entered,
+            () = pass.evicted() => Err(make_room()),
+        }
+    }
+
+    /// Whether a connection begins with a PROXY header.
+    fn is_introduced(&self, arrival: Arrival) -> bool {
+        self.proxy_protocol && arrival == Arrival::Proxied
+    }
+
+    /// Waits for the first byte.
+    async fn first_byte(&self, stream: &Stream, arrival: Arrival, pass: &SocketPass) -> io::Result<()> {
+        let timeout = async {
+            if self.is_introduced(arrival) {
+                tokio::time::sleep(PROXY_HEADER_TIMEOUT).await;
+                ConnectionRefused::Proxy.count();
+            } else {
+                tokio::time::sleep(TLS_HANDSHAKE_TIMEOUT).await;
+                ConnectionRefused::Tls.count();
+            }
+        };
+        tokio::select! {
+            biased;
+            arrived = stream.first_byte() => arrived,
+            // Its first byte may be here although nobody was told yet.
+            () = pass.evicted() => if stream.has_arrived() { Ok(()) } else { Err(make_room()) },
+            () = timeout => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Who it is, and TLS.
+    async fn introduced(&self, mut stream: Stream, mut arrival: Arrival) -> io::Result<(Stream, Arrival)> {
+        let trusted = self.trusted_proxies.as_ref();
+        if self.is_introduced(arrival) {
+            let header = proxy::read_header(&mut stream).await;
+            if let Some(client) = header.inspect_err(|_| ConnectionRefused::Proxy.count())? {
+                arrival = Arrival::announced(client, trusted);
+            }
+        }
+        match (stream, &self.tls) {
+            (Stream::Tcp(socket), Some(config)) => {
+                let stream = TlsStream::accept(socket, config.clone()).await;
+                let stream = stream.inspect_err(|_| ConnectionRefused::Tls.count())?;
+                if stream.protocol().is_some_and(|protocol| protocol != HTTP_PROTOCOL) {
+                    // An authority has seen the certificate that it asked for.
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
+                Ok((Stream::Tls(stream), arrival))
+            }
+            (stream, _) => Ok((stream, arrival)),
+        }
+    }
+}
+
+/// A connection has to go, because others want to come in.
+pub(super) fn make_room() -> io::Error {
+    ConnectionRefused::Handshakes.count();
+    io::Error::new(io::ErrorKind::ConnectionAborted, "it had to make room")
+}

@@ -1,0 +1,261 @@
+//! The short way for the requests that are made all the time: publications, and WebSockets.
+//!
+//! A request takes it if it is here as a whole with nothing behind it, its head can be understood in one way only, and the service
+//! recognizes it. At the first one that does not, the connection is hyper's, with everything that was read.
+//!
+//! Invariants:
+//! - Whatever is refused before it is recognized is refused by hyper, or by what is behind it: there is one place for each refusal.
+//! - An idle connection has no buffer.
+
+use super::entry::make_room;
+use super::serve::Serving;
+use super::service::{Leaving, Service};
+use crate::admission::SocketPass;
+use crate::http::{Head, Parsed, Progress, Socket, headers_room, to_wire};
+use crate::stream::with_read_buffer;
+use channelapi_core::limits::HTTP_HEADER_BYTES_MAX;
+use hyper::header::UPGRADE;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
+use tracing::debug;
+
+/// How long a request may take to arrive here. The rest of its time, it is waited for by hyper.
+const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Bytes of the bodies that are waited for here.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+
+/// In how many pieces it may. Each time it is read again from its beginning.
+const PIECES_MAX: usize = 16;
+
+/// A connection on the fast path.
+pub(super) struct FastPath<'a, S> {
+    reader: Reader<'a, S>,
+    progress: &'a Progress,
+    pass: SocketPass,
+}
+
+/// What becomes of a connection.
+pub(super) enum End<U> {
+    /// Nothing.
+    Closed,
+    /// It is hyper's.
+    Other(Socket, SocketPass),
+    /// It leaves HTTP.
+    Upgraded(U, Leaving),
+}
+
+impl<'a, S: Service> FastPath<'a, S> {
+    pub(super) fn new(
+        serving: &'a Serving<S>,
+        socket: Socket,
+        progress: &'a Progress,
+        pass: SocketPass,
+    ) -> Self {
+        Self { reader: Reader { serving, socket, begun: Vec::new() }, progress, pass }
+    }
+
+    /// Answers requests until one comes that is not for us. Once `is_stopping`, an answer is the last.
+    pub(super) async fn run(mut self, is_stopping: &AtomicBool) -> End<S::Upgrade> {
+        let mut read = self.read_first().await;
+        loop {
+            match read {
+                Read::Part => {
+                    self.pass.begin();
+                    read = self.read_rest().await;
+                    continue;
+                }
+                Read::Call(call, is_last) => {
+                    if self.call(call, is_last, is_stopping).await.is_err() {
+                        return End::Closed;
+                    }
+                }
+                Read::Leaving(upgrade, answer, sent) => {
+                    self.pass.has_spoken();
+                    let (stream, _) = self.reader.socket.into_stream();
+                    return End::Upgraded(upgrade, Leaving { stream, answer, sent });
+                }
+                Read::Staying(answer, sent) => {
+                    self.pass.has_spoken();
+                    if self.answer(&answer).await.is_err() {
+                        return End::Closed;
+                    }
+                    if !sent.is_empty() {
+                        self.reader.begun = sent;
+                        return self.other();
+                    }
+                }
+                Read::Other => {
+                    self.pass.begin();
+                    return self.other();
+                }
+                Read::End => return End::Closed,
+            }
+            read = self.reader.read().await;
+        }
+    }
+
+    fn other(self) -> End<S::Upgrade> {
+        let Reader { mut socket, begun, .. } = self.reader;
+        socket.unread(begun);
+        End::Other(socket, self.pass)
+    }
+
+    /// Answers a request that was recognized. Fails when the connection ends with it.
+    async fn call(&mut self, call: S::Call, is_last: bool, is_stopping: &AtomicBool) -> io::Result<()> {
+        let under_way = self.reader.serving.requests.subscribe();
+        self.pass.has_spoken();
+        self.progress.begin();
+        let answer = self.reader.serving.service.call(call).await;
+        let is_last = is_last || is_stopping.load(Ordering::Relaxed);
+        self.answer(&answer.to_wire(is_last)).await?;
+        drop(under_way);
+        if is_last {
+            self.reader.socket.shutdown().await?;
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        Ok(())
+    }
+
+    /// Writes an answer, for as long as its client takes it.
+    async fn answer(&mut self, wire: &[u8]) -> io::Result<()> {
+        self.progress.end();
+        self.reader.socket.write_all(wire).await?;
+        self.reader.socket.flush().await
+    }
+
+    /// Reads for the first time. Whoever says nothing may have to make room for others.
+    async fn read_first(&mut self) -> Read<S> {
+        let Self { reader, pass, .. } = self;
+        tokio::select! {
+            biased;
+            read = reader.read() => return read,
+            () = pass.evicted() => {}
+        }
+        if pass.has_begun() || !reader.socket.has_arrived() {
+            return made_room();
+        }
+        // Its first byte is here, although nobody was told yet.
+        reader.read().await
+    }
+
+    /// Reads on for a moment, in which most requests arrive that come in pieces.
+    async fn read_rest(&mut self) -> Read<S> {
+        let Self { reader, pass, .. } = self;
+        let whole = async {
+            for _ in 0..PIECES_MAX {
+                match reader.read().await {
+                    Read::Part => {}
+                    read => return read,
+                }
+            }
+            Read::Other
+        };
+        tokio::select! {
+            biased;
+            read = whole => read,
+            () = tokio::time::sleep(ARRIVAL_TIMEOUT) => Read::Other,
+            () = pass.evicted() => made_room(),
+        }
+    }
+}
+
+fn made_room<S: Service>() -> Read<S> {
+    let error = make_room();
+    debug!(%error, "a connection did not begin as it must");
+    Read::End
+}
+
+/// Reads requests.
+struct Reader<'a, S> {
+    serving: &'a Serving<S>,
+    socket: Socket,
+    /// What has arrived of a request that is not here as a whole, or not for us.
+    begun: Vec<u8>,
+}
+
+/// What was read.
+enum Read<S: Service> {
+    /// A request that was recognized, and whether it is the last.
+    Call(S::Call, bool),
+    /// A request to leave HTTP that is granted, with the bytes of the answer, and what came behind it.
+    Leaving(S::Upgrade, Vec<u8>, Vec<u8>),
+    /// One that is not.
+    Staying(Vec<u8>, Vec<u8>),
+    /// What may be a part of a request. It is in [`Reader::begun`].
+    Part,
+    /// What is not for us. It is in [`Reader::begun`].
+    Other,
+    /// Nothing: the client has gone.
+    End,
+}
+
+impl<S: Service> Reader<'_, S> {
+    async fn read(&mut self) -> Read<S> {
+        poll_fn(|cx| self.poll_read(cx)).await
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Read<S>> {
+        with_read_buffer(|buffer| {
+            let mut unread = ReadBuf::new(buffer);
+            let read = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut unread));
+            let bytes = unread.filled();
+            if read.is_err() || bytes.is_empty() {
+                return Poll::Ready(Read::End);
+            }
+            if !self.begun.is_empty() {
+                self.begun.extend_from_slice(bytes);
+                let begun = std::mem::take(&mut self.begun);
+                let read = self.recognize(&begun);
+                if matches!(read, Read::Part | Read::Other) {
+                    self.begun = begun;
+                }
+                return Poll::Ready(read);
+            }
+            let read = self.recognize(bytes);
+            if matches!(read, Read::Part | Read::Other) {
+                self.begun = bytes.to_vec();
+            }
+            Poll::Ready(read)
+        })
+    }
+
+    /// What the bytes are that have arrived.
+    fn recognize(&self, bytes: &[u8]) -> Read<S> {
+        let Serving { service, entry, arrival, .. } = self.serving;
+        let mut room = headers_room();
+        let head = match Head::parse(bytes, &mut room) {
+            Parsed::Head(head) if head.bytes <= HTTP_HEADER_BYTES_MAX => head,
+            Parsed::Partial if bytes.len() < HTTP_HEADER_BYTES_MAX => return Read::Part,
+            Parsed::Head(_) | Parsed::Partial | Parsed::Other => return Read::Other,
+        };
+        let behind = &bytes[head.bytes..];
+        let is_upgrade = head.has(&UPGRADE);
+        match head.method {
+            "GET" if is_upgrade && head.body_bytes == 0 && !head.is_last => {
+                let Some(request) = head.to_request() else { return Read::Other };
+                let peer = arrival.peer(request.headers(), entry.trusted_proxies.as_ref());
+                let Some((response, upgrade)) = service.upgrade(&request, peer) else { return Read::Other };
+                // Only a stream has no bytes yet, and none answers such a request.
+                let Some(answer) = to_wire(response) else { return Read::End };
+                let sent = behind.to_vec();
+                match upgrade {
+                    Some(upgrade) => Read::Leaving(upgrade, answer, sent),
+                    None => Read::Staying(answer, sent),
+                }
+            }
+            "POST" if !is_upgrade && behind.len() == head.body_bytes => {
+                service.recognize(&head, behind).map_or(Read::Other, |call| Read::Call(call, head.is_last))
+            }
+            "POST" if !is_upgrade && behind.len() < head.body_bytes && head.body_bytes <= BODY_BYTES_MAX => {
+                Read::Part
+            }
+            _ => Read::Other,
+        }
+    }
+}

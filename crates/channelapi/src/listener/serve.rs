@@ -1,0 +1,136 @@
+//! Serves HTTP/1.1 on one connection: first the fast path, and behind it hyper, which knows everything.
+
+use super::entry::{Entry, make_room};
+use super::fast_path::{End, FastPath};
+use super::peer::Arrival;
+use super::service::Service;
+use crate::admission::SocketPass;
+use crate::http::{Progress, Request, Socket};
+use crate::metrics::HttpRefused;
+use crate::stream::Stream;
+use channelapi_core::limits::{HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::watch;
+use tracing::debug;
+
+/// Who serves a connection, and who is told of it.
+pub(super) struct Serving<S> {
+    pub(super) service: Arc<S>,
+    pub(super) entry: Arc<Entry>,
+    pub(super) arrival: Arrival,
+    /// Each request holds a receiver, until it is answered.
+    pub(super) requests: Arc<watch::Sender<()>>,
+}
+
+impl<S: Service> Serving<S> {
+    /// Serves a connection until it ends, or `stop` changes and what was begun is answered.
+    pub(super) async fn serve(self, stream: Stream, pass: SocketPass, mut stop: watch::Receiver<()>) {
+        let (socket, progress) = Socket::new(stream);
+        let is_stopping = AtomicBool::new(false);
+        let end = {
+            let mut fast = pin!(FastPath::new(&self, socket, &progress, pass).run(&is_stopping));
+            tokio::select! {
+                // What has arrived is read before anything else: whoever has spoken keeps its place.
+                biased;
+                end = fast.as_mut() => end,
+                () = progress.stalled() => return,
+                _ = stop.changed() => {
+                    is_stopping.store(true, Ordering::Relaxed);
+                    if !progress.is_busy() {
+                        return;
+                    }
+                    tokio::select! {
+                        end = fast => end,
+                        () = progress.stalled() => return,
+                    }
+                }
+            }
+        };
+        match end {
+            End::Closed => {}
+            End::Upgraded(upgrade, leaving) => {
+                drop(stop);
+                S::take_over(upgrade, leaving).await;
+            }
+            // Boxed, so that the many that never come here do not hold room for it.
+            End::Other(socket, pass) => Box::pin(self.serve_with_hyper(socket, progress, pass, stop)).await,
+        }
+    }
+
+    async fn serve_with_hyper(
+        self,
+        socket: Socket,
+        progress: Arc<Progress>,
+        pass: SocketPass,
+        mut stop: watch::Receiver<()>,
+    ) {
+        let Self { service, entry, arrival, requests } = self;
+        let pass = Arc::new(pass);
+        let speaks = pass.clone();
+        let watched = progress.clone();
+        let answer = service_fn(move |request: Request| {
+            let service = service.clone();
+            let progress = progress.clone();
+            let under_way = requests.subscribe();
+            speaks.has_spoken();
+            let peer = arrival.peer(request.headers(), entry.trusted_proxies.as_ref());
+            async move {
+                progress.begin();
+                let response = service.serve(request, peer).await;
+                if response.body().is_stream() {
+                    progress.stream();
+                } else {
+                    progress.end();
+                }
+                drop(under_way);
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let connection = http1::Builder::new()
+            .max_headers(HTTP_HEADERS_MAX)
+            .max_buf_size(HTTP_HEADER_BYTES_MAX)
+            // Most answers have a few hundred bytes: copying them behind their head is cheaper than a vectored write.
+            .writev(false)
+            .serve_connection(TokioIo::new(socket), answer)
+            .with_upgrades();
+        let mut connection = pin!(connection);
+        let ended = tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            () = watched.stalled() => return,
+            () = pass.evicted() => {
+                let error = make_room();
+                debug!(%error, "a connection did not begin as it must");
+                return;
+            }
+            _ = stop.changed() => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection.as_mut() => ended,
+                    () = watched.stalled() => return,
+                }
+            }
+        };
+        if let Err(error) = ended {
+            count_refused(&error);
+            debug!(%error, "an HTTP connection broke");
+        }
+    }
+}
+
+/// Counts what was refused before it was a request. Such a connection was told why, as far as it speaks HTTP/1.
+fn count_refused(error: &hyper::Error) {
+    if error.is_parse_too_large() {
+        HttpRefused::TooLarge.count();
+    } else if error.is_parse_version_h2() {
+        HttpRefused::Http2.count();
+    } else if error.is_parse() {
+        HttpRefused::Malformed.count();
+    }
+}
