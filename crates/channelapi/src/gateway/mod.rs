@@ -1,6 +1,6 @@
 //! Where clients connect: Engine.IO on HTTP and WebSocket, with an [`Application`] on top.
 //!
-//! - `polling.rs` and `websocket.rs` are the two transports, `connection.rs` is what they have in common.
+//! - `polling.rs` and `websocket.rs` are the two transports, `connection/` is one client on either of them.
 //! - `outbox.rs` is the way out to one client, `heartbeats.rs` the one timer for all.
 //! - `socketio.rs` is Socket.IO on top, and `events.rs` the events of clients on top of that.
 //! - `doors.rs` are the ways into channels: `join.rs` for the event `join_channel`, `handshake.rs` for clients that bring their tokens

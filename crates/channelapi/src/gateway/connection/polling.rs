@@ -1,0 +1,102 @@
+//! What polling requests do to a connection. `../polling.rs` is who does it.
+
+use super::super::disconnect::Disconnect;
+use super::Connection;
+use super::state::{Polling, register};
+use channelapi_protocol::engineio::{PollStart, Violation};
+use std::task::{Context, Poll, Waker};
+
+/// How a poll ends.
+pub(in crate::gateway) enum PollEnd {
+    /// With packets.
+    Payload(Vec<u8>),
+    /// The session has moved to a WebSocket.
+    Moved,
+    /// The session has ended without a farewell; the client should come back.
+    Ended,
+}
+
+impl Connection {
+    pub(in crate::gateway) fn begin_poll(&self) -> Result<PollStart, Violation> {
+        self.state.lock().session.begin_poll()
+    }
+
+    /// Waits until there is something to answer a poll with. `is_brief` says that a noop will be sent soon anyway.
+    pub(in crate::gateway) fn poll_payload(&self, cx: &mut Context<'_>, is_brief: bool) -> Poll<PollEnd> {
+        let mut state = self.state.lock();
+        let is_awaited = state.session.is_polling() && (is_brief || !state.session.is_probed());
+        if is_awaited && state.outbox.is_empty() {
+            if let Some(polling) = &mut state.polling {
+                register(&mut polling.poll, cx);
+            }
+            return Poll::Pending;
+        }
+        let end = state.end_poll();
+        drop(state);
+        self.tell_if_drained();
+        Poll::Ready(end)
+    }
+
+    /// Ends a poll that was held back for an upgrade which has not come.
+    pub(in crate::gateway) fn end_brief_poll(&self) -> PollEnd {
+        let end = self.state.lock().end_poll();
+        self.tell_if_drained();
+        end
+    }
+
+    /// The client gave up its poll.
+    pub(in crate::gateway) fn abort_poll(&self) {
+        let is_lost = {
+            let mut state = self.state.lock();
+            state.session.abort_poll();
+            state.session.is_closed()
+        };
+        if is_lost {
+            self.close(Disconnect::Lost);
+            self.gateway.forget_if_over(self);
+        }
+    }
+
+    /// Gives up on a session that has ended and whose client may still fetch something.
+    pub(in crate::gateway) fn give_up_last_poll(&self) {
+        {
+            let mut state = self.state.lock();
+            if state.ended.is_none() || state.session.is_polled() {
+                return;
+            }
+            if state.polling.is_some() {
+                state.session.abort();
+            }
+        }
+        self.gateway.forget_if_over(self);
+    }
+
+    pub(in crate::gateway) fn begin_post(&self) -> Result<(), Violation> {
+        self.state.lock().session.begin_post()
+    }
+
+    pub(in crate::gateway) fn end_post(&self) {
+        self.state.lock().session.end_post();
+    }
+
+    /// Waits until the session ends while a POST is read.
+    pub(in crate::gateway) fn poll_ended_while_posting(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.poll_ended(cx, |polling| &mut polling.post)
+    }
+
+    /// Waits until the session ends, as one of the sleepers it has while it polls.
+    pub(super) fn poll_ended(
+        &self,
+        cx: &mut Context<'_>,
+        sleeper: fn(&mut Polling) -> &mut Option<Waker>,
+    ) -> Poll<()> {
+        let mut state = self.state.lock();
+        if state.ended.is_some() {
+            return Poll::Ready(());
+        }
+        if let Some(polling) = &mut state.polling {
+            register(sleeper(polling), cx);
+        }
+        Poll::Pending
+    }
+}

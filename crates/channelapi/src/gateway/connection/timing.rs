@@ -1,0 +1,133 @@
+//! What time does to a connection: pings, deadlines, and the ends of JWTs.
+//!
+//! There is no timer here. The gateway's wheel looks at each connection when it is due, and each look says when the next one is.
+
+use super::super::disconnect::Disconnect;
+use super::super::frames;
+use super::super::grants::{Grants, Look};
+use super::super::outbox::Pushed;
+use super::Connection;
+use super::state::{NEVER, State};
+use channelapi_core::hub::Revocations;
+use channelapi_core::limits::OUTBOX_BYTES_MAX;
+use channelapi_protocol::engineio::{Beat, Frame};
+
+/// The heartbeat.
+impl Connection {
+    /// Looks at the clock for the heartbeat, and says when to look again.
+    pub(in crate::gateway) fn beat(&self, now: u64) -> Option<u64> {
+        let (next, failed) = {
+            let mut state = self.state.lock();
+            if state.ended.is_some() {
+                return None;
+            }
+            match state.heartbeat.tick(now, &self.gateway.settings.timing) {
+                Beat::Wait(next) => (Some(next), None),
+                Beat::Ping(next) => {
+                    let failed = match state.push(Frame::PING.wire(), OUTBOX_BYTES_MAX) {
+                        Pushed::Sent | Pushed::Queued => None,
+                        Pushed::Full => Some(Disconnect::Slow),
+                        Pushed::Broken => Some(Disconnect::Lost),
+                    };
+                    (Some(next), failed)
+                }
+                Beat::Dead => (None, Some(Disconnect::PingTimeout)),
+            }
+        };
+        match failed {
+            Some(reason) => {
+                self.close(reason);
+                None
+            }
+            None => next,
+        }
+    }
+
+    /// Ends a polling session whose client's time ran out before its timer came round.
+    pub(in crate::gateway) fn check_alive(&self) {
+        let now = self.gateway.now();
+        let is_dead = self.state.lock().heartbeat.is_dead(now, &self.gateway.settings.timing);
+        if is_dead {
+            self.close(Disconnect::PingTimeout);
+        }
+    }
+
+    /// The client answered a ping.
+    pub(in crate::gateway) fn pong(&self) {
+        let now = self.gateway.now();
+        self.state.lock().heartbeat.pong(now, &self.gateway.settings.timing);
+    }
+}
+
+/// Deadlines, and what JWTs have opened until their ends.
+impl Connection {
+    /// Ends the connection unless [`Connection::clear_deadline`] comes first.
+    pub(in crate::gateway) fn set_deadline(&self, after_millis: u64) {
+        let at = self.gateway.now().saturating_add(after_millis);
+        self.look_in_time(|state| state.deadline = at);
+    }
+
+    /// What was awaited has come.
+    pub(in crate::gateway) fn clear_deadline(&self) {
+        self.state.lock().deadline = NEVER;
+    }
+
+    /// Changes what JWTs have opened.
+    pub(in crate::gateway) fn change_grants<T>(&self, change: impl FnOnce(&mut Grants) -> T) -> T {
+        self.look_in_time(|state| {
+            let mut grants = state.grants.take().unwrap_or_default();
+            let changed = change(&mut grants);
+            // Whoever has ended needs none any more.
+            state.grants = Some(grants).filter(|grants| !grants.is_empty() && state.ended.is_none());
+            changed
+        })
+    }
+
+    /// Nothing is left of what JWTs have opened.
+    pub(in crate::gateway) fn forget_grants(&self) {
+        self.state.lock().grants = None;
+    }
+
+    /// Whether something was revoked of what JWTs have opened.
+    pub(in crate::gateway) fn is_revoked(&self, revocations: &Revocations) -> bool {
+        self.state.lock().grants.as_ref().is_some_and(|grants| grants.is_revoked(revocations))
+    }
+
+    /// Looks at the clock for the deadline and for the end of JWTs, and says when to look again.
+    pub(in crate::gateway) fn check_deadline(&self, now: u64) -> Option<u64> {
+        let (has_ended, is_late, look, next) = {
+            let mut state = self.state.lock();
+            let is_late = state.deadline <= now;
+            let look = state.grants.as_mut().map_or(Look::Wait, |grants| grants.look(now));
+            let next = if is_late || look == Look::Over { NEVER } else { state.next_look() };
+            state.look_at = next;
+            (state.ended.is_some(), is_late, look, next)
+        };
+        match (has_ended, is_late, look) {
+            // Whoever should have fetched the last packets had the time for it.
+            (true, true, _) => self.give_up_last_poll(),
+            (false, true, _) => self.close(Disconnect::ConnectTimeout),
+            (_, _, Look::Over) => self.close(Disconnect::Expired),
+            (_, _, Look::Tell(millis)) => self.send(&frames::expiring(millis)),
+            (_, _, Look::Wait) => {}
+        }
+        Some(next).filter(|next| *next != NEVER)
+    }
+
+    /// Changes when the connection is to be looked at, and sees to it that it is.
+    fn look_in_time<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let (changed, at, is_covered) = {
+            let mut state = self.state.lock();
+            let changed = change(&mut state);
+            let at = state.next_look();
+            // Whoever looks earlier comes again at the deadline.
+            let is_covered = state.look_at <= at;
+            state.look_at = state.look_at.min(at);
+            (changed, at, is_covered)
+        };
+        if !is_covered {
+            self.gateway.look_once(self.id, at);
+        }
+        changed
+    }
+}
