@@ -78,6 +78,18 @@ impl Fence {
     }
 }
 
+/// Closes the log if the thread that holds it ends otherwise than it should.
+pub(super) struct Guard(pub(super) Fence);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            error!("a thread of the log panicked: nothing more is written; this is a bug, please report it");
+            self.0.close();
+        }
+    }
+}
+
 /// Why something was not stored.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AppendError {

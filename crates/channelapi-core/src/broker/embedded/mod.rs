@@ -4,8 +4,10 @@
 //!   `log.rs` the end of the log, where it grows; `open.rs` and `replay.rs` read it all at the start.
 //! - `index.rs` is what is kept, in memory; `held.rs` holds what is kept nowhere else, `hot.rs` the newest bytes of the log;
 //!   `stored.rs` is all of that under its lock, and `reader.rs` looks things up in it.
-//! - `writer.rs` is the one thread that writes, `plan.rs` is what it does with a batch, `group.rs` what it writes at once, `answers.rs` how whoever waits hears of it, `repeats.rs` what it knows of idempotency keys; `upkeep.rs` is the
-//!   thread that gives space back, `rewrite.rs` how it does so inside of a segment.
+//! - `writer.rs` is the one thread that writes: `plan.rs` is what it does with a batch, `group.rs` what it writes at once, `outcome.rs`
+//!   what comes of that, `answers.rs` how whoever waits hears of it, `repeats.rs` what it knows of idempotency keys; `notes.rs` is what it
+//!   writes that is no publication, `reserve.rs` what it gives up when the disk is full.
+//! - `upkeep.rs` is the thread that gives space back, `rewrite.rs` how it does so inside of a segment.
 //! - `inspect.rs` looks at a log from outside: checks, figures, copies.
 //!
 //! Invariants:
@@ -28,12 +30,15 @@ mod hot;
 mod index;
 mod inspect;
 mod log;
+mod notes;
 mod open;
+mod outcome;
 mod plan;
 mod reader;
 mod record;
 mod repeats;
 mod replay;
+mod reserve;
 mod rewrite;
 mod segment;
 mod stored;
@@ -57,7 +62,7 @@ use crate::model::{ChannelName, Cursor, Durability, EventName, Policies, Positio
 use answers::Asker;
 use bytes::Bytes;
 use disk::{Directory, Disk};
-use log::Fence;
+use log::{Fence, Guard};
 use open::Opened;
 use parking_lot::RwLock;
 use repeats::KeysClock;
@@ -71,7 +76,7 @@ use stored::Stored;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use upkeep::Upkeep;
-use writer::{Command, Guard, Waiting, Writer};
+use writer::{Command, Waiting, Writer};
 
 /// Stores publications on this machine's disk and carries them to this node.
 pub struct EmbeddedBroker {

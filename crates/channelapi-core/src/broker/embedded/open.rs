@@ -7,11 +7,12 @@ use super::log::{AppendError, Fence, Head, Log, start};
 use super::record::{Generation, RECORD_BYTES_MIN, Record};
 use super::repeats::Repeats;
 use super::replay::Replay;
+use super::reserve::{is_full, make_reserve};
 use super::segment::{
     End, EndKind, Name, Part, RESERVE, SEGMENT_HEADER_BYTES, first_of, name_of, parse_name, scan,
 };
 use super::stored::{Segment, Segments, Stored};
-use super::writer::{is_full, make_reserve, random};
+use super::writer::random;
 use crate::limits::HOT_TAIL_BYTES_MAX;
 use crate::model::Policies;
 use bytes::Bytes;

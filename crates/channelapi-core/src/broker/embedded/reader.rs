@@ -6,7 +6,6 @@ use super::held::HeldPublication;
 use super::index::{Channel, Entry, MEMORY};
 use super::record::{Found as FoundRecord, Record};
 use super::stored::Stored;
-use super::writer::cursor_of;
 use crate::broker::{Depth, Gap, History, Loss, Page, Reading, Since, Start, Top};
 use crate::limits::HISTORY_PAGE_BYTES_MAX;
 use crate::model::{ChannelName, Cursor, Durability, EventName, Kept, Policy, Position, Publication};
@@ -360,7 +359,8 @@ fn load(found: Found, generation: u64) -> Result<Publication, String> {
     let Found { channel, entry, standing: (epoch, offset), source } = found;
     let kept = |sequence| {
         let position = Position { epoch, offset, tag: entry.tag };
-        Some(Kept { position, turn: entry.turn, cursor: cursor_of(generation, sequence, entry.turn) })
+        let cursor = Cursor { generation, sequence, memory: entry.turn - sequence };
+        Some(Kept { position, turn: entry.turn, cursor })
     };
     let bytes = match source {
         Source::Held(held) => {

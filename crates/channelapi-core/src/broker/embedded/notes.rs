@@ -1,0 +1,124 @@
+//! What the writer writes down that is no publication: purges, where channels stand, and where the log begins.
+
+use super::PublishError;
+use super::index::{MEMORY, Reset};
+use super::log::AppendError;
+use super::outcome::refusal;
+use super::record::{Purge, Record, StoredTop};
+use super::stored::Stored;
+use super::writer::{Appended, Writer, random};
+use crate::broker::Gap;
+use crate::model::{ChannelName, Durability};
+use tracing::warn;
+
+impl Writer {
+    /// Gives up a channel's history; the next publication begins a new one.
+    pub(super) fn purge(&mut self, channel: &ChannelName) -> Result<usize, PublishError> {
+        let is_in_memory = {
+            let stored = self.stored.read();
+            if stored.index.channel(channel).is_none() {
+                return Ok(0);
+            }
+            stored.index.durability(channel).0 == Durability::Memory
+        };
+        let (epoch, sequence) = (random(), self.next);
+        let mut bytes = Vec::new();
+        Record::Purge(Purge { sequence, epoch, channel: channel.as_str() }).write(&mut bytes);
+        let appended = if is_in_memory {
+            None
+        } else {
+            let appended = self.append(bytes, true);
+            Some(appended.map_err(|failure| {
+                warn!(error = %failure, "a purge could not be stored");
+                refusal(&failure)
+            })?)
+        };
+        let mut stored = self.stored.write();
+        let segment = appended.as_ref().map_or(MEMORY, |appended| appended.segment);
+        if let Some(appended) = appended {
+            self.next += 1;
+            stored.index.advance(sequence);
+            self.lengthen(&mut stored);
+            stored.hot.push(appended.segment, appended.position, appended.bytes);
+        } else {
+            stored.in_memory += 1;
+        }
+        let turn = stored.top().turn;
+        let id = stored.index.intern(channel);
+        let last = if is_in_memory { stored.index.get(id).map_or(0, |known| known.last) } else { sequence };
+        let reset = Reset { complete_since: turn + 1, last, ..Reset::purge(epoch, sequence, segment) };
+        Ok(stored.index.reset(id, &reset))
+    }
+
+    /// Writes down where channels stand of which nothing is kept.
+    pub(super) fn anchor(&mut self, channels: &[u32], segment: u32) -> Result<(), AppendError> {
+        let (mut bytes, mut anchored) = (Vec::new(), Vec::new());
+        {
+            let stored = self.stored.read();
+            for id in channels {
+                let Some(known) = stored.index.get(*id) else {
+                    continue;
+                };
+                if known.anchor != segment || !known.entries.is_empty() {
+                    continue;
+                }
+                let mut top = StoredTop {
+                    epoch: known.epoch,
+                    next_offset: known.next_offset,
+                    last: known.last,
+                    tag: known.tag,
+                    loss: known.loss,
+                    channel: known.name.as_str(),
+                };
+                if known.is_in_doubt {
+                    // What is in doubt stays so under a name of its own, when the damage that tells of it is gone.
+                    let last = stored.index.floor().sequence.max(known.last + 1) - 1;
+                    top = StoredTop { epoch: random(), next_offset: 1, last, loss: Gap::Epoch, ..top };
+                }
+                anchored.push((*id, known.is_in_doubt.then_some((top.epoch, top.last))));
+                Record::Top(top).write(&mut bytes);
+            }
+        }
+        if anchored.is_empty() {
+            return Ok(());
+        }
+        let Appended { segment: head, .. } = self.write(bytes, true)?;
+        let mut stored = self.stored.write();
+        self.lengthen(&mut stored);
+        for (id, begun) in anchored {
+            stored.index.move_anchor(id, segment, head);
+            if let Some((epoch, last)) = begun {
+                stored.index.begin_epoch(id, epoch, last);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down that the log begins with a segment, and what is not known of channels that were forgotten.
+    pub(super) fn begin(&mut self, number: u64) -> Result<(), AppendError> {
+        let mut bytes = Vec::new();
+        Record::Preface(self.stored.read().preface(self.next, number)).write(&mut bytes);
+        self.write(bytes, true)?;
+        let mut stored = self.stored.write();
+        stored.begins = number;
+        self.lengthen(&mut stored);
+        Ok(())
+    }
+
+    /// Tells upkeep whether something was done for it.
+    pub(super) fn say(&mut self, act: impl FnOnce(&mut Self) -> Result<(), AppendError>) -> bool {
+        let done = act(self);
+        if let Err(failure) = &done {
+            self.meet_full_disk(failure);
+            warn!(error = %failure, "upkeep of the log could not write");
+        }
+        done.is_ok()
+    }
+
+    /// The head holds more than it did.
+    fn lengthen(&self, stored: &mut Stored) {
+        if let Some(segment) = stored.segments.list.get_mut(&self.log.head.number) {
+            segment.length = self.log.head.length;
+        }
+    }
+}

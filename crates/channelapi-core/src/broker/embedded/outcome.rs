@@ -1,0 +1,137 @@
+//! What comes of a group: what is stored is indexed, delivered and answered, in this order; what is not stored is refused.
+
+use super::group::{Group, Planned, Ticket};
+use super::held::HeldPublication;
+use super::index::{Arrival, Entry, MEMORY};
+use super::log::AppendError;
+use super::reserve::is_full;
+use super::stored::Stored;
+use super::writer::{Appended, Writer};
+use super::{PublishError, Published};
+use crate::failpoint;
+use crate::model::{Kept, Position, Publication};
+use bytes::Bytes;
+use std::collections::HashMap;
+use tracing::error;
+
+/// A publication that is stored, on its way out.
+type Stocked = (Ticket, Publication, Published);
+
+impl Writer {
+    /// A group is as durable as it was to be: now it is indexed, delivered and answered, in this order.
+    pub(super) fn publish(&mut self, group: &mut Group, appended: Option<Appended>, now: u64, keys_now: u64) {
+        failpoint::pass("before-index");
+        self.next += group.logged;
+        let planned = std::mem::take(&mut group.planned);
+        let mut stocked = Vec::with_capacity(planned.len());
+        {
+            let stored = self.stored.clone();
+            let mut stored = stored.write();
+            let is_keyed =
+                planned.iter().any(|planned| planned.span.is_some() && planned.idempotency.is_some());
+            let place = appended.as_ref().map(|appended| (appended.segment, appended.position));
+            for planned in planned {
+                stocked.push(self.keep(&mut stored, planned, place, (now, keys_now)));
+            }
+            if let Some(Appended { segment, position, bytes }) = appended {
+                let head = &self.log.head;
+                if let Some(known) = stored.segments.list.get_mut(&head.number) {
+                    known.length = head.length;
+                    known.keyed_at = if is_keyed { keys_now } else { known.keyed_at };
+                }
+                stored.hot.push(segment, position, bytes);
+            }
+        }
+        failpoint::pass("before-deliver");
+        let mut answers = Vec::with_capacity(if group.repeats.is_empty() { 0 } else { stocked.len() });
+        for (ticket, publication, answer) in stocked {
+            self.sink.deliver(publication);
+            group.settle(ticket, Ok(answer));
+            if !group.repeats.is_empty() {
+                answers.push(answer);
+            }
+        }
+        for (ticket, twin) in std::mem::take(&mut group.repeats) {
+            group.settle(ticket, Ok(Published { is_duplicate: true, ..answers[twin] }));
+        }
+    }
+
+    /// Puts a publication into the index.
+    fn keep(
+        &mut self,
+        stored: &mut Stored,
+        planned: Planned,
+        place: Option<(u32, u64)>,
+        (now, keys_now): (u64, u64),
+    ) -> Stocked {
+        let Planned {
+            ticket, channel, event, data, expires_at, idempotency, standing, sequence, tag, ..
+        } = planned;
+        let (mut segment, mut position, mut length) = (MEMORY, 0, data.len());
+        let mut logged = None;
+        if let (Some((start, bytes)), Some((id, at))) = (planned.span, place) {
+            stored.index.advance(sequence);
+            segment = id;
+            position = u32::try_from(at).expect("segments are smaller than 4 GiB") + start;
+            length = bytes as usize;
+            logged = Some(sequence);
+        } else {
+            stored.in_memory += 1;
+        }
+        let top = stored.top();
+        let length = u32::try_from(length).expect("data is limited");
+        let entry = Entry { turn: top.turn, published_at: now, tag, segment, position, length };
+        let held = (segment == MEMORY).then(|| HeldPublication {
+            channel: channel.clone(),
+            event: event.clone(),
+            data: Bytes::copy_from_slice(&data),
+            sequence: top.cursor.sequence,
+        });
+        let id = stored.index.intern_again(planned.id, &channel);
+        let arrival = Arrival { standing, sequence: logged, since: None, expires_at, entry };
+        stored.index.insert(id, &arrival, held);
+        let position = Position { epoch: standing.epoch, offset: standing.offset, tag };
+        let durability = planned.durability;
+        let published = Published { position, cursor: top.cursor, durability, is_duplicate: false };
+        if let Some((key, fingerprint)) = idempotency {
+            self.repeats.remember(key, fingerprint, keys_now, published);
+        }
+        let kept = Some(Kept { position, turn: top.turn, cursor: top.cursor });
+        (ticket, Publication { channel, event, data, published_at: now, kept }, published)
+    }
+
+    /// What should have gone into the log is not stored. What is kept in memory only needs no disk.
+    pub(super) fn refuse(&mut self, group: &mut Group, failure: &AppendError, now: u64, keys_now: u64) {
+        let error = refusal(failure);
+        error!(error = %failure, publications = group.logged, "publications could not be stored");
+        let repeats = std::mem::take(&mut group.repeats);
+        let (mut kept, mut places) = (Vec::new(), HashMap::new());
+        for (index, planned) in std::mem::take(&mut group.planned).into_iter().enumerate() {
+            if planned.span.is_some() {
+                group.settle(planned.ticket, Err(error.clone()));
+            } else {
+                places.insert(index, kept.len());
+                kept.push(planned);
+            }
+        }
+        for (ticket, twin) in repeats {
+            match places.get(&twin) {
+                Some(place) => group.repeats.push((ticket, *place)),
+                None => group.settle(ticket, Err(error.clone())),
+            }
+        }
+        group.logged = 0;
+        group.planned = kept;
+        self.publish(group, None, now, keys_now);
+    }
+}
+
+/// What publishers are told.
+pub(super) fn refusal(failure: &AppendError) -> PublishError {
+    match failure {
+        AppendError::InDoubt(_) => PublishError::InDoubt,
+        AppendError::Fenced => PublishError::Fenced,
+        AppendError::NotStored(error) if is_full(error) => PublishError::StorageFull,
+        AppendError::NotStored(error) => PublishError::NotStored(error.to_string()),
+    }
+}

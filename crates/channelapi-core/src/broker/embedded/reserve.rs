@@ -1,0 +1,74 @@
+//! The file that is given up when the disk is full, so that upkeep has room to make more.
+//!
+//! Invariant: nothing is written for publishers while it is missing.
+
+use super::disk::{Disk, LogFile};
+use super::log::AppendError;
+use super::segment::RESERVE;
+use super::upkeep::Poke;
+use super::writer::Writer;
+use crate::limits::LOG_RESERVE_BYTES;
+use std::io;
+use std::sync::Arc;
+use tracing::warn;
+
+impl Writer {
+    /// Gives up the reserve if the disk is full, so that upkeep can go on.
+    pub(super) fn meet_full_disk(&mut self, failure: &AppendError) {
+        if let AppendError::NotStored(error) = failure
+            && is_full(error)
+            && self.has_reserve
+        {
+            match self.disk.remove(RESERVE) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    // The disk is read-only rather than full: there is nothing to make room for.
+                    warn!(%error, "the reserve could not be given up");
+                }
+                _ => {
+                    self.has_reserve = false;
+                    _ = self.pokes.try_send(Poke::default());
+                }
+            }
+        }
+    }
+
+    /// Nothing is written for publishers while the reserve is missing.
+    pub(super) fn restore_reserve(&mut self) -> Result<(), AppendError> {
+        if !self.has_reserve {
+            make_reserve(&*self.disk, self.settings.segment_bytes).map_err(AppendError::NotStored)?;
+            self.has_reserve = true;
+        }
+        Ok(())
+    }
+}
+
+/// Sets bytes aside. They are no zeros, because a file system may not give those any room.
+pub(super) fn make_reserve(disk: &dyn Disk, segment_bytes: u64) -> io::Result<()> {
+    let length = LOG_RESERVE_BYTES.min(segment_bytes);
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut bytes = Vec::new();
+    while (bytes.len() as u64) < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    // There must be room for twice as much: otherwise the room is the reserve's own, just given up for upkeep.
+    let write = |file: Arc<dyn LogFile>| {
+        file.write_at(0, &bytes)?;
+        file.write_at(bytes.len() as u64, &bytes)?;
+        file.cut(bytes.len() as u64)?;
+        file.sync()
+    };
+    let made = disk.create(RESERVE).and_then(write);
+    if made.is_err() {
+        _ = disk.remove(RESERVE);
+    }
+    made
+}
+
+/// Whether a disk that failed so takes no more bytes.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+}
