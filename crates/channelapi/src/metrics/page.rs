@@ -2,11 +2,16 @@
 //!
 //! Invariant: nothing on it needs escaping, because no text of it is from outside. `docs/adr/0008-metrics-text-by-hand.md` has the reasons.
 
-use super::{BUILD_INFO, Family, Gauge, Readings, Total, families, gauges, totals};
+use super::counters::{families, totals};
+use super::declare::{Family, Gauge, Total};
+use super::readings::{Readings, gauges};
 use std::fmt::Write as _;
 
 /// The `Content-Type` of [`page`].
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The name and help text of the metric that tells which program this is; its value is always 1.
+const BUILD_INFO: (&str, &str) = ("channelapi_build_info", "Which version this is; the value says nothing.");
 
 /// All metrics at this moment.
 pub(crate) fn page(now: &Readings) -> String {
@@ -39,7 +44,7 @@ fn head(page: &mut String, name: &str, help: &str, kind: &str) {
 
 /// The reference page, in Markdown.
 #[cfg(test)]
-pub(super) fn reference() -> String {
+fn reference() -> String {
     let mut page = String::from(INTRODUCTION);
     _ = writeln!(page, "\n## Values\n\n| Metric | Type | Meaning |\n| --- | --- | --- |");
     let (name, help) = BUILD_INFO;
@@ -63,7 +68,7 @@ pub(super) fn reference() -> String {
 const INTRODUCTION: &str = "\
 # Metrics
 
-This page is printed from the declarations in `crates/channelapi/src/metrics.rs`.
+This page is printed from the declarations in `crates/channelapi/src/metrics/`.
 
 `GET /metrics` answers in the text format of Prometheus. It needs an API key with the scope `read`, or `admin`, for
 all channels: strangers learn nothing. In Prometheus:

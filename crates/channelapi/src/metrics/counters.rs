@@ -1,0 +1,272 @@
+//! What is counted where it happens.
+//!
+//! Invariants:
+//! - Nothing is refused, dropped or closed without a counter here that says why.
+//! - No label has a value that a client, a publisher or a channel can choose.
+
+use super::declare::{Family, Total};
+use channelapi_core::counters::{COUNTERS, Counter};
+
+families! {
+    /// Connections that were closed before they could say anything.
+    "connections_refused" by "reason" in ConnectionRefused {
+        /// There are as many connections as the process has file descriptors for.
+        Node = "node",
+        /// Their address has as many as `limits.connections_per_address` allows.
+        Address = "address",
+        /// Their address opened more in a second than `limits.connection_rate` allows.
+        AddressRate = "address_rate",
+        /// It sent no whole request, and had to make room for others.
+        Handshakes = "handshakes",
+        /// The process has no file descriptor left.
+        FileDescriptors = "file_descriptors",
+        /// The TLS handshake failed or took too long.
+        Tls = "tls",
+        /// The PROXY header was missing, wrong or not allowed.
+        Proxy = "proxy",
+    }
+
+    /// HTTP connections that were closed because what came over them is no request.
+    "http_refused" by "reason" in HttpRefused {
+        /// The head of a request breaks the rules of HTTP/1. It was answered with 400.
+        Malformed = "malformed",
+        /// The head of a request is larger than 16 KiB, or has more than 100 fields. It was answered with 431 or 414.
+        TooLarge = "too_large",
+        /// The client speaks HTTP/2, which nobody has offered to it.
+        Http2 = "http2",
+    }
+
+    /// HTTP connections that were closed because their client took too long.
+    "http_timeouts" by "stage" in HttpTimeout {
+        /// The head of a request did not arrive in time.
+        Head = "head",
+        /// Nothing was asked for a long time. This is the usual end of a kept connection.
+        Idle = "idle",
+        /// The client did not take its answer.
+        Answer = "answer",
+        /// The body of a request did not arrive in time.
+        Body = "body",
+    }
+
+    /// Requests of clients to `/socket.io/` that were refused.
+    "handshakes_refused" by "reason" in HandshakeRefused {
+        /// It is no valid request of Engine.IO 4 or WebSocket.
+        BadRequest = "bad_request",
+        /// The page's origin is not in `http.cors_origins`.
+        Origin = "origin",
+        /// The session is unknown: it has ended, or never was.
+        UnknownSession = "unknown_session",
+        /// The address asked for too many unknown sessions.
+        UnknownSessionRate = "unknown_session_rate",
+        /// There are as many connections as `limits.connections` allows.
+        Node = "node",
+        /// The address has as many as `limits.connections_per_address` allows.
+        Address = "address",
+        /// The address presented too many tokens that are not good.
+        TokenRate = "token_rate",
+        /// Memory is short.
+        Memory = "memory",
+        /// The server is stopping.
+        Draining = "draining",
+    }
+
+    /// Attempts to enter or to join a channel that were refused.
+    "joins_refused" by "reason" in JoinRefused {
+        /// The token is unknown, or has died or was revoked, or a JWT is not valid.
+        Token = "token",
+        /// The JWT has ended.
+        Expired = "expired",
+        /// The JWT was revoked.
+        Revoked = "revoked",
+        /// The JWT does not open the channel that was asked for.
+        NotGranted = "not_granted",
+        /// The address presented too many such tokens.
+        TokenRate = "token_rate",
+        /// There was no token, or something that is not understood.
+        BadRequest = "bad_request",
+        /// The client is in as many channels as it may be.
+        Channels = "channels",
+        /// Memory is short.
+        Memory = "memory",
+        /// The token could not be looked up.
+        Unavailable = "unavailable",
+    }
+
+    /// Requests to the HTTP API, and items of batches, that were refused.
+    "requests_refused" by "reason" in RequestRefused {
+        /// It carries no API key.
+        NoKey = "no_key",
+        /// Its API key is not known, or not valid any more.
+        WrongKey = "wrong_key",
+        /// Its API key lacks the scope.
+        Scope = "scope",
+        /// Its API key is not for this channel.
+        Channel = "channel",
+        /// It carries a key in its address, where it ends up in logs.
+        Query = "query",
+        /// The address presented too many tokens for streams that are not good.
+        TokenRate = "token_rate",
+        /// There is no such route, method or thing.
+        NotFound = "not_found",
+        /// Something in it is not understood or not allowed.
+        Invalid = "invalid",
+        /// It is too large.
+        TooLarge = "too_large",
+        /// Its body did not arrive in time.
+        Timeout = "timeout",
+        /// It contradicts what is stored, as a used idempotency key does.
+        Conflict = "conflict",
+        /// The key publishes more than `limits.publish_rate_per_key` allows.
+        KeyRate = "key_rate",
+        /// The channel gets more than `limits.publish_rate_per_channel` allows.
+        ChannelRate = "channel_rate",
+        /// Too much waits for the disk or for the subscribers.
+        Overloaded = "overloaded",
+        /// Memory is short.
+        Memory = "memory",
+        /// The disk is full.
+        StorageFull = "storage_full",
+        /// The disk failed, or nobody knows what came of the request.
+        Unavailable = "unavailable",
+    }
+
+    /// Connections of clients that have ended.
+    "disconnects" by "reason" in Disconnected {
+        /// The client said goodbye.
+        Client = "client",
+        /// The network did.
+        Lost = "lost",
+        /// A ping stayed without an answer.
+        PingTimeout = "ping_timeout",
+        /// The client did not read what was sent to it.
+        Slow = "slow",
+        /// All clients together read so little of what was sent to them that the slowest had to go.
+        SlowNode = "slow_node",
+        /// Memory was short, and much waited for this client.
+        Memory = "memory",
+        /// The client was here again, with another connection.
+        Replaced = "replaced",
+        /// The server was stopping.
+        Drain = "drain",
+        /// The client entered no namespace, or did not finish what it began, in time.
+        ConnectTimeout = "connect_timeout",
+        /// The client broke the rules of Engine.IO or Socket.IO.
+        Protocol = "protocol_error",
+        /// The client broke the rules of WebSocket, or a limit of it.
+        WebSocket = "websocket_error",
+        /// The client sent more events or joins than `limits.event_rate` or `limits.join_rate` allows.
+        Limit = "limit",
+        /// What the client was let in with has expired.
+        Expired = "expired",
+        /// What the client was let in with was revoked.
+        Revoked = "revoked",
+    }
+
+    /// Events of clients.
+    "events" by "event" in EventReceived {
+        /// `join_channel`.
+        Join = "join_channel",
+        /// `ack`.
+        Ack = "ack",
+        /// `auth`.
+        Auth = "auth",
+        /// One that means nothing here. It was ignored.
+        Unknown = "unknown",
+    }
+
+    /// Clients that came back with what they were told when they were here before.
+    "resumes" by "result" in Resumed {
+        /// Nothing was missing.
+        Complete = "complete",
+        /// Something was missing, and the client was told so.
+        Gap = "gap",
+    }
+
+    /// Fetches of an issuer's public keys.
+    "jwks_fetches" by "result" in JwksFetched {
+        /// There were keys in the answer.
+        Fetched = "fetched",
+        /// There was no answer, or none that can be used. The keys from before are used for a day.
+        Failed = "failed",
+    }
+
+    /// Times the files of the certificate were found changed.
+    "certificate_reloads" by "result" in CertificateReloaded {
+        /// New connections get the new certificate.
+        Shown = "shown",
+        /// The files hold none that can be used, or cannot be read. The certificate from before stays.
+        /// Files that cannot be read count each time that they are looked at.
+        Failed = "failed",
+    }
+
+    /// Certificates that were asked of an authority.
+    "certificate_orders" by "result" in CertificateOrdered {
+        /// It gave one, and new connections get it.
+        Issued = "issued",
+        /// It gave none. It is asked again later; the log says when, and why.
+        Failed = "failed",
+    }
+
+    /// Things that cannot be, and were. Each is a bug worth reporting; the log says more.
+    "invariant_violations" by "invariant" in InvariantViolated {
+        /// An upgraded connection was not the kind of socket that was accepted.
+        UpgradedSocket = "upgraded_socket",
+    }
+}
+
+/// Panics in this process.
+pub(super) static PANICS: Counter = Counter::new();
+
+/// Connections of clients that were opened.
+pub(crate) static OPENED: Counter = Counter::new();
+
+/// Sessions that changed from polling to WebSocket.
+pub(crate) static UPGRADED: Counter = Counter::new();
+
+/// Revocations that were made.
+pub(crate) static REVOKED: Counter = Counter::new();
+
+/// Connections and event streams that were ended because what they were let in with was revoked.
+pub(crate) static PUT_OUT: Counter = Counter::new();
+
+totals! {
+    /// Publications that were stored, or sent without being stored.
+    "publications" &COUNTERS.publications;
+    /// Requests that repeated a publication under its idempotency key, and stored nothing.
+    "publication_repeats" &COUNTERS.repeats;
+    /// Publications handed to clients and event streams, once for each.
+    "deliveries" &COUNTERS.deliveries;
+    /// Bytes of these, with what the protocol adds.
+    "delivered_bytes" &COUNTERS.delivered_bytes;
+    /// Times a client had no room for what came live, and was served from history from then on.
+    "catch_ups" &COUNTERS.catch_ups;
+    /// Publications kept nowhere that a client lost because it had no room for them.
+    "volatile_losses" &COUNTERS.volatile_losses;
+    /// Times a client was told that something is missing.
+    "gaps" &COUNTERS.gaps;
+    /// Connections of clients that were opened.
+    "connections_opened" &OPENED;
+    /// Sessions that changed from polling to WebSocket.
+    "upgrades" &UPGRADED;
+    /// Revocations that were made.
+    "revocations" &REVOKED;
+    /// Clients that were put out because their JWT was revoked.
+    "clients_revoked" &PUT_OUT;
+    /// Panics. Each ends one task, and is a bug worth reporting; the log says more.
+    "panics" &PANICS;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Readings, page};
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_shown() {
+        let before = JoinRefused::counters()[JoinRefused::Channels as usize].value();
+        JoinRefused::Channels.count();
+        let line = format!("channelapi_joins_refused_total{{reason=\"channels\"}} {}\n", before + 1);
+        assert!(page(&Readings::default()).contains(&line), "{line}");
+        assert_eq!(JoinRefused::Channels.as_str(), "channels");
+    }
+}
