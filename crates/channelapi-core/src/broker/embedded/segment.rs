@@ -1,7 +1,7 @@
 //! The bytes of one segment: its name, its header, and the records behind it, damage included.
 
 use super::OpenError;
-use super::record::{Found, NUMBER_MAX, Record, extent_of, is_marked};
+use super::record::{Found, NUMBER_MAX, Record, extent_of, is_marked, may_begin};
 
 /// The first bytes of every segment, its format in them.
 const MAGIC: [u8; 8] = *b"CHANLOG1";
@@ -185,8 +185,7 @@ fn is_torn(bytes: &[u8], position: usize) -> bool {
 /// How far behind damage the next whole record begins.
 fn next_record(bytes: &[u8]) -> Option<usize> {
     let is_record = |distance: &usize| {
-        Record::may_begin(&bytes[*distance..])
-            && matches!(Record::find(&bytes[*distance..]), Found::Record(..))
+        may_begin(&bytes[*distance..]) && matches!(Record::find(&bytes[*distance..]), Found::Record(..))
     };
     (1..bytes.len()).find(is_record)
 }
