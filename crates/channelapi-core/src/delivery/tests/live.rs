@@ -1,0 +1,137 @@
+//! What is published while clients are there, come and go.
+
+use super::*;
+use crate::limits::FANOUT_WAITING_BYTES_MAX;
+
+#[tokio::test]
+async fn all_subscribers_see_one_order_after_their_reply() {
+    let list = List::new(10);
+    let fanout = start(3, &list);
+    list.publish(&fanout, "a", "early");
+    let clients: Vec<_> = (0..700).map(|id| Client::new(id, true)).collect();
+    for client in &clients {
+        for _ in 0..2 {
+            drop(fanout.join(join(client, &[("a", From::Now)], Form::Plain)));
+        }
+    }
+    fanout.disconnect(ConnectionId(9_999)).await.unwrap();
+    for client in &clients {
+        until(|| client.events().len() == 2).await;
+    }
+    let mut expected = vec!["joined".to_owned(); 2];
+    for number in 0..300 {
+        list.publish(&fanout, "a", &number.to_string());
+        list.publish(&fanout, "b", "nobody's");
+        expected.push(number.to_string());
+    }
+    for client in &clients {
+        until(|| client.events().len() >= expected.len()).await;
+        assert_eq!(client.events(), expected, "joining twice repeats the reply, never a publication");
+    }
+}
+
+#[tokio::test]
+async fn closed_connections_leave_nothing_behind() {
+    let list = List::new(10);
+    let fanout = start(2, &list);
+    let [stays, leaves, late] = [1, 2, 3].map(|id| Client::new(id, true));
+    for client in [&stays, &leaves] {
+        fanout.join(join(client, &[("a", From::Now), ("b", From::Now)], Form::Plain)).await.unwrap();
+    }
+    late.state.lock().is_closed = true;
+    fanout.disconnect(late.id).await.unwrap();
+    fanout.join(join(&late, &[("c", From::After(0))], Form::Plain)).await.unwrap();
+    fanout.disconnect(leaves.id).await.unwrap();
+    list.publish(&fanout, "a", "x");
+    until(|| stays.events().ends_with(&["x".into()])).await;
+    assert_eq!(leaves.events(), ["joined"]);
+    fanout.disconnect(stays.id).await.unwrap();
+    assert_eq!(fanout.channels(), 0);
+    assert_eq!((Arc::strong_count(&leaves), Arc::strong_count(&late)), (1, 1));
+}
+
+#[tokio::test]
+async fn publishers_wait_while_too_much_waits() {
+    let list = List::new(10);
+    let fanout = start(1, &list);
+    let client = Client::new(1, true);
+    fanout.join(join(&client, &[("a", From::Now)], Form::Plain)).await.unwrap();
+    // This test's runtime has one thread: nothing is served before it waits.
+    let large = "x".repeat(FANOUT_WAITING_BYTES_MAX / 2);
+    list.publish(&fanout, "a", &large);
+    list.publish(&fanout, "a", &large);
+    let room = fanout.room();
+    tokio::pin!(room);
+    let waits = std::future::poll_fn(|cx| std::task::Poll::Ready(room.as_mut().poll(cx).is_pending())).await;
+    assert!(waits, "there is no room");
+    tokio::time::timeout(Duration::from_mins(1), room).await.expect("there is room again");
+    assert_eq!(client.text().len(), "joined ".len() + 2 * (large.len() + 1));
+}
+
+#[tokio::test]
+async fn revoking_ends_everybody_in_the_channel_and_nobody_else() {
+    let list = List::new(10);
+    let fanout = start(2, &list);
+    let clients: Vec<_> = (0..4).map(|id| Client::new(id, true)).collect();
+    for client in &clients {
+        let name = if client.id.0 == 3 { "b" } else { "a" };
+        fanout.join(join(client, &[(name, From::Now)], Form::Plain)).await.unwrap();
+    }
+    assert_eq!((fanout.subscribers(&channel("a")), fanout.revoke(&channel("a")).await), (3, 3));
+    let ended = clients.iter().filter(|client| client.state.lock().end == Some(End::Revoked)).count();
+    assert_eq!((ended, fanout.channels()), (3, 1));
+}
+
+#[tokio::test]
+async fn whoever_leaves_one_channel_hears_the_others_go_on() {
+    let list = List::new(10);
+    let fanout = start(1, &list);
+    let client = Client::new(1, true);
+    fanout.join(join(&client, &[("a", From::Now), ("b", From::Now)], Form::Plain)).await.unwrap();
+    list.publish(&fanout, "a", "1:a");
+    fanout.leave(client.id, &channel("a")).await.unwrap();
+    fanout.leave(client.id, &channel("c")).await.unwrap();
+    list.publish(&fanout, "a", "2:a");
+    list.publish(&fanout, "b", "2:b");
+    until(|| client.events().last().is_some_and(|last| last == "2:b")).await;
+    assert_eq!(client.events(), ["joined", "1:a", "2:b"]);
+    assert_eq!((fanout.subscribers(&channel("a")), fanout.channels()), (0, 1));
+}
+
+/// Real threads: one stores and hands over, others join and leave. Between storing and handing over anything can happen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_joins_while_something_is_published_gets_all_of_it_from_there_on() {
+    const COUNT: u64 = 3_000;
+    let list = List::new(100);
+    let fanout = start(2, &list);
+    let publisher = {
+        let (list, fanout) = (list.clone(), fanout.clone());
+        std::thread::spawn(move || {
+            for number in 1..=COUNT {
+                let publication = list.store("a", &number.to_string());
+                list.is_on_disk.store(number % 7 == 0, Ordering::Relaxed);
+                std::thread::yield_now();
+                fanout.deliver(publication);
+            }
+        })
+    };
+    let clients: Vec<_> = (0..200).map(|id| Client::new(id, true)).collect();
+    let forms = [Form::Plain, Form::Meta, Form::Resumable].into_iter().cycle();
+    for (client, form) in clients.iter().zip(forms) {
+        let from = if client.id.0 % 2 == 0 { From::Now } else { From::After(0) };
+        let passing = Client::new(1_000 + client.id.0, true);
+        drop(fanout.join(join(&passing, &[("a", From::After(0))], form)));
+        fanout.join(join(client, &[("a", from)], form)).await.unwrap();
+        fanout.disconnect(passing.id).await.unwrap();
+    }
+    tokio::task::spawn_blocking(move || publisher.join().unwrap()).await.unwrap();
+    for client in &clients {
+        let received = || client.events().iter().filter_map(|event| event.parse().ok()).collect::<Vec<u64>>();
+        // Whoever joined behind everything gets nothing.
+        until(|| received().last().map_or(client.id.0 % 2 == 0, |last| *last == COUNT)).await;
+        let received = received();
+        let first = received.first().copied().unwrap_or(COUNT + 1);
+        assert!(client.id.0 % 2 == 0 || first == 1, "{first}");
+        assert!(received.iter().copied().eq(first..=COUNT), "{received:?}");
+    }
+}
