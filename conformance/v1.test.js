@@ -7,9 +7,9 @@ import { after, before, describe, it } from "node:test";
 import { publish, publishAll } from "./burst.js";
 import { request } from "./http.js";
 import { ID, assertProblem } from "./problem.js";
+import { joined } from "./seed.js";
 import { Server } from "./server.js";
 import { CURSOR, freshName } from "./stock.js";
-import { Wire } from "./wire.js";
 
 let server;
 before(async () => (server = await Server.start()));
@@ -19,16 +19,7 @@ const post = (channel, body, headers) => server.v1("POST", `/channels/${encodeUR
 const stored = async (channel) => (await server.v1("GET", `/channels/${encodeURIComponent(channel)}/messages`)).json.messages;
 
 /** A connection that joined the way the seed does. */
-async function subscriber(t, channel) {
-  const wire = await Wire.open(server.url);
-  t.after(() => wire.close());
-  wire.send("40");
-  await wire.next();
-  await wire.next();
-  wire.send(`42["join_channel",{"token":"${await server.token(channel)}"}]`);
-  await wire.expect(`42["clientevent",{"data":${JSON.stringify(`Connected to ${channel}`)}}]`);
-  return wire;
-}
+const subscriber = (t, channel) => joined(t, server, [channel]);
 
 const ROUTES = {
   "/channels/c/messages": ["GET", "POST", "DELETE"],
