@@ -97,8 +97,8 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/client",
-        &["config", "output", "trust"],
-        "it meets the server where backends and clients do, at its HTTP API and its sockets, and nowhere else",
+        &["config", "output", "trust", "channelapi-protocol/websocket"],
+        "it meets the server where backends and clients do, at its HTTP API and, frame by frame, at its sockets",
     ),
     room(
         "channelapi/key",

@@ -4,12 +4,14 @@ use std::hint::black_box;
 
 use channelapi_protocol::engineio::{Frame, Packet};
 use channelapi_protocol::socketio::{self, Arguments};
-use channelapi_protocol::websocket::{Decoder, Limits, Message, mask};
+use channelapi_protocol::websocket::frame::{Opcode, encode_masked};
+use channelapi_protocol::websocket::{Decoder, Limits, Message};
 
 /// A client's masked frame, down to the event in it.
 pub(crate) fn decode(times: usize) {
     let token = "t".repeat(43);
-    let frame = masked(format!(r#"42["join_channel",{{"token":"{token}"}}]"#).as_bytes());
+    let event = format!(r#"42["join_channel",{{"token":"{token}"}}]"#);
+    let frame = encode_masked(Opcode::Text, &[event.as_bytes()], [0x5c, 0x1a, 0xe3, 0x97]);
     let mut decoder = Decoder::new(Limits { message_bytes: 65_536, fragments: 64 });
     for _ in 0..times {
         let mut input = frame.clone();
@@ -21,17 +23,6 @@ pub(crate) fn decode(times: usize) {
         let event = Arguments::parse(packet.data).expect("it is an event");
         assert_eq!(black_box(event).name, "join_channel");
     }
-}
-
-fn masked(payload: &[u8]) -> Vec<u8> {
-    let key = [0x5c, 0x1a, 0xe3, 0x97];
-    let length = u8::try_from(payload.len()).ok().filter(|length| *length < 126).expect("it is short");
-    let mut frame = vec![0x81, 0x80 | length];
-    frame.extend(key);
-    let start = frame.len();
-    frame.extend(payload);
-    mask(&mut frame[start..], key);
-    frame
 }
 
 /// A publication's frame, into a buffer that is used again.

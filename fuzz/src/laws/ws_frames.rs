@@ -1,7 +1,7 @@
-//! WebSocket frames of a client.
+//! WebSocket frames of a client, and of a server.
 
-use channelapi_protocol::websocket::frame::{Opcode, encode, encode_close};
-use channelapi_protocol::websocket::{CloseCode, DecodeError, Decoder, Limits, Message, mask};
+use channelapi_protocol::websocket::frame::{self, Opcode, encode, encode_masked};
+use channelapi_protocol::websocket::{CloseCode, DecodeError, Decoder, Limits, Message};
 
 /// Small enough for the fuzzer to reach them.
 const LIMITS: Limits = Limits { message_bytes: 1000, fragments: 8 };
@@ -22,10 +22,12 @@ type Outcome = (Vec<Owned>, Option<DecodeError>);
 /// - However the stream is cut, it gives the same messages and the same error.
 /// - No message is over the limits, and the decoder holds memory for what it received, and none when idle.
 /// - What was decoded, encoded again (whole, or in fragments with a ping between them), gives the same.
+/// - Read as the frames of a server, each that is found is the one that a server writes.
 pub fn ws_frames(data: &[u8]) -> bool {
     let Some((&cut, stream)) = data.split_first() else { return false };
     let whole = decode(stream.chunks(stream.len().max(1)));
     assert_limits(&whole.0);
+    assert_server_frames(stream);
 
     assert_eq!(decode(stream.chunks(1)), whole, "byte by byte");
     assert_eq!(decode(stream.chunks(usize::from(cut).max(2))), whole, "in pieces of {cut}");
@@ -87,31 +89,32 @@ fn assert_limits(messages: &[Owned]) {
     }
 }
 
+fn assert_server_frames(mut stream: &[u8]) {
+    while let Ok(Some(found)) = frame::decode(stream, LIMITS.message_bytes) {
+        let (frame, rest) = stream.split_at(found.bytes);
+        assert_eq!(encode(found.opcode, &[found.payload]), frame, "written again");
+        stream = rest;
+    }
+}
+
 /// A message as a client would send it, with the mask made of one byte.
 fn client_frames(message: &Owned, key: u8, in_fragments: bool) -> Vec<u8> {
     let key = [key, key.rotate_left(3), !key, 7];
     match message {
         Owned::Data(opcode, bytes) if in_fragments && !opcode.is_control() => {
             let (head, tail) = bytes.split_at(bytes.len() / 3);
-            let mut first = masked(encode(*opcode, &[head]), head.len(), key);
+            let mut first = encode_masked(*opcode, &[head], key);
             first[0] &= 0x7F; // Not the last one.
-            let ping = masked(encode(Opcode::Ping, &[b"between"]), 7, key);
-            let last = masked(encode(Opcode::Continuation, &[tail]), tail.len(), key);
+            let ping = encode_masked(Opcode::Ping, &[b"between"], key);
+            let last = encode_masked(Opcode::Continuation, &[tail], key);
             [first, ping, last].concat()
         }
-        Owned::Data(opcode, bytes) => masked(encode(*opcode, &[bytes]), bytes.len(), key),
-        Owned::Close(None) => masked(encode(Opcode::Close, &[]), 0, key),
-        Owned::Close(Some((code, reason))) => masked(encode_close(*code, reason), 2 + reason.len(), key),
+        Owned::Data(opcode, bytes) => encode_masked(*opcode, &[bytes], key),
+        Owned::Close(None) => encode_masked(Opcode::Close, &[], key),
+        Owned::Close(Some((code, reason))) => {
+            encode_masked(Opcode::Close, &[&code.0.to_be_bytes(), reason.as_bytes()], key)
+        }
     }
-}
-
-/// Turns the frame of a server into one of a client.
-fn masked(mut frame: Vec<u8>, payload_bytes: usize, key: [u8; 4]) -> Vec<u8> {
-    let header_bytes = frame.len() - payload_bytes;
-    frame[1] |= 0x80;
-    mask(&mut frame[header_bytes..], key);
-    frame.splice(header_bytes..header_bytes, key);
-    frame
 }
 
 impl From<Message<'_>> for Owned {

@@ -34,7 +34,7 @@ pub struct Limits {
     pub fragments: u16,
 }
 
-/// Why a client's bytes were refused.
+/// Why bytes were refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// A rule of RFC 6455 was broken.

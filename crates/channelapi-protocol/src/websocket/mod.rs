@@ -1,7 +1,7 @@
 //! The server side of WebSocket (RFC 6455), without extensions.
 //!
 //! - [`Decoder`] turns bytes of a client into messages.
-//! - [`frame`] writes the unmasked frames of a server.
+//! - [`frame`] writes the unmasked frames of a server, and has what a client of ours needs to read them and to answer.
 //! - [`handshake`] checks an upgrade request and computes its answer.
 
 mod close;

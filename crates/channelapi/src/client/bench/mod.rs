@@ -7,7 +7,7 @@ mod connect;
 mod course;
 mod crowd;
 mod fanout;
-mod frame;
+mod inbox;
 mod pace;
 mod progress;
 mod publish;

@@ -20,8 +20,10 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
+use channelapi_protocol::websocket::frame::{Opcode, encode_masked};
+
 use super::{
-    frame::{self, Decoder, Frame},
+    inbox::{Inbox, Message},
     tally::{Mishap, Trouble},
 };
 use crate::client::{
@@ -37,6 +39,9 @@ const WEBSOCKET_ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// A mask keeps web pages from writing bytes of their choice through old proxies. What is sent here no web page chose.
+const MASK: [u8; 4] = [0x5c, 0x1a, 0xe3, 0x97];
 
 thread_local! {
     /// Where all clients of the thread read into.
@@ -88,7 +93,7 @@ impl Stream {
 /// A client that is in the channel.
 pub(super) struct Socket {
     stream: Stream,
-    decoder: Decoder,
+    inbox: Inbox,
     /// What arrived while it joined and belongs to what comes after.
     packets: VecDeque<String>,
     /// Of a client that can come back.
@@ -111,12 +116,8 @@ impl Socket {
                     Stream::Secure(Box::new(shaken?))
                 }
             };
-            let mut socket = Self {
-                stream,
-                decoder: Decoder::default(),
-                packets: VecDeque::new(),
-                place: Place::default(),
-            };
+            let mut socket =
+                Self { stream, inbox: Inbox::default(), packets: VecDeque::new(), place: Place::default() };
             let let_in = async {
                 socket.upgrade(door).await?;
                 socket.enter(door, place).await
@@ -155,8 +156,8 @@ impl Socket {
             return Err(format!("no WebSocket at {}: the server answered `{status}`", door.path));
         }
         let packets = &mut self.packets;
-        self.decoder.feed(&head[end..], |frame| {
-            if let Frame::Text(packet) = frame {
+        self.inbox.feed(&head[end..], |message| {
+            if let Message::Text(packet) = message {
                 packets.push_back(packet.to_owned());
             }
         })
@@ -169,7 +170,7 @@ impl Socket {
             auth["pid"] = pid.as_str().into();
             auth["offset"] = cursor.as_str().into();
         }
-        self.write(&frame::text(&format!("40{auth}"))).await?;
+        self.write(&text(&format!("40{auth}"))).await?;
         let (mut early, mut is_in) = (VecDeque::new(), false);
         let mut standing = Place::default();
         while !is_in || (door.is_resumable && (standing.pid.is_empty() || standing.cursor.is_empty())) {
@@ -217,14 +218,14 @@ impl Socket {
             self.early(each);
             return Ok(());
         }
-        let Self { stream, decoder, .. } = self;
+        let Self { stream, inbox, .. } = self;
         let (mut answers, mut is_over) = (Vec::new(), false);
         let decode = |bytes: &[u8]| {
-            decoder.feed(bytes, |frame| match frame {
-                Frame::Text("2") => answers.extend(frame::text("3")),
-                Frame::Text(packet) => each(packet),
-                Frame::Ping(payload) => answers.extend(frame::pong(payload)),
-                Frame::Close => is_over = true,
+            inbox.feed(bytes, |message| match message {
+                Message::Text("2") => answers.extend(text("3")),
+                Message::Text(packet) => each(packet),
+                Message::Ping(payload) => answers.extend(encode_masked(Opcode::Pong, &[payload], MASK)),
+                Message::Close => is_over = true,
             })
         };
         read(stream, decode).await?;
@@ -239,6 +240,10 @@ impl Socket {
         stream.write_all(bytes).await.map_err(|error| error.to_string())?;
         stream.flush().await.map_err(|error| error.to_string())
     }
+}
+
+fn text(packet: &str) -> Vec<u8> {
+    encode_masked(Opcode::Text, &[packet.as_bytes()], MASK)
 }
 
 /// The cursor in a packet that tells a client where it stands.
