@@ -13,6 +13,8 @@ import { after, before, describe, it } from "node:test";
 import tls from "node:tls";
 import { fileURLToPath } from "node:url";
 
+import { io } from "socket.io-client-4.x";
+
 import { Certificate } from "./certificates.js";
 import { request } from "./http.js";
 import { freePort, Server } from "./server.js";
@@ -144,6 +146,59 @@ describe("an authority", { skip: !isInstalled && "Pebble is not installed" }, ()
       assert.ok(third.fingerprint256);
     });
   }
+
+  it("is asked for something else after a reload, and nobody loses a connection", async (t) => {
+    const internal = await freePort();
+    const config = (lines) =>
+      `[acme]\nterms_agreed = true\ndirectory = "${directoryUrl}"\nca_file = "${identity.cert}"\n${lines}\n[tls]\nredirect_port = ${ports.http}\n[internal]\nport = ${internal}\n`;
+    const begun = config(`domains = ["${DOMAINS[0]}"]`);
+    const server = await Server.start([], { api: `http://127.0.0.1:${internal}`, port: ports.tls, config: begun });
+    t.after(() => server.stop());
+    const until = async (what, isSo) => {
+      while (!(await isSo())) await within(once(server.process.child.stderr, "data"), `${what}; the log: ${server.log}`, 20_000);
+    };
+    const reload = async (lines) => {
+      const reloads = () => server.log.split("the configuration is reloaded").length;
+      const before = reloads();
+      await writeFile(server.configFile, config(lines));
+      server.process.child.kill("SIGHUP");
+      await until("the reload", () => reloads() > before);
+    };
+    const names = async () => {
+      const socket = tls.connect({ host: "127.0.0.1", port: ports.tls, servername: DOMAINS[0], rejectUnauthorized: false });
+      await within(once(socket, "secureConnect"), "the handshake");
+      const certificate = socket.getPeerCertificate();
+      socket.destroy();
+      return certificate.subjectaltname.split(", ").sort().join();
+    };
+    const of = (domains) => domains.map((name) => `DNS:${name}`).sort().join();
+    const account = async () => JSON.parse(await readFile(join(server.dataDir, "acme", "account.json"), "utf8"));
+
+    await until("a certificate", () => server.log.includes("new connections get the new certificate"));
+    assert.equal(await names(), of([DOMAINS[0]]));
+    const client = io(`https://127.0.0.1:${ports.tls}`, { transports: ["websocket"], rejectUnauthorized: false });
+    t.after(() => client.close());
+    await within(once(client, "connect"), "the client to connect");
+    const gone = new Promise((resolve) => client.once("disconnect", resolve));
+
+    // Another name, proven in another way.
+    await reload(`domains = ${JSON.stringify(DOMAINS)}\nchallenge = "http-01"`);
+    assert.equal(await names(), of([DOMAINS[0]]), "the one before is shown until there is one for both");
+    await until("a certificate for both names", async () => (await names()) === of(DOMAINS));
+    const before = await account();
+
+    // Another address alone needs no order, and is the same account's.
+    await reload(`domains = ${JSON.stringify(DOMAINS)}\nemail = "admin@example.test"`);
+    await within(
+      (async () => {
+        while ((await account()).email !== "admin@example.test") await new Promise((resolve) => setTimeout(resolve, 20));
+      })(),
+      "the authority to hear of it",
+    );
+    assert.deepEqual((await account()).credentials, before.credentials);
+    assert.doesNotMatch(server.log, /needs a restart|does not know acme.email/);
+    assert.equal(await Promise.race([gone, "still there"]), "still there");
+  });
 
   it("that is not there leaves the server running, and is asked again", async (t) => {
     const internal = await freePort();

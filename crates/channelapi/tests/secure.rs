@@ -155,10 +155,16 @@ fn a_certificate_in_other_files_is_taken_over_and_the_rest_waits_for_a_restart()
     node.await_log("everything stays as it was");
     assert!(reaches(&node, &second));
 
-    reconfigured(&node, &format!("{}reload_interval = '2m'\n", second.settings()));
-    let line = node.await_log("needs a restart");
-    assert!(line.contains("tls.reload_interval"), "{line}");
+    // A shorter interval holds from now on: nobody has to say that the files have changed.
+    reconfigured(&node, &format!("{}reload_interval = '100ms'\n", second.settings()));
+    let line = node.await_log("an option has changed");
+    assert!(line.contains("tls.reload_interval") && !line.contains("restart"), "{line}");
     node.await_log("the configuration is reloaded");
+    for name in ["cert.pem", "key.pem"] {
+        fs::copy(first.path(name), second.path(name)).unwrap();
+    }
+    node.await_log("new connections get the new certificate");
+    assert!(reaches(&node, &first) && !reaches(&node, &second));
 
     // Whether there is TLS at all is not for a moment in between.
     reconfigured(&node, "");
@@ -167,7 +173,21 @@ fn a_certificate_in_other_files_is_taken_over_and_the_rest_waits_for_a_restart()
     node.await_log("the configuration is reloaded");
     reconfigured(&node, &second.settings());
     node.await_log("the configuration is reloaded");
-    assert!(reaches(&node, &second));
+    assert!(reaches(&node, &first), "they are still the files that were copied");
+
+    // An authority instead of files is taken over; what is shown stays until it has given something.
+    let authority = "[acme]\ndomains = ['push.example.test']\nterms_agreed = true\ndirectory = 'https://127.0.0.1:9/dir'\n";
+    reconfigured(&node, authority);
+    let line = node.await_log(r#""option":"acme.domains""#);
+    assert!(!line.contains("restart"), "{line}");
+    node.await_log("the configuration is reloaded");
+    assert!(reaches(&node, &first));
+    // But one that asks on a plain port is not heard before there is one.
+    reconfigured(&node, &format!("{authority}challenge = 'http-01'\n[tls]\nredirect_port = 0\n"));
+    let line = node.await_log("needs a restart");
+    assert!(line.contains("tls.redirect_port"), "{line}");
+    let line = node.await_log("needs a restart");
+    assert!(line.contains("acme.challenge"), "{line}");
 }
 
 /// A thousand handshakes would be too slow if each looked for whom to trust; they are as sure nevertheless.

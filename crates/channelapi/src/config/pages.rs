@@ -122,8 +122,9 @@ are lists and can only be written in the file; see [API keys](#api-keys), [JWT](
 
 **Reloading.** On SIGHUP the server reads its configuration again, all of it: flags and variables are as they were at the
 start, files are read anew. What is wrong changes nothing, and the log says what. Keys, issuers of JWTs, everything below `[limits]`,
-`http.cors_origins` and `log.level` change at once, and the certificate, if its files or their names (`tls.cert`, `tls.key`) have
-changed; of everything else that differs the log says that it needs a restart.
+`http.cors_origins` and `log.level` change at once, and so does where the certificate is from: what its files hold and their names
+(`tls.cert`, `tls.key`), `tls.reload_interval`, and everything below `[acme]`. Whether there is TLS at all, and everything else that
+differs, needs a restart; the log names it.
 
 **Exit codes.** 0: all is well. 1: the server cannot start, for example because its port is taken. 2: the command line, a variable or the
 file is wrong. 74: the disk failed, and the server ended rather than guess what is on it. 75: another process has the data directory. 78:

@@ -7,13 +7,12 @@ use crate::config::value::AcmeChallenge;
 use crate::listener::{Bound, Entry, HttpConnections, Listener, Place};
 use crate::redirect::Redirect;
 use crate::reload::{Change, Part};
-use crate::tls::{AcmeSettings, Certificates, Challenge, PairFiles, Source, Tls};
+use crate::tls::{AcmeSettings, Certificates, Challenge, PairFiles, Sources, Tls, Wanted};
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 use tracing::warn;
 
 /// What is configured cannot be used. (`EX_CONFIG`: starting again would end the same way.)
@@ -24,8 +23,8 @@ pub(super) struct Front {
     public: Listener,
     internal: Option<Listener>,
     redirect: Option<Listener>,
+    redirect_port: Option<u16>,
     tls: Option<Tls>,
-    reload_interval: Duration,
 }
 
 impl Front {
@@ -39,8 +38,8 @@ impl Front {
             public: public_listener(config, tls.as_ref())?,
             internal: internal_listener(config)?,
             redirect: redirect_listener(config)?,
+            redirect_port: config.tls.redirect_port,
             tls,
-            reload_interval: config.tls.reload_interval,
         })
     }
 
@@ -52,7 +51,10 @@ impl Front {
     /// What changes when the configuration is read again.
     pub(super) fn reloading(&self) -> Option<Box<dyn Part>> {
         let tls = self.tls.as_ref()?;
-        Some(Box::new(CertificateFiles(tls.source.clone())))
+        Some(Box::new(ChangingCertificate {
+            sources: tls.sources.clone(),
+            redirect_port: self.redirect_port,
+        }))
     }
 
     /// Where they are found.
@@ -87,10 +89,10 @@ impl Front {
             }
         };
         let certificate = async {
-            if let Some(tls) = &self.tls {
-                tls.source.keep_up(self.reload_interval).await;
+            match &self.tls {
+                Some(tls) => tls.sources.keep_up().await,
+                None => pending().await,
             }
-            pending().await
         };
         tokio::select! {
             never = public => never,
@@ -101,46 +103,57 @@ impl Front {
     }
 }
 
-/// The certificate in files, when the configuration is read again and names others. Whether there is TLS, and where its
-/// certificate is from, waits for a restart.
-struct CertificateFiles(Arc<Source>);
+/// The certificate, when the configuration is read again. Whether there is TLS at all waits for a restart.
+struct ChangingCertificate {
+    sources: Arc<Sources>,
+    /// The plain port that is listened on.
+    redirect_port: Option<u16>,
+}
 
-impl Part for CertificateFiles {
+impl ChangingCertificate {
+    /// What the configuration wants, if that can be begun with now. An authority that asks on a plain port would not be heard on
+    /// one that is not open yet.
+    fn wanted(&self, config: &Config) -> Option<Wanted> {
+        let is_heard = |wanted: &Wanted| match wanted {
+            Wanted::Authority(AcmeSettings { challenge: Challenge::Http, .. }) => {
+                config.tls.redirect_port == self.redirect_port
+            }
+            _ => true,
+        };
+        wanted_certificate(config).filter(is_heard)
+    }
+}
+
+impl Part for ChangingCertificate {
     fn options(&self, config: &Config) -> &'static [&'static str] {
-        match (&*self.0, pair_files(config)) {
-            (Source::Files(_), Some(_)) => &["tls.cert", "tls.key"],
-            _ => &[],
+        match self.wanted(config) {
+            Some(_) => &["tls.reload_interval", "tls.cert", "tls.key", "acme."],
+            None => &["tls.reload_interval"],
         }
     }
 
     fn prepare(&self, config: &Config) -> anyhow::Result<Change> {
-        let (Source::Files(watched), Some(files)) = (&*self.0, pair_files(config)) else {
-            return Ok(Box::new(|| {}));
+        let (sources, interval) = (self.sources.clone(), config.tls.reload_interval);
+        let other = match self.wanted(config) {
+            Some(wanted) => sources.prepare(wanted)?,
+            None => None,
         };
-        let Some(other) = watched.prepare(files)? else { return Ok(Box::new(|| {})) };
-        let source = self.0.clone();
         Ok(Box::new(move || {
-            if let Source::Files(watched) = &*source {
-                watched.change_to(other);
+            sources.look_every(interval);
+            if let Some(other) = other {
+                sources.change_to(other);
             }
         }))
     }
 }
 
-/// The files of the certificate, if it is from files.
-fn pair_files(config: &Config) -> Option<PairFiles> {
-    let (certificate, key) = (config.tls.cert.as_ref()?, config.tls.key.as_ref()?);
-    Some(PairFiles { certificate: certificate.0.clone(), key: key.0.clone() })
-}
-
-/// TLS, if it is wanted.
-fn tls_of(config: &Config) -> Result<Option<Tls>, Failure> {
-    let refused = |error: anyhow::Error| Failure { error, code: EXIT_CONFIG };
-    if let Some(files) = pair_files(config) {
-        return Tls::of_files(files).map(Some).map_err(|error| refused(error.into()));
+/// Where the certificate should come from, if TLS is wanted.
+fn wanted_certificate(config: &Config) -> Option<Wanted> {
+    if let (Some(certificate), Some(key)) = (&config.tls.cert, &config.tls.key) {
+        return Some(Wanted::Files(PairFiles { certificate: certificate.0.clone(), key: key.0.clone() }));
     }
-    let Some(domains) = &config.acme.domains else { return Ok(None) };
-    let settings = AcmeSettings {
+    let domains = config.acme.domains.as_ref()?;
+    Some(Wanted::Authority(AcmeSettings {
         domains: domains.0.clone(),
         email: config.acme.email.as_ref().map(|email| email.0.clone()),
         directory: config.acme.directory.0.clone(),
@@ -149,8 +162,15 @@ fn tls_of(config: &Config) -> Result<Option<Tls>, Failure> {
             AcmeChallenge::TlsAlpn => Challenge::TlsAlpn,
             AcmeChallenge::Http => Challenge::Http,
         },
-    };
-    Tls::of_authority(settings, &config.data_dir).map(Some).map_err(refused)
+    }))
+}
+
+/// TLS, if it is wanted.
+fn tls_of(config: &Config) -> Result<Option<Tls>, Failure> {
+    let tls = wanted_certificate(config)
+        .map(|wanted| Tls::new(wanted, config.tls.reload_interval, &config.data_dir))
+        .transpose();
+    tls.map_err(|error| Failure { error, code: EXIT_CONFIG })
 }
 
 fn redirect_listener(config: &Config) -> anyhow::Result<Option<Listener>> {

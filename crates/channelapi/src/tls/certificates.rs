@@ -14,6 +14,7 @@ use rustls::sign::CertifiedKey;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 /// The protocol by which a certificate authority asks whether we hold a name.
@@ -37,6 +38,11 @@ impl Certificates {
         self.current.store(Some(Arc::new(pair.clone())));
     }
 
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.current.load().is_none()
+    }
+
     /// When the certificate that is shown ends, in seconds since 1970. None if there is none.
     pub(crate) fn end(&self) -> Option<u64> {
         let until = self.current.load().as_ref()?.validity.until;
@@ -57,88 +63,80 @@ impl ResolvesServerCert for Certificates {
 
 /// A pair of files that is shown, and read again when it changes.
 #[derive(Debug)]
-pub(crate) struct WatchedFiles {
+pub(super) struct WatchedFiles {
     certificates: Arc<Certificates>,
-    watched: Mutex<Watched>,
+    files: PairFiles,
+    read: Mutex<Read>,
 }
 
 #[derive(Debug)]
-struct Watched {
-    files: PairFiles,
+struct Read {
     /// What was read last, good or not.
     seen: Option<Fingerprint>,
-}
-
-/// A pair in other files, which was found good.
-pub(crate) struct OtherFiles {
-    files: PairFiles,
-    seen: Option<Fingerprint>,
-    pair: Pair,
+    /// The last that was good.
+    good: Pair,
 }
 
 impl WatchedFiles {
-    /// Shows the pair in `files`, which must be good now.
-    pub(super) fn new(files: PairFiles, certificates: Arc<Certificates>) -> Result<(Self, Pair), PairError> {
+    /// Reads the pair in `files`, which must be good now. Nobody is shown it yet.
+    pub(super) fn read(files: PairFiles, certificates: Arc<Certificates>) -> Result<Self, PairError> {
         let (seen, pair) = files.load_with_fingerprint(SystemTime::now());
-        let pair = pair?;
-        certificates.show(&pair);
-        Ok((Self { certificates, watched: Mutex::new(Watched { files, seen }) }, pair))
+        Ok(Self { certificates, files, read: Mutex::new(Read { seen, good: pair? }) })
+    }
+
+    /// What the operator should hear of the pair.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.read.lock().good.warnings.clone()
+    }
+
+    /// Shows the pair.
+    pub(super) fn show(&self) {
+        self.certificates.show(&self.read.lock().good);
+    }
+
+    /// Shows the pair in place of another, and says so.
+    pub(super) fn take(&self) {
+        self.show();
+        CertificateReloaded::Shown.count();
+        for warning in self.warnings() {
+            warn!("{warning}");
+        }
+        info!(certificate = %self.files.certificate.display(), "new connections get the new certificate");
     }
 
     /// Reads the files again, and shows the pair if it is another one. A bad one is said once, and the one before stays.
-    pub(crate) fn reload(&self) {
-        let mut watched = self.watched.lock();
-        let (found, pair) = watched.files.load_with_fingerprint(SystemTime::now());
-        if found.is_some() && watched.seen == found {
-            return;
-        }
-        watched.seen = found;
-        match pair {
-            Ok(pair) => self.take(&watched.files, &pair),
-            Err(error) => {
-                CertificateReloaded::Failed.count();
-                error!(%error, "the new certificate cannot be used, the one before stays");
+    fn reload(&self) {
+        let (found, pair) = self.files.load_with_fingerprint(SystemTime::now());
+        {
+            let mut read = self.read.lock();
+            if found.is_some() && read.seen == found {
+                return;
+            }
+            read.seen = found;
+            match pair {
+                Ok(pair) => read.good = pair,
+                Err(error) => {
+                    CertificateReloaded::Failed.count();
+                    return error!(%error, "the new certificate cannot be used, the one before stays");
+                }
             }
         }
+        self.take();
     }
 
-    /// Reads a pair from other files, which must be good. None if they are the same.
-    pub(crate) fn prepare(&self, files: PairFiles) -> Result<Option<OtherFiles>, PairError> {
-        if self.watched.lock().files == files {
-            return Ok(None);
-        }
-        let (seen, pair) = files.load_with_fingerprint(SystemTime::now());
-        pair.map(|pair| Some(OtherFiles { files, seen, pair }))
-    }
-
-    /// Shows what was prepared, and looks at its files from now on.
-    pub(crate) fn change_to(&self, other: OtherFiles) {
-        let OtherFiles { files, seen, pair } = other;
-        let mut watched = self.watched.lock();
-        *watched = Watched { files, seen };
-        self.take(&watched.files, &pair);
-    }
-
-    fn take(&self, files: &PairFiles, pair: &Pair) {
-        self.certificates.show(pair);
-        CertificateReloaded::Shown.count();
-        for warning in &pair.warnings {
-            warn!("{warning}");
-        }
-        info!(certificate = %files.certificate.display(), "new connections get the new certificate");
-    }
-
-    /// Looks for a change every now and then, and on SIGHUP, until it is dropped.
-    pub(crate) async fn watch(&self, interval: Duration) {
-        let mut ticks = tokio::time::interval(interval);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    /// Looks for a change every `interval`, and on SIGHUP, until it is dropped.
+    pub(super) async fn watch(&self, mut interval: watch::Receiver<Duration>) {
         let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+        // Once more: what was shown before these files may just have shown something itself.
+        self.show();
         loop {
+            self.reload();
+            let pause = *interval.borrow_and_update();
             tokio::select! {
-                _ = ticks.tick() => {}
+                () = tokio::time::sleep(pause) => {}
+                _ = interval.changed() => {}
                 _ = hangup.recv() => {}
             }
-            self.reload();
         }
     }
 }
@@ -149,15 +147,21 @@ mod tests {
     use super::*;
     use std::fs;
 
-    fn shown(certificates: &Certificates) -> Vec<u8> {
-        certificates.current.load_full().unwrap().certified.cert[0].to_vec()
+    impl Certificates {
+        /// The certificate that is shown.
+        pub(in crate::tls) fn shown(&self) -> Option<Vec<u8>> {
+            Some(self.current.load_full()?.certified.cert[0].to_vec())
+        }
     }
 
     #[test]
     fn a_good_pair_replaces_the_one_before_and_a_bad_one_does_not() {
         let made = Made::new();
         let certificates = Arc::new(Certificates::new(Arc::default()));
-        let (watched, _) = WatchedFiles::new(made.files.clone(), certificates.clone()).unwrap();
+        let shown = |certificates: &Certificates| certificates.shown().unwrap();
+        let watched = WatchedFiles::read(made.files.clone(), certificates.clone()).unwrap();
+        assert!(certificates.is_empty(), "another part may still refuse");
+        watched.show();
         let first = shown(&certificates);
         watched.reload();
         assert_eq!(shown(&certificates), first, "nothing has changed");
@@ -186,33 +190,9 @@ mod tests {
     }
 
     #[test]
-    fn other_files_are_watched_when_they_are_good() {
-        let (first, second) = (Made::new(), Made::new());
-        let certificates = Arc::new(Certificates::new(Arc::default()));
-        let (watched, _) = WatchedFiles::new(first.files.clone(), certificates.clone()).unwrap();
-        let before = shown(&certificates);
-        assert!(watched.prepare(first.files.clone()).unwrap().is_none());
-
-        second.renew(-60, -30);
-        assert!(watched.prepare(second.files.clone()).is_err(), "it has expired");
-        let good = second.renew(-60, 7_200);
-        let other = watched.prepare(second.files.clone()).unwrap().unwrap();
-        assert_eq!(shown(&certificates), before, "another part may still refuse");
-        watched.change_to(other);
-        assert_eq!(shown(&certificates), good);
-
-        first.renew(-60, 7_200);
-        watched.reload();
-        assert_eq!(shown(&certificates), good, "nobody looks at the first files any more");
-        let renewed = second.renew(-60, 7_200);
-        watched.reload();
-        assert_eq!(shown(&certificates), renewed);
-    }
-
-    #[test]
     fn a_bad_pair_is_not_begun_with() {
         let made = Made::new();
         made.renew(-60, -30);
-        assert!(WatchedFiles::new(made.files.clone(), Arc::new(Certificates::new(Arc::default()))).is_err());
+        assert!(WatchedFiles::read(made.files.clone(), Arc::new(Certificates::new(Arc::default()))).is_err());
     }
 }

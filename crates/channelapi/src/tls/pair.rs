@@ -206,6 +206,11 @@ pub(super) mod tests {
             made
         }
 
+        /// The certificate that was written last.
+        pub(in crate::tls) fn certificate(&self) -> Vec<u8> {
+            CertificateDer::from_pem_file(&self.files.certificate).unwrap().to_vec()
+        }
+
         /// Writes another pair, valid from and until so many seconds from now. Returns the certificate.
         pub(in crate::tls) fn renew(&self, from: i64, until: i64) -> Vec<u8> {
             let key = KeyPair::generate().unwrap();

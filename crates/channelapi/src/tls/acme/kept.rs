@@ -16,6 +16,9 @@ use tracing::warn;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+/// What the first line of the certificate's file says before the directory of the authority; PEM allows text there.
+const ISSUED_AT: &str = "Issued at ";
+
 /// A directory of its own.
 #[derive(Debug)]
 pub(super) struct Kept(PathBuf);
@@ -25,6 +28,9 @@ pub(super) struct Kept(PathBuf);
 struct KeptAccount {
     /// The authority that it is with.
     directory: String,
+    /// Where that may write to, as far as it was told.
+    #[serde(default)]
+    email: Option<String>,
     credentials: AccountCredentials,
 }
 
@@ -41,6 +47,15 @@ impl Kept {
 
     /// The account with the authority at `directory`, if there is one.
     pub(super) fn account(&self, directory: &str) -> Option<AccountCredentials> {
+        self.kept_account(directory).map(|kept| kept.credentials)
+    }
+
+    /// Whether there is an account with this authority that it would write about to another address.
+    pub(super) fn has_other_email(&self, directory: &str, email: Option<&str>) -> bool {
+        self.kept_account(directory).is_some_and(|kept| kept.email.as_deref() != email)
+    }
+
+    fn kept_account(&self, directory: &str) -> Option<KeptAccount> {
         let text = fs::read(self.account_path()).ok()?;
         let kept: KeptAccount = serde_json::from_slice(&text)
             .inspect_err(|_| {
@@ -48,28 +63,38 @@ impl Kept {
                 warn!(path = %path.display(), "the account with the authority cannot be read; making another");
             })
             .ok()?;
-        (kept.directory == directory).then_some(kept.credentials)
+        (kept.directory == directory).then_some(kept)
     }
 
     pub(super) fn keep_account(
         &self,
         directory: &str,
+        email: Option<&str>,
         credentials: AccountCredentials,
     ) -> anyhow::Result<()> {
-        let kept = KeptAccount { directory: directory.to_owned(), credentials };
+        let (directory, email) = (directory.to_owned(), email.map(str::to_owned));
+        let kept = KeptAccount { directory, email, credentials };
         self.write(&self.account_path(), serde_json::to_string(&kept)?.as_bytes())?;
         Ok(())
     }
 
-    /// The certificate, if it is good and has exactly these names.
-    pub(super) fn pair(&self, domains: &[String]) -> Option<Pair> {
-        let path = self.certificate_path();
-        let pair = PairFiles { certificate: path.clone(), key: path }.load(SystemTime::now()).ok()?;
+    /// The certificate, if it is good, from the authority at `directory`, and has exactly these names.
+    pub(super) fn pair(&self, directory: &str, domains: &[String]) -> Option<Pair> {
+        let first_line = fs::read_to_string(self.certificate_path()).ok()?.lines().next()?.to_owned();
+        let is_from_there = first_line.strip_prefix(ISSUED_AT) == Some(directory);
+        let pair = self.any_pair().filter(|_| is_from_there)?;
         (names(&pair.certified.cert[0])? == domains.iter().cloned().collect()).then_some(pair)
     }
 
-    pub(super) fn keep_certificate(&self, pem: &str) -> io::Result<()> {
-        self.write(&self.certificate_path(), pem.as_bytes())
+    /// The certificate, if it is good, whatever it is for.
+    pub(super) fn any_pair(&self) -> Option<Pair> {
+        let path = self.certificate_path();
+        PairFiles { certificate: path.clone(), key: path }.load(SystemTime::now()).ok()
+    }
+
+    /// Keeps a certificate with its key, from the authority at `directory`.
+    pub(super) fn keep_certificate(&self, directory: &str, pem: &str) -> io::Result<()> {
+        self.write(&self.certificate_path(), format!("{ISSUED_AT}{directory}\n{pem}").as_bytes())
     }
 
     fn account_path(&self) -> PathBuf {
@@ -113,21 +138,25 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
-    fn a_certificate_is_kept_for_its_names_only() {
+    fn a_certificate_is_kept_for_its_names_and_authority_only() {
         let made = Made::new();
         let kept = Kept::open(&made.dir.path().join("acme")).unwrap();
         let pair = |names: &[&str]| {
             let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-            kept.pair(&names)
+            kept.pair("https://ca.example/dir", &names)
         };
         assert!(pair(&["localhost"]).is_none());
         let read = |path| fs::read_to_string(path).unwrap();
         let pem = read(&made.files.key) + &read(&made.files.certificate);
-        kept.keep_certificate(&pem).unwrap();
-        kept.keep_certificate(&pem).unwrap();
+        kept.keep_certificate("https://ca.example/dir", &pem).unwrap();
+        kept.keep_certificate("https://ca.example/dir", &pem).unwrap();
         assert!(pair(&["localhost"]).is_some());
         assert!(pair(&["localhost", "other.example"]).is_none());
         assert!(pair(&[]).is_none());
+        // Whoever has tried out an authority for tests gets a real one when its directory is set.
+        kept.keep_certificate("https://staging.ca.example/dir", &pem).unwrap();
+        assert!(pair(&["localhost"]).is_none());
+        assert!(kept.any_pair().is_some(), "better than nothing, meanwhile");
         let permissions = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(permissions(&kept.certificate_path()), 0o600);
         assert_eq!(permissions(&kept.0), 0o700);

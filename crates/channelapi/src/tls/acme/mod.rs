@@ -10,7 +10,7 @@ use super::pair::Pair;
 use super::proofs::Proofs;
 use crate::metrics::CertificateOrdered;
 use anyhow::Context as _;
-use channelapi_core::limits::{ACME_ORDER_TIMEOUT, ACME_RETRY_MAX, ACME_RETRY_MIN};
+use channelapi_core::limits::{ACME_ORDER_TIMEOUT, ACME_POLL_TIMEOUT, ACME_RETRY_MAX, ACME_RETRY_MIN};
 use kept::Kept;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use tracing::{error, info, warn};
 
 /// What the operator wants.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct AcmeSettings {
     /// The names of the certificate.
     pub(crate) domains: Vec<String>,
@@ -51,22 +51,33 @@ pub(crate) struct Acme {
 }
 
 impl Acme {
-    /// Keeps everything below `data_dir`.
+    /// Keeps everything below `data_dir`. What the authority is recognised by must be readable.
     pub(super) fn new(
         settings: AcmeSettings,
         data_dir: &Path,
         certificates: Arc<Certificates>,
         proofs: Arc<Proofs>,
     ) -> anyhow::Result<Self> {
+        if settings.ca_file.is_some() {
+            order::builder(&settings)?;
+        }
         let kept = Kept::open(&data_dir.join("acme"))?;
         Ok(Self { settings, kept, certificates, proofs })
     }
 
     /// Shows the certificate that is kept, and gets new ones in time, until it is dropped.
     pub(crate) async fn keep_up(&self) {
-        let mut pair = self.kept.pair(&self.settings.domains);
-        if let Some(pair) = &pair {
-            self.certificates.show(pair);
+        let mut pair = self.kept_pair();
+        match &pair {
+            Some(pair) => {
+                self.certificates.show(pair);
+                self.tell_other_email().await;
+            }
+            // Some of the names may be in the one that is kept.
+            None if self.certificates.is_empty() => {
+                self.kept.any_pair().iter().for_each(|pair| self.certificates.show(pair));
+            }
+            None => {}
         }
         loop {
             if let Some(pair) = &pair {
@@ -112,8 +123,28 @@ impl Acme {
         let ordered = tokio::time::timeout(ACME_ORDER_TIMEOUT, ordered).await;
         self.proofs.clear();
         let pem = ordered.context("the authority did not answer in time")??;
-        self.kept.keep_certificate(&pem).context("cannot keep the certificate")?;
-        self.kept.pair(&self.settings.domains).context("the authority gave a certificate that cannot be used")
+        let directory = &self.settings.directory;
+        self.kept.keep_certificate(directory, &pem).context("cannot keep the certificate")?;
+        self.kept_pair().context("the authority gave a certificate that cannot be used")
+    }
+
+    /// What is kept of this authority for these names.
+    fn kept_pair(&self) -> Option<Pair> {
+        self.kept.pair(&self.settings.directory, &self.settings.domains)
+    }
+
+    /// Tells the authority another address to write to, without waiting for the next order.
+    async fn tell_other_email(&self) {
+        let AcmeSettings { directory, email, .. } = &self.settings;
+        if !self.kept.has_other_email(directory, email.as_deref()) {
+            return;
+        }
+        let told = tokio::time::timeout(ACME_POLL_TIMEOUT, order::account(&self.settings, &self.kept)).await;
+        let told = told.map_err(anyhow::Error::from).flatten();
+        if let Err(error) = told {
+            let error = format!("{error:#}");
+            warn!(error, "the authority is told acme.email with the next order");
+        }
     }
 }
 
@@ -136,9 +167,20 @@ fn jittered(time: Duration, fraction: u32) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::tls) mod tests {
     use super::super::pair::tests::Made;
     use super::*;
+    use std::fs;
+
+    /// Keeps a certificate for `localhost` in this directory, as if the authority had given it. Returns it.
+    pub(in crate::tls) fn keep(made: &Made, directory: &str) -> Vec<u8> {
+        let issued = Made::new();
+        let read = |path| fs::read_to_string(path).unwrap();
+        let pem = read(&issued.files.key) + &read(&issued.files.certificate);
+        let kept = Kept::open(&made.dir.path().join("acme")).unwrap();
+        kept.keep_certificate(directory, &pem).unwrap();
+        issued.certificate()
+    }
 
     #[test]
     fn a_certificate_is_renewed_when_two_thirds_of_its_life_are_over() {

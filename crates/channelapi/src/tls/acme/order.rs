@@ -6,35 +6,63 @@ use super::{AcmeSettings, Challenge};
 use anyhow::{Context as _, bail};
 use channelapi_core::limits::ACME_POLL_TIMEOUT;
 use instant_acme::{
-    Account, AuthorizationStatus, ChallengeType, Identifier, KeyAuthorization, NewAccount, NewOrder,
-    OrderStatus, RetryPolicy,
+    Account, AccountBuilder, AuthorizationStatus, ChallengeType, Identifier, KeyAuthorization, NewAccount,
+    NewOrder, OrderStatus, RetryPolicy,
 };
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::CertifiedKey;
 use std::sync::Arc;
+use tracing::warn;
 
 /// The account that is kept, or else a new one. Asking for one means that the operator agreed to the authority's terms.
 pub(super) async fn account(settings: &AcmeSettings, kept: &Kept) -> anyhow::Result<Account> {
-    let builder = match &settings.ca_file {
-        Some(path) => {
-            Account::builder_with_root(path).with_context(|| format!("cannot use {}", path.display()))
-        }
-        None => Account::builder().context("cannot find out which authorities this machine trusts"),
-    }?;
-    if let Some(credentials) = kept.account(&settings.directory) {
-        return builder.from_credentials(credentials).await.context("cannot use the account that is kept");
-    }
-    let contact: Vec<String> = settings.email.iter().map(|email| format!("mailto:{email}")).collect();
+    let builder = builder(settings)?;
+    let email = settings.email.as_deref();
+    let contact: Vec<String> = email.iter().map(|email| format!("mailto:{email}")).collect();
     let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
+    if let Some(credentials) = kept.account(&settings.directory) {
+        let account =
+            builder.from_credentials(credentials).await.context("cannot use the account that is kept")?;
+        if kept.has_other_email(&settings.directory, email) {
+            // A certificate is worth more than a letter about it.
+            if let Err(error) = tell(&account, &contact, settings, kept).await {
+                let error = format!("{error:#}");
+                warn!(error, "the authority does not know acme.email yet");
+            }
+        }
+        return Ok(account);
+    }
     let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
     let (account, credentials) = builder
         .create(&new, settings.directory.clone(), None)
         .await
         .with_context(|| format!("cannot make an account at {}", settings.directory))?;
-    kept.keep_account(&settings.directory, credentials).context("cannot keep the account")?;
+    kept.keep_account(&settings.directory, email, credentials).context("cannot keep the account")?;
     Ok(account)
+}
+
+/// What talks to the authority, and knows it by what was configured.
+pub(super) fn builder(settings: &AcmeSettings) -> anyhow::Result<AccountBuilder> {
+    match &settings.ca_file {
+        Some(path) => {
+            Account::builder_with_root(path).with_context(|| format!("cannot use {}", path.display()))
+        }
+        None => Account::builder().context("cannot find out which authorities this machine trusts"),
+    }
+}
+
+/// Tells the authority where it may write to from now on.
+async fn tell(
+    account: &Account,
+    contact: &[&str],
+    settings: &AcmeSettings,
+    kept: &Kept,
+) -> anyhow::Result<()> {
+    account.update_contacts(contact).await?;
+    let Some(credentials) = kept.account(&settings.directory) else { return Ok(()) };
+    kept.keep_account(&settings.directory, settings.email.as_deref(), credentials)
 }
 
 /// Gets a certificate, and returns it with its key as PEM.
