@@ -263,6 +263,47 @@ fn what_is_no_request_is_counted() {
     }
 }
 
+/// Hyper says nothing of it when nobody reads the body, and closes the connection.
+#[test]
+fn a_malformed_body_is_counted_whether_somebody_reads_it_or_not() {
+    let node = Node::start("");
+    let counter = "channelapi_http_refused_total{reason=\"malformed\"}";
+    let sent = |head: &str, body: &str| {
+        let mut socket = node.connect();
+        write!(socket, "{head}\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{body}").unwrap();
+        socket
+    };
+    let wanted = format!("POST /message/a HTTP/1.1\r\nAuthorization: {}", node::KEY);
+    for (head, status) in [
+        (wanted.as_str(), 400),
+        ("POST /message/a HTTP/1.1", 403),
+        ("POST /v1/channels/a/messages HTTP/1.1", 403),
+        ("POST /nothing HTTP/1.1", 404),
+        ("GET /healthz HTTP/1.1", 200),
+        ("GET /socket.io/?EIO=4&transport=polling HTTP/1.1", 200),
+        ("POST /socket.io/?EIO=4&transport=polling&sid=none HTTP/1.1", 400),
+    ] {
+        for body in ["zz\r\n", "1\r\n{\"message\":1}\r\n0\r\n\r\n", "1\r\n{\r\n-0\r\n\r\n"] {
+            let before = node.metric(counter);
+            let mut answers = String::new();
+            _ = sent(head, body).read_to_string(&mut answers);
+            assert!(answers.starts_with(&format!("HTTP/1.1 {status} ")), "{head}: {answers}");
+            assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{head}: {answers}");
+            node.await_metric(counter, |counted| counted > before);
+            assert_eq!(node.metric(counter), before + 1, "{head}: once");
+        }
+        // A client that goes away in the middle of its body breaks no rule, and one that ends it well may go on.
+        let before = node.metric(counter);
+        let mut socket = sent(head, "1\r\n{");
+        socket.shutdown(std::net::Shutdown::Write).unwrap();
+        _ = socket.read_to_end(&mut Vec::new());
+        let mut socket = sent(head, "2\r\n{}\r\n0\r\n\r\n");
+        assert_eq!(node::read_answer(&mut socket).unwrap().status, status, "{head}");
+        assert_eq!(node::ask(&mut socket, "GET", "/healthz", &[], "").unwrap().status, 200, "{head}");
+        assert_eq!(node.metric(counter), before, "{head}");
+    }
+}
+
 #[test]
 fn a_server_without_memory_refuses_before_the_kernel_ends_it() {
     let node = Node::start("[limits]\nmemory = '2MiB'\n");

@@ -4,13 +4,13 @@ use super::message::{self, DEPTH_MAX, MessageError};
 use super::{Api, IN_QUERY};
 use crate::auth::{Denied, Place, identify, is_key_in_query};
 use crate::config::scope::Scope;
-use crate::http::{self, Answer, BodyError, Head, Request, Response};
+use crate::http::{self, Answer, BodyError, Head, Received, Request, Response};
 use crate::metrics::RequestRefused;
 use bytes::Bytes;
 use channelapi_core::broker::{PublishError, PublishRequest};
 use channelapi_core::limits::{API_BODY_BYTES_MAX, DATA_BYTES_MAX};
 use channelapi_core::model::{ChannelName, EventName};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use hyper::header::{ALLOW, CONTENT_ENCODING, HeaderMap, HeaderValue, RETRY_AFTER};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
@@ -196,7 +196,7 @@ impl Api {
         &self,
         channel: ChannelName,
         headers: &HeaderMap,
-        body: Incoming,
+        body: Received,
     ) -> Result<Response, Refusal> {
         if body.size_hint().lower() > API_BODY_BYTES_MAX as u64 {
             http::refuse_body(headers, body, 4 * API_BODY_BYTES_MAX).await;

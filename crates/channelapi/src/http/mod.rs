@@ -4,12 +4,14 @@ mod answer;
 mod body;
 mod head;
 mod peer;
+mod received;
 mod socket;
 
 pub(crate) use answer::{Answer, to_wire};
 pub(crate) use body::Body;
 pub(crate) use head::{Head, Parsed, headers_room};
 pub(crate) use peer::Peer;
+pub(crate) use received::{Received, Unread};
 pub(crate) use socket::{Progress, Socket, upgraded};
 
 use crate::metrics::HttpTimeout;
@@ -17,7 +19,7 @@ use bytes::Bytes;
 use channelapi_core::limits::{HTTP_BODY_RATE_MIN, HTTP_BODY_TIMEOUT, HTTP_DISCARD_TIMEOUT};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::StatusCode;
-use hyper::body::{Body as HttpBody, Incoming};
+use hyper::body::Body as HttpBody;
 use hyper::header::{EXPECT, HeaderMap, HeaderValue, RETRY_AFTER};
 use std::error::Error;
 use std::pin::pin;
@@ -26,7 +28,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 /// A request as it comes from the network.
-pub(crate) type Request = hyper::Request<Incoming>;
+pub(crate) type Request = hyper::Request<Received>;
 
 /// An answer.
 pub(crate) type Response = hyper::Response<Body>;
@@ -107,14 +109,14 @@ fn body_due(began: Instant, received: u64) -> Instant {
 
 /// Says no to a request that comes with a body. Closed with a part of it unread, a connection would take the answer with it; a client
 /// that asks before it sends a body needs no such care.
-pub(crate) async fn refuse_body(headers: &HeaderMap, body: Incoming, limit: usize) {
+pub(crate) async fn refuse_body(headers: &HeaderMap, body: Received, limit: usize) {
     if !headers.contains_key(EXPECT) {
         discard_body(body, limit).await;
     }
 }
 
 /// Reads up to `limit` bytes of a body that nobody wants, for a moment.
-async fn discard_body(mut body: Incoming, limit: usize) {
+async fn discard_body(mut body: Received, limit: usize) {
     let reading = async {
         let mut left = limit;
         while let Some(Ok(frame)) = body.frame().await {

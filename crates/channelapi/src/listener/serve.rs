@@ -5,7 +5,7 @@ use super::fast_path::{End, FastPath};
 use super::peer::Arrival;
 use super::service::Service;
 use crate::admission::SocketPass;
-use crate::http::{Progress, Request, Socket};
+use crate::http::{Progress, Socket, Unread};
 use crate::metrics::HttpRefused;
 use crate::stream::Stream;
 use channelapi_core::limits::{HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX};
@@ -74,15 +74,19 @@ impl<S: Service> Serving<S> {
         let pass = Arc::new(pass);
         let speaks = pass.clone();
         let watched = progress.clone();
-        let answer = service_fn(move |request: Request| {
+        let unread = Unread::default();
+        let answer = service_fn(move |request| {
             let service = service.clone();
             let progress = progress.clone();
             let under_way = requests.subscribe();
             speaks.has_spoken();
+            let request = unread.watch(request);
             let peer = arrival.peer(request.headers(), entry.trusted_proxies.as_ref());
+            let unread = unread.clone();
             async move {
                 progress.begin();
                 let response = service.serve(request, peer).await;
+                unread.discard().await;
                 if response.body().is_stream() {
                     progress.stream();
                 } else {
@@ -124,7 +128,8 @@ impl<S: Service> Serving<S> {
     }
 }
 
-/// Counts what was refused before it was a request. Such a connection was told why, as far as it speaks HTTP/1.
+/// Counts what was refused before it was a request; what is wrong with a body is found in `Received`. Such a connection was told
+/// why, as far as it speaks HTTP/1.
 fn count_refused(error: &hyper::Error) {
     if error.is_parse_too_large() {
         HttpRefused::TooLarge.count();

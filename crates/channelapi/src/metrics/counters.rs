@@ -28,7 +28,7 @@ families! {
 
     /// HTTP connections that were closed because what came over them is no request.
     "http_refused" by "reason" in HttpRefused {
-        /// The head of a request breaks the rules of HTTP/1. It was answered with 400.
+        /// The head of a request, or the way its body is cut into chunks, breaks the rules of HTTP/1. The head was answered with 400.
         Malformed = "malformed",
         /// The head of a request is larger than 16 KiB, or has more than 100 fields. It was answered with 431 or 414.
         TooLarge = "too_large",

@@ -21,20 +21,24 @@ pub(super) fn cases() -> Vec<Case> {
             match (row, what) {
                 ("H3", _) => case.http_refused("too_large"),
                 (_, "HTTP/2") => case.http_refused("http2"),
-                ("H5" | "H12", _) => case.http_refused("malformed"),
-                // Whether a body is good is found out by whoever reads it.
-                _ => case,
+                _ => case.http_refused("malformed"),
             }
         })
         .collect();
     let hidden_once = |what: &str, request: String, status: u16| {
         case("H4", format!("{what} is answered once, and the connection closed"), move |yard| async move {
-            let (answers, _) = yard.wire(request.as_bytes()).await?.rest().await?;
-            let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
-            ensure!(statuses == [status], "the answers were {statuses:?}");
-            Ok(())
+            answered_once(yard, request, status).await
         })
     };
+    cases.extend(UNREAD.iter().map(|(head, status)| {
+        let promise = format!(
+            "a malformed body behind `{head}`, which nobody reads, is counted, and no request follows it"
+        );
+        let request =
+            format!("{head} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{HIDDEN}");
+        let attack = move |yard| async move { answered_once(yard, request, *status).await };
+        case("H14", promise, attack).http_refused("malformed")
+    }));
     let chunked = format!("d\r\n{BODY}\r\n0\r\n\r\n{HIDDEN}");
     cases.extend([
         // A body in chunks counts, whatever length is claimed beside it; nobody gets to hide a request behind the difference.
@@ -57,6 +61,17 @@ pub(super) fn cases() -> Vec<Case> {
     ]);
     cases
 }
+
+/// Requests whose body nobody wants, and what they are answered.
+const UNREAD: &[(&str, u16)] = &[
+    ("GET /healthz", 200),
+    ("GET /metrics", 403),
+    ("GET /socket.io/?EIO=4&transport=polling&sid=none", 400),
+    ("POST /message/H14", 403),
+    ("POST /v1/channels/H14/messages", 403),
+    ("POST /nothing", 404),
+    ("DELETE /", 404),
+];
 
 /// Each is refused, and nothing behind it is read.
 fn refused() -> Vec<(&'static str, &'static str, Vec<u8>)> {
@@ -149,6 +164,13 @@ async fn is_refused(yard: Arc<Yard>, bytes: Vec<u8>) -> Result<()> {
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     ensure!(statuses.len() <= 1, "more than one request was read: {statuses:?}");
     ensure!(statuses.iter().all(|status| (400..500).contains(status)), "the answer was {statuses:?}");
+    Ok(())
+}
+
+async fn answered_once(yard: Arc<Yard>, request: String, status: u16) -> Result<()> {
+    let (answers, _) = yard.wire(request.as_bytes()).await?.rest().await?;
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    ensure!(statuses == [status], "the answers were {statuses:?}");
     Ok(())
 }
 

@@ -18,11 +18,11 @@ pub(super) use stream::Streams;
 use super::Api;
 use crate::auth::{Denied, Key, Pass, Place, identify, is_key_in_query};
 use crate::config::scope::Scope;
-use crate::http::{self, Answer, BodyError, Head, Request, Response};
+use crate::http::{self, Answer, BodyError, Head, Received, Request, Response};
 use bytes::Bytes;
 use channelapi_core::limits::{API_BODY_BYTES_MAX, REQUEST_ID_BYTES_MAX};
 use channelapi_core::model::{ChannelName, ConsumerName};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
@@ -298,7 +298,7 @@ impl Api {
         call: Call,
         admitted: Admitted,
         head: &Parts,
-        body: Incoming,
+        body: Received,
     ) -> Result<Response, Problem> {
         let Admitted { key, grant } = admitted;
         let hub = &self.hub;
@@ -350,7 +350,7 @@ fn short_answer(status: StatusCode, object: json::Object) -> Answer {
 }
 
 /// A body as a whole.
-async fn read(headers: &HeaderMap, body: Incoming) -> Result<Bytes, Problem> {
+async fn read(headers: &HeaderMap, body: Received) -> Result<Bytes, Problem> {
     let too_large =
         || Problem::new(Code::TooLarge, format!("The body is larger than {API_BODY_BYTES_MAX} bytes."));
     if body.size_hint().lower() > API_BODY_BYTES_MAX as u64 {
