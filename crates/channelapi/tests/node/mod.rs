@@ -244,6 +244,12 @@ impl Client {
     }
 
     pub(crate) fn open_on(mut stream: TcpStream, headers: &[(&str, &str)]) -> Result<Self, Answer> {
+        Self::ask_on(&mut stream, headers).unwrap();
+        Self::answered_on(stream)
+    }
+
+    /// Asks for a WebSocket, and does not wait for the answer.
+    pub(crate) fn ask_on(stream: &mut TcpStream, headers: &[(&str, &str)]) -> io::Result<()> {
         let mut request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: test\r\n\
              Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -251,7 +257,11 @@ impl Client {
         for (name, value) in headers {
             write!(request, "{name}: {value}\r\n").unwrap();
         }
-        stream.write_all(format!("{request}\r\n").as_bytes()).unwrap();
+        stream.write_all(format!("{request}\r\n").as_bytes())
+    }
+
+    /// Takes the answer to that.
+    pub(crate) fn answered_on(mut stream: TcpStream) -> Result<Self, Answer> {
         let answer = read_answer(&mut stream).unwrap_or_else(|error| Answer {
             status: 0,
             head: error.to_string(),
