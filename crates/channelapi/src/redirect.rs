@@ -35,7 +35,7 @@ impl Service for Redirect {
         match call {}
     }
 
-    fn upgrade(&self, _: &hyper::Request<()>, _: Peer) -> Option<(Response, Option<Infallible>)> {
+    fn upgrade(&self, _: &Head<'_>, _: Peer) -> Option<(Response, Option<Infallible>)> {
         None
     }
 

@@ -92,9 +92,9 @@ impl listener::Service for Face {
         self.server.api.publish(publishing).await
     }
 
-    fn upgrade(&self, request: &hyper::Request<()>, peer: Peer) -> Option<(Response, Option<Upgrade>)> {
-        let is_ours = self.is_for_clients && is_below(request.uri().path(), SOCKET_IO);
-        if is_ours { self.server.gateway.upgrade(request, peer.counted_as()) } else { None }
+    fn upgrade(&self, head: &Head<'_>, peer: Peer) -> Option<(Response, Option<Upgrade>)> {
+        let is_ours = self.is_for_clients && is_below(head.path, SOCKET_IO);
+        if is_ours { self.server.gateway.upgrade(head, peer.counted_as()) } else { None }
     }
 
     async fn take_over(upgrade: Upgrade, Leaving { stream, answer, sent }: Leaving) {
@@ -396,8 +396,8 @@ impl listener::Service for ConformanceServer {
         match call {}
     }
 
-    fn upgrade(&self, request: &hyper::Request<()>, _: Peer) -> Option<(Response, Option<Upgrade>)> {
-        self.gateway(request.uri().path())?.upgrade(request, None)
+    fn upgrade(&self, head: &Head<'_>, _: Peer) -> Option<(Response, Option<Upgrade>)> {
+        self.gateway(head.path)?.upgrade(head, None)
     }
 
     async fn take_over(upgrade: Upgrade, Leaving { stream, answer, sent }: Leaving) {

@@ -4,7 +4,7 @@ use super::message::{self, DEPTH_MAX, MessageError};
 use super::{Api, IN_QUERY};
 use crate::auth::{Denied, Place, identify, is_key_in_query};
 use crate::config::scope::Scope;
-use crate::http::{self, Answer, BodyError, Head, Received, Request, Response};
+use crate::http::{self, Answer, BodyError, Head, Headers as _, Received, Request, Response};
 use crate::metrics::RequestRefused;
 use bytes::Bytes;
 use channelapi_core::broker::{PublishError, PublishRequest};

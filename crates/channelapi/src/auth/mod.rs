@@ -10,11 +10,11 @@ pub(crate) use keys::{Key, Keys};
 pub(crate) use ring::KeyRing;
 
 use crate::config::scope::Scope;
-use crate::http::Head;
+use crate::http::Headers;
 use crate::metrics::RequestRefused;
 use channelapi_core::clock::Clock;
 use channelapi_core::model::ChannelName;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderName};
 use percent_encoding::percent_decode_str;
 use std::sync::Arc;
 
@@ -58,37 +58,17 @@ pub(crate) enum Place {
 }
 
 /// The header that many HTTP clients have a field for.
-const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-
-/// Where a request may carry keys, as it came.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Presented<'a> {
-    authorization: Option<&'a [u8]>,
-    api_key: Option<&'a [u8]>,
-}
-
-impl<'a> From<&'a HeaderMap> for Presented<'a> {
-    fn from(headers: &'a HeaderMap) -> Self {
-        let value = |name: HeaderName| headers.get(name).map(HeaderValue::as_bytes);
-        Self { authorization: value(AUTHORIZATION), api_key: value(API_KEY) }
-    }
-}
-
-impl<'a> From<&Head<'a>> for Presented<'a> {
-    fn from(head: &Head<'a>) -> Self {
-        Self { authorization: head.get(&AUTHORIZATION), api_key: head.get(&API_KEY) }
-    }
-}
+static API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// The key that a request carries.
-pub(crate) fn identify<'k, 'p>(
-    keys: &'k Keys,
-    presented: impl Into<Presented<'p>>,
+pub(crate) fn identify<'a>(
+    keys: &'a Keys,
+    headers: &impl Headers,
     place: Place,
     clock: &Clock,
-) -> Result<&'k Arc<Key>, Denied> {
-    let Presented { authorization, api_key } = presented.into();
-    let api_key = api_key.filter(|_| place == Place::AnyHeader);
+) -> Result<&'a Arc<Key>, Denied> {
+    let authorization = headers.first(&AUTHORIZATION);
+    let api_key = if place == Place::AnyHeader { headers.first(&API_KEY) } else { None };
     if authorization.is_none() && api_key.is_none() {
         return Err(Denied::NoKey);
     }
@@ -146,6 +126,7 @@ impl Pass {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper::header::{HeaderMap, HeaderValue};
 
     fn clock() -> Clock {
         Clock::system()
@@ -194,15 +175,16 @@ mod tests {
             let found = identify(&keys, &headers, Place::AnyHeader, &clock()).map(|_| ());
             assert_eq!(found, expected, "{headers:?}");
         };
-        check(&[(API_KEY, "a-key-of-sixteen-bytes")], Ok(()));
+        check(&[(API_KEY.clone(), "a-key-of-sixteen-bytes")], Ok(()));
         check(&[(AUTHORIZATION, "Bearer a-key-of-sixteen-bytes")], Ok(()));
-        check(&[(AUTHORIZATION, "Basic of-a-proxy"), (API_KEY, "a-key-of-sixteen-bytes")], Ok(()));
+        check(&[(AUTHORIZATION, "Basic of-a-proxy"), (API_KEY.clone(), "a-key-of-sixteen-bytes")], Ok(()));
         for wrong in ["Bearer a-key-of-sixteen-bytes", "", "other"] {
-            check(&[(API_KEY, wrong)], Err(Denied::WrongKey));
+            check(&[(API_KEY.clone(), wrong)], Err(Denied::WrongKey));
         }
         check(&[(AUTHORIZATION, "")], Err(Denied::WrongKey));
         check(&[], Err(Denied::NoKey));
-        let seed = HeaderMap::from_iter([(API_KEY, HeaderValue::from_static("a-key-of-sixteen-bytes"))]);
+        let seed =
+            HeaderMap::from_iter([(API_KEY.clone(), HeaderValue::from_static("a-key-of-sixteen-bytes"))]);
         let found = identify(&keys, &seed, Place::Authorization, &clock());
         assert_eq!(found.map(|_| ()), Err(Denied::NoKey), "the seed contract has no such header");
     }

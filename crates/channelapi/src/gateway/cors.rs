@@ -4,7 +4,7 @@
 //! the operator names some. A list is exact: scheme, host and port, nothing is guessed from a part of an origin.
 
 use crate::config::origins::Origins;
-use crate::http::{self, Response};
+use crate::http::{self, Headers, Response};
 use channelapi_protocol::engineio::RequestError;
 use hyper::StatusCode;
 use hyper::header::{
@@ -24,18 +24,19 @@ pub(super) enum Origin {
 }
 
 /// Whether a request may connect. What is no page of another origin at all sends none, and may.
-pub(super) fn admit(allowed: &Origins, headers: &HeaderMap) -> Result<Origin, RequestError> {
-    let mut origins = headers.get_all(ORIGIN).iter();
+pub(super) fn admit(allowed: &Origins, headers: &impl Headers) -> Result<Origin, RequestError> {
+    let mut origins = headers.all(&ORIGIN);
     let Some(origin) = origins.next() else {
         return Ok(Origin::None);
     };
     // A browser sends one. Of several, whoever stands in front of us may have looked at another one than we would.
-    if origin.to_str().is_err() || origins.next().is_some() {
-        return Err(RequestError::BadRequest);
-    }
+    let origin =
+        http::as_text(origin).filter(|_| origins.next().is_none()).ok_or(RequestError::BadRequest)?;
     match allowed {
         Origins::Any => Ok(Origin::Any),
-        Origins::Only(_) if allowed.allows(origin.as_bytes()) => Ok(Origin::Named(origin.clone())),
+        Origins::Only(_) if allowed.allows(origin.as_bytes()) => {
+            Ok(Origin::Named(HeaderValue::from_str(origin).map_err(|_| RequestError::BadRequest)?))
+        }
         Origins::Only(_) => Err(RequestError::Forbidden),
     }
 }

@@ -42,7 +42,7 @@ pub(crate) use websocket::Upgrade;
 use crate::admission::{Admission, SessionPass};
 use crate::config::origins::Origins;
 use crate::cores;
-use crate::http::{self, Request, Response};
+use crate::http::{self, Head, Request, Response};
 use crate::live::Live;
 use crate::metrics::{HandshakeRefused, OPENED};
 use base64::Engine as _;
@@ -56,7 +56,7 @@ use connection::Connection;
 use dice::Dice;
 use disconnect::Disconnect;
 use heartbeats::{Entry, Wheel};
-use hyper::{Method, StatusCode};
+use hyper::{Method, StatusCode, Version};
 use parking_lot::Mutex;
 use slab::Slab;
 use std::collections::HashMap;
@@ -170,7 +170,10 @@ impl Gateway {
         };
         match (transport, arrival) {
             (Transport::WebSocket, arrival) => {
-                let (response, upgrade) = websocket::accept(&request, arrival)?;
+                if request.method() != Method::GET || request.version() != Version::HTTP_11 {
+                    return Err(RequestError::BadRequest);
+                }
+                let (response, upgrade) = websocket::accept(request.headers(), arrival)?;
                 let upgraded = hyper::upgrade::on(&mut request);
                 tokio::spawn(async move {
                     if let Some((stream, sent)) = http::upgraded(upgraded).await {
@@ -184,24 +187,24 @@ impl Gateway {
         }
     }
 
-    /// Answers a request to open a WebSocket on a socket that the caller has, and says what to do with it behind a 101. `None` if the
+    /// Answers a GET request to open a WebSocket on a socket that the caller has, and says what to do with it behind a 101. `None` if the
     /// request is for something else; then nothing has been done.
     pub(crate) fn upgrade(
         self: &Arc<Self>,
-        request: &hyper::Request<()>,
+        head: &Head<'_>,
         address: Option<IpAddr>,
     ) -> Option<(Response, Option<Upgrade>)> {
-        let query = engineio::Request::parse(request.uri().query().unwrap_or_default()).ok()?;
-        if query.transport != Transport::WebSocket || request.method() != Method::GET {
+        let query = engineio::Request::parse(head.query.unwrap_or_default()).ok()?;
+        if query.transport != Transport::WebSocket {
             return None;
         }
-        let origin = match cors::admit(&self.settings.origins.load(), request.headers()) {
+        let origin = match cors::admit(&self.settings.origins.load(), head) {
             Ok(origin) => origin,
             Err(error) => return Some((refuse(error), None)),
         };
-        let answer = self.arrival(&query, request.method(), address).and_then(|arrival| match arrival {
+        let answer = self.arrival(&query, &Method::GET, address).and_then(|arrival| match arrival {
             Ok(arrival) => {
-                websocket::accept(request, arrival).map(|(response, upgrade)| (response, Some(upgrade)))
+                websocket::accept(head, arrival).map(|(response, upgrade)| (response, Some(upgrade)))
             }
             Err(refusal) => Ok((turn_away(refusal), None)),
         });

@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::disconnect::Disconnect;
 use super::{Arrival, Gateway, random_id};
 use crate::admission::SessionPass;
-use crate::http::{self, Response};
+use crate::http::{self, Headers, Response};
 use crate::stream::{ReadHalf, Stream, WriteHalf, with_read_buffer};
 use channelapi_core::limits::{
     CLOSE_TIMEOUT, FRAGMENTS_MAX, MESSAGE_TIMEOUT, MESSAGES_PER_TURN, UPGRADE_TIMEOUT,
@@ -20,11 +20,10 @@ use channelapi_protocol::engineio::{Frame, Packet, RequestError};
 use channelapi_protocol::websocket::frame::{Opcode, encode, encode_close};
 use channelapi_protocol::websocket::handshake::UpgradeRequest;
 use channelapi_protocol::websocket::{CloseCode, Decoder, Limits, Message};
+use hyper::StatusCode;
 use hyper::header::{
-    CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use hyper::{Method, StatusCode, Version};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -52,15 +51,9 @@ impl Drop for Probe {
     }
 }
 
-/// Answers a request to open a WebSocket.
-pub(super) fn accept<B>(
-    request: &hyper::Request<B>,
-    arrival: Arrival,
-) -> Result<(Response, Upgrade), RequestError> {
-    if request.method() != Method::GET || request.version() != Version::HTTP_11 {
-        return Err(RequestError::BadRequest);
-    }
-    let accept = upgrade_request(request.headers()).accept().map_err(|_| RequestError::BadRequest)?;
+/// Answers a GET request of HTTP/1.1 to open a WebSocket.
+pub(super) fn accept(headers: &impl Headers, arrival: Arrival) -> Result<(Response, Upgrade), RequestError> {
+    let accept = upgrade_request(headers).accept().map_err(|_| RequestError::BadRequest)?;
     let purpose = match arrival {
         Arrival::New(gateway, pass) => Purpose::Open(gateway, pass),
         Arrival::Again(session) => {
@@ -83,13 +76,12 @@ pub(super) fn accept<B>(
     Ok((response, Upgrade(purpose)))
 }
 
-fn upgrade_request(headers: &HeaderMap) -> UpgradeRequest<'_> {
-    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+fn upgrade_request(headers: &impl Headers) -> UpgradeRequest<'_> {
     UpgradeRequest {
-        upgrade: text(UPGRADE),
-        connection: text(CONNECTION),
-        version: text(SEC_WEBSOCKET_VERSION),
-        key: text(SEC_WEBSOCKET_KEY),
+        upgrade: headers.text(&UPGRADE),
+        connection: headers.text(&CONNECTION),
+        version: headers.text(&SEC_WEBSOCKET_VERSION),
+        key: headers.text(&SEC_WEBSOCKET_KEY),
     }
 }
 

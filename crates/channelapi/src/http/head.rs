@@ -1,7 +1,7 @@
 //! The head of a request where it lies in a buffer, for requests that are answered without becoming a [`Request`](super::Request).
 
-use hyper::header::{CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use hyper::{Method, Uri, header};
+use super::Headers as _;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use std::mem::MaybeUninit;
 
 /// Headers of the requests that are read here. More of them are read elsewhere.
@@ -66,13 +66,13 @@ impl<'a> Head<'a> {
         if head.has(&TRANSFER_ENCODING) || head.has(&EXPECT) {
             return Parsed::Other;
         }
-        let mut lengths = head.all(&CONTENT_LENGTH);
+        let mut lengths = head.named(CONTENT_LENGTH.as_str());
         match (lengths.next().map(length_of), lengths.next()) {
             (None, None) => {}
             (Some(Some(body_bytes)), None) => head.body_bytes = body_bytes,
             _ => return Parsed::Other,
         }
-        for option in head.all(&header::CONNECTION).flat_map(|value| value.split(|byte| *byte == b',')) {
+        for option in head.named(CONNECTION.as_str()).flat_map(|value| value.split(|byte| *byte == b',')) {
             match option.trim_ascii() {
                 b"keep-alive" | b"Keep-Alive" | b"upgrade" | b"Upgrade" => {}
                 b"close" | b"Close" => head.is_last = true,
@@ -82,38 +82,10 @@ impl<'a> Head<'a> {
         Parsed::Head(head)
     }
 
-    /// The first value of a header.
-    pub(crate) fn get(&self, name: &HeaderName) -> Option<&'a [u8]> {
-        self.all(name).next()
-    }
-
-    /// Whether there is such a header.
-    pub(crate) fn has(&self, name: &HeaderName) -> bool {
-        self.get(name).is_some()
-    }
-
-    /// All values of a header.
-    pub(crate) fn all<'n>(&self, name: &'n HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        let name = name.as_str();
+    /// All values of a header, in their order.
+    pub(super) fn named<'n>(&self, name: &'n str) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a, 'n> {
         let headers = self.headers.iter();
-        headers.filter(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
-    }
-
-    /// The same head for whoever wants to know all of it. `None` if it cannot be one.
-    pub(crate) fn to_request(self) -> Option<hyper::Request<()>> {
-        let target = match self.query {
-            Some(query) => format!("{}?{query}", self.path),
-            None => self.path.to_owned(),
-        };
-        let mut request = hyper::Request::new(());
-        *request.method_mut() = Method::from_bytes(self.method.as_bytes()).ok()?;
-        *request.uri_mut() = Uri::try_from(target).ok()?;
-        request.headers_mut().reserve(self.headers.len());
-        for header in self.headers {
-            let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
-            request.headers_mut().append(name, HeaderValue::from_bytes(header.value).ok()?);
-        }
-        Some(request)
+        headers.filter(move |header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
     }
 }
 
@@ -152,11 +124,7 @@ mod tests {
         let text = "POST /message/a%2Fb?c=d HTTP/1.1\r\nHost: e\r\ncontent-length: 12\r\nAUTHORIZATION:  f \r\n\r\n{}";
         let seen = parsed(text, |head| {
             assert_eq!((head.method, head.path, head.query), ("POST", "/message/a%2Fb", Some("c=d")));
-            assert_eq!((head.get(&AUTHORIZATION), head.has(&UPGRADE)), (Some(&b"f"[..]), false));
-            let request = head.to_request().unwrap();
-            assert_eq!((request.method(), request.uri().path()), (&Method::POST, "/message/a%2Fb"));
-            assert_eq!(request.headers().len(), 3);
-            assert_eq!(request.headers()[AUTHORIZATION], "f");
+            assert_eq!((head.text(&AUTHORIZATION), head.has(&UPGRADE)), (Some("f"), false));
             (head.body_bytes, &text[head.bytes..] == "{}")
         });
         assert_eq!(seen, Some((12, true)));

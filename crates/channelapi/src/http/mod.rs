@@ -3,6 +3,7 @@
 mod answer;
 mod body;
 mod head;
+mod headers;
 mod peer;
 mod received;
 mod socket;
@@ -10,6 +11,7 @@ mod socket;
 pub(crate) use answer::{Answer, to_wire};
 pub(crate) use body::Body;
 pub(crate) use head::{Head, Parsed, headers_room};
+pub(crate) use headers::{Headers, as_text};
 pub(crate) use peer::Peer;
 pub(crate) use received::{Received, Unread};
 pub(crate) use socket::{Progress, Socket, upgraded};

@@ -11,7 +11,7 @@ use super::entry::make_room;
 use super::serve::Serving;
 use super::service::{Leaving, Service};
 use crate::admission::SocketPass;
-use crate::http::{Head, Parsed, Progress, Socket, headers_room, to_wire};
+use crate::http::{Head, Headers as _, Parsed, Progress, Socket, headers_room, to_wire};
 use crate::stream::with_read_buffer;
 use channelapi_core::limits::HTTP_HEADER_BYTES_MAX;
 use hyper::header::UPGRADE;
@@ -238,9 +238,8 @@ impl<S: Service> Reader<'_, S> {
         let is_upgrade = head.has(&UPGRADE);
         match head.method {
             "GET" if is_upgrade && head.body_bytes == 0 && !head.is_last => {
-                let Some(request) = head.to_request() else { return Read::Other };
-                let peer = arrival.peer(request.headers(), entry.trusted_proxies.as_ref());
-                let Some((response, upgrade)) = service.upgrade(&request, peer) else { return Read::Other };
+                let peer = arrival.peer(&head, entry.trusted_proxies.as_ref());
+                let Some((response, upgrade)) = service.upgrade(&head, peer) else { return Read::Other };
                 // Only a stream has no bytes yet, and none answers such a request.
                 let Some(answer) = to_wire(response) else { return Read::End };
                 let sent = behind.to_vec();

@@ -4,14 +4,13 @@
 //! count only on connections of proxies that the operator named.
 
 use crate::config::proxies::TrustedProxies;
-use crate::http::Peer;
-use hyper::HeaderMap;
+use crate::http::{Headers, Peer};
 use hyper::header::HeaderName;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Once;
 use tracing::warn;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Where a connection comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,10 +48,10 @@ impl Arrival {
     }
 
     /// Who sent a request on it.
-    pub(super) fn peer(self, headers: &HeaderMap, trusted: Option<&TrustedProxies>) -> Peer {
+    pub(super) fn peer(self, headers: &impl Headers, trusted: Option<&TrustedProxies>) -> Peer {
         match (self, trusted) {
             (Self::Direct(peer), _) => {
-                if peer == Peer::Neighbour && headers.contains_key(X_FORWARDED_FOR) {
+                if peer == Peer::Neighbour && headers.has(&X_FORWARDED_FOR) {
                     warn_once();
                 }
                 peer
@@ -73,9 +72,9 @@ fn warn_once() {
 
 /// Each proxy adds the address that it sees at the end. So the list is read backwards, past the proxies that are trusted, to
 /// the first address that is not one of theirs; what stands before that is only what somebody claims.
-fn forwarded(headers: &HeaderMap, trusted: &TrustedProxies) -> Peer {
-    let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();
-    let items = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+fn forwarded(headers: &impl Headers, trusted: &TrustedProxies) -> Peer {
+    let lines = headers.all(&X_FORWARDED_FOR).rev();
+    let items = lines.flat_map(|line| line.rsplit(|byte| *byte == b','));
     for item in items {
         match parse_address(item) {
             Some(address) if trusted.names(Some(address)) => {}
@@ -109,6 +108,7 @@ fn is_near(address: IpAddr) -> bool {
 mod tests {
     use super::*;
     use crate::config::value::Value as _;
+    use hyper::HeaderMap;
     use hyper::header::HeaderValue;
 
     fn stranger(address: &str) -> Peer {
@@ -120,7 +120,7 @@ mod tests {
         let from = (from != "unix").then(|| from.parse().unwrap());
         let mut headers = HeaderMap::new();
         for line in forwarded {
-            headers.append(X_FORWARDED_FOR, HeaderValue::from_str(line).unwrap());
+            headers.append(X_FORWARDED_FOR.clone(), HeaderValue::from_str(line).unwrap());
         }
         Arrival::of(from, Some(&trusted)).peer(&headers, Some(&trusted))
     }

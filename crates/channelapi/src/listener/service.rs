@@ -34,7 +34,7 @@ pub(crate) trait Service: Send + Sync + 'static {
 
     /// Answers a request to leave HTTP. `None` if it is for [`Service::serve`]; then nothing has been done. Behind a 101, the socket
     /// is for whatever comes with it.
-    fn upgrade(&self, request: &hyper::Request<()>, peer: Peer) -> Option<(Response, Option<Self::Upgrade>)>;
+    fn upgrade(&self, head: &Head<'_>, peer: Peer) -> Option<(Response, Option<Self::Upgrade>)>;
 
     /// Has the socket of a request that leaves HTTP.
     fn take_over(upgrade: Self::Upgrade, leaving: Leaving) -> impl Future<Output = ()> + Send;

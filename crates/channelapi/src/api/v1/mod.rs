@@ -18,7 +18,7 @@ pub(super) use stream::Streams;
 use super::Api;
 use crate::auth::{Denied, Key, Pass, Place, identify, is_key_in_query};
 use crate::config::scope::Scope;
-use crate::http::{self, Answer, BodyError, Head, Received, Request, Response};
+use crate::http::{self, Answer, BodyError, Head, Headers as _, Received, Request, Response};
 use bytes::Bytes;
 use channelapi_core::limits::{API_BODY_BYTES_MAX, REQUEST_ID_BYTES_MAX};
 use channelapi_core::model::{ChannelName, ConsumerName};
@@ -194,7 +194,7 @@ impl Api {
     /// Answers a request to a path of version 1.
     pub(super) async fn serve_v1(&self, request: Request) -> Response {
         let (head, body) = request.into_parts();
-        let request_id = request_id(head.headers.get(REQUEST_ID).map(HeaderValue::as_bytes));
+        let request_id = request_id(head.headers.first(&REQUEST_ID));
         let answer = match self.admit_v1(&head).await {
             Ok((call, admitted)) => self.call(call, admitted, &head, body).await,
             Err(problem) => {
@@ -218,8 +218,8 @@ impl Api {
         let keys = self.keys.keys();
         let key = identify(&keys, head, Place::AnyHeader, self.hub.clock()).ok()?;
         key.admit(Scope::Publish, Some(&channel)).ok()?;
-        let idempotency_key = publish::head_key(head).ok()?;
-        let request_id = request_id(head.get(&REQUEST_ID));
+        let idempotency_key = publish::header_key(head).ok()?;
+        let request_id = request_id(head.first(&REQUEST_ID));
         let is_admitted = self.hub.gate.admits_key(key.name(), 1, self.hub.clock());
         is_admitted.then_some(Publish { channel, idempotency_key, request_id })
     }

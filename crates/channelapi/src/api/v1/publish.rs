@@ -4,7 +4,7 @@ use super::super::message::DEPTH_MAX;
 use super::json::{Fields, Object, missing};
 use super::problem::{Code, Problem};
 use super::{short_answer, time, utf8};
-use crate::http::{Answer, Head};
+use crate::http::{Answer, Headers};
 use bytes::Bytes;
 use channelapi_core::broker::{PublishError, PublishRequest, Published};
 use channelapi_core::clock::millis_of;
@@ -13,11 +13,11 @@ use channelapi_core::limits::{DATA_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, PUBLISH
 use channelapi_core::model::{ChannelName, Cursor, EventName, Position};
 use channelapi_protocol::socketio::is_deeper_than;
 use hyper::StatusCode;
-use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use hyper::header::HeaderName;
 use serde_json::value::RawValue;
 
 /// The header under which a publisher may repeat a request without publishing twice.
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// A message on its way to one channel or several.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,16 +94,8 @@ pub(super) fn stored(object: Object, published: &Published) -> Object {
 }
 
 /// The key in the header of a request, if there is one.
-pub(super) fn header_key(headers: &HeaderMap) -> Result<Option<Box<str>>, Problem> {
-    single_key(headers.get_all(IDEMPOTENCY_KEY).iter().map(HeaderValue::as_bytes))
-}
-
-/// The same for a head that is no more than that.
-pub(super) fn head_key(head: &Head<'_>) -> Result<Option<Box<str>>, Problem> {
-    single_key(head.all(&IDEMPOTENCY_KEY))
-}
-
-fn single_key<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<Option<Box<str>>, Problem> {
+pub(super) fn header_key(headers: &impl Headers) -> Result<Option<Box<str>>, Problem> {
+    let mut values = headers.all(&IDEMPOTENCY_KEY);
     let (first, second) = (values.next(), values.next());
     if second.is_some() {
         return Err(Problem::new(Code::InvalidKey, "The header Idempotency-Key is there twice."));
@@ -163,6 +155,7 @@ fn data_of(raw: &RawValue, body: &Bytes) -> Result<Bytes, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper::header::{HeaderMap, HeaderValue};
 
     fn draft(body: &str) -> Result<Draft, Code> {
         let body = Bytes::from(body.to_owned());
@@ -217,7 +210,7 @@ mod tests {
         let of = |keys: &[&str]| {
             let mut headers = HeaderMap::new();
             for key in keys {
-                headers.append(IDEMPOTENCY_KEY, HeaderValue::from_bytes(key.as_bytes()).unwrap());
+                headers.append(IDEMPOTENCY_KEY.clone(), HeaderValue::from_bytes(key.as_bytes()).unwrap());
             }
             header_key(&headers).map_err(|problem| problem.code)
         };
