@@ -59,6 +59,21 @@ impl Case {
         self.counted("http_refused_total", "reason", reason)
     }
 
+    /// A confirmation is refused for this reason.
+    pub(super) fn ack_refused(self, reason: &str) -> Self {
+        self.counted("acks_refused_total", "reason", reason)
+    }
+
+    /// A WebSocket does not take over a session, for this reason.
+    pub(super) fn upgrade_failed(self, reason: &str) -> Self {
+        self.counted("upgrades_failed_total", "reason", reason)
+    }
+
+    /// An event means nothing, and is ignored.
+    pub(super) fn ignored(self) -> Self {
+        self.counted("events_total", "event", "unknown")
+    }
+
     /// A connection is closed because this took too long.
     pub(super) fn timed_out(self, stage: &str) -> Self {
         self.counted("http_timeouts_total", "stage", stage)

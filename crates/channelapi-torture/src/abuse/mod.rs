@@ -82,7 +82,8 @@ fn all() -> [(String, Vec<Case>); 5] {
 /// Names all cases.
 pub(crate) fn list() {
     for case in all().into_iter().flat_map(|(_, cases)| cases) {
-        println!("{:4} {}", case.row, case.promise);
+        let counter = case.counter.map(|counter| format!(" [{counter}]")).unwrap_or_default();
+        println!("{:4} {}{counter}", case.row, case.promise);
     }
 }
 

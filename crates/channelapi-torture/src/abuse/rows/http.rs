@@ -53,11 +53,13 @@ pub(super) fn cases() -> Vec<Case> {
             200,
         ),
         case("H6", "the body of a request without one is not taken for a request", body_of_a_get),
-        case("H6", "a stranger is refused before a large body is sent", expectation),
-        case("H6", "a compressed body is not unpacked", compressed),
-        case("H13", "a connection goes on behind a refusal", goes_on),
+        case("H6", "a stranger is refused before a large body is sent", expectation)
+            .request_refused("wrong_key"),
+        case("H6", "a compressed body is not unpacked", compressed).request_refused("invalid"),
+        case("H13", "a connection goes on behind a refusal", goes_on).request_refused("no_key"),
         case("H13", "requests of one connection are answered in their order", pipelined),
-        case("H13", "a request for another host is no request for another place", other_hosts),
+        case("H13", "a request for another host is no request for another place", other_hosts)
+            .request_refused("not_found"),
     ]);
     cases
 }
@@ -103,6 +105,11 @@ fn refused() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("H4", "a NUL in a value", get("X-Nul: a\0b").into()),
         ("H4", "a NUL in a name", get("X-N\0ul: a").into()),
         ("H4", "a carriage return alone", get("X-Return: a\rX-Other: b").into()),
+        (
+            "H4",
+            "a line feed alone behind the size of a chunk",
+            post("Transfer-Encoding: chunked", &format!("d\n{BODY}\n0\n\n{HIDDEN}")).into(),
+        ),
         (
             "H4",
             "a chunk without a size",

@@ -66,6 +66,28 @@ pub(super) fn cases() -> Vec<Case> {
         case("S9", "auth of the wrong types is refused with a reason", wrong_auth)
             .join_refused("bad_request"),
     ]);
+    cases.extend(
+        [
+            ("not understood", "bad_request", r#"{"channel":"S15","offset":"1"}"#),
+            ("not understood", "bad_request", r#"{"channel":"S15","offset":-1}"#),
+            ("without a channel", "bad_request", r#"{"offset":1}"#),
+            ("of a consumer without a name", "bad_request", r#"{"channel":"S15","offset":1,"consumer":""}"#),
+            ("for somebody else's channel", "not_joined", r#"{"channel":"S15-other","offset":1}"#),
+            ("of what is not there yet", "ahead", r#"{"channel":"S15","offset":18446744073709551615}"#),
+        ]
+        .map(|(what, code, ack)| {
+            case("S15", format!("a confirmation {what} is refused: `{ack}`"), move |yard| async move {
+                let mut socket = yard.member("S15").await?;
+                socket.send(&format!(r#"421["ack",{ack}]"#)).await?;
+                let answer = heard(&mut socket).await?;
+                let is_refused = answer.starts_with(&format!(r#"431[{{"error":{{"code":"{code}""#));
+                ensure!(is_refused, "it was answered {answer}");
+                // The client stays.
+                yard.join(&mut socket, "S15").await
+            })
+            .ack_refused(code)
+        }),
+    );
     cases
 }
 

@@ -48,13 +48,15 @@ pub(super) fn cases() -> Vec<Case> {
         case("O1", "a client that is no page has no origin", |yard| judged(yard, String::new(), None)),
         case("O1", "two origins are none", |yard| {
             judged(yard, "Origin: https://good.com\r\nOrigin: https://evil.com\r\n".to_owned(), Some(400))
-        }),
+        })
+        .handshake_refused("bad_request"),
         case("O1", "a carriage return in an origin is no origin", |yard| async move {
             let request = "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\nOrigin: https://good.com\rX: y\r\n\r\n";
             let (answers, _) = yard.wire(request.as_bytes()).await?.rest().await?;
             ensure!(answers.iter().all(|answer| answer.status == 400), "it was answered {}", answers[0].status);
             Ok(())
-        }),
+        })
+        .http_refused("malformed"),
     ]);
     cases
 }

@@ -52,9 +52,11 @@ pub(super) fn cases() -> Vec<Case> {
         case("E12", "no public name opens a session", public_names).handshake_refused("unknown_session"),
         case("E14", "a websocket for an unknown session is refused before it opens", unknown_upgrade)
             .handshake_refused("unknown_session"),
-        case("E14", "only one websocket may take over a session", two_upgrades),
-        case("E14", "a websocket that proves nothing leaves the session alone", failed_upgrades),
-        case("E14", "what has moved to a websocket does not poll any more", moved_session),
+        case("E14", "only one websocket may take over a session", two_upgrades).upgrade_failed("busy"),
+        case("E14", "a websocket that proves nothing leaves the session alone", failed_upgrades)
+            .upgrade_failed("unproven"),
+        case("E14", "what has moved to a websocket does not poll any more", moved_session)
+            .handshake_refused("bad_request"),
         case("E15", "a session is not opened by anything but GET", other_methods)
             .handshake_refused("bad_request"),
     ];

@@ -26,14 +26,16 @@ pub(super) fn cases() -> Vec<Case> {
             .disconnected("ping_timeout"),
         case("E4", "websocket clients that never answer a ping are forgotten", silent_websockets)
             .disconnected("ping_timeout"),
-        case("E4", "an upgrade that is begun and not finished ends after ten seconds", half_upgrades),
+        case("E4", "an upgrade that is begun and not finished ends after ten seconds", half_upgrades)
+            .upgrade_failed("timeout"),
         case("E16", "a websocket that does not enter within ten seconds is closed", never_enters)
             .disconnected("connect_timeout"),
         case(
             "E16",
             "a polling session that does not enter within ten seconds is closed",
             never_enters_polling,
-        ),
+        )
+        .disconnected("connect_timeout"),
     ]
 }
 

@@ -13,6 +13,10 @@ use super::super::yard::{Yard, took_about, with_key};
 
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A server looks at its deadlines every ten seconds.
+const LATE: Duration = Duration::from_secs(15);
+const UNTAKEN: usize = 1000;
 /// Connections that say nothing. With all others they stay below the number beyond which the oldest are sent away early.
 const IDLE: usize = 500;
 /// Far more than that.
@@ -32,6 +36,8 @@ pub(super) fn cases() -> Vec<Case> {
         case("H1", "a body of a slow line has time", steady_body),
         case("H1", "a polling body that trickles in is given ten seconds", trickling_polling_body)
             .timed_out("body"),
+        case("H1", "an answer that nobody takes is given thirty seconds", untaken_answers)
+            .timed_out("answer"),
         case("H2", format!("{CHURN} connections that come and go leave nothing behind"), churn),
         case("H2", "a thousand requests whose answers nobody reads are not kept in memory", unread_answers),
     ]
@@ -134,6 +140,17 @@ async fn churn(yard: Arc<Yard>) -> Result<()> {
             yard.connections().await?;
         }
     }
+    Ok(())
+}
+
+async fn untaken_answers(yard: Arc<Yard>) -> Result<()> {
+    let mut wire = Wire::connect(yard.address).await?;
+    // The page is some kilobytes: these ask for more than all buffers on the way hold.
+    wire.push(&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(UNTAKEN));
+    // To read would be to take: only the time can be waited for.
+    sleep(ANSWER_TIMEOUT + LATE).await;
+    let (answers, _) = wire.rest().await?;
+    ensure!(answers.len() < UNTAKEN, "the server waited for somebody who took nothing");
     Ok(())
 }
 

@@ -51,11 +51,17 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = ROUTES
         .iter()
         .map(|(method, path, status)| {
-            case("A13", format!("{method} {path} answers a stranger with {status}"), move |yard| async move {
+            let promise = format!("{method} {path} answers a stranger with {status}");
+            let case = case("A13", promise, move |yard| async move {
                 let answer = yard.plain(method, path, "", "").await?;
                 ensure!(answer.status == *status, "it was answered {}", answer.head);
                 Ok(())
-            })
+            });
+            match status {
+                403 => case.request_refused("no_key"),
+                404 => case.request_refused("not_found"),
+                _ => case,
+            }
         })
         .collect();
     cases.extend(WEAK_KEYS.iter().map(|key| {
