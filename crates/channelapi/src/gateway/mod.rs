@@ -21,6 +21,7 @@ mod grants;
 mod handshake;
 mod heartbeats;
 mod join;
+mod join_request;
 mod namespaces;
 mod outbox;
 mod pid;
