@@ -152,7 +152,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/redirect",
-        &["http", "listener", "tls"],
+        &["http", "metrics", "listener", "tls"],
         "it shows what an authority asks for, and leads everybody else away",
     ),
     room(

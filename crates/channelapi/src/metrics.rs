@@ -14,9 +14,9 @@ mod process;
 mod readings;
 
 pub(crate) use counters::{
-    CertificateOrdered, CertificateReloaded, ConnectionRefused, Disconnected, EventReceived,
+    AckRefused, CertificateOrdered, CertificateReloaded, ConnectionRefused, Disconnected, EventReceived,
     HandshakeRefused, HttpRefused, HttpTimeout, InvariantViolated, JoinRefused, JwksFetched, OPENED, PUT_OUT,
-    REVOKED, RequestRefused, Resumed, UPGRADED,
+    REVOKED, RequestRefused, Resumed, UPGRADED, UpgradeFailed,
 };
 pub(crate) use page::{CONTENT_TYPE, page};
 pub(crate) use process::{max_files, resident_bytes};

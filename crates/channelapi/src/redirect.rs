@@ -2,6 +2,7 @@
 
 use crate::http::{self, Answer, Head, Peer, Request, Response};
 use crate::listener::{Leaving, Service};
+use crate::metrics::RequestRefused;
 use crate::tls::Proofs;
 use hyper::header::{HOST, HeaderValue, LOCATION};
 use hyper::http::uri::Authority;
@@ -45,26 +46,27 @@ impl Service for Redirect {
 
     async fn serve(self: Arc<Self>, request: Request, _peer: Peer) -> Response {
         if let Some(token) = request.uri().path().strip_prefix(PROOFS_PATH) {
-            return match self.proofs.text(token) {
-                Some(text) => http::fresh(StatusCode::OK, "text/plain", text),
-                None => http::empty(StatusCode::NOT_FOUND),
+            let Some(text) = self.proofs.text(token) else {
+                RequestRefused::NotFound.count();
+                return http::empty(StatusCode::NOT_FOUND);
             };
+            return http::fresh(StatusCode::OK, "text/plain", text);
         }
         // Whoever sends data or a key without encryption must notice, and not be led on silently.
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            RequestRefused::Plain.count();
             let body = r#"{"success": false, "message": "This port only leads to HTTPS. Use https://, and replace a key that was sent here."}"#;
             return http::json(StatusCode::FORBIDDEN, body);
         }
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-        match host.and_then(|host| location(host, self.port, target)) {
-            Some(location) => {
-                let mut response = http::empty(StatusCode::PERMANENT_REDIRECT);
-                response.headers_mut().insert(LOCATION, location);
-                response
-            }
-            None => http::empty(StatusCode::BAD_REQUEST),
-        }
+        let Some(location) = host.and_then(|host| location(host, self.port, target)) else {
+            RequestRefused::Invalid.count();
+            return http::empty(StatusCode::BAD_REQUEST);
+        };
+        let mut response = http::empty(StatusCode::PERMANENT_REDIRECT);
+        response.headers_mut().insert(LOCATION, location);
+        response
     }
 }
 

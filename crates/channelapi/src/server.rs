@@ -122,7 +122,10 @@ impl listener::Service for Face {
                 server.metrics(&request.into_parts().0)
             }
             ("/readyz", &Method::GET | &Method::HEAD) => health::ready(server.readiness()),
-            _ => not_found(),
+            _ => {
+                RequestRefused::NotFound.count();
+                not_found()
+            }
         }
     }
 }

@@ -41,8 +41,9 @@ fn time(what: &'static str, value: Duration, happens: &'static str, counter: &'s
     (what, text, happens, counter)
 }
 
-const TIMEOUTS: &str = "`http_timeouts`";
-const DISCONNECTS: &str = "`disconnects`";
+const PROTOCOL: &str = "`disconnects{protocol_error}`";
+const WEBSOCKET: &str = "`disconnects{websocket_error}`";
+const IN_TIME: &str = "`disconnects{connect_timeout}`";
 
 fn connections() -> Vec<Row> {
     vec![
@@ -89,6 +90,20 @@ fn connections() -> Vec<Row> {
             "the oldest of the address with the most is closed",
             "`connections_refused{handshakes}`",
         ),
+        time("Handshake of TLS", core::TLS_HANDSHAKE_TIMEOUT, "closed", "`connections_refused{tls}`"),
+        bytes(
+            "Part of a TLS record, or of a handshake, that waits for its rest",
+            core::TLS_INCOMING_BYTES_MAX,
+            "closed",
+            "`connections_refused{tls}`, `disconnects{lost}`",
+        ),
+        time(
+            "PROXY header of a trusted proxy",
+            core::PROXY_HEADER_TIMEOUT,
+            "closed",
+            "`connections_refused{proxy}`",
+        ),
+        bytes("of which what is behind its fixed part", core::PROXY_HEADER_BYTES_MAX, "as above", "as above"),
         fixed(
             "Connections that the kernel keeps waiting",
             usize::try_from(core::ACCEPT_BACKLOG).unwrap_or(0),
@@ -112,21 +127,26 @@ fn connections() -> Vec<Row> {
 
 fn http() -> Vec<Row> {
     vec![
-        time("Head of a request", core::HTTP_HEADER_TIMEOUT, "closed", TIMEOUTS),
+        time("Head of a request", core::HTTP_HEADER_TIMEOUT, "closed", "`http_timeouts{head}`"),
         time(
             "Body of a request",
             core::HTTP_BODY_TIMEOUT,
             "408; each 16 KiB that have arrived give it another second",
-            TIMEOUTS,
+            "`http_timeouts{body}`",
         ),
-        time("Silence between two requests", core::HTTP_IDLE_TIMEOUT, "closed", TIMEOUTS),
+        time("Silence between two requests", core::HTTP_IDLE_TIMEOUT, "closed", "`http_timeouts{idle}`"),
         time(
             "An answer of which nothing is taken",
             core::HTTP_WRITE_TIMEOUT,
             "closed; whoever takes 1 KiB a second has longer",
-            TIMEOUTS,
+            "`http_timeouts{answer}`",
         ),
-        time("An event stream of which nothing is taken", core::STREAM_STALL_TIMEOUT, "closed", TIMEOUTS),
+        time(
+            "An event stream of which nothing is taken",
+            core::STREAM_STALL_TIMEOUT,
+            "closed",
+            "`http_timeouts{answer}`",
+        ),
         time(
             "Bytes that the network does not confirm",
             core::TCP_USER_TIMEOUT,
@@ -135,6 +155,12 @@ fn http() -> Vec<Row> {
         ),
         bytes("Head of a request", core::HTTP_HEADER_BYTES_MAX, "431", "`http_refused{too_large}`"),
         fixed("Header fields", core::HTTP_HEADERS_MAX, "431", "`http_refused{too_large}`"),
+        time(
+            "Reading on in the body of a request that is refused or wants none",
+            core::HTTP_DISCARD_TIMEOUT,
+            "closed behind the answer; so it is after 1 MiB, or 4 MiB for the API",
+            "none: the request is answered",
+        ),
         bytes(
             "Body of a request to the API",
             core::API_BODY_BYTES_MAX,
@@ -145,7 +171,22 @@ fn http() -> Vec<Row> {
         fixed("Levels of the data of a message", core::DATA_DEPTH_MAX, "400", "`requests_refused{invalid}`"),
         fixed("Messages of a batch", core::BATCH_ITEMS_MAX, "400", "`requests_refused{too_large}`"),
         bytes("Name of a channel", core::CHANNEL_NAME_BYTES_MAX, "400", "`requests_refused{invalid}`"),
+        bytes("Name of an event", core::EVENT_NAME_BYTES_MAX, "400", "`requests_refused{invalid}`"),
+        bytes(
+            "Name of a consumer",
+            core::CONSUMER_NAME_BYTES_MAX,
+            "400",
+            "`requests_refused{invalid}`, `acks_refused{bad_request}`, `joins_refused{bad_request}`",
+        ),
         bytes("Idempotency key", core::IDEMPOTENCY_KEY_BYTES_MAX, "400", "`requests_refused{invalid}`"),
+        fixed(
+            "Idempotency keys that are remembered",
+            core::IDEMPOTENCY_KEYS_MAX,
+            "the oldest are forgotten before their 10 minutes are over",
+            "none",
+        ),
+        fixed("Messages of a page of history", core::HISTORY_LIMIT_MAX, "400", "`requests_refused{invalid}`"),
+        fixed("Revocations", core::REVOCATIONS_MAX, "409", "`requests_refused{conflict}`"),
         set(
             "Messages a second of one key",
             "limits.publish_rate_per_key",
@@ -179,21 +220,22 @@ fn http() -> Vec<Row> {
         fixed(
             "Consumers of one channel",
             usize::try_from(core::CONSUMERS_PER_CHANNEL_MAX).unwrap_or(0),
-            "409",
-            "`requests_refused{conflict}`",
+            "409, or an answer to `ack`",
+            "`requests_refused{conflict}`, `acks_refused{consumers}`",
         ),
     ]
 }
 
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn clients() -> Vec<Row> {
     vec![
         set(
             "Packet of a client, and body of a polling request",
             "socketio.max_payload",
             "WebSocket: closed with 1009; polling: 413, closed",
-            DISCONNECTS,
+            "`disconnects{websocket_error}`, `disconnects{protocol_error}`",
         ),
-        fixed("Packets of one polling request", core::PACKETS_PER_POST_MAX, "400, closed", DISCONNECTS),
+        fixed("Packets of one polling request", core::PACKETS_PER_POST_MAX, "400, closed", PROTOCOL),
         fixed(
             "Packets of one answer to a poll",
             core::PACKETS_PER_POLL_MAX,
@@ -204,27 +246,22 @@ fn clients() -> Vec<Row> {
             "Fragments of a WebSocket message",
             usize::from(core::FRAGMENTS_MAX),
             "closed with 1009",
-            DISCONNECTS,
+            WEBSOCKET,
         ),
         time(
             "A WebSocket message, from its first byte to its last",
             core::MESSAGE_TIMEOUT,
             "closed",
-            DISCONNECTS,
+            IN_TIME,
         ),
-        fixed("Attachments of a packet", core::ATTACHMENTS_MAX, "closed", DISCONNECTS),
-        time("Wait for attachments", core::ATTACHMENTS_TIMEOUT, "closed", DISCONNECTS),
-        set(
-            "Time to enter a namespace",
-            "socketio.connect_timeout",
-            "closed",
-            "`disconnects{connect_timeout}`",
-        ),
+        fixed("Attachments of a packet", core::ATTACHMENTS_MAX, "closed", PROTOCOL),
+        time("Wait for attachments", core::ATTACHMENTS_TIMEOUT, "closed", IN_TIME),
+        set("Time to enter a namespace", "socketio.connect_timeout", "closed", IN_TIME),
         time(
             "Upgrade from polling to WebSocket",
             core::UPGRADE_TIMEOUT,
             "the WebSocket is closed, polling goes on",
-            "none: nothing is lost",
+            "`upgrades_failed{timeout}`",
         ),
         set("Time to answer a ping", "socketio.ping_timeout", "closed", "`disconnects{ping_timeout}`"),
         set(
@@ -243,6 +280,18 @@ fn clients() -> Vec<Row> {
             "`joins_refused{channels}`",
         ),
         bytes("A token", core::TOKEN_BYTES_MAX, "as one that is not good", "`joins_refused{token}`"),
+        bytes(
+            "Subject, id and issuer of a JWT",
+            core::CLAIM_BYTES_MAX,
+            "as one that is not good",
+            "`joins_refused{token}`",
+        ),
+        fixed(
+            "Levels of arrays and objects in a JWT",
+            core::JWT_DEPTH_MAX,
+            "as one that is not good",
+            "`joins_refused{token}`",
+        ),
         set(
             "Tokens that are not good, a minute of one address",
             "limits.failed_tokens",
@@ -277,7 +326,7 @@ fn clients() -> Vec<Row> {
             "Confirmations under way",
             core::ACKS_UNDER_WAY_MAX,
             "answered `unavailable`",
-            "none: the client is told",
+            "`acks_refused{unavailable}`",
         ),
     ]
 }
@@ -319,7 +368,7 @@ const CLOSING: &str = "
   must be able to join them all when it comes back.
 - **Confirmations count as events.** Each one covers everything before it, so that one a second is as good as one a
   message. Raise `limits.event_rate` for clients that confirm each of many messages.
-- **Levels of nesting.** What clients send may be nested 32 levels deep. The data of messages comes from whoever holds a
+- **Levels of nesting.** What clients send may be nested 32 levels deep (`disconnects{protocol_error}`). The data of messages comes from whoever holds a
   key and is passed on as it is; it may be nested 128 levels deep.
 - **A client that is told to come back** gets `Retry-After`; stock clients take no notice of it and come back after their
   own delay, which is random and grows.
@@ -351,6 +400,9 @@ fn every_limit_says_how_it_is_counted() {
             };
             let (metric, value) = name.split_once('{').unwrap_or((name, ""));
             let value = value.trim_end_matches('}');
+            // A group of counters without its reason says nothing.
+            let has_reasons = metrics.contains(&format!("channelapi_{metric}_total{{"));
+            assert_eq!(has_reasons, !value.is_empty(), "{what}: {name}");
             let is_there = metrics.lines().any(|line| {
                 line.starts_with(&format!("channelapi_{metric}_total"))
                     && (value.is_empty() || line.contains(&format!("=\"{value}\"")))

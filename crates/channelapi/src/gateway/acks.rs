@@ -4,6 +4,7 @@ use super::connection::Connection;
 use super::doors::{Doors, Refusal};
 use super::frames;
 use super::join::answer_error;
+use crate::metrics::AckRefused;
 use channelapi_core::hub::AckError;
 use channelapi_core::model::{ChannelName, ConsumerName};
 use serde::Deserialize;
@@ -26,13 +27,18 @@ pub(super) fn handle(
 ) {
     let ack = match Ack::parse(argument) {
         Ok(ack) => ack,
-        Err(message) => return answer_error(connection, id, &Refusal::new("bad_request", &message)),
+        Err(message) => {
+            AckRefused::BadRequest.count();
+            return answer_error(connection, id, &Refusal::new("bad_request", &message));
+        }
     };
     if !connection.namespaces.lock().channels.contains(&ack.channel) {
+        AckRefused::NotJoined.count();
         let refusal = Refusal::new("not_joined", "the client is not in this channel");
         return answer_error(connection, id, &refusal);
     }
     let Ok(under_way) = doors.acks.clone().try_acquire_owned() else {
+        AckRefused::Unavailable.count();
         let refusal = Refusal::new("unavailable", "too many confirmations are under way; try again");
         return answer_error(connection, id, &refusal);
     };
@@ -81,14 +87,21 @@ impl Doors {
         match self.hub.consumers.ack(channel, consumer, *offset).await {
             Ok(held) => Ok((held.offset, held.unread)),
             Err(AckError::Ahead { newest, .. }) => {
+                AckRefused::Ahead.count();
                 let message = format!("the newest offset of this channel is {newest}");
                 Err(Refusal::new("ahead", &message))
             }
-            Err(AckError::TooManyConsumers) => Err(Refusal::new(
-                "too_many_consumers",
-                "this channel has too many consumers; use fewer names",
-            )),
-            Err(error @ AckError::State(_)) => Err(Refusal::unavailable(&error)),
+            Err(AckError::TooManyConsumers) => {
+                AckRefused::Consumers.count();
+                Err(Refusal::new(
+                    "too_many_consumers",
+                    "this channel has too many consumers; use fewer names",
+                ))
+            }
+            Err(error @ AckError::State(_)) => {
+                AckRefused::Unavailable.count();
+                Err(Refusal::unavailable(&error))
+            }
         }
     }
 }

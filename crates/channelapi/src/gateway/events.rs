@@ -55,6 +55,7 @@ impl Events for ChannelEvents {
 
     fn event(&self, connection: &Arc<Connection>, event: Event<'_>) -> Handled {
         let Some(Arguments { name, values }) = Arguments::parse(event.data) else {
+            EventReceived::Unknown.count();
             connection.may_send();
             return Handled::Now;
         };

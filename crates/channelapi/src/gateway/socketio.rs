@@ -8,6 +8,7 @@ use super::application::{Application, Handled, Inbound};
 use super::connection::Connection;
 use super::disconnect::Disconnect;
 use super::{frames, random_id};
+use crate::metrics::JoinRefused;
 use channelapi_core::clock::millis_of;
 use channelapi_core::limits::{ATTACHMENTS_MAX, ATTACHMENTS_TIMEOUT};
 use channelapi_protocol::engineio::Frame;
@@ -96,6 +97,7 @@ impl<E: Events> SocketIo<E> {
         if self.events.has_namespace(namespace) {
             return self.events.enter(connection, namespace, packet.data);
         }
+        JoinRefused::Namespace.count();
         let refusal = r#"{"message":"Invalid namespace"}"#;
         connection.send(&frames::packet(&Packet { namespace, ..Packet::new(Kind::ConnectError, refusal) }));
         Handled::Now

@@ -12,6 +12,7 @@ use super::disconnect::Disconnect;
 use super::{Arrival, Gateway, random_id};
 use crate::admission::SessionPass;
 use crate::http::{self, Headers, Response};
+use crate::metrics::UpgradeFailed;
 use crate::stream::{ReadHalf, Stream, WriteHalf, with_read_buffer};
 use channelapi_core::limits::{
     CLOSE_TIMEOUT, FRAGMENTS_MAX, MESSAGE_TIMEOUT, MESSAGES_PER_TURN, UPGRADE_TIMEOUT,
@@ -124,18 +125,25 @@ async fn take_over(probe: Probe, mut stream: Stream, answer: &[u8], sent: &[u8])
         candidate.prove(session).await.then_some(candidate)
     };
     let proven = tokio::select! {
-        proven = tokio::time::timeout(UPGRADE_TIMEOUT, proven) => proven.ok().flatten(),
-        () = poll_fn(|cx| session.poll_ended_while_probing(cx)) => None,
+        proven = tokio::time::timeout(UPGRADE_TIMEOUT, proven) => match proven {
+            Ok(candidate) => candidate.ok_or(UpgradeFailed::Unproven),
+            Err(_) => Err(UpgradeFailed::Timeout),
+        },
+        () = poll_fn(|cx| session.poll_ended_while_probing(cx)) => Err(UpgradeFailed::Ended),
     };
-    if let Some(Candidate { read, write, decoder }) = proven
-        && session.upgrade(write).is_ok()
-    {
-        Task::start(session.clone(), read, decoder);
+    let taken = proven.and_then(|Candidate { read, write, decoder }| {
+        session.upgrade(write).map_err(|_| UpgradeFailed::Ended)?;
+        Ok((read, decoder))
+    });
+    match taken {
+        Ok((read, decoder)) => Task::start(session.clone(), read, decoder),
+        Err(reason) => reason.count(),
     }
 }
 
 /// Closes a WebSocket for a session that has one.
 async fn turn_away(mut stream: Stream, mut answer: Vec<u8>) {
+    UpgradeFailed::Busy.count();
     answer.extend(encode_close(CloseCode(4500), "the session has a websocket"));
     let told = async {
         stream.write_all(&answer).await?;

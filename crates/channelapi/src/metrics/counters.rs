@@ -84,6 +84,8 @@ families! {
         TokenRate = "token_rate",
         /// There was no token, or something that is not understood.
         BadRequest = "bad_request",
+        /// There is no such namespace.
+        Namespace = "namespace",
         /// The client is in as many channels as it may be.
         Channels = "channels",
         /// Memory is short.
@@ -92,7 +94,33 @@ families! {
         Unavailable = "unavailable",
     }
 
-    /// Requests to the HTTP API, and items of batches, that were refused.
+    /// Confirmations of clients that were refused.
+    "acks_refused" by "reason" in AckRefused {
+        /// It is not understood.
+        BadRequest = "bad_request",
+        /// The client is not in the channel.
+        NotJoined = "not_joined",
+        /// The channel has no such offset yet.
+        Ahead = "ahead",
+        /// The channel has too many consumers.
+        Consumers = "consumers",
+        /// Too many confirmations were under way, or the disk failed.
+        Unavailable = "unavailable",
+    }
+
+    /// WebSockets that did not take over from polling, and were closed. The session stayed where it was.
+    "upgrades_failed" by "reason" in UpgradeFailed {
+        /// It did not prove in time that it can.
+        Timeout = "timeout",
+        /// It sent something else, or was gone before.
+        Unproven = "unproven",
+        /// The session has one already, or another is about to take over.
+        Busy = "busy",
+        /// The session ended meanwhile.
+        Ended = "ended",
+    }
+
+    /// Requests to the HTTP API, to nothing that is here, or to the port that leads to HTTPS, and items of batches, that were refused.
     "requests_refused" by "reason" in RequestRefused {
         /// It carries no API key.
         NoKey = "no_key",
@@ -108,6 +136,8 @@ families! {
         TokenRate = "token_rate",
         /// There is no such route, method or thing.
         NotFound = "not_found",
+        /// It would have been sent without encryption: the port only leads to HTTPS.
+        Plain = "plain",
         /// Something in it is not understood or not allowed.
         Invalid = "invalid",
         /// It is too large.
