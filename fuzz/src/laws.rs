@@ -5,6 +5,7 @@ mod cursor;
 mod eio_packet;
 mod eio_payload;
 mod eio_query;
+mod join_request;
 mod jwks;
 mod jwt;
 mod jwt_claims;
@@ -22,6 +23,7 @@ pub use self::cursor::cursor;
 pub use self::eio_packet::eio_packet;
 pub use self::eio_payload::eio_payload;
 pub use self::eio_query::eio_query;
+pub use self::join_request::join_request;
 pub use self::jwks::jwks;
 pub use self::jwt::jwt;
 pub use self::jwt_claims::jwt_claims;
@@ -44,6 +46,7 @@ pub const ALL: &[(&str, Law)] = &[
     ("eio_packet", eio_packet),
     ("eio_payload", eio_payload),
     ("eio_query", eio_query),
+    ("join_request", join_request),
     ("jwks", jwks),
     ("jwt", jwt),
     ("jwt_claims", jwt_claims),

@@ -9,6 +9,8 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use tokio::io::AsyncRead;
 
+#[path = "../../crates/channelapi/src/gateway/join_request.rs"]
+mod join_request;
 #[path = "../../crates/channelapi/src/api/message.rs"]
 mod message;
 #[path = "../../crates/channelapi/src/gateway/pid.rs"]
@@ -19,6 +21,12 @@ mod proxy;
 /// The data in the body of a publish request.
 pub(crate) fn data_of(body: &Bytes) -> Option<Bytes> {
     message::data_of(body).ok()
+}
+
+/// The token in the argument of `join_channel`, and all that it says.
+pub(crate) fn join_request(argument: &str) -> Option<(String, String)> {
+    let request = join_request::JoinRequest::parse(argument)?;
+    Some((request.token.clone(), format!("{request:?}")))
 }
 
 /// What a text is written as if it is a pid.
