@@ -28,6 +28,10 @@ impl Service for Redirect {
     type Call = Infallible;
     type Upgrade = Infallible;
 
+    fn knows(&self, _: &str) -> bool {
+        false
+    }
+
     fn recognize(&self, _: &Head<'_>, _: &[u8]) -> Option<Infallible> {
         None
     }

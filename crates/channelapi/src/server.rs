@@ -84,8 +84,12 @@ impl listener::Service for Face {
     type Call = Publishing;
     type Upgrade = Upgrade;
 
+    fn knows(&self, path: &str) -> bool {
+        self.is_for_publishers && Api::answers(path)
+    }
+
     fn recognize(&self, head: &Head<'_>, body: &[u8]) -> Option<Publishing> {
-        if self.is_for_publishers { self.server.api.recognize(head, body) } else { None }
+        self.server.api.recognize(head, body)
     }
 
     async fn call(&self, publishing: Publishing) -> Answer {
@@ -390,6 +394,10 @@ impl ConformanceServer {
 impl listener::Service for ConformanceServer {
     type Call = Infallible;
     type Upgrade = Upgrade;
+
+    fn knows(&self, _: &str) -> bool {
+        false
+    }
 
     fn recognize(&self, _: &Head<'_>, _: &[u8]) -> Option<Infallible> {
         None

@@ -88,7 +88,8 @@ async fn post(session: Arc<Connection>, request: Request) -> Result<Response, Re
     let body = match body {
         Ok(body) => body,
         Err(error) => {
-            session.close(Disconnect::Protocol);
+            // What broke off was cut by the network, mostly; what is malformed is counted where it was found.
+            session.close(if error == BodyError::Broken { Disconnect::Lost } else { Disconnect::Protocol });
             return match error {
                 BodyError::TooLarge => Ok(http::empty(StatusCode::PAYLOAD_TOO_LARGE)),
                 BodyError::TooSlow => Ok(http::empty(StatusCode::REQUEST_TIMEOUT)),

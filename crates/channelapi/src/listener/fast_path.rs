@@ -206,7 +206,8 @@ impl<S: Service> Reader<'_, S> {
             let read = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut unread));
             let bytes = unread.filled();
             if read.is_err() || bytes.is_empty() {
-                return Poll::Ready(Read::End);
+                // What a client began and gave up may mean something to whoever it was for.
+                return Poll::Ready(if self.begun.is_empty() { Read::End } else { Read::Other });
             }
             if !self.begun.is_empty() {
                 self.begun.extend_from_slice(bytes);
@@ -248,12 +249,11 @@ impl<S: Service> Reader<'_, S> {
                     None => Read::Staying(answer, sent),
                 }
             }
-            "POST" if !is_upgrade && behind.len() == head.body_bytes => {
+            "POST" if is_upgrade || !service.knows(head.path) => Read::Other,
+            "POST" if behind.len() == head.body_bytes => {
                 service.recognize(&head, behind).map_or(Read::Other, |call| Read::Call(call, head.is_last))
             }
-            "POST" if !is_upgrade && behind.len() < head.body_bytes && head.body_bytes <= BODY_BYTES_MAX => {
-                Read::Part
-            }
+            "POST" if behind.len() < head.body_bytes && head.body_bytes <= BODY_BYTES_MAX => Read::Part,
             _ => Read::Other,
         }
     }

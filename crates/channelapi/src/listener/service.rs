@@ -25,6 +25,9 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// Answers any request.
     fn serve(self: Arc<Self>, request: Request, peer: Peer) -> impl Future<Output = Response> + Send;
 
+    /// Whether a request to that path may be of a kind that is made all the time.
+    fn knows(&self, path: &str) -> bool;
+
     /// Looks whether a request is of a kind that is made all the time. Nothing has been done if it is not: then it is for
     /// [`Service::serve`], which also says what is wrong with it.
     fn recognize(&self, head: &Head<'_>, body: &[u8]) -> Option<Self::Call>;
