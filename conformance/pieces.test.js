@@ -65,6 +65,9 @@ function post(path, body, headers = "") {
 
 const GET = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
 
+// Of a kind that the server reads in another way, and so is everything behind it.
+const OTHER = "GET /socket.io/?EIO=4&transport=pigeon HTTP/1.1\r\nHost: x\r\n\r\n";
+
 /** How a request can arrive: what is written, and how many answers come before its own. */
 const WAYS = {
   "as a whole": (text) => [[text], 0],
@@ -73,6 +76,8 @@ const WAYS = {
   "in very many pieces": (text) => [[...text.match(/.{1,9}/gs)], 0],
   "behind another request": (text) => [[GET, text], 1],
   "together with another request": (text) => [[GET + text], 1],
+  "behind one of another kind": (text) => [[OTHER, text], 1],
+  "together with one of another kind": (text) => [[OTHER + text], 1],
   "twice on the same connection": (text) => [[text, text], 1],
   "twice at once": (text) => [[text + text], 1],
 };
@@ -83,17 +88,19 @@ const ROUTES = [
   { name: "version 1, volatile", path: (channel) => `/v1/channels/${channel}/messages`, body: '{"data":1,"volatile":true}', status: 200 },
   { name: "a bad body", path: (channel) => `/v1/channels/${channel}/messages`, body: '{"data":', status: 400 },
   { name: "a bad name", path: () => "/message/%00", body: '{"message":1}', status: 400 },
+  { name: "the route of a token", path: (channel) => `/channel/${channel}`, body: "", status: 200 },
+  { name: "a route that is none", path: () => "/v1/nothing", body: "{}", status: 404 },
 ];
 
 const unnamed = ({ status, line, names, body }) => ({
   status,
   line,
   names,
-  body: body.replace(/"(id|epoch|cursor|request_id|channel)":"[^"]*"/g, '"$1":""').replace(/"offset":\d+/, '"offset":0'),
+  body: body.replace(/"(id|epoch|cursor|request_id|channel|token)": ?"[^"]*"/g, '"$1":""').replace(/"offset":\d+/, '"offset":0'),
 });
 
 for (const { name, path, body, status } of ROUTES) {
-  describe(`a publication by ${name}`, () => {
+  describe(`a request by ${name}`, () => {
     let expected;
     for (const [way, pieces] of Object.entries(WAYS)) {
       it(`is answered the same ${way}`, async (t) => {
@@ -112,7 +119,7 @@ for (const { name, path, body, status } of ROUTES) {
 
 describe("a publication", () => {
   it("is the last on its connection if it says so", async (t) => {
-    for (const way of ["as a whole", "behind another request"]) {
+    for (const way of ["as a whole", "behind another request", "behind one of another kind"]) {
       const raw = await Raw.open(t);
       const [parts, before] = WAYS[way](post(`/message/${freshName()}`, '{"message":1}', "Connection: close\r\n"));
       await raw.write(...parts);
@@ -163,7 +170,7 @@ describe("a WebSocket", () => {
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
   let expected;
-  for (const way of ["as a whole", "in two pieces", "in very many pieces", "behind another request", "together with another request"]) {
+  for (const way of Object.keys(WAYS).filter((way) => !way.startsWith("twice") && !way.includes("body"))) {
     it(`opens ${way}, and hears what is close behind`, async (t) => {
       const raw = await Raw.open(t);
       const [parts, before] = WAYS[way](UPGRADE);

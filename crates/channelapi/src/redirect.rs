@@ -28,8 +28,8 @@ impl Service for Redirect {
     type Call = Infallible;
     type Upgrade = Infallible;
 
-    fn knows(&self, _: &str) -> bool {
-        false
+    fn is_brief(&self, _: &str) -> bool {
+        true
     }
 
     fn recognize(&self, _: &Head<'_>, _: &[u8]) -> Option<Infallible> {

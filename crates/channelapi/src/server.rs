@@ -84,12 +84,13 @@ impl listener::Service for Face {
     type Call = Publishing;
     type Upgrade = Upgrade;
 
-    fn knows(&self, path: &str) -> bool {
-        self.is_for_publishers && Api::answers(path)
+    fn is_brief(&self, path: &str) -> bool {
+        // Clients hold their polls, and a stream has no end.
+        !is_below(path, SOCKET_IO) && !path.ends_with("/stream")
     }
 
     fn recognize(&self, head: &Head<'_>, body: &[u8]) -> Option<Publishing> {
-        self.server.api.recognize(head, body)
+        if self.is_for_publishers { self.server.api.recognize(head, body) } else { None }
     }
 
     async fn call(&self, publishing: Publishing) -> Answer {
@@ -395,7 +396,7 @@ impl listener::Service for ConformanceServer {
     type Call = Infallible;
     type Upgrade = Upgrade;
 
-    fn knows(&self, _: &str) -> bool {
+    fn is_brief(&self, _: &str) -> bool {
         false
     }
 

@@ -51,9 +51,9 @@ impl From<Answer> for Response {
 }
 
 /// The bytes of a response whose body is known as a whole; `None` for others.
-pub(crate) fn to_wire(response: Response) -> Option<Vec<u8>> {
+pub(crate) fn to_wire(response: Response, is_last: bool) -> Option<Vec<u8>> {
     let (head, body) = response.into_parts();
-    Some(write(head.status, head.headers.iter(), &body.into_whole()?, false))
+    Some(write(head.status, head.headers.iter(), &body.into_whole()?, is_last))
 }
 
 /// Bytes of a head of ours.
@@ -131,12 +131,12 @@ mod tests {
         let expected = "HTTP/1.1 201 Created\r\ncontent-type: a/b\r\ncache-control: no-store\r\ncontent-length: 11\r\n\r\n12345678901";
         assert_eq!(without_date(&answer().to_wire(false)), expected);
         let response = Response::from(answer());
-        assert_eq!(without_date(&to_wire(response).unwrap()), expected);
+        assert_eq!(without_date(&to_wire(response, false).unwrap()), expected);
         let last = without_date(&answer().to_wire(true));
         assert!(last.contains("\r\nconnection: close\r\n"), "{last}");
-        let empty = without_date(&to_wire(http::empty(StatusCode::SWITCHING_PROTOCOLS)).unwrap());
+        let empty = without_date(&to_wire(http::empty(StatusCode::SWITCHING_PROTOCOLS), false).unwrap());
         assert_eq!(empty, "HTTP/1.1 101 Switching Protocols\r\n\r\n");
-        let empty = without_date(&to_wire(http::empty(StatusCode::OK)).unwrap());
+        let empty = without_date(&to_wire(http::empty(StatusCode::OK), false).unwrap());
         assert_eq!(empty, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     }
 }

@@ -1,7 +1,9 @@
-//! The head of a request where it lies in a buffer, for requests that are answered without becoming a [`Request`](super::Request).
+//! The head of a request where it lies in a buffer, for requests that hyper does not read.
 
-use super::Headers as _;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use super::{Headers as _, Received, Request};
+use bytes::Bytes;
+use hyper::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use hyper::{Method, Uri};
 use std::mem::MaybeUninit;
 
 /// Headers of the requests that are read here. More of them are read elsewhere.
@@ -82,6 +84,23 @@ impl<'a> Head<'a> {
         Parsed::Head(head)
     }
 
+    /// The request as a whole, for whoever wants to know all of it. `None` if it cannot be one.
+    pub(crate) fn to_request(self, body: &[u8]) -> Option<Request> {
+        let target = match self.query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.to_owned(),
+        };
+        let mut request = Request::new(Received::whole(Bytes::copy_from_slice(body)));
+        *request.method_mut() = Method::from_bytes(self.method.as_bytes()).ok()?;
+        *request.uri_mut() = Uri::try_from(target).ok()?;
+        request.headers_mut().reserve(self.headers.len());
+        for header in self.headers {
+            let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+            request.headers_mut().append(name, HeaderValue::from_bytes(header.value).ok()?);
+        }
+        Some(request)
+    }
+
     /// All values of a header, in their order.
     pub(super) fn named<'n>(&self, name: &'n str) -> impl DoubleEndedIterator<Item = &'a [u8]> + use<'a, 'n> {
         let headers = self.headers.iter();
@@ -125,6 +144,11 @@ mod tests {
         let seen = parsed(text, |head| {
             assert_eq!((head.method, head.path, head.query), ("POST", "/message/a%2Fb", Some("c=d")));
             assert_eq!((head.text(&AUTHORIZATION), head.has(&UPGRADE)), (Some("f"), false));
+            let request = head.to_request(b"{}").unwrap();
+            assert_eq!((request.method(), request.uri().path()), (&Method::POST, "/message/a%2Fb"));
+            assert_eq!((request.uri().query(), request.headers().len()), (Some("c=d"), 3));
+            assert_eq!(request.headers()[AUTHORIZATION], "f");
+            assert_eq!(hyper::body::Body::size_hint(request.body()).exact(), Some(2));
             (head.body_bytes, &text[head.bytes..] == "{}")
         });
         assert_eq!(seen, Some((12, true)));

@@ -18,8 +18,10 @@ use std::task::{Context, Poll, ready};
 /// The body of a request.
 #[derive(Debug)]
 pub(crate) struct Received {
-    /// None when it is gone.
+    /// What is still to come. None when it is gone, or was here from the beginning.
     incoming: Option<Incoming>,
+    /// What was here from the beginning.
+    whole: Bytes,
     /// Where it goes if nobody begins to read it.
     unread: Option<Unread>,
 }
@@ -34,15 +36,22 @@ impl Unread {
         // A client that asks first sends no body to somebody who does not want it.
         let is_sent = !request.body().is_end_stream() && !request.headers().contains_key(EXPECT);
         let unread = is_sent.then(|| self.clone());
-        request.map(|incoming| Received { incoming: Some(incoming), unread })
+        request.map(|incoming| Received { incoming: Some(incoming), whole: Bytes::new(), unread })
     }
 
     /// Reads, and throws away, the body that came back. Hyper would give up its connection instead, and say nothing of a body
     /// that is malformed.
     pub(crate) async fn discard(&self) {
         let Some(incoming) = self.0.lock().take() else { return };
-        let body = Received { incoming: Some(incoming), unread: None };
+        let body = Received { incoming: Some(incoming), whole: Bytes::new(), unread: None };
         discard_body(body, API_BODY_BYTES_MAX).await;
+    }
+}
+
+impl Received {
+    /// A body that is here.
+    pub(crate) fn whole(whole: Bytes) -> Self {
+        Self { incoming: None, whole, unread: None }
     }
 }
 
@@ -55,7 +64,12 @@ impl HttpBody for Received {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         self.unread = None;
-        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        let Some(incoming) = &mut self.incoming else {
+            let whole = std::mem::take(&mut self.whole);
+            return Poll::Ready(
+                Some(whole).filter(|whole| !whole.is_empty()).map(|whole| Ok(Frame::data(whole))),
+            );
+        };
         let frame = ready!(Pin::new(incoming).poll_frame(cx));
         if let Some(Err(error)) = &frame
             && is_malformed(error)
@@ -66,11 +80,12 @@ impl HttpBody for Received {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.as_ref().is_none_or(HttpBody::is_end_stream)
+        self.incoming.as_ref().map_or(self.whole.is_empty(), HttpBody::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.as_ref().map(HttpBody::size_hint).unwrap_or_default()
+        let here = || SizeHint::with_exact(self.whole.len() as u64);
+        self.incoming.as_ref().map_or_else(here, HttpBody::size_hint)
     }
 }
 

@@ -1,20 +1,23 @@
-//! The short way for the requests that are made all the time: publications, and WebSockets.
+//! The short way for requests that are answered at once: publications, which are made all the time, the openings of WebSockets, and
+//! whatever else is brief.
 //!
-//! A request takes it if it is here as a whole with nothing behind it, its head can be understood in one way only, and the service
-//! recognizes it. At the first one that does not, the connection is hyper's, with everything that was read.
+//! A request takes it if it is here as a whole with nothing behind it, and its head can be understood in one way only. At the first one
+//! that does not, the connection is hyper's, with everything that was read.
 //!
 //! Invariants:
-//! - Whatever is refused before it is recognized is refused by hyper, or by what is behind it: there is one place for each refusal.
+//! - Nothing is refused here. What is no plain request is hyper's; what is wrong with one is found behind [`Service::serve`], the same as
+//!   for hyper.
 //! - An idle connection has no buffer.
 
 use super::entry::make_room;
 use super::serve::Serving;
 use super::service::{Leaving, Service};
 use crate::admission::SocketPass;
-use crate::http::{Head, Headers as _, Parsed, Progress, Socket, headers_room, to_wire};
+use crate::http::{Head, Headers as _, Parsed, Peer, Progress, Request, Socket, headers_room, to_wire};
 use crate::stream::with_read_buffer;
 use channelapi_core::limits::HTTP_HEADER_BYTES_MAX;
 use hyper::header::UPGRADE;
+use std::cmp;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -70,8 +73,8 @@ impl<'a, S: Service> FastPath<'a, S> {
                     read = self.read_rest().await;
                     continue;
                 }
-                Read::Call(call, is_last) => {
-                    if self.call(call, is_last, is_stopping).await.is_err() {
+                Read::Whole(asked, is_last) => {
+                    if self.serve(asked, is_last, is_stopping).await.is_err() {
                         return End::Closed;
                     }
                 }
@@ -106,14 +109,28 @@ impl<'a, S: Service> FastPath<'a, S> {
         End::Other(socket, self.pass)
     }
 
-    /// Answers a request that was recognized. Fails when the connection ends with it.
-    async fn call(&mut self, call: S::Call, is_last: bool, is_stopping: &AtomicBool) -> io::Result<()> {
-        let under_way = self.reader.serving.requests.subscribe();
+    /// Answers a request. Fails when the connection ends with it.
+    async fn serve(&mut self, asked: Asked<S>, is_last: bool, is_stopping: &AtomicBool) -> io::Result<()> {
+        let Serving { service, requests, .. } = self.reader.serving;
+        let under_way = requests.subscribe();
         self.pass.has_spoken();
         self.progress.begin();
-        let answer = self.reader.serving.service.call(call).await;
-        let is_last = is_last || is_stopping.load(Ordering::Relaxed);
-        self.answer(&answer.to_wire(is_last)).await?;
+        let is_last = || is_last || is_stopping.load(Ordering::Relaxed);
+        let wire = match asked {
+            Asked::Call(call) => {
+                let answer = service.call(call).await;
+                Some(answer.to_wire(is_last()))
+            }
+            Asked::Request(request, peer) => {
+                // Boxed, because the connection would be as large as all that can be done for it.
+                let response = Box::pin(service.clone().serve(*request, peer)).await;
+                to_wire(response, is_last())
+            }
+        };
+        // What is brief is known as a whole.
+        let wire = wire.ok_or(io::ErrorKind::Unsupported)?;
+        let is_last = is_last();
+        self.answer(&wire).await?;
         drop(under_way);
         if is_last {
             self.reader.socket.shutdown().await?;
@@ -179,10 +196,18 @@ struct Reader<'a, S> {
     begun: Vec<u8>,
 }
 
+/// A request.
+enum Asked<S: Service> {
+    /// It was recognized.
+    Call(S::Call),
+    /// Another one, and who sent it.
+    Request(Box<Request>, Peer),
+}
+
 /// What was read.
 enum Read<S: Service> {
-    /// A request that was recognized, and whether it is the last.
-    Call(S::Call, bool),
+    /// A request that is here as a whole, and whether it is the last.
+    Whole(Asked<S>, bool),
     /// A request to leave HTTP that is granted, with the bytes of the answer, and what came behind it.
     Leaving(S::Upgrade, Vec<u8>, Vec<u8>),
     /// One that is not.
@@ -226,6 +251,21 @@ impl<S: Service> Reader<'_, S> {
         })
     }
 
+    /// What a request is that is here as a whole.
+    fn whole(&self, head: Head<'_>, body: &[u8]) -> Read<S> {
+        let Serving { service, entry, arrival, .. } = self.serving;
+        if head.method == "POST"
+            && let Some(call) = service.recognize(&head, body)
+        {
+            return Read::Whole(Asked::Call(call), head.is_last);
+        }
+        let peer = arrival.peer(&head, entry.trusted_proxies.as_ref());
+        match head.to_request(body) {
+            Some(request) => Read::Whole(Asked::Request(Box::new(request), peer), head.is_last),
+            None => Read::Other,
+        }
+    }
+
     /// What the bytes are that have arrived.
     fn recognize(&self, bytes: &[u8]) -> Read<S> {
         let Serving { service, entry, arrival, .. } = self.serving;
@@ -242,18 +282,20 @@ impl<S: Service> Reader<'_, S> {
                 let peer = arrival.peer(&head, entry.trusted_proxies.as_ref());
                 let Some((response, upgrade)) = service.upgrade(&head, peer) else { return Read::Other };
                 // Only a stream has no bytes yet, and none answers such a request.
-                let Some(answer) = to_wire(response) else { return Read::End };
+                let Some(answer) = to_wire(response, false) else { return Read::End };
                 let sent = behind.to_vec();
                 match upgrade {
                     Some(upgrade) => Read::Leaving(upgrade, answer, sent),
                     None => Read::Staying(answer, sent),
                 }
             }
-            "POST" if is_upgrade || !service.knows(head.path) => Read::Other,
-            "POST" if behind.len() == head.body_bytes => {
-                service.recognize(&head, behind).map_or(Read::Other, |call| Read::Call(call, head.is_last))
+            "GET" | "POST" | "PUT" | "DELETE" if !is_upgrade && service.is_brief(head.path) => {
+                match behind.len().cmp(&head.body_bytes) {
+                    cmp::Ordering::Equal => self.whole(head, behind),
+                    cmp::Ordering::Less if head.body_bytes <= BODY_BYTES_MAX => Read::Part,
+                    _ => Read::Other,
+                }
             }
-            "POST" if behind.len() < head.body_bytes && head.body_bytes <= BODY_BYTES_MAX => Read::Part,
             _ => Read::Other,
         }
     }

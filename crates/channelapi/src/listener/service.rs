@@ -25,8 +25,8 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// Answers any request.
     fn serve(self: Arc<Self>, request: Request, peer: Peer) -> impl Future<Output = Response> + Send;
 
-    /// Whether a request to that path may be of a kind that is made all the time.
-    fn knows(&self, path: &str) -> bool;
+    /// Whether requests to a path are answered at once, with an answer that is known as a whole.
+    fn is_brief(&self, path: &str) -> bool;
 
     /// Looks whether a request is of a kind that is made all the time. Nothing has been done if it is not: then it is for
     /// [`Service::serve`], which also says what is wrong with it.
