@@ -112,9 +112,9 @@ impl Progress {
         *self.0.lock() = Stage::Stream(Instant::now());
     }
 
-    /// Whether a request is being answered.
+    /// Whether a request is being answered, or its client has not taken the whole answer yet.
     pub(crate) fn is_busy(&self) -> bool {
-        matches!(*self.0.lock(), Stage::Busy)
+        matches!(*self.0.lock(), Stage::Busy | Stage::Blocked(..))
     }
 
     /// Ready when the client has been silent, or slow with the head of a request, for too long. Counts it.
@@ -258,7 +258,9 @@ mod tests {
     async fn an_answer_waits_for_whoever_takes_some_of_it() {
         let second = Duration::from_secs(1);
         let progress = Progress(Mutex::new(Stage::Idle(Instant::now())));
+        assert!(!progress.is_busy());
         progress.blocked();
+        assert!(progress.is_busy(), "a stop must not cut the answer off");
         assert!(!stalls_within(&progress, HTTP_WRITE_TIMEOUT.saturating_sub(second)).await);
         progress.sent(10 * usize::try_from(HTTP_WRITE_RATE_MIN).unwrap());
         progress.blocked();
@@ -271,6 +273,7 @@ mod tests {
             "one byte at a time is not enough"
         );
         progress.flushed();
+        assert!(!progress.is_busy());
         assert!(!stalls_within(&progress, HTTP_IDLE_TIMEOUT.saturating_sub(second)).await);
     }
 

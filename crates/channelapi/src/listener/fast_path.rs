@@ -33,7 +33,7 @@ const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of the bodies that are waited for here.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// In how many pieces it may. Each time it is read again from its beginning.
+/// In how many pieces a request may arrive. With each it is read again from its beginning.
 const PIECES_MAX: usize = 16;
 
 /// A connection on the fast path.
