@@ -130,8 +130,9 @@ impl<'a, S: Service> FastPath<'a, S> {
         // What is brief is known as a whole.
         let wire = wire.ok_or(io::ErrorKind::Unsupported)?;
         let is_last = is_last();
-        self.answer(&wire).await?;
+        // A stop waits for what is done, and only a moment for who takes the answer.
         drop(under_way);
+        self.answer(&wire).await?;
         if is_last {
             self.reader.socket.shutdown().await?;
             return Err(io::ErrorKind::ConnectionAborted.into());
