@@ -33,6 +33,11 @@ impl Cores {
         Self { all: self.all, server: self.all, clients: self.all }
     }
 
+    /// Whether each side has cores of its own.
+    pub(crate) fn are_split(&self) -> bool {
+        self.server != self.clients
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> u32 {
         self.all.count()
@@ -54,7 +59,7 @@ impl Cores {
     /// For the report.
     pub(crate) fn describe(&self) -> String {
         match (self.server.count(), self.clients.count()) {
-            _ if self.server == self.clients => "server and clients share all cores".to_owned(),
+            _ if !self.are_split() => "server and clients share all cores".to_owned(),
             (server, clients) => format!("server on {server} core, clients on {clients}"),
         }
     }
@@ -67,8 +72,10 @@ mod tests {
     #[test]
     fn both_sides_have_all_cores_between_them() {
         let shared = Cores::shared().unwrap();
+        assert!(!shared.are_split());
         let split = shared.split();
-        if shared.count() > 1 {
+        assert_eq!(split.are_split(), shared.count() > 1);
+        if split.are_split() {
             assert_eq!(split.server.count() + split.clients.count(), shared.count());
         }
         assert_eq!(split.join().server.count(), shared.count());
