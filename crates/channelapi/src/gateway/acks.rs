@@ -4,19 +4,10 @@ use super::connection::Connection;
 use super::doors::{Doors, Refusal};
 use super::frames;
 use super::join::answer_error;
+use super::requests::Ack;
 use crate::metrics::AckRefused;
 use channelapi_core::hub::AckError;
-use channelapi_core::model::{ChannelName, ConsumerName};
-use serde::Deserialize;
-use std::borrow::Cow;
 use std::sync::Arc;
-
-/// What a client confirms: everything up to an offset of a channel.
-struct Ack {
-    channel: ChannelName,
-    offset: u64,
-    consumer: ConsumerName,
-}
 
 /// Notes what a client confirms. Its next event is not kept waiting for the disk.
 pub(super) fn handle(
@@ -47,27 +38,6 @@ pub(super) fn handle(
         doors.ack(&connection, id, &ack).await;
         drop(under_way);
     });
-}
-
-impl Ack {
-    fn parse(argument: Option<&str>) -> Result<Self, String> {
-        #[derive(Deserialize)]
-        struct Fields<'a> {
-            #[serde(borrow)]
-            channel: Cow<'a, str>,
-            offset: u64,
-            #[serde(borrow, default)]
-            consumer: Option<Cow<'a, str>>,
-        }
-        let Fields { channel, offset, consumer } = argument
-            .filter(|argument| argument.trim_start().starts_with('{'))
-            .and_then(|argument| serde_json::from_str(argument).ok())
-            .ok_or("ack takes {channel, offset, consumer?}")?;
-        let channel = ChannelName::parse(&channel).map_err(|error| error.to_string())?;
-        let consumer = consumer.map_or(Ok(ConsumerName::default()), |name| ConsumerName::parse(&name));
-        let consumer = consumer.map_err(|error| error.to_string())?;
-        Ok(Self { channel, offset, consumer })
-    }
 }
 
 impl Doors {

@@ -3,6 +3,7 @@
 use super::connection::Connection;
 use super::frames;
 use super::grants::Grant;
+use super::requests::AuthError;
 use super::sessions::Sessions;
 use super::socketio::disconnect;
 use crate::identity::{Claims, Denied, Identity, is_jwt};
@@ -150,6 +151,16 @@ impl Doors {
         if let Some(pid) = pid {
             self.sessions.leave(&pid, connection.id());
         }
+    }
+}
+
+impl From<AuthError> for Refusal {
+    fn from(error: AuthError) -> Self {
+        let code = match error {
+            AuthError::Bad(_) => "bad_auth",
+            AuthError::TooManyChannels => "too_many_channels",
+        };
+        Self::new(code, &error.to_string())
     }
 }
 

@@ -3,15 +3,13 @@
 use super::acks;
 use super::application::Handled;
 use super::connection::Connection;
-use super::doors::Doors;
+use super::doors::{Doors, Refusal};
 use super::frames;
-use super::handshake::Auth;
 use super::join::form_of;
-use super::join_request::JoinRequest;
-use super::refresh::Fresh;
+use super::requests::{Auth, Fresh, JoinRequest};
 use super::socketio::{Event, Events, admit, disconnect};
 use crate::identity::Identity;
-use crate::metrics::{EventReceived, JoinRefused};
+use crate::metrics::EventReceived;
 use channelapi_core::delivery::Subscriber as _;
 use channelapi_core::hub::Hub;
 use channelapi_protocol::socketio::{Arguments, ROOT};
@@ -37,8 +35,9 @@ impl Events for ChannelEvents {
     fn enter(&self, connection: &Arc<Connection>, namespace: &str, auth: &str) -> Handled {
         let auth = match Auth::parse(auth) {
             Ok(auth) => auth,
-            Err(refusal) => {
-                JoinRefused::BadRequest.count();
+            Err(error) => {
+                let refusal = Refusal::from(error);
+                refusal.counted().count();
                 connection.send(&refusal.frame());
                 return Handled::Now;
             }

@@ -10,111 +10,17 @@ use super::doors::{Doors, Refusal};
 use super::frames;
 use super::grants::Grants;
 use super::pid::{Pid, PidName};
+use super::requests::{Auth, AuthError};
 use super::socketio::admit;
 use crate::identity::{Claims, Credential, Denied};
 use crate::metrics::{JoinRefused, Resumed};
 use channelapi_core::broker::{Gap, History as _, Since, Start};
-use channelapi_core::delivery::{Form, From, Join, Subscriber as _};
+use channelapi_core::delivery::{From, Join, Subscriber as _};
 use channelapi_core::limits::CHANNELS_PER_CONNECTION_MAX;
-use channelapi_core::model::{ChannelName, ConsumerName, Cursor};
+use channelapi_core::model::{ChannelName, Cursor};
 use channelapi_protocol::socketio::ROOT;
-use serde_json::Value;
 use std::collections::HashSet;
 use std::sync::Arc;
-
-/// What a client brings.
-#[derive(Debug, PartialEq)]
-pub(super) struct Auth {
-    /// Tokens of channels, and JWTs. Without any, it is a client of the seed's door.
-    tokens: Vec<String>,
-    /// The channels it wants to be in, where its JWTs open more, or do not name them one by one.
-    channels: Option<Vec<ChannelName>>,
-    /// Whether it wants to come back to where it was.
-    is_resumable: bool,
-    /// Whether it wants to know where and when things were published.
-    pub(super) is_meta: bool,
-    /// From where on it hears its channels when it is here for the first time.
-    since: Option<String>,
-    /// Who it is, where `since` asks for what is unread.
-    consumer: ConsumerName,
-    /// What it was told when it was here before, and where it stands.
-    pid: Option<String>,
-    offset: Option<String>,
-}
-
-impl Auth {
-    /// Reads `auth`, which is an object or nothing.
-    pub(super) fn parse(auth: &str) -> Result<Self, Refusal> {
-        let bad = |message: &str| Refusal::new("bad_auth", message);
-        let auth: Value =
-            if auth.is_empty() { Value::Null } else { serde_json::from_str(auth).unwrap_or_default() };
-        let text = |name| match &auth[name] {
-            Value::Null => Ok(None),
-            Value::String(text) => Ok(Some(text.clone())),
-            _ => Err(bad(&format!("auth.{name} must be a string"))),
-        };
-        let flag = |name| match &auth[name] {
-            Value::Null => Ok(None),
-            Value::Bool(flag) => Ok(Some(*flag)),
-            _ => Err(bad(&format!("auth.{name} must be true or false"))),
-        };
-        let mut tokens: Vec<String> = [text("token")?, text("jwt")?].into_iter().flatten().collect();
-        match &auth["tokens"] {
-            Value::Null => {}
-            Value::Array(several) => {
-                for token in several {
-                    let token = token.as_str().ok_or_else(|| bad("auth.tokens must hold strings"))?;
-                    tokens.push(token.to_owned());
-                }
-            }
-            _ => return Err(bad("auth.tokens must be an array of strings")),
-        }
-        let channels = match &auth["channels"] {
-            Value::Null => None,
-            Value::Array(names) => {
-                let name = |name: &Value| name.as_str().and_then(|name| ChannelName::parse(name).ok());
-                let names: Option<Vec<_>> = names.iter().map(name).collect();
-                Some(names.ok_or_else(|| bad("auth.channels must hold names of channels"))?)
-            }
-            _ => return Err(bad("auth.channels must be an array of names of channels")),
-        };
-        if tokens.len().max(channels.as_ref().map_or(0, Vec::len)) > CHANNELS_PER_CONNECTION_MAX {
-            return Err(too_many_channels());
-        }
-        let consumer =
-            text("consumer")?.map_or(Ok(ConsumerName::default()), |name| ConsumerName::parse(&name));
-        Ok(Self {
-            tokens,
-            channels,
-            is_resumable: flag("resume")?.unwrap_or(true),
-            is_meta: flag("meta")?.unwrap_or(false),
-            since: text("since")?,
-            consumer: consumer.map_err(|error| bad(&format!("auth.consumer: {error}")))?,
-            // Stock clients send whatever text an event ended with.
-            pid: auth["pid"].as_str().map(str::to_owned),
-            offset: auth["offset"].as_str().map(str::to_owned),
-        })
-    }
-
-    /// Whether the client uses this door at all.
-    pub(super) fn has_tokens(&self) -> bool {
-        !self.tokens.is_empty()
-    }
-
-    fn form(&self) -> Form {
-        match (self.is_resumable, self.is_meta) {
-            (false, false) => Form::Plain,
-            (false, true) => Form::Meta,
-            (true, false) => Form::Resumable,
-            (true, true) => Form::ResumableMeta,
-        }
-    }
-}
-
-fn too_many_channels() -> Refusal {
-    let message = format!("a client may be in {CHANNELS_PER_CONNECTION_MAX} channels");
-    Refusal::new("too_many_channels", &message)
-}
 
 /// What a client may be in by what it brought.
 struct Opened {
@@ -191,7 +97,7 @@ impl Doors {
         let mut known = HashSet::new();
         channels.retain(|channel| known.insert(channel.clone()));
         if channels.len() > CHANNELS_PER_CONNECTION_MAX {
-            return Err(too_many_channels());
+            return Err(AuthError::TooManyChannels.into());
         }
         let mut grants = Grants::default();
         let mut left: Vec<_> =
@@ -327,42 +233,5 @@ impl Doors {
         // Fails only when the process ends.
         _ = self.hub.join(join).await;
         self.look_again(connection, &auth.tokens).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_client_brings_is_read_or_refused() {
-        let tokens = |auth: &str| Auth::parse(auth).unwrap().tokens;
-        assert_eq!(tokens(""), [""; 0]);
-        assert_eq!(tokens("{}"), [""; 0]);
-        assert_eq!(tokens(r#"{"token":"a"}"#), ["a"]);
-        assert_eq!(tokens(r#"{"token":"a","tokens":["b","c"]}"#), ["a", "b", "c"]);
-        let check = |auth: &str, code| assert_eq!(Auth::parse(auth).err().unwrap().code(), code, "{auth}");
-        assert_eq!(tokens(r#"{"token":"a","jwt":"b","tokens":["c"]}"#), ["a", "b", "c"]);
-        check(r#"{"token":1}"#, "bad_auth");
-        check(r#"{"jwt":{}}"#, "bad_auth");
-        check(r#"{"jwt":"a","channels":"b"}"#, "bad_auth");
-        check(r#"{"jwt":"a","channels":[""]}"#, "bad_auth");
-        check(r#"{"tokens":"a"}"#, "bad_auth");
-        check(r#"{"tokens":["a",null]}"#, "bad_auth");
-        check(r#"{"token":"a","resume":"no"}"#, "bad_auth");
-        check(r#"{"token":"a","consumer":""}"#, "bad_auth");
-        let many = vec![r#""x""#; CHANNELS_PER_CONNECTION_MAX + 1].join(",");
-        check(&format!(r#"{{"tokens":[{many}]}}"#), "too_many_channels");
-        check(&format!(r#"{{"jwt":"a","channels":[{many}]}}"#), "too_many_channels");
-    }
-
-    #[test]
-    fn clients_come_back_unless_they_do_not_want_to() {
-        let form = |auth: &str| Auth::parse(auth).unwrap().form();
-        assert_eq!(form(r#"{"token":"a"}"#), Form::Resumable);
-        assert_eq!(form(r#"{"token":"a","meta":true}"#), Form::ResumableMeta);
-        assert_eq!(form(r#"{"token":"a","resume":false}"#), Form::Plain);
-        let auth = Auth::parse(r#"{"token":"a","pid":"p","offset":{"any":"thing"}}"#).unwrap();
-        assert_eq!((auth.pid.as_deref(), auth.offset), (Some("p"), None));
     }
 }

@@ -5,7 +5,7 @@ use super::connection::Connection;
 use super::disconnect::Disconnect;
 use super::doors::{Doors, Refusal, has_room};
 use super::frames;
-use super::join_request::{JoinRequest, Place, Replay};
+use super::requests::{JoinRequest, Place, Replay};
 use crate::identity::{Claims, Credential, Denied};
 use crate::metrics::JoinRefused;
 use channelapi_core::broker::{Gap, History as _, Since, Start};

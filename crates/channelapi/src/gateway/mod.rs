@@ -3,6 +3,7 @@
 //! - `polling.rs` and `websocket.rs` are the two transports, `connection/` is one client on either of them.
 //! - `outbox.rs` is the way out to one client, `heartbeats.rs` the one timer for all.
 //! - `socketio.rs` is Socket.IO on top, and `events.rs` the events of clients on top of that.
+//! - `requests/` is what clients ask for, read and checked.
 //! - `doors.rs` are the ways into channels: `join.rs` for the event `join_channel`, `handshake.rs` for clients that bring their tokens
 //!   and come back to where they were, with a `pid.rs`, and `sessions.rs` of those that are here. `acks.rs` notes what clients confirm.
 //!   `grants.rs` is what their JWTs have opened and until when, and `refresh.rs` takes new ones.
@@ -21,12 +22,12 @@ mod grants;
 mod handshake;
 mod heartbeats;
 mod join;
-mod join_request;
 mod namespaces;
 mod outbox;
 mod pid;
 mod polling;
 mod refresh;
+mod requests;
 mod sessions;
 #[cfg(test)]
 mod sizes;

@@ -5,39 +5,12 @@ use super::doors::{Doors, Refusal};
 use super::frames;
 use super::grants::Grants;
 use super::join::answer_error;
+use super::requests::Fresh;
 use crate::identity::{Claims, Credential};
 use channelapi_core::delivery::Subscriber as _;
-use channelapi_core::limits::CHANNELS_PER_CONNECTION_MAX;
 use channelapi_core::model::ChannelName;
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-/// The JWTs that take the place of all that a client has brought before.
-#[derive(Debug, PartialEq)]
-pub(super) struct Fresh(Vec<String>);
-
-impl Fresh {
-    /// Reads the argument of `auth`: an object with `token`, `jwt` or `tokens`.
-    pub(super) fn parse(argument: Option<&str>) -> Option<Self> {
-        let argument: Value = serde_json::from_str(argument?).ok()?;
-        let mut tokens = Vec::new();
-        for name in ["token", "jwt"] {
-            match &argument[name] {
-                Value::Null => {}
-                token => tokens.push(token.as_str()?.to_owned()),
-            }
-        }
-        match &argument["tokens"] {
-            Value::Null => {}
-            several => {
-                for token in several.as_array()? {
-                    tokens.push(token.as_str()?.to_owned());
-                }
-            }
-        }
-        (1..=CHANNELS_PER_CONNECTION_MAX).contains(&tokens.len()).then_some(Self(tokens))
-    }
-}
 
 impl Doors {
     /// Takes new JWTs in the place of all those before. Channels that they do not open are left; none is joined. If one of them is not
@@ -67,7 +40,7 @@ impl Doors {
                 "too many tokens that are not good came from this address",
             ));
         }
-        let Fresh(tokens) = fresh.ok_or_else(|| bad("auth takes {token} or {tokens}"))?;
+        let Fresh { tokens } = fresh.ok_or_else(|| bad("auth takes {token} or {tokens}"))?;
         let mut all = Vec::with_capacity(tokens.len());
         for token in &tokens {
             match self.identity.verify(token).await? {
@@ -108,40 +81,5 @@ impl Doors {
             grants.add(self.grant(claims, opened));
         }
         left
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn new_jwts_are_read_from_all_forms_and_no_other() {
-        let check = |argument: &str, expected: Option<&[&str]>| {
-            let fresh = Fresh::parse(Some(argument)).map(|fresh| fresh.0);
-            let expected = expected.map(|all| all.iter().map(|one| (*one).to_owned()).collect());
-            assert_eq!(fresh, expected, "{argument}");
-        };
-        check(r#"{"token":"a"}"#, Some(&["a"]));
-        check(r#"{"jwt":"a"}"#, Some(&["a"]));
-        check(r#"{"token":"a","tokens":["b","c"]}"#, Some(&["a", "b", "c"]));
-        for argument in [
-            "{}",
-            "null",
-            "7",
-            r#""a""#,
-            "[]",
-            r#"["a"]"#,
-            r#"{"token":7}"#,
-            r#"{"tokens":"a"}"#,
-            r#"{"tokens":[]}"#,
-            r#"{"tokens":[null]}"#,
-            "{",
-        ] {
-            check(argument, None);
-        }
-        let many = vec![r#""x""#; CHANNELS_PER_CONNECTION_MAX + 1].join(",");
-        check(&format!(r#"{{"tokens":[{many}]}}"#), None);
-        assert_eq!(Fresh::parse(None), None);
     }
 }

@@ -9,25 +9,25 @@ use std::borrow::Cow;
 
 /// What a client wants to join.
 #[derive(Debug, PartialEq)]
-pub(super) struct JoinRequest {
-    pub(super) token: String,
+pub(crate) struct JoinRequest {
+    pub(crate) token: String,
     /// Which of the channels that the token opens, if it is a JWT and opens several.
-    pub(super) channel: Option<String>,
+    pub(crate) channel: Option<String>,
     /// Set if it comes through the explicit door.
-    pub(super) replay: Option<Result<Replay, String>>,
+    pub(crate) replay: Option<Result<Replay, String>>,
 }
 
 /// What it wants to hear first.
 #[derive(Debug, PartialEq)]
-pub(super) struct Replay {
-    pub(super) since: Place,
-    pub(super) limit: Option<usize>,
-    pub(super) consumer: ConsumerName,
+pub(crate) struct Replay {
+    pub(crate) since: Place,
+    pub(crate) limit: Option<usize>,
+    pub(crate) consumer: ConsumerName,
 }
 
 /// From where on.
 #[derive(Debug, PartialEq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Now,
     Unread,
     Since(Since),
@@ -37,7 +37,7 @@ pub(super) enum Place {
 
 impl JoinRequest {
     /// Reads the argument of `join_channel`: an object with a token, or a string that holds one. `None` without a token.
-    pub(super) fn parse(argument: &str) -> Option<Self> {
+    pub(crate) fn parse(argument: &str) -> Option<Self> {
         if !argument.starts_with('"') {
             return Self::parse_object(argument);
         }

@@ -1,0 +1,150 @@
+//! `auth` in the handshake: what a client brings when it connects.
+
+use channelapi_core::delivery::Form;
+use channelapi_core::limits::CHANNELS_PER_CONNECTION_MAX;
+use channelapi_core::model::{ChannelName, ConsumerName};
+use serde_json::Value;
+
+/// What a client brings.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Auth {
+    /// Tokens of channels, and JWTs. Without any, it is a client of the seed's door.
+    pub(crate) tokens: Vec<String>,
+    /// The channels it wants to be in, where its JWTs open more, or do not name them one by one.
+    pub(crate) channels: Option<Vec<ChannelName>>,
+    /// Whether it wants to come back to where it was.
+    pub(crate) is_resumable: bool,
+    /// Whether it wants to know where and when things were published.
+    pub(crate) is_meta: bool,
+    /// From where on it hears its channels when it is here for the first time.
+    pub(crate) since: Option<String>,
+    /// Who it is, where `since` asks for what is unread.
+    pub(crate) consumer: ConsumerName,
+    /// What it was told when it was here before, and where it stands.
+    pub(crate) pid: Option<String>,
+    pub(crate) offset: Option<String>,
+}
+
+/// Why it cannot be let in with that.
+#[derive(Debug, PartialEq, thiserror::Error)]
+pub(crate) enum AuthError {
+    /// Something in it is not what it must be.
+    #[error("{0}")]
+    Bad(String),
+    /// There are more than [`CHANNELS_PER_CONNECTION_MAX`] tokens or channels.
+    #[error("a client may be in {CHANNELS_PER_CONNECTION_MAX} channels")]
+    TooManyChannels,
+}
+
+impl Auth {
+    /// Reads `auth`, which is an object or nothing.
+    pub(crate) fn parse(auth: &str) -> Result<Self, AuthError> {
+        let bad = |message: &str| AuthError::Bad(message.to_owned());
+        let auth: Value =
+            if auth.is_empty() { Value::Null } else { serde_json::from_str(auth).unwrap_or_default() };
+        let text = |name| match &auth[name] {
+            Value::Null => Ok(None),
+            Value::String(text) => Ok(Some(text.clone())),
+            _ => Err(bad(&format!("auth.{name} must be a string"))),
+        };
+        let flag = |name| match &auth[name] {
+            Value::Null => Ok(None),
+            Value::Bool(flag) => Ok(Some(*flag)),
+            _ => Err(bad(&format!("auth.{name} must be true or false"))),
+        };
+        let mut tokens: Vec<String> = [text("token")?, text("jwt")?].into_iter().flatten().collect();
+        match &auth["tokens"] {
+            Value::Null => {}
+            Value::Array(several) => {
+                for token in several {
+                    let token = token.as_str().ok_or_else(|| bad("auth.tokens must hold strings"))?;
+                    tokens.push(token.to_owned());
+                }
+            }
+            _ => return Err(bad("auth.tokens must be an array of strings")),
+        }
+        let channels = match &auth["channels"] {
+            Value::Null => None,
+            Value::Array(names) => {
+                let name = |name: &Value| name.as_str().and_then(|name| ChannelName::parse(name).ok());
+                let names: Option<Vec<_>> = names.iter().map(name).collect();
+                Some(names.ok_or_else(|| bad("auth.channels must hold names of channels"))?)
+            }
+            _ => return Err(bad("auth.channels must be an array of names of channels")),
+        };
+        if tokens.len().max(channels.as_ref().map_or(0, Vec::len)) > CHANNELS_PER_CONNECTION_MAX {
+            return Err(AuthError::TooManyChannels);
+        }
+        let consumer =
+            text("consumer")?.map_or(Ok(ConsumerName::default()), |name| ConsumerName::parse(&name));
+        Ok(Self {
+            tokens,
+            channels,
+            is_resumable: flag("resume")?.unwrap_or(true),
+            is_meta: flag("meta")?.unwrap_or(false),
+            since: text("since")?,
+            consumer: consumer.map_err(|error| bad(&format!("auth.consumer: {error}")))?,
+            // Stock clients send whatever text an event ended with.
+            pid: auth["pid"].as_str().map(str::to_owned),
+            offset: auth["offset"].as_str().map(str::to_owned),
+        })
+    }
+
+    /// Whether the client uses this door at all.
+    pub(crate) fn has_tokens(&self) -> bool {
+        !self.tokens.is_empty()
+    }
+
+    /// In which form it takes publications.
+    pub(crate) fn form(&self) -> Form {
+        match (self.is_resumable, self.is_meta) {
+            (false, false) => Form::Plain,
+            (false, true) => Form::Meta,
+            (true, false) => Form::Resumable,
+            (true, true) => Form::ResumableMeta,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_brings_is_read_or_refused() {
+        let tokens = |auth: &str| Auth::parse(auth).unwrap().tokens;
+        assert_eq!(tokens(""), [""; 0]);
+        assert_eq!(tokens("{}"), [""; 0]);
+        assert_eq!(tokens(r#"{"token":"a"}"#), ["a"]);
+        assert_eq!(tokens(r#"{"token":"a","tokens":["b","c"]}"#), ["a", "b", "c"]);
+        let is_bad = |auth: &str| {
+            let error = Auth::parse(auth).unwrap_err();
+            assert!(matches!(error, AuthError::Bad(_)), "{auth}: {error:?}");
+        };
+        assert_eq!(tokens(r#"{"token":"a","jwt":"b","tokens":["c"]}"#), ["a", "b", "c"]);
+        is_bad(r#"{"token":1}"#);
+        is_bad(r#"{"jwt":{}}"#);
+        is_bad(r#"{"jwt":"a","channels":"b"}"#);
+        is_bad(r#"{"jwt":"a","channels":[""]}"#);
+        is_bad(r#"{"tokens":"a"}"#);
+        is_bad(r#"{"tokens":["a",null]}"#);
+        is_bad(r#"{"token":"a","resume":"no"}"#);
+        is_bad(r#"{"token":"a","consumer":""}"#);
+        let many = vec![r#""x""#; CHANNELS_PER_CONNECTION_MAX + 1].join(",");
+        assert_eq!(Auth::parse(&format!(r#"{{"tokens":[{many}]}}"#)), Err(AuthError::TooManyChannels));
+        assert_eq!(
+            Auth::parse(&format!(r#"{{"jwt":"a","channels":[{many}]}}"#)),
+            Err(AuthError::TooManyChannels)
+        );
+    }
+
+    #[test]
+    fn clients_come_back_unless_they_do_not_want_to() {
+        let form = |auth: &str| Auth::parse(auth).unwrap().form();
+        assert_eq!(form(r#"{"token":"a"}"#), Form::Resumable);
+        assert_eq!(form(r#"{"token":"a","meta":true}"#), Form::ResumableMeta);
+        assert_eq!(form(r#"{"token":"a","resume":false}"#), Form::Plain);
+        let auth = Auth::parse(r#"{"token":"a","pid":"p","offset":{"any":"thing"}}"#).unwrap();
+        assert_eq!((auth.pid.as_deref(), auth.offset), (Some("p"), None));
+    }
+}

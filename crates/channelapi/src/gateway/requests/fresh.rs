@@ -1,0 +1,68 @@
+//! The argument of `auth`: the JWTs with which a client stays.
+
+use channelapi_core::limits::CHANNELS_PER_CONNECTION_MAX;
+use serde_json::Value;
+
+/// The JWTs that take the place of all that a client has brought before.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Fresh {
+    pub(crate) tokens: Vec<String>,
+}
+
+impl Fresh {
+    /// Reads the argument of `auth`: an object with `token`, `jwt` or `tokens`.
+    pub(crate) fn parse(argument: Option<&str>) -> Option<Self> {
+        let argument: Value = serde_json::from_str(argument?).ok()?;
+        let mut tokens = Vec::new();
+        for name in ["token", "jwt"] {
+            match &argument[name] {
+                Value::Null => {}
+                token => tokens.push(token.as_str()?.to_owned()),
+            }
+        }
+        match &argument["tokens"] {
+            Value::Null => {}
+            several => {
+                for token in several.as_array()? {
+                    tokens.push(token.as_str()?.to_owned());
+                }
+            }
+        }
+        (1..=CHANNELS_PER_CONNECTION_MAX).contains(&tokens.len()).then_some(Self { tokens })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn new_jwts_are_read_from_all_forms_and_no_other() {
+        let check = |argument: &str, expected: Option<&[&str]>| {
+            let fresh = Fresh::parse(Some(argument)).map(|fresh| fresh.tokens);
+            let expected = expected.map(|all| all.iter().map(|one| (*one).to_owned()).collect());
+            assert_eq!(fresh, expected, "{argument}");
+        };
+        check(r#"{"token":"a"}"#, Some(&["a"]));
+        check(r#"{"jwt":"a"}"#, Some(&["a"]));
+        check(r#"{"token":"a","tokens":["b","c"]}"#, Some(&["a", "b", "c"]));
+        for argument in [
+            "{}",
+            "null",
+            "7",
+            r#""a""#,
+            "[]",
+            r#"["a"]"#,
+            r#"{"token":7}"#,
+            r#"{"tokens":"a"}"#,
+            r#"{"tokens":[]}"#,
+            r#"{"tokens":[null]}"#,
+            "{",
+        ] {
+            check(argument, None);
+        }
+        let many = vec![r#""x""#; CHANNELS_PER_CONNECTION_MAX + 1].join(",");
+        check(&format!(r#"{{"tokens":[{many}]}}"#), None);
+        assert_eq!(Fresh::parse(None), None);
+    }
+}
