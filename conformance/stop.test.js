@@ -90,4 +90,42 @@ describe("SIGTERM", () => {
       await check?.();
     });
   }
+
+  it("waits a moment for the rest of a request", async () => {
+    const server = await Server.start();
+    const body = '{"message":"the rest"}';
+    const head = `POST /message/demo HTTP/1.1\r\nHost: x\r\nAuthorization: ${server.key}\r\nContent-Length: ${body.length}\r\n\r\n`;
+    const sends = [
+      [head.slice(0, 40), head.slice(40) + body],
+      [head, body],
+      [head + body.slice(0, 5), body.slice(5)],
+      // hyper has this one.
+      [head.replace(/Content-Length: \d+/u, "Transfer-Encoding: chunked"), `${body.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`],
+    ];
+    const wires = [];
+    for (const [beginning] of sends) {
+      const socket = net.connect(server.port, "127.0.0.1");
+      await once(socket, "connect");
+      socket.write(beginning);
+      wires.push(socket);
+    }
+    // Everything has arrived when a later request is answered, or soon after.
+    await fetch(server.url);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    const stopped = server.stop();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const answers = wires.map(async (socket, number) => {
+      let answer = "";
+      socket.setEncoding("utf8").on("data", (data) => void (answer += data));
+      socket.write(sends[number][1]);
+      await once(socket, "close");
+      return answer;
+    });
+    for (const answer of await Promise.all(answers)) {
+      assert.match(answer, /^HTTP\/1\.1 200 OK\r\n/u);
+      assert.match(answer, /"success": true/u);
+    }
+    await stopped;
+    assert.doesNotMatch(server.log, /the time to stop is over/);
+  });
 });

@@ -1,9 +1,9 @@
 //! The head of a request where it lies in a buffer, for requests that hyper does not read.
 
-use super::{Headers as _, Received, Request};
-use bytes::Bytes;
+use super::Headers as _;
+use super::line_ends::has_line_feed_alone;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TRANSFER_ENCODING};
-use hyper::{Method, Uri};
+use hyper::{Method, Request, Uri};
 use std::mem::MaybeUninit;
 
 /// Headers of the requests that are read here. More of them are read elsewhere.
@@ -55,7 +55,8 @@ impl<'a> Head<'a> {
         let (Some(method), Some(target), Some(1)) = (request.method, request.path, request.version) else {
             return Parsed::Other;
         };
-        if !target.starts_with('/') || !target.bytes().all(is_plain) {
+        if !target.starts_with('/') || !target.bytes().all(is_plain) || has_line_feed_alone(&bytes[..length])
+        {
             return Parsed::Other;
         }
         let (path, query) = match target.split_once('?') {
@@ -84,13 +85,13 @@ impl<'a> Head<'a> {
         Parsed::Head(head)
     }
 
-    /// The request as a whole, for whoever wants to know all of it. `None` if it cannot be one.
-    pub(crate) fn to_request(self, body: &[u8]) -> Option<Request> {
+    /// The same as a request, for whoever wants to know all of it. `None` if it cannot be one.
+    pub(crate) fn to_request(self) -> Option<Request<()>> {
         let target = match self.query {
             Some(query) => format!("{}?{query}", self.path),
             None => self.path.to_owned(),
         };
-        let mut request = Request::new(Received::whole(Bytes::copy_from_slice(body)));
+        let mut request = Request::new(());
         *request.method_mut() = Method::from_bytes(self.method.as_bytes()).ok()?;
         *request.uri_mut() = Uri::try_from(target).ok()?;
         request.headers_mut().reserve(self.headers.len());
@@ -144,11 +145,10 @@ mod tests {
         let seen = parsed(text, |head| {
             assert_eq!((head.method, head.path, head.query), ("POST", "/message/a%2Fb", Some("c=d")));
             assert_eq!((head.text(&AUTHORIZATION), head.has(&UPGRADE)), (Some("f"), false));
-            let request = head.to_request(b"{}").unwrap();
+            let request = head.to_request().unwrap();
             assert_eq!((request.method(), request.uri().path()), (&Method::POST, "/message/a%2Fb"));
             assert_eq!((request.uri().query(), request.headers().len()), (Some("c=d"), 3));
             assert_eq!(request.headers()[AUTHORIZATION], "f");
-            assert_eq!(hyper::body::Body::size_hint(request.body()).exact(), Some(2));
             (head.body_bytes, &text[head.bytes..] == "{}")
         });
         assert_eq!(seen, Some((12, true)));
@@ -214,6 +214,8 @@ mod tests {
             "POST /\u{e9} HTTP/1.1",
             "POST /a\"b HTTP/1.1",
             "POST /a b HTTP/1.1",
+            "POST /a HTTP/1.1\nX: y",
+            "\nPOST /a HTTP/1.1",
         ] {
             assert_eq!(parsed(&format!("{line}\r\nHost: b\r\n\r\n"), |_| ()), None, "{line}");
         }

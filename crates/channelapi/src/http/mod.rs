@@ -4,6 +4,7 @@ mod answer;
 mod body;
 mod head;
 mod headers;
+mod line_ends;
 mod peer;
 mod received;
 mod socket;

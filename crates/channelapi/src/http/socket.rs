@@ -3,6 +3,7 @@
 //! hyper has one deadline for both the head of a request and the silence before it. A head that trickles in is an attack and
 //! gets little time; a publisher that keeps its connection for the next publication is welcome to.
 
+use super::line_ends::LineEnds;
 use crate::metrics::{HttpTimeout, InvariantViolated};
 use crate::stream::Stream;
 use bytes::Bytes;
@@ -26,6 +27,8 @@ pub(crate) struct Socket {
     stream: Stream,
     /// What was read of it already, and not understood.
     unread: Bytes,
+    /// Of heads that somebody reads who takes a line feed alone for the end of a line.
+    line_ends: Option<LineEnds>,
     progress: Arc<Progress>,
 }
 
@@ -35,9 +38,11 @@ pub(crate) struct Progress(Mutex<Stage>);
 
 #[derive(Debug, Clone, Copy)]
 enum Stage {
+    /// Nothing has arrived, since then. A new connection must send a head at once.
+    New(Instant),
     /// Between two requests, since then.
     Idle(Instant),
-    /// In the head of a request, since then. A new connection must send one at once.
+    /// In the head of a request, since then.
     Head(Instant),
     /// An answer waits for a client that does not take it, since then; so many bytes were taken meanwhile.
     Blocked(Instant, u64),
@@ -47,16 +52,28 @@ enum Stage {
     Stream(Instant),
 }
 
+/// What of a request has arrived.
+enum Part {
+    /// The beginning of its head.
+    Beginning,
+    /// More of its head, or its body.
+    Head,
+    /// Its body. A client that does not wait for answers may have sent the next head behind it.
+    Body,
+}
+
 impl Socket {
     /// Wraps a connection that was just accepted.
     pub(crate) fn new(stream: Stream) -> (Self, Arc<Progress>) {
-        let progress = Arc::new(Progress(Mutex::new(Stage::Head(Instant::now()))));
-        (Self { stream, unread: Bytes::new(), progress: progress.clone() }, progress)
+        let progress = Arc::new(Progress(Mutex::new(Stage::New(Instant::now()))));
+        (Self { stream, unread: Bytes::new(), line_ends: None, progress: progress.clone() }, progress)
     }
 
-    /// Puts back what was read, for somebody else to read it again.
-    pub(crate) fn unread(&mut self, bytes: Vec<u8>) {
+    /// Puts back what was read, for somebody else to read it again, who takes a line feed alone for the end of a line: in a head, it does
+    /// not come to that.
+    pub(crate) fn hand_over(&mut self, mut bytes: Vec<u8>) {
         debug_assert!(self.unread.is_empty(), "it is read before anything else");
+        self.line_ends.insert(LineEnds::default()).check(&mut bytes);
         self.unread = bytes.into();
     }
 
@@ -112,9 +129,9 @@ impl Progress {
         *self.0.lock() = Stage::Stream(Instant::now());
     }
 
-    /// Whether a request is being answered, or its client has not taken the whole answer yet.
+    /// Whether a request has begun to arrive, is being answered, or its client has not taken the whole answer yet.
     pub(crate) fn is_busy(&self) -> bool {
-        matches!(*self.0.lock(), Stage::Busy | Stage::Blocked(..))
+        matches!(*self.0.lock(), Stage::Head(_) | Stage::Busy | Stage::Blocked(..))
     }
 
     /// Ready when the client has been silent, or slow with the head of a request, for too long. Counts it.
@@ -123,7 +140,7 @@ impl Progress {
             let now = Instant::now();
             let (look_at, timeout) = match *self.0.lock() {
                 Stage::Idle(since) => (since + HTTP_IDLE_TIMEOUT, HttpTimeout::Idle),
-                Stage::Head(since) => (since + HTTP_HEADER_TIMEOUT, HttpTimeout::Head),
+                Stage::New(since) | Stage::Head(since) => (since + HTTP_HEADER_TIMEOUT, HttpTimeout::Head),
                 Stage::Busy => (now + HTTP_HEADER_TIMEOUT, HttpTimeout::Head),
                 Stage::Blocked(since, taken) => {
                     let earned = Duration::from_secs(taken / HTTP_WRITE_RATE_MIN);
@@ -140,18 +157,23 @@ impl Progress {
         }
     }
 
-    fn received(&self) {
+    /// Something has arrived; says of what it may be.
+    fn received(&self) -> Part {
         let mut stage = self.0.lock();
-        if let Stage::Idle(_) = *stage {
-            *stage = Stage::Head(Instant::now());
+        match *stage {
+            Stage::New(since) => *stage = Stage::Head(since),
+            Stage::Idle(_) => *stage = Stage::Head(Instant::now()),
+            Stage::Head(_) => return Part::Head,
+            Stage::Blocked(..) | Stage::Busy | Stage::Stream(_) => return Part::Body,
         }
+        Part::Beginning
     }
 
     fn sent(&self, bytes: usize) {
         match &mut *self.0.lock() {
             Stage::Stream(since) => *since = Instant::now(),
             Stage::Blocked(_, taken) => *taken += bytes as u64,
-            Stage::Idle(_) | Stage::Head(_) | Stage::Busy => {}
+            Stage::New(_) | Stage::Idle(_) | Stage::Head(_) | Stage::Busy => {}
         }
     }
 
@@ -185,8 +207,18 @@ impl AsyncRead for Socket {
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before {
-            self.progress.received();
+        let arrived = &mut buffer.filled_mut()[before..];
+        if arrived.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let part = self.progress.received();
+        if let Some(line_ends) = &mut self.line_ends {
+            match part {
+                Part::Beginning => line_ends.begin(),
+                Part::Head => {}
+                Part::Body => line_ends.skip(),
+            }
+            line_ends.check(arrived);
         }
         Poll::Ready(Ok(()))
     }
@@ -234,7 +266,7 @@ mod tests {
     async fn silence_between_requests_is_longer_than_within_a_head() {
         let second = Duration::from_secs(1);
         let almost = |time: Duration| time.saturating_sub(second);
-        let progress = Progress(Mutex::new(Stage::Head(Instant::now())));
+        let progress = Progress(Mutex::new(Stage::New(Instant::now())));
         assert!(!stalls_within(&progress, almost(HTTP_HEADER_TIMEOUT)).await);
         assert!(stalls_within(&progress, 2 * second).await, "a new connection sends nothing");
 
@@ -242,8 +274,10 @@ mod tests {
         assert!(!stalls_within(&progress, 10 * HTTP_IDLE_TIMEOUT).await, "a held poll");
         progress.end();
         assert!(!stalls_within(&progress, almost(HTTP_IDLE_TIMEOUT)).await, "a kept connection");
+        assert!(!progress.is_busy());
         progress.received();
         progress.received();
+        assert!(progress.is_busy(), "a stop waits for the rest of a request");
         assert!(!stalls_within(&progress, almost(HTTP_HEADER_TIMEOUT)).await);
         progress.received();
         assert!(stalls_within(&progress, 2 * second).await, "each byte of a head does not buy time");

@@ -13,8 +13,11 @@ use super::entry::make_room;
 use super::serve::Serving;
 use super::service::{Leaving, Service};
 use crate::admission::SocketPass;
-use crate::http::{Head, Headers as _, Parsed, Peer, Progress, Request, Socket, headers_room, to_wire};
+use crate::http::{
+    Head, Headers as _, Parsed, Peer, Progress, Received, Request, Socket, headers_room, to_wire,
+};
 use crate::stream::with_read_buffer;
+use bytes::Bytes;
 use channelapi_core::limits::HTTP_HEADER_BYTES_MAX;
 use hyper::header::UPGRADE;
 use std::cmp;
@@ -105,7 +108,7 @@ impl<'a, S: Service> FastPath<'a, S> {
 
     fn other(self) -> End<S::Upgrade> {
         let Reader { mut socket, begun, .. } = self.reader;
-        socket.unread(begun);
+        socket.hand_over(begun);
         End::Other(socket, self.pass)
     }
 
@@ -261,10 +264,9 @@ impl<S: Service> Reader<'_, S> {
             return Read::Whole(Asked::Call(call), head.is_last);
         }
         let peer = arrival.peer(&head, entry.trusted_proxies.as_ref());
-        match head.to_request(body) {
-            Some(request) => Read::Whole(Asked::Request(Box::new(request), peer), head.is_last),
-            None => Read::Other,
-        }
+        let Some(request) = head.to_request() else { return Read::Other };
+        let request = request.map(|()| Received::whole(Bytes::copy_from_slice(body)));
+        Read::Whole(Asked::Request(Box::new(request), peer), head.is_last)
     }
 
     /// What the bytes are that have arrived.

@@ -66,12 +66,17 @@ impl HttpConnections {
         self.requests.receiver_count()
     }
 
-    /// Waits until the requests under way are answered, and closes the connections. One that has sent no whole request head
-    /// is not waited for.
+    /// Waits until the requests under way are answered, and closes the connections. The rest of a request that has begun to arrive is
+    /// waited for a moment only.
     pub(crate) async fn finish(&self) {
         self.stop.send_replace(());
-        self.requests.closed().await;
-        _ = tokio::time::timeout(LAST_ANSWERS_TIMEOUT, self.stop.closed()).await;
+        loop {
+            self.requests.closed().await;
+            let closed = tokio::time::timeout(LAST_ANSWERS_TIMEOUT, self.stop.closed()).await;
+            if closed.is_ok() || self.requests() == 0 {
+                return;
+            }
+        }
     }
 }
 

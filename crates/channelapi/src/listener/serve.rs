@@ -52,6 +52,10 @@ impl<S: Service> Serving<S> {
                 }
             }
         };
+        if is_stopping.into_inner() {
+            // hyper is to know, too.
+            stop.mark_changed();
+        }
         match end {
             End::Closed => {}
             End::Upgraded(upgrade, leaving) => {

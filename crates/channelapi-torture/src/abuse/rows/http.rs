@@ -52,6 +52,8 @@ pub(super) fn cases() -> Vec<Case> {
             post("Transfer-Encoding: chunked\r\nContent-Length: 3", &chunked),
             200,
         ),
+        case("H4", "a line feed alone is refused behind other requests, too", line_feed_later)
+            .http_refused("malformed"),
         case("H6", "the body of a request without one is not taken for a request", body_of_a_get),
         case("H6", "a stranger is refused before a large body is sent", expectation)
             .request_refused("wrong_key"),
@@ -105,6 +107,22 @@ fn refused() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ("H4", "a NUL in a value", get("X-Nul: a\0b").into()),
         ("H4", "a NUL in a name", get("X-N\0ul: a").into()),
         ("H4", "a carriage return alone", get("X-Return: a\rX-Other: b").into()),
+        ("H4", "a line feed alone between two headers", get("X-Feed: a\nX-Other: b").into()),
+        (
+            "H4",
+            "a line feed alone behind the first line",
+            format!("GET /healthz HTTP/1.1\nHost: x\r\n\r\n{HIDDEN}").into(),
+        ),
+        (
+            "H4",
+            "a line feed alone behind the head",
+            format!("GET /healthz HTTP/1.1\r\nHost: x\r\n\n{HIDDEN}").into(),
+        ),
+        (
+            "H4",
+            "a head with nothing but line feeds",
+            format!("GET /healthz HTTP/1.1\nHost: x\n\n{HIDDEN}").into(),
+        ),
         (
             "H4",
             "a line feed alone behind the size of a chunk",
@@ -178,6 +196,24 @@ async fn answered_once(yard: Arc<Yard>, request: String, status: u16) -> Result<
     let (answers, _) = yard.wire(request.as_bytes()).await?.rest().await?;
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     ensure!(statuses == [status], "the answers were {statuses:?}");
+    Ok(())
+}
+
+async fn line_feed_later(yard: Arc<Yard>) -> Result<()> {
+    let chunked = post("Transfer-Encoding: chunked", &format!("d\r\n{BODY}\r\n0\r\n\r\n"));
+    for before in [post("Content-Length: 13", BODY), chunked] {
+        let mut wire = yard.wire(before.as_bytes()).await?;
+        let status = wire.answer().await?.status;
+        ensure!(status == 200, "the first answer was {status}");
+        let bad = "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Feed: a\nX-Other: b\r\n\r\n";
+        ensure!(
+            wire.send(format!("{bad}{HIDDEN}").as_bytes()).await,
+            "the connection ended before the second request"
+        );
+        let (answers, _) = wire.rest().await?;
+        let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+        ensure!(statuses == [400], "the answers were {statuses:?}");
+    }
     Ok(())
 }
 
