@@ -1,10 +1,14 @@
 //! One law per parser. Each answers whether its input was accepted, so that seeds can say what they expect.
 
+mod ack;
+mod auth_event;
 mod config_file;
 mod cursor;
 mod eio_packet;
 mod eio_payload;
 mod eio_query;
+mod handshake_auth;
+mod http_head;
 mod join_request;
 mod jwks;
 mod jwt;
@@ -18,11 +22,15 @@ mod store_record;
 mod store_recovery;
 mod ws_frames;
 
+pub use self::ack::ack;
+pub use self::auth_event::auth_event;
 pub use self::config_file::config_file;
 pub use self::cursor::cursor;
 pub use self::eio_packet::eio_packet;
 pub use self::eio_payload::eio_payload;
 pub use self::eio_query::eio_query;
+pub use self::handshake_auth::handshake_auth;
+pub use self::http_head::http_head;
 pub use self::join_request::join_request;
 pub use self::jwks::jwks;
 pub use self::jwt::jwt;
@@ -41,11 +49,15 @@ pub type Law = fn(&[u8]) -> bool;
 
 /// All laws by name; a fuzz target and a directory of seeds carry the same name.
 pub const ALL: &[(&str, Law)] = &[
+    ("ack", ack),
+    ("auth_event", auth_event),
     ("config_file", config_file),
     ("cursor", cursor),
     ("eio_packet", eio_packet),
     ("eio_payload", eio_payload),
     ("eio_query", eio_query),
+    ("handshake_auth", handshake_auth),
+    ("http_head", http_head),
     ("join_request", join_request),
     ("jwks", jwks),
     ("jwt", jwt),

@@ -7,6 +7,8 @@
 #[allow(dead_code, missing_docs, unreachable_pub, unused_imports, reason = "as in `server`")]
 #[path = "../../crates/channelapi/src/config/mod.rs"]
 mod config;
+#[allow(dead_code, reason = "as in `server`")]
+mod http;
 mod identity;
 pub mod laws;
 mod server;

@@ -1,7 +1,12 @@
 //! Parsers of the server, taken from its sources as they are: the server has no library, and with all that it is made of the
 //! fuzzer would take minutes to build.
 
-#![allow(dead_code, missing_docs, reason = "the server uses what the laws do not, and documents it")]
+#![allow(
+    dead_code,
+    missing_docs,
+    unused_imports,
+    reason = "the server uses what the laws do not, and documents it"
+)]
 
 use std::io;
 use std::net::IpAddr;
@@ -9,14 +14,14 @@ use std::net::IpAddr;
 use bytes::Bytes;
 use tokio::io::AsyncRead;
 
-#[path = "../../crates/channelapi/src/gateway/join_request.rs"]
-mod join_request;
 #[path = "../../crates/channelapi/src/api/message.rs"]
 mod message;
 #[path = "../../crates/channelapi/src/gateway/pid.rs"]
 mod pid;
 #[path = "../../crates/channelapi/src/listener/proxy.rs"]
 mod proxy;
+#[path = "../../crates/channelapi/src/gateway/requests/mod.rs"]
+pub(crate) mod requests;
 
 /// The data in the body of a publish request.
 pub(crate) fn data_of(body: &Bytes) -> Option<Bytes> {
@@ -25,7 +30,7 @@ pub(crate) fn data_of(body: &Bytes) -> Option<Bytes> {
 
 /// The token in the argument of `join_channel`, and all that it says.
 pub(crate) fn join_request(argument: &str) -> Option<(String, String)> {
-    let request = join_request::JoinRequest::parse(argument)?;
+    let request = requests::JoinRequest::parse(argument)?;
     Some((request.token.clone(), format!("{request:?}")))
 }
 

@@ -1,0 +1,12 @@
+//! How the server reads heads of requests, as in [`crate::server`].
+
+#[path = "../../crates/channelapi/src/http/head.rs"]
+mod head;
+#[path = "../../crates/channelapi/src/http/headers.rs"]
+mod headers;
+#[path = "../../crates/channelapi/src/http/line_ends.rs"]
+mod line_ends;
+
+pub(crate) use head::{Head, Parsed, headers_room};
+pub(crate) use headers::Headers;
+pub(crate) use line_ends::LineEnds;
