@@ -188,9 +188,9 @@ impl Client {
         }
     }
 
-    /// Bytes that have arrived and were not read.
-    pub(crate) fn unread(&self) -> Result<usize> {
-        Ok(usize::try_from(rustix::io::ioctl_fionread(self.stream.tcp())?)?)
+    /// Reads nothing any more. Nobody is told when something arrives, which would take time from whoever is measured.
+    pub(crate) fn pause(self) -> Result<Paused> {
+        Ok(Paused(self.stream.into_tcp().into_std()?))
     }
 
     async fn upgrade(&mut self, address: SocketAddr, path: &str) -> Result<()> {
@@ -252,6 +252,16 @@ impl Client {
 
     async fn send(&mut self, packet: &str) -> Result<()> {
         self.stream.write(&frame::text(packet)).await
+    }
+}
+
+/// A client that lets everything wait in its socket's buffer.
+pub(crate) struct Paused(std::net::TcpStream);
+
+impl Paused {
+    /// Bytes that have arrived.
+    pub(crate) fn arrived(&self) -> Result<usize> {
+        Ok(usize::try_from(rustix::io::ioctl_fionread(&self.0)?)?)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use tokio::task::{JoinSet, yield_now};
 
 /// The cores of both sides.
 #[derive(Clone)]
@@ -9,13 +10,18 @@ pub(crate) struct Cores {
     all: CpuSet,
     server: CpuSet,
     clients: CpuSet,
+    /// Whether clients may sleep when they have nothing to do.
+    may_sleep: bool,
 }
+
+/// Keeps the clients' thread from sleeping while it lives.
+pub(crate) struct Awake(#[expect(dead_code, reason = "it is held")] JoinSet<()>);
 
 impl Cores {
     /// What this process may use, shared by both sides.
     pub(crate) fn shared() -> Result<Self> {
         let all = sched_getaffinity(None)?;
-        Ok(Self { all, server: all, clients: all })
+        Ok(Self { all, server: all, clients: all, may_sleep: true })
     }
 
     /// The first core for the server, the others for the clients. With a single one both sides share it.
@@ -25,16 +31,34 @@ impl Cores {
         let (mut server, mut clients) = (CpuSet::new(), self.all);
         server.set(first);
         clients.unset(first);
-        Self { all: self.all, server, clients }
+        Self { all: self.all, server, clients, may_sleep: false }
     }
 
     /// All cores for both sides.
     pub(crate) fn join(&self) -> Self {
-        Self { all: self.all, server: self.all, clients: self.all }
+        Self { all: self.all, server: self.all, clients: self.all, may_sleep: true }
     }
 
-    /// Whether each side has cores of its own.
-    pub(crate) fn are_split(&self) -> bool {
+    /// The same, with clients that may sleep.
+    pub(crate) fn with_sleep(self) -> Self {
+        Self { may_sleep: true, ..self }
+    }
+
+    /// Keeps the clients awake, where they have cores of their own. Over loopback, a server pays for waking a client that sleeps: the
+    /// slower it is, the more often it would, and figures would say more of that than of the server.
+    pub(crate) fn keep_awake(&self) -> Awake {
+        let mut tasks = JoinSet::new();
+        if !self.may_sleep {
+            tasks.spawn(async {
+                loop {
+                    yield_now().await;
+                }
+            });
+        }
+        Awake(tasks)
+    }
+
+    fn are_split(&self) -> bool {
         self.server != self.clients
     }
 

@@ -10,6 +10,7 @@ use rustix::fs::statfs;
 
 use crate::backend::DATA_BYTES;
 use crate::lanes::Load;
+use crate::statistics::real;
 
 /// What Linux calls the file systems that live in memory.
 const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];
@@ -24,6 +25,32 @@ pub(crate) fn sync_repeatedly(time: Duration) -> Result<Load> {
         file.write_all(&[0x5a; DATA_BYTES])?;
         file.sync_data()?;
         latencies.push(before.elapsed());
+    }
+    let elapsed = started.elapsed();
+    latencies.sort_unstable();
+    Ok(Load { latencies, elapsed })
+}
+
+/// The same for records that are due at so many a second: whatever is due is appended and synced together, and each has waited since it
+/// was due. Nobody who comes at any time can be served sooner by this disk. Waits: not for an async task.
+pub(crate) fn sync_what_is_due(rate: f64, time: Duration) -> Result<Load> {
+    let folder = tempfile::tempdir()?;
+    let mut file = File::create(folder.path().join("records"))?;
+    let interval = Duration::from_secs(1).div_f64(rate);
+    let (mut latencies, started) = (Vec::new(), Instant::now());
+    let due = |number: usize| started + interval.mul_f64(real(number));
+    while started.elapsed() < time {
+        let first = latencies.len();
+        std::thread::sleep(due(first).saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        let mut count = 1;
+        while due(first + count) <= now {
+            count += 1;
+        }
+        file.write_all(&[0x5a; DATA_BYTES].repeat(count))?;
+        file.sync_data()?;
+        let stored = Instant::now();
+        latencies.extend((first..first + count).map(|number| stored - due(number)));
     }
     let elapsed = started.elapsed();
     latencies.sort_unstable();
@@ -50,6 +77,15 @@ mod tests {
         let load = sync_repeatedly(Duration::from_millis(50)).unwrap();
         assert!(!load.latencies.is_empty());
         assert!(load.latencies.iter().sum::<Duration>() <= load.elapsed);
+    }
+
+    #[test]
+    fn whatever_is_due_is_synced_once() {
+        let load = sync_what_is_due(2_000.0, Duration::from_millis(50)).unwrap();
+        // As many as were due when the last sync began.
+        let most = real(1) + 2_000.0 * load.elapsed.as_secs_f64();
+        assert!(!load.latencies.is_empty() && real(load.latencies.len()) <= most);
+        assert!(load.latencies.iter().all(|latency| *latency > Duration::ZERO && *latency <= load.elapsed));
     }
 
     #[test]

@@ -56,7 +56,6 @@ pub(crate) struct Load {
 pub(crate) struct Lanes {
     lanes: Vec<Lane>,
     published: u64,
-    stays_awake: bool,
 }
 
 struct Lane {
@@ -87,13 +86,7 @@ impl Lanes {
             let (request, body, answer) = Default::default();
             lanes.push(Lane { stream, dialect, headers, request, body, answer });
         }
-        Ok(Self { lanes, published: 0, stays_awake: false })
-    }
-
-    /// Never sleeps between answers, which takes a whole core. Over loopback a server pays for waking a client that sleeps, and the
-    /// more often the slower it is: of two servers the faster one would be taken for cheaper than it is.
-    pub(crate) fn stay_awake(&mut self) {
-        self.stays_awake = true;
+        Ok(Self { lanes, published: 0 })
     }
 
     /// Publishes from all lanes at once. Numbers go on where they ended before.
@@ -124,14 +117,6 @@ impl Lanes {
                     latencies.push(sent.elapsed());
                 }
                 anyhow::Ok((lane, latencies))
-            });
-        }
-        let mut awake = JoinSet::new();
-        if self.stays_awake {
-            awake.spawn(async {
-                loop {
-                    tokio::task::yield_now().await;
-                }
             });
         }
         let mut latencies = Vec::new();

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use crate::certificate::Certificate;
-use crate::cores::Cores;
+use crate::cores::{Awake, Cores};
 use crate::peer::{Launch, Peer};
 use crate::publisher::Publisher;
 use crate::usage::{Cpu, peak_memory, resident_memory};
@@ -29,6 +29,7 @@ const LOG_SHOWN: usize = 2_000;
 pub(crate) struct Running {
     child: Child,
     folder: TempDir,
+    _clients: Awake,
 }
 
 impl Running {
@@ -36,7 +37,7 @@ impl Running {
     pub(crate) fn start(cores: &Cores, command: impl FnOnce(&Path) -> Result<Command>) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let child = spawn(cores, folder.path(), command)?;
-        Ok(Self { child, folder })
+        Ok(Self { child, folder, _clients: cores.keep_awake() })
     }
 
     /// Asks until the answer is yes; an error of `ask` means not yet.

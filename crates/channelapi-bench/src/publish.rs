@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use crate::comparison::{Setup, take_turns};
 use crate::cores::Cores;
 use crate::criteria::{Criterion, Wanted};
-use crate::disk::{ensure_disk, sync_repeatedly};
+use crate::disk::{ensure_disk, sync_repeatedly, sync_what_is_due};
 use crate::lanes::{Dialect, Lanes, Load, Work};
 use crate::peer::Peer;
 use crate::process::{Server, allow_connections};
@@ -61,7 +61,7 @@ pub(crate) enum Way {
     Seed,
     /// Redis, `appendfsync always`: `XADD`.
     Redis,
-    /// No server: append 200 bytes to a file, fdatasync, and again. Always one at a time.
+    /// No server: append 200 bytes to a file, fdatasync, and again. Always one at a time; with a rate, whatever is due.
     Fdatasync,
 }
 
@@ -104,6 +104,8 @@ impl PublishOptions {
 /// Measures every way in every round, for each number in flight; and what must be true of the figures.
 pub(crate) async fn run(options: &PublishOptions, cores: &Cores) -> Result<(Vec<Sheet>, Vec<Criterion>)> {
     let (mut sheets, mut criteria) = (Vec::new(), Vec::new());
+    // Where latency is measured and nobody is in a hurry, the kernel's own work is to find the clients' cores free.
+    let cores = &if options.rate.is_some() { cores.clone().with_sleep() } else { cores.clone() };
     for &in_flight in &options.in_flight {
         allow_connections(in_flight)?;
         let title = match options.rate {
@@ -136,23 +138,25 @@ async fn measure(options: &PublishOptions, in_flight: usize, way: Way, cores: &C
         Way::Redis => {
             let server = Redis::start(cores).await?;
             let lanes = Lanes::connect(server.address, "", Dialect::Redis, in_flight).await?;
-            return load(options, lanes, cores, || server.cpu()).await;
+            return load(options, lanes, || server.cpu()).await;
         }
         Way::Fdatasync => {
             let time = Duration::from_secs(options.seconds);
-            let load = tokio::task::spawn_blocking(move || sync_repeatedly(time)).await??;
+            let rate = options.rate.map(f64::from);
+            let work =
+                move || rate.map_or_else(|| sync_repeatedly(time), |rate| sync_what_is_due(rate, time));
+            let load = tokio::task::spawn_blocking(work).await??;
             return Ok(samples(&load));
         }
     };
     let server = Server::start(Peer::Channelapi, cores).await?;
     let lanes = Lanes::connect(server.address, &server.auth_key, dialect, in_flight).await?;
-    load(options, lanes, cores, || server.cpu()).await
+    load(options, lanes, || server.cpu()).await
 }
 
 async fn load(
     options: &PublishOptions,
     mut lanes: Lanes,
-    cores: &Cores,
     server: impl Fn() -> Result<Cpu>,
 ) -> Result<Vec<Sample>> {
     let work = |time| Work {
@@ -161,9 +165,6 @@ async fn load(
         until: Instant::now() + time,
         rate: options.rate.map(f64::from),
     };
-    if cores.are_split() {
-        lanes.stay_awake();
-    }
     lanes.publish(&work(WARM_UP)).await.context("warming up failed")?;
     let before = server()?;
     let load = lanes.publish(&work(Duration::from_secs(options.seconds))).await?;

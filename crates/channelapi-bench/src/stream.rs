@@ -44,10 +44,10 @@ impl Stream {
         Ok(Self::Secure(secure))
     }
 
-    pub(crate) fn tcp(&self) -> &TcpStream {
+    pub(crate) fn into_tcp(self) -> TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
-            Self::Secure(secure) => &secure.tcp,
+            Self::Secure(secure) => secure.tcp,
         }
     }
 
