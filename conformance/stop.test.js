@@ -99,7 +99,7 @@ describe("SIGTERM", () => {
       [head.slice(0, 40), head.slice(40) + body],
       [head, body],
       [head + body.slice(0, 5), body.slice(5)],
-      // hyper has this one.
+      // hyper has this one, and it counts as under way: as long as its rest is missing, the server does not end.
       [head.replace(/Content-Length: \d+/u, "Transfer-Encoding: chunked"), `${body.length.toString(16)}\r\n${body}\r\n0\r\n\r\n`],
     ];
     const wires = [];
@@ -114,14 +114,11 @@ describe("SIGTERM", () => {
     await new Promise((resolve) => setTimeout(resolve, 100));
     const stopped = server.stop();
     await new Promise((resolve) => setTimeout(resolve, 50));
-    const answers = wires.map(async (socket, number) => {
+    for (const [number, socket] of wires.entries()) {
       let answer = "";
       socket.setEncoding("utf8").on("data", (data) => void (answer += data));
       socket.write(sends[number][1]);
       await once(socket, "close");
-      return answer;
-    });
-    for (const answer of await Promise.all(answers)) {
       assert.match(answer, /^HTTP\/1\.1 200 OK\r\n/u);
       assert.match(answer, /"success": true/u);
     }
