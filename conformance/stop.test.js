@@ -125,4 +125,23 @@ describe("SIGTERM", () => {
     await stopped;
     assert.doesNotMatch(server.log, /the time to stop is over/);
   });
+
+  it("waits for the rest of a request on a slow line, though nothing else is under way", async () => {
+    const server = await Server.start();
+    const body = '{"message":"the rest"}';
+    const socket = net.connect(server.port, "127.0.0.1");
+    await once(socket, "connect");
+    socket.write(`POST /message/demo HTTP/1.1\r\nHost: x\r\nAuthorization: ${server.key}\r\nContent-Length: ${body.length}\r\n\r\n{`);
+    await fetch(server.url);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    const stopped = server.stop();
+    let answer = "";
+    socket.setEncoding("utf8").on("data", (data) => void (answer += data));
+    // Two seconds are what it has.
+    await new Promise((resolve) => setTimeout(resolve, 600));
+    socket.write(body.slice(1));
+    await once(socket, "close");
+    assert.match(answer, /"success": true/u);
+    await stopped;
+  });
 });

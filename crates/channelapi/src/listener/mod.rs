@@ -40,8 +40,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that are accepted before those that are here get a turn.
 const ACCEPTS_PER_TURN: u32 = 16;
 
-/// How long the last answers may take to reach the network when everything else is done.
-const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long the last answers may take to reach the network when everything else is done, and a request that has begun to arrive for
+/// its rest.
+const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The HTTP connections that are open, of all listeners.
 pub(crate) struct HttpConnections {
@@ -67,7 +68,7 @@ impl HttpConnections {
     }
 
     /// Waits until the requests under way are answered, and closes the connections. The rest of a request that has begun to arrive is
-    /// waited for a moment only.
+    /// waited for, but not for as long as usual.
     pub(crate) async fn finish(&self) {
         self.stop.send_replace(());
         loop {
