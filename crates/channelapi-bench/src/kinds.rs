@@ -29,6 +29,10 @@ const MEMORY_AFTER: &str = "RSS per connection after traffic, bytes";
 /// Bytes that an idle connection may cost. There is no bound for polling: each waits with an HTTP request.
 const BOUNDS: [(&str, f64); 3] = [("websocket", 2048.0), ("resumable", 2560.0), ("wss", 12_288.0)];
 
+/// So many connections a client over long-polling counts as: its session is one, and the socket that its request waits on is another.
+/// Twice as many as there are of the other kinds would not fit the file descriptors that are usual.
+const POLLING_TAKES: usize = 2;
+
 /// How long a started server is left alone before its memory counts as that of an empty one.
 const START_SETTLE: Duration = Duration::from_secs(2);
 
@@ -47,7 +51,11 @@ pub(crate) struct KindsOptions {
 
 pub(crate) async fn run(options: &KindsOptions, cores: &Cores) -> Result<(Sheet, Vec<Criterion>)> {
     allow_connections(options.connections)?;
-    let title = format!("{} connections of each kind", options.connections);
+    let title = format!(
+        "{} connections of each kind, {} that poll",
+        options.connections,
+        options.connections / POLLING_TAKES
+    );
     let measure = async |column: usize| measure(options, COLUMNS[column], cores).await;
     let sheet = take_turns(&options.setup, title, COLUMNS.to_vec(), measure).await?;
     let bounds = BOUNDS.iter().flat_map(|(kind, bytes)| {
@@ -58,7 +66,8 @@ pub(crate) async fn run(options: &KindsOptions, cores: &Cores) -> Result<(Sheet,
 }
 
 async fn measure(options: &KindsOptions, kind: &str, cores: &Cores) -> Result<Vec<Sample>> {
-    let (count, settle) = (options.connections, Duration::from_secs(options.settle));
+    let settle = Duration::from_secs(options.settle);
+    let count = if kind == "polling" { options.connections / POLLING_TAKES } else { options.connections };
     let certificate = if kind == "wss" { Some(Certificate::make()?) } else { None };
     let server = match &certificate {
         Some(certificate) => Server::start_secure(cores, certificate).await?,
