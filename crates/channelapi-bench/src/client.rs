@@ -3,18 +3,16 @@
 //! It says exactly what a stock client says when it joins, and answers pings for as long as it lives.
 
 use std::collections::VecDeque;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
-use tokio::net::{TcpSocket, TcpStream};
 
 use crate::frame::{self, Decoder, Frame};
+use crate::pusher;
 use crate::stream::Stream;
 
 /// The key from RFC 6455's example and the answer it must get: a random one would only cost the client a SHA-1.
@@ -39,6 +37,8 @@ pub(crate) enum Door {
     Handshake(Arc<Handshake>),
     /// It speaks centrifuge's JSON protocol and subscribes to one channel, whose name this is.
     Centrifuge(String),
+    /// It speaks Pusher's protocol and subscribes to one channel, whose name this is.
+    Pusher(String),
     /// Like [`Door::Seed`], with TLS, by this configuration.
     Secure(String, Arc<ClientConfig>),
     /// Like [`Door::Seed`], over HTTP long-polling; see [`crate::poller`].
@@ -77,6 +77,7 @@ impl Door {
     fn path(&self) -> &'static str {
         match self {
             Self::Centrifuge(_) => "/connection/websocket",
+            Self::Pusher(_) => pusher::CLIENTS_PATH,
             Self::Seed(_) | Self::Secure(..) | Self::Polling(_) | Self::Handshake(_) => {
                 "/socket.io/?EIO=4&transport=websocket"
             }
@@ -110,27 +111,32 @@ impl Client {
         let stream = Stream::connect(address, door.tls()).await?;
         let mut client = Self { stream, decoder, packets, ping_interval: Duration::ZERO, place: None };
         client.upgrade(address, door.path()).await.context("the WebSocket handshake failed")?;
-        if let Door::Centrifuge(channel) = door {
-            client.subscribe(channel).await?;
-            return Ok(client);
+        match door {
+            Door::Centrifuge(channel) => client.join_as_centrifuge(channel).await?,
+            Door::Pusher(channel) => client.join_as_pusher(channel).await?,
+            door => client.join_as_socketio(door).await?,
         }
-        let open = client.expect("0{", "").await?;
-        client.ping_interval =
+        Ok(client)
+    }
+
+    async fn join_as_socketio(&mut self, door: &Door) -> Result<()> {
+        let open = self.expect("0{", "").await?;
+        self.ping_interval =
             ping_interval(&open).with_context(|| format!("unusable open packet {open:?}"))?;
         match door {
             Door::Seed(token) | Door::Secure(token, _) => {
-                client.send("40").await?;
-                client.expect("40{", "\"sid\"").await?;
-                client.expect("42[\"clientevent\",", "\"Connected\"").await?;
-                client.send(&format!("42{}", json!(["join_channel", { "token": token }]))).await?;
-                client.expect("42[\"clientevent\",", "\"Connected to ").await?;
+                self.send("40").await?;
+                self.expect("40{", "\"sid\"").await?;
+                self.expect("42[\"clientevent\",", "\"Connected\"").await?;
+                self.send(&format!("42{}", json!(["join_channel", { "token": token }]))).await?;
+                self.expect("42[\"clientevent\",", "\"Connected to ").await?;
             }
-            Door::Handshake(handshake) => client.shake_hands(handshake).await?,
-            Door::Centrifuge(_) | Door::Polling(_) => {
+            Door::Handshake(handshake) => self.shake_hands(handshake).await?,
+            Door::Centrifuge(_) | Door::Pusher(_) | Door::Polling(_) => {
                 bail!("this is no way in for a Socket.IO client over WebSocket")
             }
         }
-        Ok(client)
+        Ok(())
     }
 
     /// Joins while connecting. A client that comes back may be sent what it missed before it hears that it is let in.
@@ -159,13 +165,19 @@ impl Client {
         Ok(())
     }
 
-    async fn subscribe(&mut self, channel: &str) -> Result<()> {
+    async fn join_as_centrifuge(&mut self, channel: &str) -> Result<()> {
         self.send(r#"{"id":1,"connect":{}}"#).await?;
         let answer: Value = serde_json::from_str(&self.expect("{\"id\":1,", "\"connect\"").await?)?;
         let seconds = answer["connect"]["ping"].as_u64().context("the server announces no pings")?;
         self.ping_interval = Duration::from_secs(seconds);
         self.send(&json!({ "id": 2, "subscribe": { "channel": channel } }).to_string()).await?;
         self.expect("{\"id\":2,", "\"subscribe\"").await.map(drop)
+    }
+
+    async fn join_as_pusher(&mut self, channel: &str) -> Result<()> {
+        self.ping_interval = pusher::ping_interval(&self.expect("{", pusher::CONNECTED).await?)?;
+        self.send(&pusher::subscribe(channel)).await?;
+        self.expect("{", pusher::SUBSCRIBED).await.map(drop)
     }
 
     /// Hands every packet to `each` and answers pings, until the server closes the connection.
@@ -284,26 +296,12 @@ async fn read_packets(stream: &mut Stream, decoder: &mut Decoder, mut each: impl
     if pongs.is_empty() { Ok(()) } else { stream.write(&pongs).await }
 }
 
-/// Connects from a loopback address of its own, as clients on the internet would: nothing that a server keeps per address is shared,
-/// and there is no end of ports.
-pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    // 127.1.0.1 and up: as many as any run needs before they begin anew.
-    let number = 0x7f01_0001 + NEXT.fetch_add(1, Ordering::Relaxed) % 0x00e0_0000;
-    let socket = TcpSocket::new_v4()?;
-    if address.ip().is_loopback() && address.is_ipv4() {
-        socket.bind((Ipv4Addr::from_bits(number), 0).into())?;
-    }
-    let stream = socket.connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
 /// What is said to a ping; `None` if the packet is none.
 fn answer_to_ping(packet: &str) -> Option<&'static str> {
     match packet {
         PING => Some(PONG),
         CENTRIFUGE_PING => Some(CENTRIFUGE_PING),
+        packet if pusher::is_ping(packet) => Some(pusher::PONG),
         _ => None,
     }
 }

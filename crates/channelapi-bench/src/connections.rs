@@ -60,13 +60,14 @@ const IDLE: &str = "idle CPU per connection and second, ns";
 const BYTES: f64 = 2048.0;
 
 /// For one shared channel: channels and tokens cost everybody about the same.
-const GOALS: [Goal; 10] = [
+const GOALS: [Goal; 11] = [
     (MEMORY, "socketioxide", AtMost(0.083)),
     (MEMORY, "node", AtMost(0.2)),
     (MEMORY, "node-uws", AtMost(0.2)),
     (MEMORY, "python-socketio", AtMost(0.2)),
     (MEMORY, "centrifuge", AtMost(0.1)),
     (MEMORY, "centrifuge-tuned", AtMost(0.1)),
+    (MEMORY, "sockudo", AtMost(0.1)),
     (JOIN, "socketioxide", AtMost(0.4)),
     (JOIN, "node", AtMost(0.12)),
     (IDLE, "socketioxide", AtMost(0.6)),

@@ -43,19 +43,21 @@ const CPU: &str = "one at a time: CPU per delivery, µs";
 const CPU_OVERLAPPING: &str = "8 overlapping: CPU per delivery, µs";
 
 /// For many connections, where the deliveries outweigh the publish.
-const GOALS: [Goal; 12] = [
+const GOALS: [Goal; 14] = [
     (CPU, "floor", AtMost(1.2)),
     (CPU, "socketioxide", AtMost(0.62)),
     (CPU, "node-uws", AtMost(0.85)),
     (CPU, "node", AtMost(0.5)),
     (CPU, "centrifuge", AtMost(0.45)),
     (CPU, "centrifuge-tuned", AtMost(0.45)),
+    (CPU, "sockudo", AtMost(0.45)),
     (CPU_OVERLAPPING, "floor", AtMost(0.35)),
     (CPU_OVERLAPPING, "socketioxide", AtMost(0.55)),
     (CPU_OVERLAPPING, "node-uws", AtMost(0.7)),
     (CPU_OVERLAPPING, "node", AtMost(1.0)),
     (CPU_OVERLAPPING, "centrifuge", AtMost(0.45)),
     (CPU_OVERLAPPING, "centrifuge-tuned", AtMost(0.45)),
+    (CPU_OVERLAPPING, "sockudo", AtMost(0.45)),
 ];
 
 /// How many are many.

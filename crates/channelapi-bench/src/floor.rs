@@ -172,7 +172,7 @@ mod tests {
     use super::*;
     use crate::client::Door;
     use crate::crowd::Crowd;
-    use crate::publisher::Publisher;
+    use crate::publisher::{Api, Publisher};
     use crate::receipts::{Receipts, data};
 
     const PATIENCE: Duration = Duration::from_secs(20);
@@ -183,7 +183,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || accept(&listener));
-        let mut publisher = Publisher::connect(address, "any").await.unwrap();
+        let mut publisher = Publisher::connect(address, "any", Api::Contract).await.unwrap();
         publisher.healthy().await.unwrap();
         let mut doors = Vec::new();
         for channel in ["shared", "shared", "other"] {
@@ -208,7 +208,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         std::thread::spawn(move || accept(&listener));
-        let mut publisher = Publisher::connect(address, "any").await.unwrap();
+        let mut publisher = Publisher::connect(address, "any", Api::Contract).await.unwrap();
         let token = publisher.token("a").await.unwrap();
         let receipts = Arc::new(Receipts::default());
         let _crowd = Crowd::gather(address, vec![Door::Seed(token)], &receipts).await.unwrap();

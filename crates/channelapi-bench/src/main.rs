@@ -30,6 +30,7 @@ mod poller;
 mod process;
 mod publish;
 mod publisher;
+mod pusher;
 mod receipts;
 mod reconnect;
 mod redis;

@@ -14,6 +14,8 @@ use clap::ValueEnum;
 
 use crate::client::Door;
 use crate::floor;
+use crate::publisher::Api;
+use crate::pusher;
 
 /// A server to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -34,6 +36,8 @@ pub(crate) enum Peer {
     Centrifuge,
     /// The same, spending as little memory on a connection as the library lets it.
     CentrifugeTuned,
+    /// Sockudo, in Pusher's protocol, without limits and without metrics; keeps nothing. Takes half an hour to build: on request.
+    Sockudo,
     /// No server at all: a loop that sends the same bytes over the same sockets.
     Floor,
 }
@@ -43,6 +47,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) port: u16,
     pub(crate) auth_key: &'a str,
     pub(crate) data_dir: &'a Path,
+    /// Where it may work.
+    pub(crate) folder: &'a Path,
 }
 
 impl Peer {
@@ -56,6 +62,7 @@ impl Peer {
             Self::PythonSocketio => "python-socketio",
             Self::Centrifuge => "centrifuge",
             Self::CentrifugeTuned => "centrifuge-tuned",
+            Self::Sockudo => "sockudo",
             Self::Floor => "floor",
         }
     }
@@ -74,6 +81,7 @@ impl Peer {
             Self::NodeUws => install::node().and_then(|()| install::check_uws()),
             Self::PythonSocketio => install::python(),
             Self::Centrifuge | Self::CentrifugeTuned => install::centrifuge(),
+            Self::Sockudo => install::sockudo(),
             Self::Channelapi => {
                 let program = channelapi()?;
                 ensure!(
@@ -101,6 +109,7 @@ impl Peer {
             }
             Self::Centrifuge => Command::new(installed.join("centrifuge")),
             Self::CentrifugeTuned => started(installed.join("centrifuge"), ["--tuned"]),
+            Self::Sockudo => return Ok(sockudo(&installed, launch)),
         };
         command.args(["--address", "127.0.0.1", "--port", &launch.port.to_string()]);
         command.args(["--auth-key", launch.auth_key]);
@@ -115,8 +124,14 @@ impl Peer {
         match self {
             // Its token is the channel's name.
             Self::Centrifuge | Self::CentrifugeTuned => Door::Centrifuge(token),
+            Self::Sockudo => Door::Pusher(token),
             _ => Door::Seed(token),
         }
+    }
+
+    /// How it wants to be asked to publish.
+    pub(crate) fn api(self) -> Api {
+        if self == Self::Sockudo { Api::Pusher } else { Api::Contract }
     }
 
     /// Which version is measured, for the report.
@@ -151,8 +166,24 @@ impl Peer {
                 let version = locked("centrifuge/go.mod", "github.com/centrifugal/centrifuge v", "\n")?;
                 Ok(format!("centrifuge {version}, {}", said("go", "version")?))
             }
+            Self::Sockudo => said(install::folder()?.join("sockudo/bin/sockudo"), "--version"),
         }
     }
+}
+
+/// It takes everything from the environment. What it would refuse or count is switched off, because it would only slow it down.
+fn sockudo(installed: &Path, launch: &Launch<'_>) -> Command {
+    const WITHOUT_LIMIT: &str = "10000000";
+    let mut command = Command::new(installed.join("sockudo/bin/sockudo"));
+    command.env("HOST", "127.0.0.1").env("PORT", launch.port.to_string());
+    command.envs([("SOCKUDO_DEFAULT_APP_ID", pusher::APP), ("SOCKUDO_DEFAULT_APP_KEY", pusher::APP)]);
+    command.env("SOCKUDO_DEFAULT_APP_SECRET", launch.auth_key);
+    command.env("SOCKUDO_DEFAULT_APP_MAX_CONNECTIONS", WITHOUT_LIMIT);
+    command.env("SOCKUDO_DEFAULT_APP_MAX_BACKEND_EVENTS_PER_SECOND", WITHOUT_LIMIT);
+    command.envs([("RATE_LIMITER_ENABLED", "false"), ("METRICS_ENABLED", "false")]);
+    // From here it would read a configuration and write logs.
+    command.current_dir(launch.folder);
+    command
 }
 
 fn started<A: AsRef<std::ffi::OsStr>>(

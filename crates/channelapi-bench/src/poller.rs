@@ -11,8 +11,9 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::client::{connect, ping_interval};
+use crate::client::ping_interval;
 use crate::publisher::response_length;
+use crate::stream::connect;
 
 /// Packets of one answer are separated by it.
 const SEPARATOR: char = '\u{1e}';

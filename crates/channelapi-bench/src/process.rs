@@ -164,13 +164,14 @@ impl Server {
     }
 
     async fn ready(&mut self) -> Result<()> {
-        let ask = async || Publisher::connect(self.address, &self.auth_key).await?.healthy().await;
+        let ask =
+            async || Publisher::connect(self.address, &self.auth_key, self.peer.api()).await?.healthy().await;
         self.process.ready(ask).await.with_context(|| format!("{} did not start", self.peer.name()))
     }
 
     /// A new connection for a backend, over which the server has said that it is well.
     pub(crate) async fn publisher(&self) -> Result<Publisher> {
-        let mut publisher = Publisher::connect(self.address, &self.auth_key).await?;
+        let mut publisher = Publisher::connect(self.address, &self.auth_key, self.peer.api()).await?;
         publisher.healthy().await?;
         Ok(publisher)
     }
@@ -203,7 +204,8 @@ fn command(
     folder: &Path,
 ) -> Result<Command> {
     let data_dir = folder.join("data");
-    let mut command = peer.command(&Launch { port: address.port(), auth_key, data_dir: &data_dir })?;
+    let mut command =
+        peer.command(&Launch { port: address.port(), auth_key, data_dir: &data_dir, folder })?;
     command.envs(variables.iter().map(|(name, value)| (name, value)));
     Ok(command)
 }

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+
+use crate::pusher;
 
 /// A page of history has 256 KiB of data, and as much again around it.
 const RESPONSE_MAX: usize = 1 << 20;
@@ -14,23 +16,39 @@ const RESPONSE_MAX: usize = 1 << 20;
 /// A connection that was quiet for longer is replaced: some servers close it then (µWebSockets after 10 seconds).
 const QUIET_MAX: Duration = Duration::from_secs(5);
 
+/// What a server expects of those who publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Api {
+    /// The seed contract, and for what only channelapi knows version 1 of its API.
+    Contract,
+    /// Pusher's API. Channels need no token.
+    Pusher,
+}
+
 /// A backend with the server's key. Channel names must be plain ASCII words: they go into the path as they are.
 pub(crate) struct Publisher {
     stream: TcpStream,
     address: SocketAddr,
     auth_key: String,
+    api: Api,
     buffer: Vec<u8>,
     used_at: Instant,
+    /// The server has said that it takes no more on this connection.
+    is_over: bool,
 }
 
 impl Publisher {
-    pub(crate) async fn connect(address: SocketAddr, auth_key: &str) -> Result<Self> {
+    pub(crate) async fn connect(address: SocketAddr, auth_key: &str, api: Api) -> Result<Self> {
         let (stream, auth_key) = (connect(address).await?, auth_key.to_owned());
-        Ok(Self { stream, address, auth_key, buffer: Vec::new(), used_at: Instant::now() })
+        let used_at = Instant::now();
+        Ok(Self { stream, address, auth_key, api, buffer: Vec::new(), used_at, is_over: false })
     }
 
-    /// The token that opens the channel.
+    /// The token that opens the channel; its name where there are none.
     pub(crate) async fn token(&mut self, channel: &str) -> Result<String> {
+        if self.api == Api::Pusher {
+            return Ok(channel.to_owned());
+        }
         let answer = self.post(&format!("/channel/{channel}"), "").await?;
         let answer: Value = serde_json::from_slice(&answer)?;
         answer["token"].as_str().map(str::to_owned).with_context(|| format!("no token in {answer}"))
@@ -38,13 +56,16 @@ impl Publisher {
 
     /// Publishes JSON; returns when the server has answered.
     pub(crate) async fn publish(&mut self, channel: &str, data: &str) -> Result<()> {
-        let body = format!("{{\"message\":{data}}}");
-        self.post(&format!("/message/{channel}"), &body).await?;
-        Ok(())
+        let (path, body) = match self.api {
+            Api::Contract => (format!("/message/{channel}"), format!("{{\"message\":{data}}}")),
+            Api::Pusher => pusher::publication(channel, data, &self.auth_key)?,
+        };
+        self.post(&path, &body).await.map(drop)
     }
 
     /// Publishes JSON for whoever is connected right now; returns when the server has answered.
     pub(crate) async fn publish_volatile(&mut self, channel: &str, data: &str) -> Result<()> {
+        ensure!(self.api == Api::Contract, "only channelapi stores what it is not told to forget");
         let body = format!("{{\"data\":{data},\"volatile\":true}}");
         self.post(&format!("/v1/channels/{channel}/messages"), &body).await?;
         Ok(())
@@ -57,7 +78,11 @@ impl Publisher {
 
     /// Whether the server says that it is well.
     pub(crate) async fn healthy(&mut self) -> Result<()> {
-        self.request("GET", "/healthz", "").await.map(drop)
+        let path = match self.api {
+            Api::Contract => "/healthz",
+            Api::Pusher => pusher::HEALTH_PATH,
+        };
+        self.request("GET", path, "").await.map(drop)
     }
 
     /// Sends something and returns what was answered.
@@ -73,7 +98,7 @@ impl Publisher {
             self.auth_key,
             body.len()
         );
-        if self.used_at.elapsed() > QUIET_MAX {
+        if self.is_over || self.used_at.elapsed() > QUIET_MAX {
             self.stream = connect(self.address).await?;
         }
         self.stream.write_all(request.as_bytes()).await?;
@@ -89,6 +114,7 @@ impl Publisher {
                 && self.buffer.len() >= total
             {
                 let body = self.buffer[head..total].to_vec();
+                self.is_over = closes(&self.buffer[..head]);
                 if !self.buffer.starts_with(b"HTTP/1.1 200") {
                     bail!("the server answered {:?}", String::from_utf8_lossy(&self.buffer));
                 }
@@ -113,13 +139,23 @@ async fn connect(address: SocketAddr) -> Result<TcpStream> {
 /// Where the response's head ends and where the whole response does, once the head is here.
 pub(crate) fn response_length(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(None) };
-    let head = std::str::from_utf8(&bytes[..end])?;
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim())
-    });
+    let length = field(&bytes[..end], "content-length");
     let length: usize = length.context("the response has no Content-Length")?.parse()?;
     Ok(Some((end + 4, end + 4 + length)))
+}
+
+/// Whether the connection ends with this response.
+fn closes(head: &[u8]) -> bool {
+    field(head, "connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
+}
+
+/// The first header field with this name.
+fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a str> {
+    let head = std::str::from_utf8(head).ok()?;
+    head.lines().find_map(|line| {
+        let (other, value) = line.split_once(':')?;
+        other.eq_ignore_ascii_case(name).then(|| value.trim())
+    })
 }
 
 #[cfg(test)]
@@ -132,5 +168,7 @@ mod tests {
         assert_eq!(response_length(response).unwrap(), Some((response.len() - 2, response.len())));
         assert_eq!(response_length(&response[..20]).unwrap(), None);
         assert!(response_length(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+        assert!(!closes(response));
+        assert!(closes(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"));
     }
 }

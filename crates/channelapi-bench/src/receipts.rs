@@ -10,6 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use crate::frame;
+use crate::pusher;
 
 /// What precedes the number of a publication in the packet that carries it.
 const PREFIX: &str = "42[\"message\",{\"n\":";
@@ -29,6 +30,7 @@ pub(crate) fn number(packet: &str) -> Option<u64> {
     let rest = match packet.strip_prefix(PREFIX) {
         Some(rest) => rest,
         None if packet.starts_with("{\"push\":") => packet.split_once(CENTRIFUGE_PREFIX)?.1,
+        None if packet.starts_with("{\"event\":") => packet.split_once(pusher::NUMBER_PREFIX)?.1,
         None => return None,
     };
     rest[..rest.find(',')?].parse().ok()
@@ -154,6 +156,9 @@ mod tests {
             Some(7)
         );
         assert_eq!(number("{\"id\":2,\"subscribe\":{}}"), None);
+        let text = serde_json::Value::from(data);
+        assert_eq!(number(&format!("{{\"event\":\"message\",\"channel\":\"x\",\"data\":{text}}}")), Some(7));
+        assert_eq!(number("{\"event\":\"pusher:pong\"}"), None);
     }
 
     #[test]

@@ -2,16 +2,15 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context as _, Result, bail};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
-
-use crate::client::connect;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// The name in the certificate of a server under test.
 pub(crate) const SERVER_NAME: &str = "localhost";
@@ -132,4 +131,19 @@ async fn read(stream: &TcpStream, mut take: impl FnMut(&[u8]) -> Result<()>) -> 
             return Ok(());
         }
     }
+}
+
+/// Connects from a loopback address of its own, as clients on the internet would: nothing that a server keeps per address is shared,
+/// and there is no end of ports.
+pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // 127.1.0.1 and up: as many as any run needs before they begin anew.
+    let number = 0x7f01_0001 + NEXT.fetch_add(1, Ordering::Relaxed) % 0x00e0_0000;
+    let socket = TcpSocket::new_v4()?;
+    if address.ip().is_loopback() && address.is_ipv4() {
+        socket.bind((Ipv4Addr::from_bits(number), 0).into())?;
+    }
+    let stream = socket.connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }

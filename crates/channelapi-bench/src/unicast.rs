@@ -22,12 +22,13 @@ const VOLATILE: &str = "channelapi, volatile";
 
 const CPU: &str = "CPU per publish, HTTP included, µs";
 
-const GOALS: [Goal; 5] = [
+const GOALS: [Goal; 6] = [
     (CPU, "floor", AtMost(1.3)),
     (CPU, "socketioxide", AtMost(0.8)),
     (CPU, "node", AtMost(0.25)),
     (CPU, "centrifuge", AtMost(0.45)),
     (CPU, "centrifuge-tuned", AtMost(0.45)),
+    (CPU, "sockudo", AtMost(0.45)),
 ];
 
 /// CPU and latency of publications to one connection.

@@ -3,10 +3,18 @@
 //!
 //! What is installed already is left alone. An error says what is missing; the others are measured all the same.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
+
+/// The version that is measured.
+const SOCKUDO_VERSION: &str = "5.2.0";
+
+/// Brings the compiler for protocol buffers that Sockudo is built with.
+const GRPCIO_TOOLS: &str = "grpcio-tools==1.85.1";
 
 /// Where the peers' sources are.
 pub(super) fn source(inside: &str) -> PathBuf {
@@ -82,6 +90,40 @@ pub(super) fn centrifuge() -> Result<()> {
     let program = folder()?.join("centrifuge");
     let mut go = Command::new("go");
     run(go.args(["build", "-mod=readonly", "-o"]).arg(program).current_dir(source("centrifuge")))
+}
+
+/// Built from its own lock file, in the folder of the other builds. Its build script needs `protoc`, which comes from a package
+/// of Python's if there is none here.
+pub(super) fn sockudo() -> Result<()> {
+    let root = folder()?.join("sockudo");
+    let installed = Command::new(root.join("bin/sockudo")).arg("--version").output();
+    if installed.is_ok_and(|said| said.stdout.trim_ascii_end().ends_with(SOCKUDO_VERSION.as_bytes())) {
+        return Ok(());
+    }
+    let mut cargo = Command::new("cargo");
+    cargo.args(["install", "sockudo", "--version", SOCKUDO_VERSION, "--locked", "--root"]).arg(&root);
+    cargo.env("CARGO_TARGET_DIR", folder()?).env("PROTOC", protoc()?);
+    run(&mut cargo)
+}
+
+/// The compiler for protocol buffers.
+fn protoc() -> Result<PathBuf> {
+    if Command::new("protoc").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        return Ok("protoc".into());
+    }
+    let home = folder()?.join("protoc");
+    let (python, protoc) = (home.join("bin/python"), home.join("bin/protoc"));
+    if protoc.exists() {
+        return Ok(protoc);
+    }
+    let mut venv = Command::new("python3");
+    run(venv.args(["-m", "venv", "--clear"]).arg(&home))?;
+    let mut pip = Command::new(&python);
+    run(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", GRPCIO_TOOLS]))?;
+    // It is the mark of a complete installation.
+    std::fs::write(&protoc, format!("#!/bin/sh\nexec '{}' -m grpc_tools.protoc \"$@\"\n", python.display()))?;
+    std::fs::set_permissions(&protoc, Permissions::from_mode(0o755))?;
+    Ok(protoc)
 }
 
 fn is_same(one: &Path, other: &Path, file: &str) -> bool {
