@@ -59,14 +59,16 @@ class Raw {
   }
 }
 
-function post(path, body, headers = "") {
-  return `POST ${path} HTTP/1.1\r\nHost: x\r\nAuthorization: ${server.key}\r\n${headers}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
+function request(method, path, body, headers = "") {
+  return `${method} ${path} HTTP/1.1\r\nHost: x\r\nAuthorization: ${server.key}\r\n${headers}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
 }
+
+const post = (path, body, headers) => request("POST", path, body, headers);
 
 const GET = "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
 
 // Of a kind that the server reads in another way, and so is everything behind it.
-const OTHER = "GET /socket.io/?EIO=4&transport=pigeon HTTP/1.1\r\nHost: x\r\n\r\n";
+const OTHER = "OPTIONS /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\n\r\n";
 
 /** How a request can arrive: what is written, and how many answers come before its own. */
 const WAYS = {
@@ -90,22 +92,26 @@ const ROUTES = [
   { name: "a bad name", path: () => "/message/%00", body: '{"message":1}', status: 400 },
   { name: "the route of a token", path: (channel) => `/channel/${channel}`, body: "", status: 200 },
   { name: "a route that is none", path: () => "/v1/nothing", body: "{}", status: 404 },
+  { name: "the opening of a session", method: "GET", path: () => "/socket.io/?EIO=4&transport=polling", body: "", status: 200 },
+  { name: "a session that is none", method: "GET", path: () => "/socket.io/?EIO=4&transport=polling&sid=none", body: "", status: 400 },
+  { name: "a transport that is none", method: "GET", path: () => "/socket.io/?EIO=4&transport=pigeon", body: "", status: 400 },
+  { name: "packets for a session that is none", path: () => "/socket.io/?EIO=4&transport=polling&sid=none", body: "40", status: 400 },
 ];
 
 const unnamed = ({ status, line, names, body }) => ({
   status,
   line,
   names,
-  body: body.replace(/"(id|epoch|cursor|request_id|channel|token)": ?"[^"]*"/g, '"$1":""').replace(/"offset":\d+/, '"offset":0'),
+  body: body.replace(/"(id|epoch|cursor|request_id|channel|token|sid)": ?"[^"]*"/g, '"$1":""').replace(/"offset":\d+/, '"offset":0'),
 });
 
-for (const { name, path, body, status } of ROUTES) {
+for (const { name, method = "POST", path, body, status } of ROUTES) {
   describe(`a request by ${name}`, () => {
     let expected;
     for (const [way, pieces] of Object.entries(WAYS)) {
       it(`is answered the same ${way}`, async (t) => {
         const raw = await Raw.open(t);
-        const [parts, before] = pieces(post(path(freshName()), body));
+        const [parts, before] = pieces(request(method, path(freshName()), body));
         await raw.write(...parts);
         for (let n = 0; n < before; n += 1) await raw.answer();
         const answer = unnamed(await raw.answer());
@@ -154,6 +160,68 @@ describe("a publication", () => {
       await raw.write(`${attack}${headers}\r\n${body}`);
       const { status } = await raw.answer();
       assert.ok(statuses.includes(status), `${JSON.stringify(headers)}: ${status}`);
+    }
+  });
+});
+
+describe("polling", () => {
+  /** A session that is open, by connections that the test writes. */
+  async function session(t) {
+    const raw = await Raw.open(t);
+    await raw.write(request("GET", "/socket.io/?EIO=4&transport=polling", ""));
+    const path = `/socket.io/?EIO=4&transport=polling&sid=${JSON.parse((await raw.answer()).body.slice(1)).sid}`;
+    return { raw, path, poll: request("GET", path, "") };
+  }
+
+  for (const [way, pieces] of Object.entries(WAYS).filter(([way]) => !way.startsWith("twice"))) {
+    it(`waits and is answered ${way}, and so is what brings packets`, async (t) => {
+      const { path, poll } = await session(t);
+      const polls = await Raw.open(t);
+      const [parts, before] = pieces(poll);
+      await polls.write(...parts);
+      for (let n = 0; n < before; n += 1) await polls.answer();
+      await sleep(50);
+      assert.equal(polls.bytes.length, 0, "nothing is there yet");
+      const posts = await Raw.open(t);
+      const [packets, others] = pieces(post(path, "40"));
+      await posts.write(...packets);
+      for (let n = 0; n < others; n += 1) await posts.answer();
+      assert.equal((await posts.answer()).body, "ok");
+      assert.match((await polls.answer()).body, /^40\{"sid":/u);
+    });
+  }
+
+  it("answers what is sent behind a poll while that waits", async (t) => {
+    const { raw, path, poll } = await session(t);
+    await raw.write(poll);
+    await sleep(50);
+    await raw.write(GET, post(path, "3"));
+    await sleep(50);
+    assert.equal(raw.bytes.length, 0, "answers keep their order");
+    const posts = await Raw.open(t);
+    await posts.write(post(path, "40"));
+    assert.equal((await posts.answer()).body, "ok");
+    assert.match((await raw.answer()).body, /^40\{"sid":/u);
+    assert.match((await raw.answer()).body, /"status": "ok"/u);
+    assert.equal((await raw.answer()).body, "ok");
+  });
+
+  it("ends with a client that hangs up while it waits, whatever it sent meanwhile", async (t) => {
+    for (const sent of ["", GET, GET + GET]) {
+      const { raw, path, poll } = await session(t);
+      await raw.write(poll);
+      await sleep(50);
+      if (sent !== "") await raw.write(sent);
+      raw.socket.destroy();
+      const posts = await Raw.open(t);
+      const over = async () => {
+        for (;;) {
+          await posts.write(post(path, "3"));
+          if ((await posts.answer()).status === 400) return;
+          await sleep(10);
+        }
+      };
+      await within(over(), "the session to end");
     }
   });
 });

@@ -1,7 +1,7 @@
 //! The plain port beside HTTPS: it sends browsers on, and shows an authority what it asks for. It serves nothing else.
 
 use crate::http::{self, Answer, Head, Peer, Request, Response};
-use crate::listener::{Leaving, Service};
+use crate::listener::{Leaving, Pace, Service};
 use crate::metrics::RequestRefused;
 use crate::tls::Proofs;
 use hyper::header::{HOST, HeaderValue, LOCATION};
@@ -28,8 +28,8 @@ impl Service for Redirect {
     type Call = Infallible;
     type Upgrade = Infallible;
 
-    fn is_brief(&self, _: &str) -> bool {
-        true
+    fn pace(&self, _: &str) -> Pace {
+        Pace::Brief
     }
 
     fn recognize(&self, _: &Head<'_>, _: &[u8]) -> Option<Infallible> {

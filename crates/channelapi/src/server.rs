@@ -17,7 +17,7 @@ use crate::gateway::{ChannelEvents, Gateway, Settings, SocketIo, Upgrade, waitin
 use crate::health::Ready;
 use crate::http::{self, Answer, Head, Peer, Request, Response};
 use crate::identity::{self, Identity, Issuers};
-use crate::listener::{Bound, Entry, HttpConnections, Leaving, Listener};
+use crate::listener::{Bound, Entry, HttpConnections, Leaving, Listener, Pace};
 use crate::live::Live;
 use crate::logging::Verbosity;
 use crate::metrics::{self, Readings, RequestRefused};
@@ -84,9 +84,12 @@ impl listener::Service for Face {
     type Call = Publishing;
     type Upgrade = Upgrade;
 
-    fn is_brief(&self, path: &str) -> bool {
-        // Clients hold their polls, and a stream has no end.
-        !is_below(path, SOCKET_IO) && !path.ends_with("/stream")
+    fn pace(&self, path: &str) -> Pace {
+        match path {
+            _ if is_below(path, SOCKET_IO) => Pace::Held,
+            _ if path.ends_with("/stream") => Pace::Endless,
+            _ => Pace::Brief,
+        }
     }
 
     fn recognize(&self, head: &Head<'_>, body: &[u8]) -> Option<Publishing> {
@@ -396,8 +399,8 @@ impl listener::Service for ConformanceServer {
     type Call = Infallible;
     type Upgrade = Upgrade;
 
-    fn is_brief(&self, _: &str) -> bool {
-        false
+    fn pace(&self, _: &str) -> Pace {
+        Pace::Held
     }
 
     fn recognize(&self, _: &Head<'_>, _: &[u8]) -> Option<Infallible> {

@@ -33,7 +33,11 @@ pub(super) fn open(gateway: &Arc<Gateway>, pass: SessionPass) -> Response {
 pub(super) async fn serve(session: Arc<Connection>, request: Request) -> Result<Response, RequestError> {
     session.check_alive();
     match *request.method() {
-        Method::GET => poll(session).await,
+        Method::GET => {
+            // Nobody needs it while the client waits.
+            drop(request);
+            poll(session).await
+        }
         Method::POST => post(session, request).await,
         _ => Err(RequestError::BadRequest),
     }

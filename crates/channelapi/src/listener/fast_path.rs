@@ -1,5 +1,5 @@
-//! The short way for requests that are answered at once: publications, which are made all the time, the openings of WebSockets, and
-//! whatever else is brief.
+//! The short way for requests with an answer that is known as a whole: publications, which are made all the time, the openings of
+//! WebSockets, polls, and whatever else is brief.
 //!
 //! A request takes it if it is here as a whole with nothing behind it, and its head can be understood in one way only. At the first one
 //! that does not, the connection is hyper's, with everything that was read.
@@ -7,11 +7,11 @@
 //! Invariants:
 //! - Nothing is refused here. What is no plain request is hyper's; what is wrong with one is found behind [`Service::serve`], the same as
 //!   for hyper.
-//! - An idle connection has no buffer.
+//! - A connection that idles, or waits for an answer, has no buffer.
 
 use super::entry::make_room;
 use super::serve::Serving;
-use super::service::{Leaving, Service};
+use super::service::{Leaving, Pace, Service};
 use crate::admission::SocketPass;
 use crate::http::{
     Head, Headers as _, Parsed, Peer, Progress, Received, Request, Socket, headers_room, to_wire,
@@ -80,6 +80,9 @@ impl<'a, S: Service> FastPath<'a, S> {
                     if self.serve(asked, is_last, is_stopping).await.is_err() {
                         return End::Closed;
                     }
+                    if !self.reader.begun.is_empty() {
+                        return self.other();
+                    }
                 }
                 Read::Leaving(upgrade, answer, sent) => {
                     self.pass.has_spoken();
@@ -124,9 +127,15 @@ impl<'a, S: Service> FastPath<'a, S> {
                 let answer = service.call(call).await;
                 Some(answer.to_wire(is_last()))
             }
-            Asked::Request(request, peer) => {
+            Asked::Request(request, peer, pace) => {
                 // Boxed, because the connection would be as large as all that can be done for it.
-                let response = Box::pin(service.clone().serve(*request, peer)).await;
+                let mut serving = Box::pin(service.clone().serve(*request, peer));
+                let response = poll_fn(|cx| match serving.as_mut().poll(cx) {
+                    Poll::Ready(response) => Poll::Ready(Some(response)),
+                    Poll::Pending if pace == Pace::Held => self.reader.poll_gone(cx).map(|()| None),
+                    Poll::Pending => Poll::Pending,
+                });
+                let response = response.await.ok_or(io::ErrorKind::ConnectionAborted)?;
                 to_wire(response, is_last())
             }
         };
@@ -204,8 +213,8 @@ struct Reader<'a, S> {
 enum Asked<S: Service> {
     /// It was recognized.
     Call(S::Call),
-    /// Another one, and who sent it.
-    Request(Box<Request>, Peer),
+    /// Another one, who sent it, and when it is answered.
+    Request(Box<Request>, Peer, Pace),
 }
 
 /// What was read.
@@ -255,8 +264,25 @@ impl<S: Service> Reader<'_, S> {
         })
     }
 
+    /// Ready when the client has gone. What it sends meanwhile is in [`Reader::begun`]; of somebody who sends more than a head, we do
+    /// not learn it.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        with_read_buffer(|buffer| {
+            while let room @ 1.. = HTTP_HEADER_BYTES_MAX.saturating_sub(self.begun.len()) {
+                let room = room.min(buffer.len());
+                let mut unread = ReadBuf::new(&mut buffer[..room]);
+                let read = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut unread));
+                if read.is_err() || unread.filled().is_empty() {
+                    return Poll::Ready(());
+                }
+                self.begun.extend_from_slice(unread.filled());
+            }
+            Poll::Pending
+        })
+    }
+
     /// What a request is that is here as a whole.
-    fn whole(&self, head: Head<'_>, body: &[u8]) -> Read<S> {
+    fn whole(&self, head: Head<'_>, body: &[u8], pace: Pace) -> Read<S> {
         let Serving { service, entry, arrival, .. } = self.serving;
         if head.method == "POST"
             && let Some(call) = service.recognize(&head, body)
@@ -266,7 +292,7 @@ impl<S: Service> Reader<'_, S> {
         let peer = arrival.peer(&head, entry.trusted_proxies.as_ref());
         let Some(request) = head.to_request() else { return Read::Other };
         let request = request.map(|()| Received::whole(Bytes::copy_from_slice(body)));
-        Read::Whole(Asked::Request(Box::new(request), peer), head.is_last)
+        Read::Whole(Asked::Request(Box::new(request), peer, pace), head.is_last)
     }
 
     /// What the bytes are that have arrived.
@@ -292,10 +318,13 @@ impl<S: Service> Reader<'_, S> {
                     None => Read::Staying(answer, sent),
                 }
             }
-            "GET" | "POST" | "PUT" | "DELETE" if !is_upgrade && service.is_brief(head.path) => {
-                match behind.len().cmp(&head.body_bytes) {
-                    cmp::Ordering::Equal => self.whole(head, behind),
-                    cmp::Ordering::Less if head.body_bytes <= BODY_BYTES_MAX => Read::Part,
+            "GET" | "POST" | "PUT" | "DELETE" if !is_upgrade => {
+                match (service.pace(head.path), behind.len().cmp(&head.body_bytes)) {
+                    (pace @ (Pace::Brief | Pace::Held), cmp::Ordering::Equal) => {
+                        self.whole(head, behind, pace)
+                    }
+                    // Whether another one is under way is known to whoever reads its body.
+                    (Pace::Brief, cmp::Ordering::Less) if head.body_bytes <= BODY_BYTES_MAX => Read::Part,
                     _ => Read::Other,
                 }
             }

@@ -17,7 +17,7 @@ mod spare;
 pub(crate) use bind::Bound;
 pub(crate) use entry::Entry;
 pub(crate) use place::Place;
-pub(crate) use service::{Leaving, Service};
+pub(crate) use service::{Leaving, Pace, Service};
 
 use crate::admission::Admission;
 use crate::cores::{self, Cores};

@@ -14,6 +14,17 @@ pub(crate) struct Leaving {
     pub(crate) sent: Vec<u8>,
 }
 
+/// When a request is answered, and with what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// At once, with an answer that is known as a whole.
+    Brief,
+    /// When there is something to answer, with all of it. Whoever goes away meanwhile has given the request up.
+    Held,
+    /// With a stream.
+    Endless,
+}
+
 /// Answers requests.
 pub(crate) trait Service: Send + Sync + 'static {
     /// A request of a kind that is made all the time, which is good as far as its head says, and here as a whole.
@@ -25,8 +36,8 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// Answers any request.
     fn serve(self: Arc<Self>, request: Request, peer: Peer) -> impl Future<Output = Response> + Send;
 
-    /// Whether requests to a path are answered at once, with an answer that is known as a whole.
-    fn is_brief(&self, path: &str) -> bool;
+    /// When requests to a path are answered.
+    fn pace(&self, path: &str) -> Pace;
 
     /// Looks whether a request is of a kind that is made all the time. Nothing has been done if it is not: then it is for
     /// [`Service::serve`], which also says what is wrong with it.
