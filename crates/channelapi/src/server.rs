@@ -1,6 +1,8 @@
 //! Wires the rooms together and runs them: the product's server, and the one for the official suites.
 
 mod front;
+#[cfg(test)]
+mod sizes;
 
 use crate::admission::{Admission, Limits};
 use crate::api::{Api, Publishing};
@@ -116,7 +118,8 @@ impl listener::Service for Face {
             return server.gateway.serve(request, peer.counted_as()).await;
         }
         if *is_for_publishers && Api::answers(path) {
-            return server.call(request, peer.counted_as()).await;
+            // Boxed, because clients that poll would hold room for it.
+            return Box::pin(server.call(request, peer.counted_as())).await;
         }
         match (path, request.method()) {
             ("/", &Method::GET | &Method::HEAD) if *is_for_clients => server.page.answer(),

@@ -176,7 +176,7 @@ impl Gateway {
                     return Err(RequestError::BadRequest);
                 }
                 let (response, upgrade) = websocket::accept(request.headers(), arrival)?;
-                let upgraded = hyper::upgrade::on(&mut request);
+                let upgraded = hyper::upgrade::on(&mut *request);
                 tokio::spawn(async move {
                     if let Some((stream, sent)) = http::upgraded(upgraded).await {
                         upgrade.begin(stream, Vec::new(), &sent).await;

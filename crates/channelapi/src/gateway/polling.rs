@@ -38,7 +38,8 @@ pub(super) async fn serve(session: Arc<Connection>, request: Request) -> Result<
             drop(request);
             poll(session).await
         }
-        Method::POST => post(session, request).await,
+        // Boxed, because those who wait would hold room for it.
+        Method::POST => Box::pin(post(session, request)).await,
         _ => Err(RequestError::BadRequest),
     }
 }

@@ -30,8 +30,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// A request as it comes from the network.
-pub(crate) type Request = hyper::Request<Received>;
+/// A request as it comes from the network. Boxed, because it goes through many hands, and each of their futures has room for it.
+pub(crate) type Request = Box<hyper::Request<Received>>;
 
 /// An answer.
 pub(crate) type Response = hyper::Response<Body>;

@@ -36,7 +36,7 @@ impl Unread {
         // A client that asks first sends no body to somebody who does not want it.
         let is_sent = !request.body().is_end_stream() && !request.headers().contains_key(EXPECT);
         let unread = is_sent.then(|| self.clone());
-        request.map(|incoming| Received { incoming: Some(incoming), whole: Bytes::new(), unread })
+        Box::new(request.map(|incoming| Received { incoming: Some(incoming), whole: Bytes::new(), unread }))
     }
 
     /// Reads, and throws away, the body that came back. Hyper would give up its connection instead, and say nothing of a body

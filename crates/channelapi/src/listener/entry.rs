@@ -43,7 +43,8 @@ impl Entry {
         pass.begin();
         tokio::select! {
             biased;
-            entered = self.introduced(stream, arrival) => entered,
+            // Boxed, because those who come without would hold room for it.
+            entered = Box::pin(self.introduced(stream, arrival)) => entered,
             () = pass.evicted() => Err(make_room()),
         }
     }

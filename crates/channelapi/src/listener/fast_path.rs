@@ -21,7 +21,7 @@ use bytes::Bytes;
 use channelapi_core::limits::HTTP_HEADER_BYTES_MAX;
 use hyper::header::UPGRADE;
 use std::cmp;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,45 +67,51 @@ impl<'a, S: Service> FastPath<'a, S> {
     }
 
     /// Answers requests until one comes that is not for us. Once `is_stopping`, an answer is the last.
-    pub(super) async fn run(mut self, is_stopping: &AtomicBool) -> End<S::Upgrade> {
-        let mut read = self.read_first().await;
-        loop {
-            match read {
-                Read::Part => {
-                    self.pass.begin();
-                    read = self.read_rest().await;
-                    continue;
-                }
-                Read::Whole(asked, is_last) => {
-                    if self.serve(asked, is_last, is_stopping).await.is_err() {
-                        return End::Closed;
+    #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, in every connection")]
+    pub(super) fn run(
+        mut self,
+        is_stopping: &'a AtomicBool,
+    ) -> impl Future<Output = End<S::Upgrade>> + Send + 'a {
+        async move {
+            let mut read = self.read_first().await;
+            loop {
+                match read {
+                    Read::Part => {
+                        self.pass.begin();
+                        read = self.read_rest().await;
+                        continue;
                     }
-                    if !self.reader.begun.is_empty() {
+                    Read::Whole(asked, is_last) => {
+                        if self.serve(asked, is_last, is_stopping).await.is_err() {
+                            return End::Closed;
+                        }
+                        if !self.reader.begun.is_empty() {
+                            return self.other();
+                        }
+                    }
+                    Read::Leaving(upgrade, answer, sent) => {
+                        self.pass.has_spoken();
+                        let (stream, _) = self.reader.socket.into_stream();
+                        return End::Upgraded(upgrade, Leaving { stream, answer, sent });
+                    }
+                    Read::Staying(answer, sent) => {
+                        self.pass.has_spoken();
+                        if self.answer(&answer).await.is_err() {
+                            return End::Closed;
+                        }
+                        if !sent.is_empty() {
+                            self.reader.begun = sent;
+                            return self.other();
+                        }
+                    }
+                    Read::Other => {
+                        self.pass.begin();
                         return self.other();
                     }
+                    Read::End => return End::Closed,
                 }
-                Read::Leaving(upgrade, answer, sent) => {
-                    self.pass.has_spoken();
-                    let (stream, _) = self.reader.socket.into_stream();
-                    return End::Upgraded(upgrade, Leaving { stream, answer, sent });
-                }
-                Read::Staying(answer, sent) => {
-                    self.pass.has_spoken();
-                    if self.answer(&answer).await.is_err() {
-                        return End::Closed;
-                    }
-                    if !sent.is_empty() {
-                        self.reader.begun = sent;
-                        return self.other();
-                    }
-                }
-                Read::Other => {
-                    self.pass.begin();
-                    return self.other();
-                }
-                Read::End => return End::Closed,
+                read = self.reader.read().await;
             }
-            read = self.reader.read().await;
         }
     }
 
@@ -123,13 +129,14 @@ impl<'a, S: Service> FastPath<'a, S> {
         self.progress.begin();
         let is_last = || is_last || is_stopping.load(Ordering::Relaxed);
         let wire = match asked {
+            // Boxed, because the connection would be as large, also while it idles; the box that a request takes was mostly just given
+            // back by another one.
             Asked::Call(call) => {
-                let answer = service.call(call).await;
+                let answer = Box::pin(service.call(call)).await;
                 Some(answer.to_wire(is_last()))
             }
             Asked::Request(request, peer, pace) => {
-                // Boxed, because the connection would be as large as all that can be done for it.
-                let mut serving = Box::pin(service.clone().serve(*request, peer));
+                let mut serving = Box::pin(service.clone().serve(request, peer));
                 let response = poll_fn(|cx| match serving.as_mut().poll(cx) {
                     Poll::Ready(response) => Poll::Ready(Some(response)),
                     Poll::Pending if pace == Pace::Held => self.reader.poll_gone(cx).map(|()| None),
@@ -214,7 +221,7 @@ enum Asked<S: Service> {
     /// It was recognized.
     Call(S::Call),
     /// Another one, who sent it, and when it is answered.
-    Request(Box<Request>, Peer, Pace),
+    Request(Request, Peer, Pace),
 }
 
 /// What was read.

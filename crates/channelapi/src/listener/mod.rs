@@ -174,6 +174,18 @@ impl Listener {
     }
 }
 
+/// Bytes of a connection while it waits.
+#[cfg(test)]
+pub(crate) fn connection_bytes<S: Service>() -> usize {
+    future_bytes(|(serving, stream, pass, stop)| Serving::<S>::serve(serving, stream, pass, stop))
+}
+
+/// Bytes of what a function returns that is to be waited for.
+#[cfg(test)]
+pub(crate) fn future_bytes<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
+    size_of::<F>()
+}
+
 /// Tells a client that nobody has time for that it may come back, and closes. It costs one system call, and never waits.
 fn send_away(stream: Stream, is_too_much: bool) {
     let answer: &[u8] = if is_too_much {

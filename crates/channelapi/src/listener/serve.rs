@@ -13,6 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
+use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,40 +31,50 @@ pub(super) struct Serving<S> {
 
 impl<S: Service> Serving<S> {
     /// Serves a connection until it ends, or `stop` changes and what was begun is answered.
-    pub(super) async fn serve(self, stream: Stream, pass: SocketPass, mut stop: watch::Receiver<()>) {
-        let (socket, progress) = Socket::new(stream);
-        let is_stopping = AtomicBool::new(false);
-        let end = {
-            let mut fast = pin!(FastPath::new(&self, socket, &progress, pass).run(&is_stopping));
-            tokio::select! {
-                // What has arrived is read before anything else: whoever has spoken keeps its place.
-                biased;
-                end = fast.as_mut() => end,
-                () = progress.stalled() => return,
-                _ = stop.changed() => {
-                    is_stopping.store(true, Ordering::Relaxed);
-                    if !progress.is_busy() {
-                        return;
-                    }
-                    tokio::select! {
-                        end = fast => end,
-                        () = progress.stalled() => return,
+    #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, in every connection")]
+    pub(super) fn serve(
+        self,
+        stream: Stream,
+        pass: SocketPass,
+        mut stop: watch::Receiver<()>,
+    ) -> impl Future<Output = ()> + Send {
+        async move {
+            let (socket, progress) = Socket::new(stream);
+            let is_stopping = AtomicBool::new(false);
+            let end = {
+                let mut fast = pin!(FastPath::new(&self, socket, &progress, pass).run(&is_stopping));
+                tokio::select! {
+                    // What has arrived is read before anything else: whoever has spoken keeps its place.
+                    biased;
+                    end = fast.as_mut() => end,
+                    () = progress.stalled() => return,
+                    _ = stop.changed() => {
+                        is_stopping.store(true, Ordering::Relaxed);
+                        if !progress.is_busy() {
+                            return;
+                        }
+                        tokio::select! {
+                            end = fast => end,
+                            () = progress.stalled() => return,
+                        }
                     }
                 }
-            }
-        };
-        if is_stopping.into_inner() {
-            // hyper is to know, too.
-            stop.mark_changed();
-        }
-        match end {
-            End::Closed => {}
-            End::Upgraded(upgrade, leaving) => {
-                drop(stop);
-                S::take_over(upgrade, leaving).await;
+            };
+            if is_stopping.into_inner() {
+                // hyper is to know, too.
+                stop.mark_changed();
             }
             // Boxed, so that the many that never come here do not hold room for it.
-            End::Other(socket, pass) => Box::pin(self.serve_with_hyper(socket, progress, pass, stop)).await,
+            match end {
+                End::Closed => {}
+                End::Upgraded(upgrade, leaving) => {
+                    drop(stop);
+                    Box::pin(S::take_over(upgrade, leaving)).await;
+                }
+                End::Other(socket, pass) => {
+                    Box::pin(self.serve_with_hyper(socket, progress, pass, stop)).await;
+                }
+            }
         }
     }
 
