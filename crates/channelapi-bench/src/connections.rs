@@ -34,6 +34,9 @@ pub(crate) struct ConnectionsOptions {
     /// Whether all join one channel or each its own.
     #[arg(long, value_enum, default_value_t = Channels::Shared)]
     channels: Channels,
+    /// Deliveries to all of them together before memory is read for the second time.
+    #[arg(long, default_value_t = 1_000_000)]
+    deliveries: usize,
     /// Seconds of quiet before memory is read; jemalloc returns freed pages over 10 seconds.
     #[arg(long, default_value_t = 12)]
     settle: u64,
@@ -110,7 +113,9 @@ async fn measure(options: &ConnectionsOptions, peer: Peer, cores: &Cores) -> Res
 
     // Connected anew: a server may close an HTTP connection that was quiet for so long.
     let mut backend = Backend::connect(&server, &receipts).await?;
-    backend.publish(OVERLAPPING, targets).await.context("the publication was not received by all")?;
+    let publications = options.deliveries.div_ceil(count.max(1)) * targets.len();
+    let traffic = targets.iter().cycle().take(publications).cloned().collect();
+    backend.publish(OVERLAPPING, traffic).await.context("a publication was not received by all")?;
     let received = receipts.latencies().len();
     drop(backend);
     sleep(settle).await;
@@ -130,11 +135,11 @@ async fn measure(options: &ConnectionsOptions, peer: Peer, cores: &Cores) -> Res
         Sample::cost(JOIN, each(join_cpu.as_secs_f64() * 1e6, count)),
         Sample::cost("time until all have joined, s", join_time.as_secs_f64()),
         Sample::cost(IDLE, each(idle_cpu.as_secs_f64() * 1e9, count) / idle.as_secs_f64()),
-        Sample::fact("connections that received the publication", real(received)),
+        Sample::fact("deliveries before that", real(received)),
     ])
 }
 
-/// One way in for each connection, and where to publish so that every connection receives one publication.
+/// One way in for each connection, and where to publish so that every connection receives each publication once.
 async fn channels(
     options: &ConnectionsOptions,
     peer: Peer,

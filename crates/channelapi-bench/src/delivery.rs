@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::backend::{Backend, OVERLAPPING, Target};
+use crate::backend::{Backend, DATA_BYTES, OVERLAPPING, Style, Target};
 use crate::comparison::{Comparison, compare};
 use crate::cores::Cores;
 use crate::criteria::Wanted::AtMost;
@@ -34,6 +34,9 @@ pub(crate) struct DeliveryOptions {
     /// Deliveries of each fan-out phase.
     #[arg(long, default_value_t = 250_000)]
     deliveries: usize,
+    /// Bytes of each publication's data.
+    #[arg(long, default_value_t = DATA_BYTES)]
+    size: usize,
     /// Publications of the unicast phase.
     #[arg(long, default_value_t = 20_000)]
     unicasts: usize,
@@ -68,11 +71,13 @@ pub(crate) async fn run(options: &DeliveryOptions, cores: &Cores) -> Result<(Vec
     let (mut sheets, mut criteria) = (Vec::new(), Vec::new());
     for &count in &options.connections {
         allow_connections(count + UNICAST_CHANNELS)?;
-        let title = format!("Delivery to {count} connections");
+        let is_usual = options.size == DATA_BYTES;
+        let size = if is_usual { String::new() } else { format!(", {} bytes", options.size) };
+        let title = format!("Delivery to {count} connections{size}");
         let sheet =
             compare(&options.comparison, title, async |peer| measure(options, count, peer, cores).await)
                 .await?;
-        if count >= MANY {
+        if count >= MANY && is_usual {
             criteria.extend(Criterion::of(&sheet, Peer::Channelapi.name(), &GOALS));
         }
         sheets.push(sheet);
@@ -83,7 +88,8 @@ pub(crate) async fn run(options: &DeliveryOptions, cores: &Cores) -> Result<(Vec
 async fn measure(options: &DeliveryOptions, count: usize, peer: Peer, cores: &Cores) -> Result<Vec<Sample>> {
     let server = Server::start(peer, cores).await?;
     let receipts = Arc::new(Receipts::default());
-    let mut backend = Backend::connect(&server, &receipts).await?;
+    let style = Style { data_bytes: options.size, ..Style::default() };
+    let mut backend = Backend::with(&server, &receipts, OVERLAPPING, style).await?;
     let mut doors = vec![peer.door(backend.token("shared").await?); count];
     let shared = Target { channel: "shared".into(), subscribers: count };
     let mut single = Vec::new();

@@ -31,6 +31,7 @@ pub(crate) const ALL: Suite = Suite {
         "connections --peers channelapi --connections 19000 --idle 5",
         "kinds",
         "delivery --peers channelapi,socketioxide,node,node-uws,centrifuge,centrifuge-tuned,floor",
+        "delivery --peers channelapi,socketioxide,node,node-uws,centrifuge,floor --connections 10000 --size 4096 --unicasts 2000",
         "delivery --peers channelapi,python-socketio --connections 1000 --unicasts 5000",
         "paced --peers channelapi,socketioxide,node,node-uws,centrifuge,centrifuge-tuned,floor",
         "unicast --peers channelapi,socketioxide,node,node-uws,centrifuge,centrifuge-tuned,floor",
@@ -56,7 +57,7 @@ pub(crate) const QUICK: Suite = Suite {
     rounds: 1,
     connections: 2_000,
     runs: &[
-        "connections --peers channelapi,socketioxide,node,node-uws,python-socketio,centrifuge --settle 4 --idle 4",
+        "connections --peers channelapi,socketioxide,node,node-uws,python-socketio,centrifuge --settle 4 --idle 4 --deliveries 100000",
         "kinds --settle 4",
         "delivery --peers channelapi,socketioxide,node,node-uws,centrifuge,floor --deliveries 100000 --unicasts 5000",
         "paced --peers channelapi,socketioxide,node,centrifuge,floor --publications 20",
