@@ -36,7 +36,7 @@ pub(crate) enum Peer {
     Centrifuge,
     /// The same, spending as little memory on a connection as the library lets it.
     CentrifugeTuned,
-    /// Sockudo, in Pusher's protocol, without limits and without metrics; keeps nothing. Takes half an hour to build: on request.
+    /// Sockudo, in Pusher's protocol, without limits and without metrics; keeps nothing. Takes twenty minutes to build: on request.
     Sockudo,
     /// No server at all: a loop that sends the same bytes over the same sockets.
     Floor,

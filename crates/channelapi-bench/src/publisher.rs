@@ -65,7 +65,7 @@ impl Publisher {
 
     /// Publishes JSON for whoever is connected right now; returns when the server has answered.
     pub(crate) async fn publish_volatile(&mut self, channel: &str, data: &str) -> Result<()> {
-        ensure!(self.api == Api::Contract, "only channelapi stores what it is not told to forget");
+        ensure!(self.api == Api::Contract, "only channelapi can be told not to store a publication");
         let body = format!("{{\"data\":{data},\"volatile\":true}}");
         self.post(&format!("/v1/channels/{channel}/messages"), &body).await?;
         Ok(())

@@ -330,7 +330,7 @@ impl<S: Service> Reader<'_, S> {
                     (pace @ (Pace::Brief | Pace::Held), cmp::Ordering::Equal) => {
                         self.whole(head, behind, pace)
                     }
-                    // Whether another one is under way is known to whoever reads its body.
+                    // Of a held one hyper says at once that it has begun: two of them may exclude each other.
                     (Pace::Brief, cmp::Ordering::Less) if head.body_bytes <= BODY_BYTES_MAX => Read::Part,
                     _ => Read::Other,
                 }

@@ -3,7 +3,6 @@
 
 use super::Face;
 use crate::listener::{self, Service as _, future_bytes};
-use std::sync::Arc;
 
 #[test]
 fn who_waits_stays_small() {
@@ -11,6 +10,6 @@ fn who_waits_stays_small() {
     let connection = listener::connection_bytes::<Face>();
     assert!(connection <= 1_576, "an HTTP connection has {connection} bytes");
     // It fills a block of 448 bytes.
-    let poll = future_bytes(|(face, request, peer)| Arc::<Face>::clone(&face).serve(request, peer));
+    let poll = future_bytes(|(face, request, peer)| Face::serve(face, request, peer));
     assert!(poll <= 448, "a request that waits has {poll} bytes");
 }
