@@ -143,6 +143,10 @@ pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// 128 kbit/s gets it through; one that trickles in earns nothing, and holds no more memory than it has sent.
 pub const HTTP_BODY_RATE_MIN: u64 = 16 * 1024;
 
+/// Bytes of a body that are copied behind the head of its answer; what is longer stays where it is, and is written from there. A second
+/// piece costs the kernel more than copying so few bytes costs us.
+pub const ANSWER_COPIED_BYTES_MAX: usize = 1024;
+
 /// Bytes of the head of an HTTP request.
 pub const HTTP_HEADER_BYTES_MAX: usize = 16 * 1024;
 

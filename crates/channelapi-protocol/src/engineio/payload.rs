@@ -4,6 +4,7 @@ use super::{Frame, Frames, Packet, PacketError};
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
 use std::borrow::Cow;
 
 /// Stands between two packets.
@@ -36,6 +37,13 @@ fn decode_one(part: &str) -> Result<Packet<'_>, PacketError> {
             Err(_) => Err(PacketError::Base64),
         },
     }
+}
+
+/// The whole body that `frames` are by themselves, sharing their memory. `None` if they are not one packet of text.
+pub fn shared(frames: &Frame) -> Option<Bytes> {
+    let mut packets = frames.frames();
+    let packet = packets.next().filter(|packet| !packet.is_binary)?;
+    packets.as_bytes().is_empty().then(|| frames.wire().slice_ref(packet.payload))
 }
 
 /// Moves up to `packets_max` packets from the front of `frames` to the end of a response's body, which may already hold some.
@@ -122,6 +130,19 @@ mod tests {
         assert_eq!(body, b"4hello\x1ebAQIDBA==\x1e2");
         assert!(frames.wire().is_empty());
         assert_eq!(take(&mut frames, 2, |_| false, &mut body), 0);
+    }
+
+    #[test]
+    fn one_packet_of_text_is_a_body_as_it_is() {
+        let text = Frame::text(&[b"4hello"]);
+        let body = shared(&text).unwrap();
+        assert_eq!(body, "4hello");
+        assert!(text.wire().as_ptr_range().contains(&body.as_ptr()), "nothing was copied");
+        let two: Vec<u8> = [text.wire().clone(), text.into_wire()].concat();
+        for frames in [Frame::binary(b"4hello"), Frame::from_wire(two.into()), Frame::from_wire(Bytes::new())]
+        {
+            assert_eq!(shared(&frames), None, "{frames:?}");
+        }
     }
 
     #[test]

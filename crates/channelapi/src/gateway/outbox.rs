@@ -12,7 +12,7 @@ use super::frames;
 use super::waiting::{WaitingBytes, is_full_with};
 use crate::stream::WriteHalf;
 use bytes::Bytes;
-use channelapi_core::limits::{OUTBOX_ENTRY_BYTES, PACKETS_PER_POLL_MAX};
+use channelapi_core::limits::{ANSWER_COPIED_BYTES_MAX, OUTBOX_ENTRY_BYTES, PACKETS_PER_POLL_MAX};
 use channelapi_protocol::engineio::{Frame, payload};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -94,8 +94,16 @@ impl Outbox {
         *self = Self::default();
     }
 
-    /// What waits as the body of a poll's answer, up to [`PACKETS_PER_POLL_MAX`]; the rest is for the next poll.
-    pub(super) fn take_payload(&mut self) -> Vec<u8> {
+    /// What waits as the body of a poll's answer, up to [`PACKETS_PER_POLL_MAX`]; the rest is for the next poll. One publication by
+    /// itself is the same memory for all who wait for it.
+    pub(super) fn take_payload(&mut self) -> Bytes {
+        if self.queue.len() == 1
+            && let Some(body) = payload::shared(&Frame::from_wire(self.queue[0].clone()))
+        {
+            self.queue.clear();
+            self.cost -= self.cost.count();
+            return on_its_way(body);
+        }
         let mut body = Vec::new();
         let mut room = PACKETS_PER_POLL_MAX;
         while room > 0
@@ -113,7 +121,7 @@ impl Outbox {
             }
             room -= taken;
         }
-        body
+        on_its_way(body.into())
     }
 
     /// Writes what waits, until all of it is out.
@@ -154,6 +162,27 @@ impl Outbox {
     }
 }
 
+/// A body that counts as waiting until its client has taken it, or is gone. Small ones are copied into their answers.
+fn on_its_way(body: Bytes) -> Bytes {
+    struct Counted {
+        body: Bytes,
+        _cost: WaitingBytes,
+    }
+
+    impl AsRef<[u8]> for Counted {
+        fn as_ref(&self) -> &[u8] {
+            &self.body
+        }
+    }
+
+    if body.len() <= ANSWER_COPIED_BYTES_MAX {
+        return body;
+    }
+    let mut cost = WaitingBytes::default();
+    cost += body.len();
+    Bytes::from_owner(Counted { body, _cost: cost })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,9 +209,22 @@ mod tests {
         assert_eq!(outbox.push(&frame("4a"), OUTBOX_BYTES_MAX), Pushed::Queued);
         assert_eq!(outbox.push(&joined.into(), OUTBOX_BYTES_MAX), Pushed::Queued);
         let portion = format!("4a{}", "\x1e4x".repeat(PACKETS_PER_POLL_MAX - 1));
-        assert_eq!(outbox.take_payload(), portion.as_bytes());
-        assert_eq!(outbox.take_payload(), b"4x");
+        assert_eq!(outbox.take_payload(), portion);
+        assert_eq!(outbox.take_payload(), "4x");
         assert!(outbox.is_empty() && outbox.cost() == 0 && outbox.take_payload().is_empty());
+    }
+
+    #[test]
+    fn all_who_poll_share_a_publication() {
+        let large = frame(&"4".repeat(ANSWER_COPIED_BYTES_MAX + 1));
+        for publication in [frame("4small"), large] {
+            let mut outbox = Outbox::default();
+            outbox.push(&publication, OUTBOX_BYTES_MAX);
+            let body = outbox.take_payload();
+            assert!(publication.ends_with(&body));
+            assert!(publication.as_ptr_range().contains(&body.as_ptr()), "nothing was copied");
+            assert!(outbox.is_empty() && outbox.cost() == 0);
+        }
     }
 
     #[test]

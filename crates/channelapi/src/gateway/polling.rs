@@ -7,6 +7,7 @@ use super::disconnect::Disconnect;
 use super::random_id;
 use crate::admission::SessionPass;
 use crate::http::{self, BodyError, Request, Response};
+use bytes::Bytes;
 use channelapi_core::limits::{PACKETS_PER_POST_MAX, PROBED_POLL_WAIT};
 use channelapi_protocol::engineio::{Packet, PollStart, RequestError, Violation, payload};
 use hyper::{Method, StatusCode};
@@ -159,6 +160,6 @@ fn refuse(session: &Connection, violation: Violation) -> RequestError {
     RequestError::BadRequest
 }
 
-fn payload_response(body: Vec<u8>) -> Response {
+fn payload_response(body: Bytes) -> Response {
     http::fresh(StatusCode::OK, "text/plain; charset=UTF-8", body)
 }

@@ -1,12 +1,14 @@
 //! Answers as bytes: what most answers are, and how one is written without hyper.
 
 use super::{Body, Response};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
+use channelapi_core::limits::ANSWER_COPIED_BYTES_MAX;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use std::cell::Cell;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
 /// An answer with a short list of headers, each there once.
 #[derive(Debug)]
@@ -14,6 +16,35 @@ pub(crate) struct Answer {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
+}
+
+/// The bytes of an answer.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    /// The head, and a short body behind it.
+    head: Vec<u8>,
+    /// A long body, which may be shared with other answers. Boxed, because every connection has room for an answer.
+    long_body: Option<Box<Bytes>>,
+}
+
+impl Wire {
+    /// The bytes in one piece.
+    pub(crate) fn into_vec(self) -> Vec<u8> {
+        let Self { mut head, long_body } = self;
+        head.extend_from_slice(&long_body.unwrap_or_default());
+        head
+    }
+
+    /// The bytes, if they are in one piece.
+    pub(crate) fn as_one(&self) -> Option<&[u8]> {
+        self.long_body.is_none().then_some(&self.head)
+    }
+
+    /// Writes all of it.
+    pub(crate) async fn write_to(&self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+        let body = self.long_body.as_deref().map_or(&[][..], |body| body);
+        writer.write_all_buf(&mut self.head.chain(body)).await
+    }
 }
 
 /// As many headers as our answers have.
@@ -35,7 +66,7 @@ impl Answer {
     }
 
     /// The bytes of the answer, on a connection that stays open unless `is_last`.
-    pub(crate) fn to_wire(&self, is_last: bool) -> Vec<u8> {
+    pub(crate) fn into_wire(self, is_last: bool) -> Wire {
         write(self.status, self.headers.iter().map(|(name, value)| (name, value)), &self.body, is_last)
     }
 }
@@ -51,7 +82,7 @@ impl From<Answer> for Response {
 }
 
 /// The bytes of a response whose body is known as a whole; `None` for others.
-pub(crate) fn to_wire(response: Response, is_last: bool) -> Option<Vec<u8>> {
+pub(crate) fn to_wire(response: Response, is_last: bool) -> Option<Wire> {
     let (head, body) = response.into_parts();
     Some(write(head.status, head.headers.iter(), &body.into_whole()?, is_last))
 }
@@ -62,10 +93,11 @@ const HEAD_BYTES_ABOUT: usize = 320;
 fn write<'a>(
     status: StatusCode,
     headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
-    body: &[u8],
+    body: &Bytes,
     is_last: bool,
-) -> Vec<u8> {
-    let mut out = Vec::with_capacity(HEAD_BYTES_ABOUT + body.len());
+) -> Wire {
+    let copied = if body.len() <= ANSWER_COPIED_BYTES_MAX { body.len() } else { 0 };
+    let mut out = Vec::with_capacity(HEAD_BYTES_ABOUT + copied);
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
@@ -89,8 +121,9 @@ fn write<'a>(
     }
     line("date", &date());
     out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(body);
-    out
+    out.extend_from_slice(&body[..copied]);
+    let long_body = (copied < body.len()).then(|| Box::new(body.clone()));
+    Wire { head: out, long_body }
 }
 
 /// Bytes of a date (RFC 9110 §5.6.7).
@@ -118,8 +151,8 @@ mod tests {
     use super::*;
     use crate::http;
 
-    fn without_date(wire: &[u8]) -> String {
-        let text = std::str::from_utf8(wire).unwrap();
+    fn without_date(wire: Wire) -> String {
+        let text = String::from_utf8(wire.into_vec()).unwrap();
         let (before, dated) = text.split_once("date: ").unwrap();
         assert!(dated[..DATE_BYTES].ends_with(" GMT"));
         format!("{before}{}", &dated[DATE_BYTES + 2..])
@@ -129,14 +162,28 @@ mod tests {
     fn an_answer_is_written_as_hyper_writes_it() {
         let answer = || Answer::fresh(StatusCode::CREATED, "a/b", "12345678901");
         let expected = "HTTP/1.1 201 Created\r\ncontent-type: a/b\r\ncache-control: no-store\r\ncontent-length: 11\r\n\r\n12345678901";
-        assert_eq!(without_date(&answer().to_wire(false)), expected);
+        assert_eq!(without_date(answer().into_wire(false)), expected);
         let response = Response::from(answer());
-        assert_eq!(without_date(&to_wire(response, false).unwrap()), expected);
-        let last = without_date(&answer().to_wire(true));
+        assert_eq!(without_date(to_wire(response, false).unwrap()), expected);
+        let last = without_date(answer().into_wire(true));
         assert!(last.contains("\r\nconnection: close\r\n"), "{last}");
-        let empty = without_date(&to_wire(http::empty(StatusCode::SWITCHING_PROTOCOLS), false).unwrap());
+        let empty = without_date(to_wire(http::empty(StatusCode::SWITCHING_PROTOCOLS), false).unwrap());
         assert_eq!(empty, "HTTP/1.1 101 Switching Protocols\r\n\r\n");
-        let empty = without_date(&to_wire(http::empty(StatusCode::OK), false).unwrap());
+        let empty = without_date(to_wire(http::empty(StatusCode::OK), false).unwrap());
         assert_eq!(empty, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    }
+
+    #[tokio::test]
+    async fn a_long_body_is_not_copied() {
+        for length in [0, ANSWER_COPIED_BYTES_MAX, ANSWER_COPIED_BYTES_MAX + 1] {
+            let body = Bytes::from(vec![b'x'; length]);
+            let wire = Answer::fresh(StatusCode::OK, "a/b", body.clone()).into_wire(false);
+            let is_shared = wire.long_body.as_ref().is_some_and(|long| long.as_ptr() == body.as_ptr());
+            assert_eq!(is_shared, length > ANSWER_COPIED_BYTES_MAX, "{length}");
+            let mut written = Vec::new();
+            wire.write_to(&mut written).await.unwrap();
+            let head = written.strip_suffix(&body[..]).unwrap();
+            assert!(head.ends_with(b"\r\n\r\n"), "{length}");
+        }
     }
 }

@@ -9,7 +9,7 @@ mod peer;
 mod received;
 mod socket;
 
-pub(crate) use answer::{Answer, to_wire};
+pub(crate) use answer::{Answer, Wire, to_wire};
 pub(crate) use body::Body;
 pub(crate) use head::{Head, Parsed, headers_room};
 pub(crate) use headers::{Headers, as_text};

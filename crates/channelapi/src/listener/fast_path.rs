@@ -14,7 +14,7 @@ use super::serve::Serving;
 use super::service::{Leaving, Pace, Service};
 use crate::admission::SocketPass;
 use crate::http::{
-    Head, Headers as _, Parsed, Peer, Progress, Received, Request, Socket, headers_room, to_wire,
+    Head, Headers as _, Parsed, Peer, Progress, Received, Request, Socket, Wire, headers_room, to_wire,
 };
 use crate::stream::with_read_buffer;
 use bytes::Bytes;
@@ -133,7 +133,7 @@ impl<'a, S: Service> FastPath<'a, S> {
             // back by another one.
             Asked::Call(call) => {
                 let answer = Box::pin(service.call(call)).await;
-                Some(answer.to_wire(is_last()))
+                Some(answer.into_wire(is_last()))
             }
             Asked::Request(request, peer, pace) => {
                 let mut serving = Box::pin(service.clone().serve(request, peer));
@@ -160,9 +160,13 @@ impl<'a, S: Service> FastPath<'a, S> {
     }
 
     /// Writes an answer, for as long as its client takes it.
-    async fn answer(&mut self, wire: &[u8]) -> io::Result<()> {
+    async fn answer(&mut self, wire: &Wire) -> io::Result<()> {
         self.progress.end();
-        self.reader.socket.write_all(wire).await?;
+        match wire.as_one() {
+            Some(bytes) => self.reader.socket.write_all(bytes).await?,
+            // Boxed, because every connection would have room for it.
+            None => Box::pin(wire.write_to(&mut self.reader.socket)).await?,
+        }
         self.reader.socket.flush().await
     }
 
@@ -231,7 +235,7 @@ enum Read<S: Service> {
     /// A request to leave HTTP that is granted, with the bytes of the answer, and what came behind it.
     Leaving(S::Upgrade, Vec<u8>, Vec<u8>),
     /// One that is not.
-    Staying(Vec<u8>, Vec<u8>),
+    Staying(Wire, Vec<u8>),
     /// What may be a part of a request. It is in [`Reader::begun`].
     Part,
     /// What is not for us. It is in [`Reader::begun`].
@@ -321,7 +325,7 @@ impl<S: Service> Reader<'_, S> {
                 let Some(answer) = to_wire(response, false) else { return Read::End };
                 let sent = behind.to_vec();
                 match upgrade {
-                    Some(upgrade) => Read::Leaving(upgrade, answer, sent),
+                    Some(upgrade) => Read::Leaving(upgrade, answer.into_vec(), sent),
                     None => Read::Staying(answer, sent),
                 }
             }

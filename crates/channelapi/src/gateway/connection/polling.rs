@@ -3,13 +3,14 @@
 use super::super::disconnect::Disconnect;
 use super::Connection;
 use super::state::{Polling, register};
+use bytes::Bytes;
 use channelapi_protocol::engineio::{PollStart, Violation};
 use std::task::{Context, Poll, Waker};
 
 /// How a poll ends.
 pub(in crate::gateway) enum PollEnd {
     /// With packets.
-    Payload(Vec<u8>),
+    Payload(Bytes),
     /// The session has moved to a WebSocket.
     Moved,
     /// The session has ended without a farewell; the client should come back.
