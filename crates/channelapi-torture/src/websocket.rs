@@ -28,7 +28,7 @@ const HEAD_MAX: usize = 8 << 10;
 const COMPACT_ABOVE: usize = 64 << 10;
 
 /// A receive buffer so small that whoever does not read holds up the server soon, and not the kernel.
-const TIGHT_BUFFER: u32 = 4 << 10;
+pub(crate) const TIGHT_BUFFER: u32 = 4 << 10;
 
 pub(crate) struct WebSocket {
     stream: TcpStream,

@@ -9,6 +9,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout};
 
 use crate::http::Response;
+use crate::websocket::TIGHT_BUFFER;
 
 /// Long enough for a busy machine, and longer than any deadline of the server that a case waits for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,6 +31,15 @@ impl Wire {
     pub(super) async fn connect_from(from: Ipv4Addr, address: SocketAddr) -> Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.bind((from, 0).into())?;
+        let stream = socket.connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, received: Vec::new(), opened: Instant::now() })
+    }
+
+    /// Of somebody for whom the kernel keeps next to nothing.
+    pub(super) async fn connect_tight(address: SocketAddr) -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(TIGHT_BUFFER)?;
         let stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, received: Vec::new(), opened: Instant::now() })

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
-use tokio::time::{Instant, timeout};
+use anyhow::{Context as _, Result, bail, ensure};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::super::case::{Case, case};
 use super::super::wire::{PATIENCE, Wire};
@@ -12,6 +12,10 @@ use super::super::yard::{Session, Yard, expect, expect_close};
 use crate::websocket::{WebSocket, upgrade_request};
 
 const PAYLOAD_MAX: usize = 65_536;
+/// More than may wait in a session.
+const WAITING_MIN: u64 = 600_000;
+/// More answers than the kernel takes on behalf of somebody who reads none.
+const POLLS_MAX: u32 = 30;
 /// For the server to notice that a client has hung up.
 const GONE_MAX: Duration = Duration::from_secs(5);
 
@@ -47,6 +51,11 @@ pub(super) fn cases() -> Vec<Case> {
         case("E3", "a second body ends the session", second_body).disconnected("protocol_error"),
         case("E3", "a poll that is given up ends the session", given_up_poll).disconnected("lost"),
         case("E3", "a body that is given up ends the session", given_up_body).disconnected("lost"),
+        case(
+            "E1",
+            "what somebody polls for and does not read counts as waiting until it is gone",
+            unread_polls,
+        ),
         case("E11", "a secret that is none never opens a session", unknown_secrets)
             .handshake_refused("unknown_session"),
         case("E12", "no public name opens a session", public_names).handshake_refused("unknown_session"),
@@ -150,6 +159,36 @@ async fn given_up(yard: Arc<Yard>, request: fn(&Session) -> Vec<u8>) -> Result<(
         }
     }
     bail!("the session outlives its client")
+}
+
+/// The kernel takes the first answers, then none. Beside what is being sent, half a MiB may wait in the session.
+async fn unread_polls(yard: Arc<Yard>) -> Result<()> {
+    let session = yard.polling_inside().await?;
+    let token = yard.token("E1").await?;
+    let join = format!(r#"42["join_channel",{{"token":"{token}"}}]"#);
+    ensure!(yard.plain("POST", &session.path, "", &join).await?.status == 200, "no join");
+    let mut wire = Wire::connect_tight(yard.address).await?;
+    let data = format!(r#""{}""#, "x".repeat(200_000));
+    let mut polls = 0;
+    while waiting_bytes(&yard).await? < WAITING_MIN {
+        ensure!(polls < POLLS_MAX, "{polls} answers that nobody reads do not count");
+        polls += 1;
+        yard.publish("E1", &data).await?;
+        yard.publish("E1", &data).await?;
+        ensure!(wire.send(&get(&session)).await, "the server has hung up");
+        sleep(Duration::from_millis(100)).await;
+    }
+    wire.reset()?;
+    let end = Instant::now() + PATIENCE;
+    while waiting_bytes(&yard).await? >= WAITING_MIN {
+        ensure!(Instant::now() < end, "what waited for somebody who is gone still counts");
+        sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+async fn waiting_bytes(yard: &Yard) -> Result<u64> {
+    yard.metrics().await?.get("channelapi_waiting_bytes").copied().context("no number of bytes that wait")
 }
 
 async fn unknown_secrets(yard: Arc<Yard>) -> Result<()> {
