@@ -143,6 +143,13 @@ describe("unread", () => {
     await publishAll(server, channel, ["a", "b"]);
     const { offset, unread } = await consumer(channel, "default");
     assert.deepEqual([offset, unread], [0, 2], "a position in a history that is gone confirms nothing in this one");
+    const back = await reader(t, { channel, since: "unread" });
+    assert.deepEqual([back.answer.recovered, back.answer.reason, back.answer.unread], [false, "epoch", 2]);
+    await back.message("b");
+    assert.deepEqual(back.messages, ["a", "b"]);
+    await back.ack(1);
+    const again = await reader(t, { channel, since: "unread" });
+    assert.deepEqual([again.answer.recovered, again.answer.unread], [true, 1], "it knows the new history now");
   });
 });
 

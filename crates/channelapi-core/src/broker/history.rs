@@ -12,6 +12,13 @@ pub enum Since {
     All,
     /// What follows this offset, in whatever history there is now.
     Offset(u64),
+    /// What follows this offset, in this epoch.
+    InEpoch {
+        /// Of the history that the offset is of.
+        epoch: u64,
+        /// The last one that is known.
+        offset: u64,
+    },
     /// What follows this publication.
     Position(Position),
     /// What follows this place in the log.

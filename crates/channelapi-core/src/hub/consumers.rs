@@ -12,7 +12,7 @@ mod rounds;
 mod tests;
 
 use self::rounds::{Rounds, Waiter};
-use crate::broker::{EmbeddedBroker, Standing};
+use crate::broker::{EmbeddedBroker, Since, Standing};
 use crate::clock::{Clock, millis_of};
 use crate::limits::{ACK_INTERVAL, CONSUMER_IDLE_MAX, CONSUMER_PRUNE_INTERVAL, CONSUMERS_PER_CHANNEL_MAX};
 use crate::model::{ChannelName, ConsumerName};
@@ -114,6 +114,18 @@ impl Consumers {
         self.settle(channel, consumer).await;
         let stored = self.state.position(channel.clone(), consumer.clone()).await?;
         Ok(held_of(self.broker.standing(channel), stored))
+    }
+
+    /// Where what a consumer has not acknowledged begins: in the history that it knows, which may be another than there is now.
+    pub async fn unread_since(
+        &self,
+        channel: &ChannelName,
+        consumer: &ConsumerName,
+    ) -> Result<Since, StateError> {
+        self.settle(channel, consumer).await;
+        let stored = self.state.position(channel.clone(), consumer.clone()).await?;
+        Ok(stored
+            .map_or(Since::Offset(0), |stored| Since::InEpoch { epoch: stored.epoch, offset: stored.offset }))
     }
 
     /// The consumers of a channel, by name.

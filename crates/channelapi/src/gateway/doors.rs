@@ -138,10 +138,8 @@ impl Doors {
         channel: &ChannelName,
         consumer: &ConsumerName,
     ) -> Result<Since, Refusal> {
-        match self.hub.consumers.position(channel, consumer).await {
-            Ok(position) => Ok(Since::Offset(position.offset)),
-            Err(error) => Err(Refusal::unavailable(&error)),
-        }
+        let since = self.hub.consumers.unread_since(channel, consumer).await;
+        since.map_err(|error| Refusal::unavailable(&error))
     }
 
     /// A client has left: its session is on no connection, unless it is on another already.

@@ -156,7 +156,7 @@ impl Log {
     }
 
     /// Waits until everything survives a power cut. If that fails, what was appended from `position` on is taken back as well as
-    /// can be, because its publishers are told that it is not stored.
+    /// can be: its publishers are told that nobody knows.
     pub(super) fn sync_from(&mut self, position: u64) -> Result<(), AppendError> {
         self.sync().inspect_err(|_| {
             self.head.length = position;

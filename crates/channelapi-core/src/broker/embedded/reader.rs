@@ -95,6 +95,10 @@ impl EmbeddedBroker {
                 None => Err(Start { after: 0, gap: Some(Gap::Ahead) }),
                 Some(known) => locate_offset(known, offset),
             },
+            Since::InEpoch { epoch, offset } => match stored.index.channel(channel) {
+                Some(known) if known.epoch == epoch => locate_offset(known, offset),
+                _ => Err(Start { after: 0, gap: Some(Gap::Epoch) }),
+            },
             Since::Position(position) => match stored.index.channel(channel) {
                 Some(known) if known.epoch == position.epoch => match known.at(position.offset) {
                     Some(entry) if entry.tag == position.tag => Ok(entry.turn),

@@ -161,6 +161,11 @@ fn a_place_is_found_by_offset_id_and_cursor() {
         assert_eq!(follows(Since::Offset(4)), (vec![5], None));
         assert_eq!(follows(Since::Offset(5)), (vec![], None));
         assert_eq!(follows(Since::Offset(6)), (vec![], Some(Gap::Ahead)));
+        let epoch = published[0].position.epoch;
+        assert_eq!(follows(Since::InEpoch { epoch, offset: 4 }), (vec![5], None));
+        assert_eq!(follows(Since::InEpoch { epoch, offset: 6 }), (vec![], Some(Gap::Ahead)));
+        let another = Since::InEpoch { epoch: epoch ^ 1, offset: 4 };
+        assert_eq!(follows(another), (vec![3, 4, 5], Some(Gap::Epoch)));
         for (index, expected) in [(0, Some(Gap::Trimmed)), (1, None), (3, None), (4, None)] {
             let Published { position, cursor, .. } = published[index];
             let rest: Vec<u64> = (3..=5).filter(|offset| *offset > index as u64 + 1).collect();
