@@ -39,6 +39,25 @@ describe("POST /message/{channel}", () => {
     await wire.expect('42["message",1]', '42["message",2]', '42["message",3]', '42["message",4]');
   });
 
+  it("stores a repeat under its idempotency key once, and answers it the same", async (t) => {
+    const channel = freshName();
+    const wire = await subscriber(t, channel);
+    const publish = (message, key) =>
+      server.post(`/message/${channel}`, `{"message": ${message}}`, { authorization: server.key, "idempotency-key": key });
+    for (let time = 0; time < 2; time++) {
+      const { status, body } = await publish(1, "k1");
+      assert.deepEqual([status, body], [200, '{"success": true}']);
+    }
+    const reused = await publish(2, "k1");
+    assert.equal(reused.status, 409);
+    assert.deepEqual(JSON.parse(reused.body), { success: false, message: "The idempotency key belongs to another message of this channel." });
+    const invalid = await publish(2, "x".repeat(256));
+    assert.equal(invalid.status, 400);
+    assert.match(JSON.parse(invalid.body).message, /1 to 255 visible ASCII/);
+    assert.equal((await publish(3, "k3")).status, 200);
+    await wire.expect('42["message",1]', '42["message",3]');
+  });
+
   it("does not mind the content type", async (t) => {
     const channel = freshName();
     const wire = await subscriber(t, channel);

@@ -3,6 +3,7 @@
 //! The key, and what it allows, is checked before anything else is read, so that a stranger costs us nothing but the head of a
 //! request.
 
+mod idempotency;
 mod message;
 mod seed;
 pub(crate) mod sse;
@@ -19,7 +20,6 @@ use crate::reload::{Change, Part};
 use bytes::Bytes;
 use channelapi_core::hub::Hub;
 use channelapi_core::limits::HTTP_IDLE_TIMEOUT;
-use channelapi_core::model::ChannelName;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub(crate) struct Publishing {
 /// Where it was sent.
 enum Route {
     /// `/message/{channel}`
-    Message(ChannelName),
+    Message(seed::Publish),
     /// `/v1/channels/{channel}/messages`
     V1(v1::Publish),
 }
@@ -96,7 +96,7 @@ impl Api {
     pub(crate) async fn publish(&self, publishing: Publishing) -> Answer {
         let Publishing { route, body } = publishing;
         let answer = match route {
-            Route::Message(channel) => self.call_message(channel, &body).await,
+            Route::Message(publish) => self.call_message(publish, &body).await,
             Route::V1(publish) => self.call_v1(publish, &body).await,
         };
         answer.with(KEEP_ALIVE, self.keep_alive.clone())

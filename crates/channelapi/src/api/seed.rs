@@ -1,7 +1,7 @@
 //! The two routes of the seed contract, byte for byte.
 
 use super::message::{self, DEPTH_MAX, MessageError};
-use super::{Api, IN_QUERY};
+use super::{Api, IN_QUERY, idempotency};
 use crate::auth::{Denied, Place, identify, is_key_in_query};
 use crate::config::scope::Scope;
 use crate::http::{self, Answer, BodyError, Head, Headers as _, Received, Request, Response};
@@ -41,7 +41,13 @@ impl<'a> Route<'a> {
 /// What an admitted request is to do.
 enum Action {
     Token(ChannelName),
-    Publish(ChannelName),
+    Publish(Publish),
+}
+
+/// What the head of a request to publish says.
+pub(super) struct Publish {
+    channel: ChannelName,
+    idempotency_key: Option<Box<str>>,
 }
 
 /// An answer that says what went wrong.
@@ -115,7 +121,7 @@ impl Api {
         let (head, body) = request.into_parts();
         let answer = match self.admit(&head) {
             Ok(Action::Token(channel)) => self.channel_token(&channel).await,
-            Ok(Action::Publish(channel)) => self.read_and_store(channel, &head.headers, body).await,
+            Ok(Action::Publish(publish)) => self.read_and_store(publish, &head.headers, body).await,
             Err(refusal) => {
                 http::refuse_body(&head.headers, body, API_BODY_BYTES_MAX).await;
                 Err(refusal)
@@ -124,8 +130,8 @@ impl Api {
         answer.unwrap_or_else(|refusal| refusal.answer().into())
     }
 
-    /// The channel of a request to publish, if everything is good that its head says.
-    pub(super) fn recognize_message(&self, head: &Head<'_>) -> Option<ChannelName> {
+    /// What a request to publish is, if everything is good that its head says.
+    pub(super) fn recognize_message(&self, head: &Head<'_>) -> Option<Publish> {
         let Some(Route::Message(name)) = Route::of(head.path) else { return None };
         if head.method != Method::POST.as_str() || head.query.is_some() || head.has(&CONTENT_ENCODING) {
             return None;
@@ -134,12 +140,14 @@ impl Api {
         let key = identify(&keys, head, Place::Authorization, self.hub.clock()).ok()?;
         let channel = channel(name).ok()?;
         key.admit(Scope::Publish, Some(&channel)).ok()?;
-        self.hub.gate.admits_key(key.name(), 1, self.hub.clock()).then_some(channel)
+        let idempotency_key = idempotency::key_of(head).ok()?;
+        let is_admitted = self.hub.gate.admits_key(key.name(), 1, self.hub.clock());
+        is_admitted.then_some(Publish { channel, idempotency_key })
     }
 
-    /// Publishes to a channel that was [recognized](Self::recognize_message).
-    pub(super) async fn call_message(&self, channel: ChannelName, body: &Bytes) -> Answer {
-        self.store(channel, body).await.unwrap_or_else(Refusal::answer)
+    /// Publishes what was [recognized](Self::recognize_message).
+    pub(super) async fn call_message(&self, publish: Publish, body: &Bytes) -> Answer {
+        self.store(publish, body).await.unwrap_or_else(Refusal::answer)
     }
 
     /// Judges a request by its head alone.
@@ -167,12 +175,14 @@ impl Api {
                 }
                 let channel = channel(name)?;
                 key.admit(Scope::Publish, Some(&channel))?;
+                let idempotency_key = idempotency::key_of(&head.headers)
+                    .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
                 if !self.hub.gate.admits_key(key.name(), 1, self.hub.clock()) {
                     let message = "More is published with the API key than may be. Try again later.";
                     let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, message);
                     return Err(refusal.because(RequestRefused::KeyRate));
                 }
-                Ok(Action::Publish(channel))
+                Ok(Action::Publish(Publish { channel, idempotency_key }))
             }
             None => Err(Refusal::new(StatusCode::NOT_FOUND, "There is nothing here.")),
         }
@@ -194,7 +204,7 @@ impl Api {
 
     async fn read_and_store(
         &self,
-        channel: ChannelName,
+        publish: Publish,
         headers: &HeaderMap,
         body: Received,
     ) -> Result<Response, Refusal> {
@@ -203,11 +213,12 @@ impl Api {
             return Err(body_refusal(BodyError::TooLarge));
         }
         let body = http::read_body(body, API_BODY_BYTES_MAX).await.map_err(body_refusal)?;
-        self.store(channel, &body).await.map(Response::from)
+        self.store(publish, &body).await.map(Response::from)
     }
 
     /// Stores what a body holds.
-    async fn store(&self, channel: ChannelName, body: &Bytes) -> Result<Answer, Refusal> {
+    async fn store(&self, publish: Publish, body: &Bytes) -> Result<Answer, Refusal> {
+        let Publish { channel, idempotency_key } = publish;
         let data = message::data_of(body).map_err(|error| match error {
             MessageError::Format => {
                 // The original's own words, which clients may have been written against.
@@ -223,11 +234,15 @@ impl Api {
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
         }
         let event = EventName::default();
-        let request = PublishRequest { channel, event, data, expires_at: 0, idempotency_key: None };
+        let request = PublishRequest { channel, event, data, expires_at: 0, idempotency_key };
         match self.hub.publish(request).await {
             Ok(_) => {
                 let body = Bytes::from_static(br#"{"success": true}"#);
                 Ok(Answer::fresh(StatusCode::OK, http::JSON, body))
+            }
+            Err(PublishError::KeyReused) => {
+                let message = "The idempotency key belongs to another message of this channel.";
+                Err(Refusal::new(StatusCode::CONFLICT, message).because(RequestRefused::Conflict))
             }
             Err(PublishError::TooFast) => {
                 let message = "The channel gets more messages than it may. Try again later.";

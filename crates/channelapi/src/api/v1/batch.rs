@@ -4,9 +4,10 @@
 //! - The items of one channel are stored next to each other, and none of them if one is not valid.
 //! - Only what cannot be read at all, so that nobody knows which channels it is about, is refused as a whole.
 
+use super::super::idempotency;
 use super::json::{Fields, Object, invalid, missing, wrong_type};
 use super::problem::{Code, Problem};
-use super::publish::{Draft, checked_key, header_key, send, status_of, store, stored};
+use super::publish::{Draft, send, status_of, store, stored};
 use super::{answer, utf8};
 use crate::auth::{Denied, Key};
 use crate::http::Response;
@@ -48,7 +49,7 @@ pub(super) async fn publish(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<Response, Problem> {
-    let batch = Batch { body, now: hub.clock().unix_millis(), key: header_key(headers)? };
+    let batch = Batch { body, now: hub.clock().unix_millis(), key: idempotency::key_of(headers)? };
     let mut items = if is_lines(headers) { batch.lines()? } else { batch.object()? };
     if let Some(key) = key
         && !hub.gate.admits_key(key.name(), items.len(), hub.clock())
@@ -149,8 +150,8 @@ impl Batch<'_> {
     fn message(&self, index: usize, mut fields: Fields<'_>) -> Result<Message, Problem> {
         let draft = Draft::take(&mut fields, self.body, self.now)?;
         let key = match (fields.take_text("idempotency_key")?, &self.key) {
-            (Some(own), _) => Some(checked_key(own.as_bytes())?),
-            (None, Some(key)) => Some(checked_key(format!("{key}/{index}").as_bytes())?),
+            (Some(own), _) => Some(idempotency::checked(own.as_bytes())?),
+            (None, Some(key)) => Some(idempotency::checked(format!("{key}/{index}").as_bytes())?),
             (None, None) => None,
         };
         fields.finish()?;

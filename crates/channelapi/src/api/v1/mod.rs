@@ -15,7 +15,7 @@ mod tokens;
 
 pub(super) use stream::Streams;
 
-use super::Api;
+use super::{Api, idempotency};
 use crate::auth::{Denied, Key, Pass, Place, identify, is_key_in_query};
 use crate::config::scope::Scope;
 use crate::http::{self, Answer, BodyError, Head, Headers as _, Received, Request, Response};
@@ -218,7 +218,7 @@ impl Api {
         let keys = self.keys.keys();
         let key = identify(&keys, head, Place::AnyHeader, self.hub.clock()).ok()?;
         key.admit(Scope::Publish, Some(&channel)).ok()?;
-        let idempotency_key = publish::header_key(head).ok()?;
+        let idempotency_key = idempotency::key_of(head).ok()?;
         let request_id = request_id(head.first(&REQUEST_ID));
         let is_admitted = self.hub.gate.admits_key(key.name(), 1, self.hub.clock());
         is_admitted.then_some(Publish { channel, idempotency_key, request_id })
@@ -307,7 +307,7 @@ impl Api {
         match call {
             Call::Publish(channel) => {
                 let body = read(headers, body).await?;
-                let key = publish::header_key(headers)?;
+                let key = idempotency::key_of(headers)?;
                 publish::publish(hub, channel, key, &body).await.map(Response::from)
             }
             Call::PublishBatch => {

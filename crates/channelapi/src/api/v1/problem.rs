@@ -1,6 +1,7 @@
 //! How version 1 says no: a problem document (RFC 9457) with a code that programs can rely on.
 
 use super::super::IN_QUERY;
+use super::super::idempotency::KeyError;
 use super::json::Object;
 use crate::auth::Denied;
 use crate::http::Answer;
@@ -283,6 +284,12 @@ impl From<PublishError> for Problem {
 }
 
 /// Whoever has no key learns nothing; whoever has one learns what it lacks.
+impl From<KeyError> for Problem {
+    fn from(error: KeyError) -> Self {
+        Self::new(Code::InvalidKey, error.to_string())
+    }
+}
+
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         match denied {

@@ -4,20 +4,16 @@ use super::super::message::DEPTH_MAX;
 use super::json::{Fields, Object, missing};
 use super::problem::{Code, Problem};
 use super::{short_answer, time, utf8};
-use crate::http::{Answer, Headers};
+use crate::http::Answer;
 use bytes::Bytes;
 use channelapi_core::broker::{PublishError, PublishRequest, Published};
 use channelapi_core::clock::millis_of;
 use channelapi_core::hub::Hub;
-use channelapi_core::limits::{DATA_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, PUBLISH_TIMEOUT};
+use channelapi_core::limits::{DATA_BYTES_MAX, PUBLISH_TIMEOUT};
 use channelapi_core::model::{ChannelName, Cursor, EventName, Position};
 use channelapi_protocol::socketio::is_deeper_than;
 use hyper::StatusCode;
-use hyper::header::HeaderName;
 use serde_json::value::RawValue;
-
-/// The header under which a publisher may repeat a request without publishing twice.
-static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// A message on its way to one channel or several.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,25 +89,6 @@ pub(super) fn stored(object: Object, published: &Published) -> Object {
         .value("duplicate", published.is_duplicate)
 }
 
-/// The key in the header of a request, if there is one.
-pub(super) fn header_key(headers: &impl Headers) -> Result<Option<Box<str>>, Problem> {
-    let mut values = headers.all(&IDEMPOTENCY_KEY);
-    let (first, second) = (values.next(), values.next());
-    if second.is_some() {
-        return Err(Problem::new(Code::InvalidKey, "The header Idempotency-Key is there twice."));
-    }
-    first.map(checked_key).transpose()
-}
-
-/// A key, checked.
-pub(super) fn checked_key(key: &[u8]) -> Result<Box<str>, Problem> {
-    let is_good =
-        (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&key.len()) && key.iter().all(u8::is_ascii_graphic);
-    let text = std::str::from_utf8(key).ok().filter(|_| is_good);
-    let detail = format!("The key must be 1 to {IDEMPOTENCY_KEY_BYTES_MAX} visible ASCII characters.");
-    text.map(Into::into).ok_or_else(|| Problem::new(Code::InvalidKey, detail))
-}
-
 impl Draft {
     /// Takes what belongs to a message out of an object, which is a part of `body`.
     pub(super) fn take(fields: &mut Fields<'_>, body: &Bytes, now: u64) -> Result<Self, Problem> {
@@ -155,7 +132,6 @@ fn data_of(raw: &RawValue, body: &Bytes) -> Result<Bytes, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::header::{HeaderMap, HeaderValue};
 
     fn draft(body: &str) -> Result<Draft, Code> {
         let body = Bytes::from(body.to_owned());
@@ -203,22 +179,5 @@ mod tests {
         assert_eq!(in_time(std::future::ready(7)).await, Ok(7));
         let problem = in_time(std::future::pending::<()>()).await.unwrap_err();
         assert_eq!(problem.code, Code::Indeterminate);
-    }
-
-    #[test]
-    fn a_key_is_visible_and_there_once() {
-        let of = |keys: &[&str]| {
-            let mut headers = HeaderMap::new();
-            for key in keys {
-                headers.append(IDEMPOTENCY_KEY.clone(), HeaderValue::from_bytes(key.as_bytes()).unwrap());
-            }
-            header_key(&headers).map_err(|problem| problem.code)
-        };
-        assert_eq!(of(&[]), Ok(None));
-        assert_eq!(of(&["k"]), Ok(Some("k".into())));
-        assert!(of(&[&"k".repeat(255)]).is_ok());
-        for keys in [&[""][..], &["a b"], &["é"], &["a", "a"], &[&"k".repeat(256)]] {
-            assert_eq!(of(keys), Err(Code::InvalidKey), "{keys:?}");
-        }
     }
 }
