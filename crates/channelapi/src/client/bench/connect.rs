@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::time::sleep;
 
 use super::{
-    course::Course,
+    course::{Course, Extent},
     crowd::Crowd,
     socket::Socket,
     tally::{Mishap, Trouble},
@@ -16,7 +16,7 @@ pub(super) async fn run(course: &Course) -> Result<(), Failed> {
     let door = Arc::new(course.door(false).await?);
     let stay = |_, socket| stay(course.clone(), socket, |_| ());
     let crowd = Crowd::gather(course, door, course.bench.rate, stay).await?;
-    course.begin("clients stay", None);
+    course.begin("clients stay", Extent::Time(course.bench.duration));
     sleep(course.bench.duration).await;
     drop(crowd);
     Ok(())

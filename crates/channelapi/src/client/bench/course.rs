@@ -45,8 +45,18 @@ pub(super) struct Inside {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stage {
     pub(super) what: &'static str,
-    /// How much there is to do; `None` where only time tells.
-    pub(super) total: Option<u64>,
+    pub(super) extent: Extent,
+}
+
+/// How much there is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Nobody knows.
+    Unknown,
+    /// So many.
+    Count(u64),
+    /// As much as is possible in so much time.
+    Time(Duration),
 }
 
 impl std::ops::Deref for Course {
@@ -66,7 +76,7 @@ impl Course {
             tally: Tally::default(),
             mark: random_key()?,
             done: AtomicU64::new(0),
-            stage: Mutex::new(Stage { what: "starting", total: None }),
+            stage: Mutex::new(Stage { what: "starting", extent: Extent::Unknown }),
             measured_since: Mutex::new((Instant::now(), processor_time())),
         })))
     }
@@ -74,8 +84,8 @@ impl Course {
 
 impl Inside {
     /// A new part begins.
-    pub(super) fn begin(&self, what: &'static str, total: Option<u64>) {
-        *self.stage.lock() = Stage { what, total };
+    pub(super) fn begin(&self, what: &'static str, extent: Extent) {
+        *self.stage.lock() = Stage { what, extent };
         self.done.store(0, Ordering::Relaxed);
         *self.measured_since.lock() = (Instant::now(), processor_time());
     }

@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    course::Course,
+    course::{Course, Extent},
     pace::Pace,
     socket::{Door, Socket},
     tally::Figure,
@@ -40,7 +40,7 @@ impl Crowd {
         L: Future<Output = ()> + Send + 'static,
     {
         let count = course.bench.connections;
-        course.begin("clients join", Some(count));
+        course.begin("clients join", Extent::Count(count));
         let joining = Arc::new(Semaphore::new(rate.map_or(JOINING_MAX, |_| JOINING_MAX_PACED)));
         let pace = Pace::of_count(count, rate);
         let (teller, mut told) = mpsc::unbounded_channel();

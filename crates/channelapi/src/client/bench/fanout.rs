@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     connect::stay,
-    course::Course,
+    course::{Course, Extent},
     crowd::Crowd,
     pace::Pace,
     publisher::{Publisher, Recogniser},
@@ -113,7 +113,7 @@ pub(super) async fn run(course: &Course) -> Result<(), Failed> {
     let crowd = Crowd::gather(course, door, None, listen).await?;
     let subscribers = u32::try_from(crowd.joined).expect("it was compared with a limit");
 
-    course.begin("publishing", None);
+    course.begin("publishing", Extent::Time(course.bench.duration));
     let pace = Arc::new(Pace::of_time(course.bench.duration, Some(rate)));
     let mut publishers = JoinSet::new();
     for _ in 0..PUBLISHERS {

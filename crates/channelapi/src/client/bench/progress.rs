@@ -10,7 +10,7 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::interval;
 
-use super::course::{Course, Stage};
+use super::course::{Course, Extent, Stage};
 
 /// How often the bar moves.
 const BAR: Duration = Duration::from_millis(100);
@@ -40,19 +40,30 @@ impl Progress {
             ticks.tick().await;
             let (stage, done) = (self.course.stage(), self.course.done.load(Ordering::Relaxed));
             let is_new = shown.as_ref() != Some(&stage);
+            let elapsed = self.course.effort().0;
             match &self.bar {
                 Some(bar) => {
                     if is_new {
                         bar.set_style(style(&stage));
                         bar.reset();
-                        bar.set_message(stage.what);
-                        stage.total.map_or_else(|| bar.unset_length(), |total| bar.set_length(total));
+                        bar.set_prefix(stage.what);
                     }
-                    bar.set_position(done);
+                    match stage.extent {
+                        Extent::Unknown => {}
+                        Extent::Count(count) => {
+                            bar.set_length(count);
+                            bar.set_position(done);
+                        }
+                        Extent::Time(time) => {
+                            bar.set_length(millis(time));
+                            bar.set_position(millis(elapsed.min(time)));
+                        }
+                    }
+                    bar.set_message(far(&stage, done, elapsed));
                     bar.tick();
                 }
                 None if is_new || said.elapsed() >= LINE => {
-                    eprintln!("{}", line(&stage, done));
+                    eprintln!("{}", line(&stage, done, elapsed));
                     said = Instant::now();
                 }
                 None => {}
@@ -70,19 +81,35 @@ impl Progress {
 }
 
 fn style(stage: &Stage) -> ProgressStyle {
-    let template = match stage.total {
-        Some(_) => "{msg} [{bar:30}] {human_pos}/{human_len}",
-        None => "{spinner} {msg}: {human_pos} in {elapsed}",
+    let template = match stage.extent {
+        Extent::Unknown => "{spinner} {prefix}",
+        Extent::Count(_) | Extent::Time(_) => "{prefix} [{bar:30}] {msg}",
     };
     ProgressStyle::with_template(template).expect("the template is valid").progress_chars("=> ")
 }
 
-fn line(stage: &Stage, done: u64) -> String {
-    match stage.total {
-        Some(total) => format!("{}: {done} of {total}", stage.what),
-        None if done > 0 => format!("{}: {done}", stage.what),
-        None => stage.what.to_owned(),
+fn line(stage: &Stage, done: u64, elapsed: Duration) -> String {
+    match stage.extent {
+        Extent::Unknown => stage.what.to_owned(),
+        Extent::Count(_) | Extent::Time(_) => format!("{}: {}", stage.what, far(stage, done, elapsed)),
     }
+}
+
+/// How far it is, in words.
+fn far(stage: &Stage, done: u64, elapsed: Duration) -> String {
+    match stage.extent {
+        Extent::Unknown => String::new(),
+        Extent::Count(count) => format!("{done} of {count}"),
+        Extent::Time(time) => {
+            let seconds = format!("{} of {} s", elapsed.min(time).as_secs(), time.as_secs_f64());
+            // Where nothing is counted, time is all there is.
+            if done > 0 { format!("{done} in {seconds}") } else { seconds }
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -91,10 +118,18 @@ mod tests {
 
     #[test]
     fn every_stage_can_be_shown() {
-        for (total, done, expected) in [(Some(9), 3, "x: 3 of 9"), (None, 3, "x: 3"), (None, 0, "x")] {
-            let stage = Stage { what: "x", total };
+        let ten = Extent::Time(Duration::from_secs(10));
+        for (extent, done, expected) in [
+            (Extent::Count(9), 3, "x: 3 of 9"),
+            (ten, 3, "x: 3 in 4 of 10 s"),
+            (ten, 0, "x: 4 of 10 s"),
+            (Extent::Unknown, 0, "x"),
+        ] {
+            let stage = Stage { what: "x", extent };
             style(&stage);
-            assert_eq!(line(&stage, done), expected);
+            assert_eq!(line(&stage, done, Duration::from_millis(4_200)), expected);
         }
+        let short = Stage { what: "x", extent: Extent::Time(Duration::from_millis(2_500)) };
+        assert_eq!(line(&short, 1, Duration::from_secs(4)), "x: 1 in 2 of 2.5 s");
     }
 }

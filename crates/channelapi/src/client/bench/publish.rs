@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::{
-    course::Course,
+    course::{Course, Extent},
     pace::Pace,
     publisher::Publisher,
     tally::{Figure, Mishap, Trouble},
@@ -18,7 +18,7 @@ pub(super) async fn run(course: &Course, channels: u64) -> Result<(), Failed> {
     let tried = first.publish(course, 0).await;
     tried.map_err(|problem| Failed(problem.explain(&course.bench.target)))?;
 
-    course.begin("publishing", None);
+    course.begin("publishing", Extent::Time(course.bench.duration));
     let pace = Arc::new(Pace::of_time(course.bench.duration, course.bench.rate));
     let mut publishers = JoinSet::new();
     for _ in 0..course.bench.connections {

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    course::Course,
+    course::{Course, Extent},
     crowd::Crowd,
     pace::Pace,
     publisher::{Publisher, Recogniser},
@@ -138,7 +138,7 @@ pub(super) async fn run(course: &Course, every: Duration, away: Duration) -> Res
     };
     let crowd = Crowd::gather(course, Arc::clone(&door), None, live).await?;
 
-    course.begin("clients are cut off and come back", None);
+    course.begin("clients are cut off and come back", Extent::Time(course.bench.duration));
     start.send_replace(Some(Instant::now()));
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let pace = Arc::new(Pace::of_time(course.bench.duration, course.bench.rate));
