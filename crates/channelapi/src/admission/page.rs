@@ -74,13 +74,13 @@ fn connections() -> Vec<Row> {
         set(
             "HTTP connections of one address",
             "limits.connections_per_address",
-            "429 with `Retry-After`, closed",
+            "429 with `Retry-After`, closed; with TLS closed",
             "`connections_refused{address}`",
         ),
         set(
             "New connections a second of one address",
             "limits.connection_rate",
-            "429 with `Retry-After`, closed",
+            "429 with `Retry-After`, closed; with TLS closed",
             "`connections_refused{address_rate}`",
         ),
         set("of which at once", "limits.connection_burst", "as above", "as above"),

@@ -2,7 +2,7 @@
 
 use super::Headers as _;
 use super::line_ends::has_line_feed_alone;
-use hyper::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Request, Uri};
 use std::mem::MaybeUninit;
 
@@ -65,6 +65,9 @@ impl<'a> Head<'a> {
         };
         let headers = &*request.headers;
         let mut head = Self { method, path, query, headers, body_bytes: 0, bytes: length, is_last: false };
+        if head.named(HOST.as_str()).nth(1).is_some() {
+            return Parsed::Other;
+        }
         // Where a body ends is what requests are smuggled with: of these, only one length is plain.
         if head.has(&TRANSFER_ENCODING) || head.has(&EXPECT) {
             return Parsed::Other;
@@ -200,9 +203,14 @@ mod tests {
             (is_last("Connection: close"), is_last("Connection: keep-alive")),
             (Some(true), Some(false))
         );
-        for header in
-            ["Connection: close, TE", "Connection: keep-alive, TE", "Connection: ", "A : b", " A: b"]
-        {
+        for header in [
+            "Host: c",
+            "Connection: close, TE",
+            "Connection: keep-alive, TE",
+            "Connection: ",
+            "A : b",
+            " A: b",
+        ] {
             assert_eq!(with(header), None, "{header}");
         }
         for line in [

@@ -164,6 +164,9 @@ impl Listener {
                         && let Err(refusal) = pass.count_for(arrival.address())
                     {
                         refusal.count();
+                        if entry.tls.is_none() {
+                            send_away(stream, true);
+                        }
                         return;
                     }
                     Serving { service, entry, arrival, requests }.serve(stream, pass, stop).await;

@@ -5,10 +5,12 @@ use super::fast_path::{End, FastPath};
 use super::peer::Arrival;
 use super::service::Service;
 use crate::admission::SocketPass;
-use crate::http::{Progress, Socket, Unread};
+use crate::http::{self, Progress, Socket, Unread};
 use crate::metrics::HttpRefused;
 use crate::stream::Stream;
 use channelapi_core::limits::{HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX};
+use hyper::StatusCode;
+use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -100,7 +102,14 @@ impl<S: Service> Serving<S> {
             let unread = unread.clone();
             async move {
                 progress.begin();
-                let response = service.serve(request, peer).await;
+                let response = if has_one_host(request.headers()) {
+                    service.serve(request, peer).await
+                } else {
+                    HttpRefused::Malformed.count();
+                    let mut refusal = http::empty(StatusCode::BAD_REQUEST);
+                    refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    refusal
+                };
                 unread.discard().await;
                 if response.body().is_stream() {
                     progress.stream();
@@ -141,6 +150,11 @@ impl<S: Service> Serving<S> {
             debug!(%error, "an HTTP connection broke");
         }
     }
+}
+
+/// Whether no two readers of a request can take it for two different hosts (RFC 9112 §3.2).
+fn has_one_host(headers: &HeaderMap) -> bool {
+    headers.get_all(HOST).iter().nth(1).is_none()
 }
 
 /// Counts what was refused before it was a request; what is wrong with a body is found in `Received`. Such a connection was told

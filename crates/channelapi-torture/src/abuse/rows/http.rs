@@ -101,6 +101,7 @@ fn refused() -> Vec<(&'static str, &'static str, Vec<u8>)> {
             "chunks that are not the last coding",
             post("Transfer-Encoding: chunked, gzip", &format!("0\r\n\r\n{HIDDEN}")).into(),
         ),
+        ("H4", "two hosts", get("Host: y").into()),
         ("H4", "a folded line", get("X-Folded: a\r\n b").into()),
         ("H4", "a space before the colon", get("X-Space : a").into()),
         ("H4", "a line without a colon", get("nonsense").into()),
