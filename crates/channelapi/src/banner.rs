@@ -1,12 +1,13 @@
-//! What the server says when it is ready: where it is, and what to try first.
+//! What the server says when it is ready: where it is, what of it is open, and what to try first.
 
 use crate::config::Config;
 use crate::config::keys::{KeyOrigin, ResolvedKeys};
+use crate::config::origins::Origins;
 use crate::listener::Place;
 use crate::logging::is_for_people;
 use std::fmt::Write as _;
 use std::time::Duration;
-use tracing::info;
+use tracing::{info, warn};
 
 /// Where the server listens.
 pub(crate) struct Places {
@@ -26,7 +27,41 @@ pub(crate) fn announce(config: &Config, keys: &ResolvedKeys, places: &Places, st
     let Places { public: address, internal } = places;
     let data_dir = config.data_dir.display();
     let internal = internal.as_ref().map(tracing::field::display);
-    info!(%address, internal, version, %data_dir, started_ms, "ready");
+    let key = place_of(keys);
+    info!(%address, internal, version, %data_dir, key, started_ms, "ready");
+    if config.is_public() {
+        say_what_is_open(config);
+    }
+}
+
+/// Of a server that strangers can reach: what protects it is theirs to know who run it.
+fn say_what_is_open(config: &Config) {
+    if !config.has_tls() && config.http.trusted_proxies.is_none() {
+        warn!(
+            "keys, tokens and messages travel unencrypted, and whoever is on the way can use them: set tls.cert or acme.domains, or \
+             put a proxy with TLS in front, and name it in http.trusted_proxies"
+        );
+    }
+    if config.internal.port.is_none() && config.internal.unix.is_none() {
+        info!(
+            "the HTTP API can be reached wherever clients can; internal.port or internal.unix gives it a place of its own"
+        );
+    }
+    if matches!(config.http.cors_origins, Origins::Any) {
+        info!("pages of every origin may connect, with a token; http.cors_origins limits them");
+    }
+}
+
+/// Where the key is to be found, never what it is.
+fn place_of(keys: &ResolvedKeys) -> String {
+    let listed = keys.keys.len() - usize::from(keys.origin != KeyOrigin::Listed);
+    let place = match &keys.origin {
+        KeyOrigin::Configured => "as configured".to_owned(),
+        KeyOrigin::Generated(path) => format!("generated, in {}", path.display()),
+        KeyOrigin::Stored(path) => format!("in {}", path.display()),
+        KeyOrigin::Listed => return format!("{listed} of the configuration file"),
+    };
+    if listed > 0 { format!("{place}, and {listed} more of the configuration file") } else { place }
 }
 
 fn text(config: &Config, keys: &ResolvedKeys, places: &Places, started: Duration) -> String {
@@ -34,18 +69,7 @@ fn text(config: &Config, keys: &ResolvedKeys, places: &Places, started: Duration
     let api = places.internal.as_ref().unwrap_or(&places.public);
     let (curl, api) = (api.curl(), api.url());
     let data_dir = config.data_dir.display();
-    let key_line = match &keys.origin {
-        KeyOrigin::Configured => "as configured".to_owned(),
-        KeyOrigin::Generated(path) => format!("generated, in {}", path.display()),
-        KeyOrigin::Stored(path) => format!("in {}", path.display()),
-        KeyOrigin::Listed => format!("{} of the configuration file", keys.keys.len()),
-    };
-    let listed = keys.keys.len() - usize::from(keys.origin != KeyOrigin::Listed);
-    let others = if listed > 0 && keys.origin != KeyOrigin::Listed {
-        format!(", and {listed} more of the configuration file")
-    } else {
-        String::new()
-    };
+    let key = place_of(keys);
     let key_value = match &keys.origin {
         KeyOrigin::Configured => "$CHANNELAPI_AUTH_KEY".to_owned(),
         KeyOrigin::Listed => "<key>".to_owned(),
@@ -58,7 +82,7 @@ fn text(config: &Config, keys: &ResolvedKeys, places: &Places, started: Duration
         format!("├─ Socket.IO  {url}/socket.io/   (Engine.IO 4: websocket and polling)"),
         format!("├─ HTTP API   {api}/channel/NAME   {api}/message/NAME"),
         format!("├─ Data       {data_dir}   (tokens; back it up)"),
-        format!("├─ Key        {key_line}{others}"),
+        format!("├─ Key        {key}"),
         format!("└─ Try        curl -X POST {curl}/channel/demo -H \"Authorization: {key_value}\""),
     ];
     for line in lines {

@@ -46,6 +46,11 @@ pub struct Wish {
     pub algorithm: Option<String>,
 }
 
+/// Whether all issuers have keys that can be used.
+pub fn check(issuers: &[Issuer]) -> anyhow::Result<()> {
+    Ok(Issuers::set_up(issuers, None).map(|_| ())?)
+}
+
 /// Does it, and prints what came of it.
 pub fn run(request: Jwt) -> anyhow::Result<()> {
     let Jwt { issuers, issuer, verb } = request;

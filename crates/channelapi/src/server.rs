@@ -6,7 +6,7 @@ mod sizes;
 
 use crate::admission::{Admission, Limits};
 use crate::api::{Api, Publishing};
-use crate::auth::KeyRing;
+use crate::auth::{Denied, KeyRing};
 use crate::banner;
 use crate::config::Config;
 use crate::config::keys::{Reach, ResolvedKeys, resolve};
@@ -39,6 +39,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
+
+/// What is configured cannot be used. (`EX_CONFIG`: starting again would end the same way.)
+const EXIT_CONFIG: u8 = 78;
 
 /// Another process has the data directory. (`EX_TEMPFAIL` of sysexits.h: trying later may help.)
 const EXIT_IN_USE: u8 = 75;
@@ -179,6 +182,10 @@ impl Server {
     fn metrics(&self, head: &Parts) -> Response {
         if let Err(denied) = self.api.admit_reader(head) {
             denied.reason().count();
+            if let Denied::Query = denied {
+                let body = r#"{"success": false, "message": "A key in a URL ends up in logs and histories: send it as Authorization: Bearer <key>."}"#;
+                return http::json(StatusCode::BAD_REQUEST, body);
+            }
             let body = r#"{"success": false, "message": "The metrics need an API key that may read everywhere: send it as Authorization: Bearer <key>."}"#;
             return http::json(StatusCode::FORBIDDEN, body);
         }
@@ -304,7 +311,8 @@ pub(crate) async fn run(
     let ring = KeyRing::new(&keys, reach);
     let origins = Live::new(config.http.cors_origins.clone());
 
-    let issuers = Issuers::set_up(&config.jwt, None)?;
+    let issuers = Issuers::set_up(&config.jwt, None)
+        .map_err(|error| Failure { error: error.into(), code: EXIT_CONFIG })?;
     let front = Front::open(&config)?;
     let stopping = drain::signalled()?;
     let hangups = reload::hangups()?;

@@ -105,6 +105,20 @@ fn the_reference_page_is_the_one_in_the_repository() {
 }
 
 #[test]
+fn keys_for_jwts_that_cannot_be_used_are_refused_by_check_and_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let short = ["error: jwt.secret: the secret is 20 bytes, and must have 32 or more"];
+    let missing = ["error: the keys of a jwt entry cannot be read: /nonexistent.json: No such file"];
+    let entries = [("secret = '0123456789abcdef0123'", short), ("jwks_file = '/nonexistent.json'", missing)];
+    for (entry, told) in entries {
+        fs::write(dir.path().join("channelapi.toml"), format!("[[jwt]]\n{entry}\n")).unwrap();
+        check(&run(dir.path(), &["check"], &[]), 2, &[], &told);
+        let server = run(dir.path(), &["--port=0", "--address=127.0.0.1", "--log-format=pretty"], &[]);
+        assert_eq!(server.status.code(), Some(78), "{entry}");
+    }
+}
+
+#[test]
 fn a_key_that_strangers_know_is_refused_with_code_78_and_a_better_one() {
     let dir = tempfile::tempdir().unwrap();
     let fix = ["error: the auth key is publicly known", "CHANNELAPI_AUTH_KEY=", "--address 127.0.0.1"];

@@ -17,6 +17,7 @@ use crate::config::{
     source::{Given, Problem, Source},
     tornado,
 };
+use crate::jwt;
 use crate::tls::PairFiles;
 
 pub(super) fn check(config: &Config) -> Result<String, Exit> {
@@ -37,6 +38,9 @@ pub(super) fn check(config: &Config) -> Result<String, Exit> {
             Ok(pair) => text += &warnings(&pair.warnings),
             Err(error) => return Err(Exit::unusable(format!("{text}error: {error}\n"))),
         }
+    }
+    if let Err(error) = jwt::check(&config.jwt) {
+        return Err(Exit::unusable(format!("{text}error: {error}\n")));
     }
     let file = config.file.as_ref().map_or_else(|| "no file".to_owned(), |path| path.display().to_string());
     let _ = writeln!(text, "configuration is valid ({file})");

@@ -93,6 +93,11 @@ impl Config {
         }
     }
 
+    /// Whether other machines can reach what is for clients.
+    pub fn is_public(&self) -> bool {
+        self.http.unix.is_none() && !self.address.is_loopback()
+    }
+
     /// Whether the public port speaks TLS.
     pub fn has_tls(&self) -> bool {
         self.tls.cert.is_some() || self.acme.domains.is_some()
@@ -144,5 +149,10 @@ mod tests {
         check(&[("CHANNELAPI_INTERNAL_UNIX", "x.sock")], true);
         let open = [("CHANNELAPI_INTERNAL_PORT", "8889"), ("CHANNELAPI_INTERNAL_ADDRESS", "10.0.0.1")];
         check(&open, false);
+        let is_public = |variables: &[(&str, &str)]| loaded(variables).unwrap().is_public();
+        assert!(is_public(&[]) && is_public(&[("CHANNELAPI_INTERNAL_PORT", "8889")]));
+        for variable in [("CHANNELAPI_ADDRESS", "127.0.0.1"), ("CHANNELAPI_HTTP_UNIX", "x.sock")] {
+            assert!(!is_public(&[variable]));
+        }
     }
 }

@@ -60,7 +60,7 @@ impl fmt::Display for Secret {
 impl Value for Secret {
     const SHAPE: Shape = Shape::Text;
     const PLACEHOLDER: &'static str = "KEY";
-    const ACCEPTS: &'static str = "at least 16 bytes that nobody can guess";
+    const ACCEPTS: &'static str = "a secret that nobody can guess";
     const SECRET: bool = true;
 
     fn parse(text: &str) -> Result<Self, String> {

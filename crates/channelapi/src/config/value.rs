@@ -232,7 +232,7 @@ impl Value for FilePath {
 impl Value for String {
     const SHAPE: Shape = Shape::Text;
     const PLACEHOLDER: &'static str = "HOST";
-    const ACCEPTS: &'static str = "a host name or address";
+    const ACCEPTS: &'static str = "text";
 
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {

@@ -43,7 +43,7 @@ enum Keys {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SetUpError {
     /// A file with keys cannot be read.
-    #[error("{path}: {error}", path = path.display())]
+    #[error("the keys of a jwt entry cannot be read: {path}: {error}", path = path.display())]
     File {
         /// Which.
         path: PathBuf,

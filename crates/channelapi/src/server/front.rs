@@ -1,6 +1,6 @@
 //! Where the server listens: in public, for publishers alone, and on the plain port that leads to HTTPS.
 
-use super::{Face, Failure, Server};
+use super::{EXIT_CONFIG, Face, Failure, Server};
 use crate::banner::Places;
 use crate::config::Config;
 use crate::config::value::AcmeChallenge;
@@ -14,9 +14,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tracing::warn;
-
-/// What is configured cannot be used. (`EX_CONFIG`: starting again would end the same way.)
-const EXIT_CONFIG: u8 = 78;
 
 /// The listeners, opened and not yet served.
 pub(super) struct Front {
