@@ -63,7 +63,7 @@ const IDLE: &str = "idle CPU per connection and second, ns";
 const BYTES: f64 = 2048.0;
 
 /// For one shared channel: channels and tokens cost everybody about the same.
-const GOALS: [Goal; 11] = [
+const GOALS: [Goal; 17] = [
     (MEMORY, "socketioxide", AtMost(0.083)),
     (MEMORY, "node", AtMost(0.2)),
     (MEMORY, "node-uws", AtMost(0.2)),
@@ -75,6 +75,12 @@ const GOALS: [Goal; 11] = [
     (JOIN, "node", AtMost(0.12)),
     (IDLE, "socketioxide", AtMost(0.6)),
     (IDLE, "node", AtMost(0.25)),
+    (JOIN, "centrifuge", AtMost(1.0)),
+    (JOIN, "centrifuge-tuned", AtMost(1.0)),
+    (JOIN, "sockudo", AtMost(1.0)),
+    (IDLE, "centrifuge", AtMost(1.0)),
+    (IDLE, "centrifuge-tuned", AtMost(1.0)),
+    (IDLE, "sockudo", AtMost(1.0)),
 ];
 
 /// Measures every peer in every round.

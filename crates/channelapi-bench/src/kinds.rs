@@ -33,6 +33,9 @@ const BOUNDS: [(&str, f64); 3] = [("websocket", 2048.0), ("resumable", 2560.0), 
 /// Twice as many as there are of the other kinds would not fit the file descriptors that are usual.
 const POLLING_TAKES: usize = 2;
 
+/// So much longer a delivery over long-polling takes, about: it is a request of its own.
+const POLLING_DELIVERS: usize = 10;
+
 /// How long a started server is left alone before its memory counts as that of an empty one.
 const START_SETTLE: Duration = Duration::from_secs(2);
 
@@ -44,6 +47,9 @@ pub(crate) struct KindsOptions {
     /// How many connections to open.
     #[arg(short, long, default_value_t = 10_000)]
     connections: usize,
+    /// Deliveries to all of them together before memory is read for the second time; to those that poll a tenth of it.
+    #[arg(long, default_value_t = 1_000_000)]
+    deliveries: usize,
     /// Seconds of quiet before memory is read.
     #[arg(long, default_value_t = 12)]
     settle: u64,
@@ -91,7 +97,10 @@ async fn measure(options: &KindsOptions, kind: &str, cores: &Cores) -> Result<Ve
     let idle = server.memory()?;
     let mut backend = Backend::connect(&server, &receipts).await?;
     let everybody = Target { channel: "shared".into(), subscribers: count };
-    backend.publish(OVERLAPPING, vec![everybody]).await.context("not all received the publication")?;
+    let deliveries =
+        if kind == "polling" { options.deliveries / POLLING_DELIVERS } else { options.deliveries };
+    let traffic = vec![everybody; deliveries.div_ceil(count.max(1)).max(1)];
+    backend.publish(OVERLAPPING, traffic).await.context("not all received a publication")?;
     drop(backend);
     sleep(settle).await;
     crowd.check()?;

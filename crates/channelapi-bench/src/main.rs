@@ -64,7 +64,7 @@ use crate::suite::SuiteOptions;
 #[derive(Parser)]
 #[command(version)]
 enum Arguments {
-    /// Everything, with every peer; about 50 minutes on a machine that does nothing else.
+    /// Everything, with every peer; about an hour and a half on a machine that does nothing else.
     All(SuiteOptions),
     /// Everything once, with fewer connections: a few minutes, and figures that only show whether something is badly wrong.
     Quick(SuiteOptions),

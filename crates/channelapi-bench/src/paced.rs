@@ -19,10 +19,11 @@ use crate::statistics::{each, milliseconds, permille, real};
 
 const P99: &str = "p99 latency, ms";
 
-const GOALS: [Goal; 6] = [
+const GOALS: [Goal; 7] = [
     (P99, "socketioxide", AtMost(0.65)),
     (P99, "node", AtMost(1.0)),
     (P99, "node-uws", AtMost(1.0)),
+    (P99, "python-socketio", AtMost(1.0)),
     (P99, "centrifuge", AtMost(1.0)),
     (P99, "centrifuge-tuned", AtMost(1.0)),
     (P99, "sockudo", AtMost(1.0)),

@@ -13,16 +13,18 @@ pub(crate) struct Picture {
     pub(crate) svg: String,
 }
 
-/// What is drawn: the file's name, the title, the row, and how small its unit is on the picture.
-const DRAWN: [(&str, &str, &str, f64); 3] = [
-    ("memory", "Memory per idle connection, KB", "RSS per idle connection, bytes", 1000.0),
+/// What is drawn: the file's name, of which benchmark, the title, the row, and how small its unit is on the picture.
+const DRAWN: [(&str, &str, &str, &str, f64); 3] = [
+    ("memory", "connections", "Memory per idle connection, KB", "RSS per idle connection, bytes", 1000.0),
     (
+        "delivery",
         "delivery",
         "CPU per delivery, µs (fan-out, one publication at a time)",
         "one at a time: CPU per delivery, µs",
         1.0,
     ),
     (
+        "unicast",
         "unicast",
         "CPU per publish to one client, HTTP included, µs",
         "CPU per publish, HTTP included, µs",
@@ -40,9 +42,10 @@ const TOP: f64 = 52.0;
 
 /// What can be drawn of the outcomes: of each row the first table with more than one bar.
 pub(crate) fn pictures(outcomes: &[Outcome]) -> Vec<Picture> {
-    let sheets = || outcomes.iter().flat_map(|outcome| &outcome.sheets);
-    let drawn = DRAWN.iter().filter_map(|&(name, title, row, unit)| {
-        let bars = sheets().map(|sheet| bars(sheet, row, unit)).find(|bars| bars.len() > 1)?;
+    let drawn = DRAWN.iter().filter_map(|&(name, benchmark, title, row, unit)| {
+        let of_it = |outcome: &&Outcome| outcome.arguments.first().is_some_and(|word| word == benchmark);
+        let sheets = outcomes.iter().filter(of_it).flat_map(|outcome| &outcome.sheets);
+        let bars = sheets.map(|sheet| bars(sheet, row, unit)).find(|bars| bars.len() > 1)?;
         Some(Picture { name, title, svg: svg(title, &bars) })
     });
     drawn.collect()

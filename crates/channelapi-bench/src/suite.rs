@@ -33,7 +33,7 @@ pub(crate) const ALL: Suite = Suite {
         "delivery --peers channelapi,socketioxide,node,node-uws,centrifuge,centrifuge-tuned,floor",
         "delivery --peers channelapi,socketioxide,node,node-uws,centrifuge,floor --connections 10000 --size 4096 --unicasts 2000",
         "delivery --peers channelapi,python-socketio --connections 1000 --unicasts 5000",
-        "paced --peers channelapi,socketioxide,node,node-uws,centrifuge,centrifuge-tuned,floor",
+        "paced --peers channelapi,socketioxide,node,node-uws,python-socketio,centrifuge,centrifuge-tuned,floor",
         "unicast --peers channelapi,socketioxide,node,node-uws,centrifuge,centrifuge-tuned,floor",
         "publish --seconds 2",
         "publish --seconds 5 --in-flight 64 --rate 5000",
@@ -88,6 +88,9 @@ pub(crate) struct SuiteOptions {
     /// How often each is measured.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: Option<u16>,
+    /// How often each is measured in a round if the host takes more than 1 % of the machine away meanwhile.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=20))]
+    attempts: Option<u16>,
     /// How many connections there are at most, in every benchmark.
     #[arg(long)]
     connections: Option<usize>,
@@ -195,6 +198,9 @@ fn arguments(suite: &Suite, options: &SuiteOptions, line: &str) -> Vec<String> {
     const WITHOUT_CONNECTIONS: [&str; 5] = ["publish", "batch", "slow", "history", "upkeep"];
     let mut words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
     words.extend(["--rounds".to_owned(), options.rounds.unwrap_or(suite.rounds).to_string()]);
+    if let Some(attempts) = options.attempts {
+        words.extend(["--attempts".to_owned(), attempts.to_string()]);
+    }
     if options.no_pin && !words.iter().any(|word| word == "--no-pin") {
         words.push("--no-pin".to_owned());
     }
@@ -214,8 +220,14 @@ fn arguments(suite: &Suite, options: &SuiteOptions, line: &str) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const PLAIN: SuiteOptions =
-        SuiteOptions { results: None, only: Vec::new(), rounds: None, connections: None, no_pin: false };
+    const PLAIN: SuiteOptions = SuiteOptions {
+        results: None,
+        only: Vec::new(),
+        rounds: None,
+        attempts: None,
+        connections: None,
+        no_pin: false,
+    };
 
     #[test]
     fn every_run_of_a_suite_can_be_started() {
@@ -241,12 +253,18 @@ mod tests {
 
     #[test]
     fn options_of_the_suite_reach_every_run() {
-        let options = SuiteOptions { rounds: Some(2), connections: Some(500), no_pin: true, ..PLAIN };
+        let options = SuiteOptions {
+            rounds: Some(2),
+            attempts: Some(3),
+            connections: Some(500),
+            no_pin: true,
+            ..PLAIN
+        };
         for (line, expected) in [
-            ("kinds", "kinds --rounds 2 --no-pin --connections 500"),
-            ("churn --connections 200", "churn --connections 200 --rounds 2 --no-pin"),
-            ("churn --connections 2000", "churn --connections 500 --rounds 2 --no-pin"),
-            ("batch --no-pin", "batch --no-pin --rounds 2"),
+            ("kinds", "kinds --rounds 2 --attempts 3 --no-pin --connections 500"),
+            ("churn --connections 200", "churn --connections 200 --rounds 2 --attempts 3 --no-pin"),
+            ("churn --connections 2000", "churn --connections 500 --rounds 2 --attempts 3 --no-pin"),
+            ("batch --no-pin", "batch --no-pin --rounds 2 --attempts 3"),
         ] {
             assert_eq!(arguments(&ALL, &options, line).join(" "), expected);
         }
