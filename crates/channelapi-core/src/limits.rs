@@ -35,6 +35,10 @@ pub const FANOUT_CHUNK: usize = 256;
 /// Jobs a fan-out worker takes at once. Publications of one channel among them are joined into one write.
 pub const FANOUT_BATCH: usize = 128;
 
+/// Bytes that connections of one worker hold together while publications of several channels are handed to them, which leave in one
+/// write for each.
+pub const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// Bytes of publications that are joined into one write. Copying more costs more than the system calls it saves.
 pub const JOINED_BYTES_MAX: usize = 16 * 1024;
 
@@ -149,6 +153,9 @@ pub const ANSWER_COPIED_BYTES_MAX: usize = 1024;
 
 /// Bytes of the head of an HTTP request.
 pub const HTTP_HEADER_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of the path and the query of an HTTP request.
+pub const HTTP_TARGET_BYTES_MAX: usize = 8 * 1024;
 
 /// Header fields of an HTTP request.
 pub const HTTP_HEADERS_MAX: usize = 100;

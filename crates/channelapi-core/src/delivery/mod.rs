@@ -32,6 +32,8 @@ use std::sync::Arc;
 pub enum Delivery {
     /// They are on their way, or the connection has ended and nobody wants them.
     Taken,
+    /// They wait until they are [released](Subscriber::release).
+    Held,
     /// There was no room: nothing was taken.
     Full,
 }
@@ -52,6 +54,15 @@ pub trait Subscriber: Send + Sync + 'static {
 
     /// Sends or queues encoded frames, unless more than `bytes_max` would wait then. It never waits itself.
     fn deliver(&self, frames: &Bytes, bytes_max: usize) -> Delivery;
+
+    /// Takes frames as [`deliver`](Self::deliver) does, with more to come at once. If they are [`Delivery::Held`], the caller must
+    /// [release](Self::release) them; otherwise they go on by themselves.
+    fn hold(&self, frames: &Bytes, bytes_max: usize) -> Delivery {
+        self.deliver(frames, bytes_max)
+    }
+
+    /// Sends, or queues, what was held.
+    fn release(&self) {}
 
     /// Whether nothing waits for this connection. If something does, the fan-out is told once when it is gone.
     fn is_drained(&self) -> bool;

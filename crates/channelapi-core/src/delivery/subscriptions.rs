@@ -30,6 +30,8 @@ pub(super) struct Subscription {
     /// Publications of a lower turn are not for it. [`NOT_LIVE`] while it catches up.
     pub(super) live_from: u64,
     pub(super) form: Form,
+    /// Whether the connection has been in other channels, too, since it is in this one.
+    pub(super) is_elsewhere: bool,
 }
 
 /// A subscription that catches up takes no publication as it comes.
@@ -77,7 +79,10 @@ impl Subscriptions {
         let subscriptions = &mut self.channels[index].subscriptions;
         member.places.reserve_exact(1);
         member.places.push(Place { channel: index, position: subscriptions.len() });
-        subscriptions.push(subscription);
+        subscriptions.push(Subscription { is_elsewhere: member.places.len() > 1, ..subscription });
+        if let [first, _] = member.places[..] {
+            self.channels[first.channel].subscriptions[first.position].is_elsewhere = true;
+        }
         true
     }
 
@@ -196,7 +201,12 @@ mod tests {
                 if step == 0 {
                     let is_new = subscriptions.insert(
                         &name,
-                        Subscription { subscriber: Arc::new(Number(connection)), live_from: 0, form: Form::Plain },
+                        Subscription {
+                            subscriber: Arc::new(Number(connection)),
+                            live_from: 0,
+                            form: Form::Plain,
+                            is_elsewhere: false,
+                        },
                     );
                     prop_assert_eq!(is_new, model.insert((channel, connection)));
                 } else if step == 1 {
@@ -215,6 +225,10 @@ mod tests {
                     let here: BTreeSet<_> = subscriptions.of(&name).iter().map(|one| one.subscriber.id().0).collect();
                     let expected = model.iter().filter(|pair| pair.0 == channel).map(|pair| pair.1).collect();
                     prop_assert_eq!(here, expected);
+                    for one in subscriptions.of(&name) {
+                        let in_all = model.iter().filter(|pair| pair.1 == one.subscriber.id().0).count();
+                        prop_assert!(one.is_elsewhere || in_all == 1);
+                    }
                 }
             }
             prop_assert_eq!(subscriptions.names.len(), subscriptions.channels.len());

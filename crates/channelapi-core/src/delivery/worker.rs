@@ -1,7 +1,8 @@
 //! One worker: the subscriptions of its connections, and the loop that serves them.
 //!
-//! Publications of one channel that gathered while the worker was busy leave as one write per subscriber ("batch while busy"):
-//! nothing waits for company when there is time.
+//! Publications that gathered while the worker was busy leave as one write per subscriber ("batch while busy"): those of one channel are
+//! joined once for all of its subscribers, those of different channels are held by each connection until the last of them. Nothing waits
+//! for company when there is time.
 
 use super::catch_up::{Awaits, CatchUp};
 use super::demand::Demand;
@@ -10,7 +11,9 @@ use super::subscriptions::{NOT_LIVE, Subscription};
 use super::{Delivery, End, SharedSubscriber, Subscriptions};
 use crate::broker::{Depth, History, Page, Reading, Top};
 use crate::counters::COUNTERS;
-use crate::limits::{FANOUT_BATCH, FANOUT_CHUNK, OUTBOX_BYTES_MAX, OUTBOX_LIVE_BYTES_MAX};
+use crate::limits::{
+    FANOUT_BATCH, FANOUT_CHUNK, HELD_BYTES_MAX, OUTBOX_BYTES_MAX, OUTBOX_ENTRY_BYTES, OUTBOX_LIVE_BYTES_MAX,
+};
 use crate::model::{ChannelName, ConnectionId};
 use bytes::Bytes;
 use std::io;
@@ -97,6 +100,7 @@ impl Worker {
     /// Works until its fan-out is dropped. Whoever catches up is served from `history`.
     pub async fn run(mut self, history: Arc<dyn History>) {
         let mut batch = Vec::with_capacity(FANOUT_BATCH);
+        let mut holding = Holding::default();
         while self.jobs.recv_many(&mut batch, FANOUT_BATCH).await > 0 {
             let mut jobs = batch.drain(..).peekable();
             while let Some(job) = jobs.next() {
@@ -126,7 +130,12 @@ impl Worker {
                         {
                             run.push(next);
                         }
-                        let left_behind = self.publish(&mut run).await;
+                        let is_more = matches!(jobs.peek(), Some(Job::Publish(_)));
+                        let is_alone = !is_more && holding.is_empty();
+                        let left_behind = self.publish(&mut run, (!is_alone).then_some(&mut holding)).await;
+                        if !is_more || holding.is_full() {
+                            std::mem::take(&mut holding).release().await;
+                        }
                         for connection in left_behind {
                             self.fall_behind(connection);
                         }
@@ -156,7 +165,8 @@ impl Worker {
                 From::Now => (top + 1, None),
                 From::After(after) => (NOT_LIVE, Some(after)),
             };
-            let subscription = Subscription { subscriber: subscriber.clone(), live_from, form };
+            let subscription =
+                Subscription { subscriber: subscriber.clone(), live_from, form, is_elsewhere: false };
             let is_new = is_open && self.subscriptions.insert(&channel, subscription);
             if !is_new {
                 self.demand.unwant(&channel, self.index);
@@ -225,15 +235,16 @@ impl Worker {
         members.len()
     }
 
-    /// Hands publications to whoever is live. Returns those that had no room for them.
-    async fn publish(&self, run: &mut Run) -> Vec<ConnectionId> {
+    /// Hands publications to whoever is live. With `holding`, others were just published or follow at once: connections that may be in
+    /// their channels, too, hold them. Returns those that had no room for them.
+    async fn publish(&self, run: &mut Run, mut holding: Option<&mut Holding>) -> Vec<ConnectionId> {
         let mut left_behind = Vec::new();
         let first_turn = run.first_turn();
         let channel = run.channel().clone();
         let mut chunks = self.subscriptions.of(&channel).chunks(FANOUT_CHUNK).peekable();
         while let Some(chunk) = chunks.next() {
             let (mut taken, mut bytes, mut lost) = (0, 0, 0);
-            for Subscription { subscriber, live_from, form } in chunk {
+            for Subscription { subscriber, live_from, form, is_elsewhere } in chunk {
                 let later;
                 let frames = match (*live_from, first_turn) {
                     (NOT_LIVE, _) => continue,
@@ -244,8 +255,12 @@ impl Worker {
                     }
                     _ => run.frames(*form),
                 };
-                match subscriber.deliver(frames, OUTBOX_LIVE_BYTES_MAX) {
-                    Delivery::Taken => {
+                let delivery = match &mut holding {
+                    Some(holding) if *is_elsewhere => holding.hold(subscriber, frames),
+                    _ => subscriber.deliver(frames, OUTBOX_LIVE_BYTES_MAX),
+                };
+                match delivery {
+                    Delivery::Taken | Delivery::Held => {
                         taken += 1;
                         bytes += frames.len();
                     }
@@ -447,6 +462,48 @@ impl Worker {
         if let Some(subscriber) = self.subscriptions.subscriber(connection).cloned() {
             self.disconnect(connection);
             subscriber.end(reason);
+        }
+    }
+}
+
+/// Connections that hold publications of several channels, to send them in one write.
+#[derive(Default)]
+struct Holding {
+    /// Each once.
+    subscribers: Vec<SharedSubscriber>,
+    /// What they hold, together.
+    bytes: usize,
+}
+
+impl Holding {
+    fn is_empty(&self) -> bool {
+        self.subscribers.is_empty()
+    }
+
+    /// Whether what is held should leave before more comes.
+    fn is_full(&self) -> bool {
+        self.bytes >= HELD_BYTES_MAX
+    }
+
+    fn hold(&mut self, subscriber: &SharedSubscriber, frames: &Bytes) -> Delivery {
+        let delivery = subscriber.hold(frames, OUTBOX_LIVE_BYTES_MAX);
+        if delivery == Delivery::Held {
+            self.subscribers.push(subscriber.clone());
+        }
+        self.bytes += frames.len() + OUTBOX_ENTRY_BYTES;
+        delivery
+    }
+
+    /// Lets them send it.
+    async fn release(self) {
+        let mut chunks = self.subscribers.chunks(FANOUT_CHUNK).peekable();
+        while let Some(chunk) = chunks.next() {
+            for subscriber in chunk {
+                subscriber.release();
+            }
+            if chunks.peek().is_some() {
+                tokio::task::yield_now().await;
+            }
         }
     }
 }

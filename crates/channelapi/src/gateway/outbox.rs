@@ -44,6 +44,17 @@ pub(super) enum Pushed {
     Broken,
 }
 
+/// What became of frames that were to be held.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// They wait, before all others.
+    First,
+    /// They wait behind others.
+    Behind,
+    /// There is no room: the client is too slow.
+    Full,
+}
+
 impl Outbox {
     /// An outbox that writes to a WebSocket.
     pub(super) fn on(socket: WriteHalf) -> Self {
@@ -72,6 +83,28 @@ impl Outbox {
         self.cost += cost;
         self.queue.push_back(rest);
         Pushed::Queued
+    }
+
+    /// Queues whole frames behind which more come at once, on the same conditions. Says whether they are the first that wait: then
+    /// somebody has to [let them out](Self::let_out).
+    pub(super) fn hold(&mut self, frames: &Bytes, bytes_max: usize) -> Held {
+        let is_first = self.is_empty();
+        let cost = frames.len() + OUTBOX_ENTRY_BYTES;
+        if !is_first && (self.cost.count() + cost > bytes_max || is_full_with(cost)) {
+            return Held::Full;
+        }
+        self.cost += cost;
+        self.queue.push_back(frames.clone());
+        if is_first { Held::First } else { Held::Behind }
+    }
+
+    /// Writes what waits, as far as the socket takes it at once. What it does not take waits for [`Self::poll_flush`].
+    pub(super) fn let_out(&mut self) -> io::Result<()> {
+        let Some(socket) = &self.socket else { return Ok(()) };
+        match write_queue(socket, &mut self.queue, &mut self.cost) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// What the queue costs.
@@ -126,39 +159,48 @@ impl Outbox {
 
     /// Writes what waits, until all of it is out.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.queue.is_empty() {
-            let Some(socket) = &self.socket else {
-                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
-            };
-            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-            let waiting = self.queue.len().min(SLICES_MAX);
-            for (slice, frames) in slices.iter_mut().zip(&self.queue) {
-                *slice = IoSlice::new(frames);
-            }
-            match socket.try_write_vectored(&slices[..waiting]) {
-                Ok(sent) => self.forget_sent(sent),
+        let Some(socket) = &self.socket else {
+            let is_stuck = !self.queue.is_empty();
+            return Poll::Ready(if is_stuck { Err(io::ErrorKind::NotConnected.into()) } else { Ok(()) });
+        };
+        loop {
+            match write_queue(socket, &mut self.queue, &mut self.cost) {
+                Ok(()) => return socket.poll_flush(cx),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready!(socket.poll_write_ready(cx))?;
                 }
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        // A queue that was long once should not stay large.
-        self.queue.shrink_to_fit();
-        self.socket.as_ref().map_or(Poll::Ready(Ok(())), |socket| socket.poll_flush(cx))
     }
+}
 
-    fn forget_sent(&mut self, mut sent: usize) {
-        self.cost -= sent;
-        while let Some(first) = self.queue.front_mut() {
-            if sent < first.len() {
-                bytes::Buf::advance(first, sent);
-                return;
-            }
-            sent -= first.len();
-            self.cost -= OUTBOX_ENTRY_BYTES;
-            self.queue.pop_front();
+/// Writes a queue into a socket, until all of it is out or the socket says why not.
+fn write_queue(socket: &WriteHalf, queue: &mut VecDeque<Bytes>, cost: &mut WaitingBytes) -> io::Result<()> {
+    while !queue.is_empty() {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let waiting = queue.len().min(SLICES_MAX);
+        for (slice, frames) in slices.iter_mut().zip(&*queue) {
+            *slice = IoSlice::new(frames);
         }
+        let sent = socket.try_write_vectored(&slices[..waiting])?;
+        forget_sent(queue, cost, sent);
+    }
+    // A queue that was long once should not stay large.
+    queue.shrink_to_fit();
+    Ok(())
+}
+
+fn forget_sent(queue: &mut VecDeque<Bytes>, cost: &mut WaitingBytes, mut sent: usize) {
+    *cost -= sent;
+    while let Some(first) = queue.front_mut() {
+        if sent < first.len() {
+            bytes::Buf::advance(first, sent);
+            return;
+        }
+        sent -= first.len();
+        *cost -= OUTBOX_ENTRY_BYTES;
+        queue.pop_front();
     }
 }
 
@@ -271,6 +313,37 @@ mod tests {
         outbox.detach();
         drop(read);
         assert!(reading.await.unwrap() == expected);
+    }
+
+    #[tokio::test]
+    async fn what_is_held_goes_out_together_and_in_order() {
+        let (server, mut client) = connected().await;
+        server.writable().await.unwrap();
+        let (_read, write) = Stream::Tcp(server).into_split();
+        let mut outbox = Outbox::on(write);
+        assert_eq!(outbox.hold(&frame("4first"), OUTBOX_BYTES_MAX), Held::First);
+        assert_eq!(outbox.hold(&frame("4second"), OUTBOX_BYTES_MAX), Held::Behind);
+        assert_eq!(outbox.push(&frame("4third"), OUTBOX_BYTES_MAX), Pushed::Queued, "behind what is held");
+        let mut byte = [0];
+        assert_eq!(client.try_read(&mut byte).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        outbox.let_out().unwrap();
+        assert!(outbox.is_empty() && outbox.cost() == 0);
+        let expected = [frame("4first"), frame("4second"), frame("4third")].concat();
+        let mut received = vec![0; expected.len()];
+        client.read_exact(&mut received).await.unwrap();
+        assert_eq!(received, expected);
+        // What the kernel does not take waits for the task.
+        let large = frame(&"4".repeat(OUTBOX_BYTES_MAX / 2));
+        while outbox.is_empty() {
+            assert_eq!(outbox.hold(&large, OUTBOX_BYTES_MAX), Held::First);
+            outbox.let_out().unwrap();
+        }
+        assert_eq!(outbox.hold(&frame("4x"), OUTBOX_BYTES_MAX), Held::Behind);
+        assert_eq!(outbox.hold(&large, OUTBOX_BYTES_MAX / 2), Held::Full);
+        drop(client);
+        while outbox.let_out().is_ok() {
+            tokio::task::yield_now().await;
+        }
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! What is published while clients are there, come and go.
 
 use super::*;
-use crate::limits::FANOUT_WAITING_BYTES_MAX;
+use crate::limits::{FANOUT_WAITING_BYTES_MAX, HELD_BYTES_MAX};
 
 #[tokio::test]
 async fn all_subscribers_see_one_order_after_their_reply() {
@@ -28,6 +28,43 @@ async fn all_subscribers_see_one_order_after_their_reply() {
         until(|| client.events().len() >= expected.len()).await;
         assert_eq!(client.events(), expected, "joining twice repeats the reply, never a publication");
     }
+}
+
+#[tokio::test]
+async fn what_has_gathered_of_several_channels_leaves_in_one_write() {
+    let list = List::new(10);
+    let fanout = start(1, &list);
+    let [both, one, other] = [1, 2, 3].map(|id| Client::new(id, true));
+    let of_both = [("a", From::Now), ("b", From::Now)];
+    fanout.join(join(&both, &of_both, Form::Plain)).await.unwrap();
+    fanout.join(join(&one, &of_both[..1], Form::Plain)).await.unwrap();
+    fanout.join(join(&other, &of_both[1..], Form::Plain)).await.unwrap();
+    // This test's runtime has one thread: nothing is served before it waits.
+    for (to, data) in [("a", "1"), ("a", "2"), ("b", "3"), ("nobody's", "4"), ("a", "5"), ("b", "6")] {
+        list.publish(&fanout, to, data);
+    }
+    until(|| other.events().len() == 3).await;
+    // Two of one channel are joined anyway; whoever is in one channel waits for nobody.
+    for (client, expected, writes) in
+        [(&both, "joined 1 2 3 5 6 ", 2), (&one, "joined 1 2 5 ", 3), (&other, "joined 3 6 ", 3)]
+    {
+        until(|| client.text() == expected).await;
+        assert_eq!(client.written(), (writes, String::new()), "{expected}");
+    }
+    // More than connections may hold, and other jobs in between.
+    let large = "x".repeat(HELD_BYTES_MAX / 2);
+    for (to, data) in [("a", &*large), ("b", &*large), ("a", "7"), ("b", "8")] {
+        list.publish(&fanout, to, data);
+    }
+    let late = fanout.join(join(&one, &of_both[1..], Form::Plain));
+    list.publish(&fanout, "b", "9");
+    late.await.unwrap();
+    until(|| both.events().last().is_some_and(|event| event == "9")).await;
+    assert_eq!(
+        both.written(),
+        (5, String::new()),
+        "two that are large, two that are not, and one behind the join"
+    );
 }
 
 #[tokio::test]

@@ -33,6 +33,8 @@ pub(super) struct ClientState {
     /// Bytes that wait, and are received when the test says so.
     waiting: String,
     reads_at_once: bool,
+    /// How often something was written at once.
+    writes: usize,
     wants_to_know: bool,
     is_closed: bool,
     pub(super) end: Option<End>,
@@ -47,6 +49,12 @@ impl Client {
     pub(super) fn text(&self) -> String {
         let state = self.state.lock();
         format!("{}{}", state.received, state.waiting)
+    }
+
+    /// How often something was written, and what is held.
+    pub(super) fn written(&self) -> (usize, String) {
+        let state = self.state.lock();
+        (state.writes, state.waiting.clone())
     }
 
     /// Reads all that waits. Whether the fan-out wants to know.
@@ -86,14 +94,37 @@ impl Subscriber for Client {
         assert!(!frames.is_empty(), "nothing is no frame");
         let frames = std::str::from_utf8(frames).unwrap();
         let room = if bytes_max == OUTBOX_LIVE_BYTES_MAX { LIVE_ROOM } else { ROOM };
-        if state.reads_at_once {
+        if state.reads_at_once && state.waiting.is_empty() {
             state.received += frames;
+            state.writes += 1;
+        } else if state.reads_at_once {
+            // Behind what is held.
+            state.waiting += frames;
         } else if frames == REPLY || state.waiting.is_empty() || state.waiting.len() + frames.len() <= room {
             state.waiting += frames;
         } else {
             return Delivery::Full;
         }
         Delivery::Taken
+    }
+
+    fn hold(&self, frames: &Bytes, bytes_max: usize) -> Delivery {
+        let mut state = self.state.lock();
+        if !state.waiting.is_empty() {
+            drop(state);
+            return self.deliver(frames, bytes_max);
+        }
+        state.waiting += std::str::from_utf8(frames).unwrap();
+        Delivery::Held
+    }
+
+    fn release(&self) {
+        let mut state = self.state.lock();
+        if state.reads_at_once && !state.waiting.is_empty() {
+            let held = std::mem::take(&mut state.waiting);
+            state.received += &held;
+            state.writes += 1;
+        }
     }
 
     fn is_drained(&self) -> bool {

@@ -21,7 +21,7 @@ use super::Gateway;
 use super::application::{Handled, Inbound};
 use super::disconnect::Disconnect;
 use super::namespaces::Namespaces;
-use super::outbox::{Outbox, Pushed};
+use super::outbox::{Held, Outbox, Pushed};
 use crate::admission::{AddressNumber, SessionPass};
 use crate::stream::WriteHalf;
 use bytes::Bytes;
@@ -207,6 +207,37 @@ impl Subscriber for Connection {
 
     fn deliver(&self, frames: &Bytes, bytes_max: usize) -> Delivery {
         self.offer(frames, bytes_max)
+    }
+
+    fn hold(&self, frames: &Bytes, bytes_max: usize) -> Delivery {
+        let mut state = self.state.lock();
+        if state.ended.is_some() {
+            return Delivery::Taken;
+        }
+        match state.outbox.hold(frames, bytes_max) {
+            Held::First => Delivery::Held,
+            // Whoever queued the first sees to the others.
+            Held::Behind => Delivery::Taken,
+            Held::Full => Delivery::Full,
+        }
+    }
+
+    fn release(&self) {
+        let let_out = {
+            let mut state = self.state.lock();
+            if state.ended.is_some() {
+                return;
+            }
+            let let_out = state.outbox.let_out();
+            if let_out.is_ok() && !state.outbox.is_empty() {
+                state.wake();
+            }
+            let_out
+        };
+        match let_out {
+            Ok(()) => self.tell_if_drained(),
+            Err(_) => self.close(Disconnect::Lost),
+        }
     }
 
     fn is_drained(&self) -> bool {
