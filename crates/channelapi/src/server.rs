@@ -147,11 +147,9 @@ impl listener::Service for Face {
 impl Server {
     /// Answers a request to the API. A stream may be opened with a token, so strangers may try only so many.
     async fn call(&self, request: Request, address: Option<IpAddr>) -> Response {
-        let may_guess = request.uri().path().ends_with("/stream");
+        let may_guess = Api::takes_tokens(request.uri().path());
         if may_guess && !self.admission.may_present_token(address) {
-            RequestRefused::TokenRate.count();
-            let message = "Too many tokens that are not good came from this address.";
-            return http::try_later(StatusCode::TOO_MANY_REQUESTS, message, "10");
+            return Api::refuse_attempts(request.headers());
         }
         let response = self.api.serve(request).await;
         if may_guess && response.status() == StatusCode::FORBIDDEN {

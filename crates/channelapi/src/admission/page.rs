@@ -154,6 +154,7 @@ fn http() -> Vec<Row> {
             "`disconnects{lost}`",
         ),
         bytes("Head of a request", core::HTTP_HEADER_BYTES_MAX, "431", "`http_refused{too_large}`"),
+        bytes("Path and query of a request", core::HTTP_TARGET_BYTES_MAX, "414", "`http_refused{too_large}`"),
         fixed("Header fields", core::HTTP_HEADERS_MAX, "431", "`http_refused{too_large}`"),
         time(
             "Reading on in the body of a request that is refused or wants none",
@@ -226,6 +227,9 @@ fn http() -> Vec<Row> {
     ]
 }
 
+/// What becomes of keys when no others can be had.
+const JWKS_KEPT: &str = "it is not used; the keys from before are, for a day";
+
 #[allow(clippy::too_many_lines, reason = "a table")]
 fn clients() -> Vec<Row> {
     vec![
@@ -292,6 +296,9 @@ fn clients() -> Vec<Row> {
             "as one that is not good",
             "`joins_refused{token}`",
         ),
+        bytes("A JWKS", core::JWKS_BYTES_MAX, JWKS_KEPT, "`jwks_fetches{failed}`"),
+        time("Fetching a JWKS", core::JWKS_TIMEOUT, JWKS_KEPT, "`jwks_fetches{failed}`"),
+        fixed("Keys of a JWKS", core::JWKS_KEYS_MAX, JWKS_KEPT, "`jwks_fetches{failed}`"),
         set(
             "Tokens that are not good, a minute of one address",
             "limits.failed_tokens",

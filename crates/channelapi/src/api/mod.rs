@@ -68,6 +68,11 @@ impl Api {
         is_v1(path) || seed::Route::of(path).is_some()
     }
 
+    /// Whether a path can be asked for with a token instead of a key.
+    pub(crate) fn takes_tokens(path: &str) -> bool {
+        is_v1(path) && path.ends_with("/stream")
+    }
+
     /// Answers a request to one of our paths.
     pub(crate) async fn serve(&self, request: Request) -> Response {
         let mut response = if is_v1(request.uri().path()) {
@@ -160,6 +165,7 @@ mod tests {
         for path in ["/v1", "/v1/", "/v1/channels/a/messages", "/message/a", "/channel"] {
             assert!(Api::answers(path), "{path}");
         }
+        assert!(Api::takes_tokens("/v1/channels/a/stream") && !Api::takes_tokens("/message/a/stream"));
         for path in ["/", "/v10", "/v1x/messages", "/V1/messages", "/channels/a"] {
             assert!(!Api::answers(path), "{path}");
         }

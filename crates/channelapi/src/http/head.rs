@@ -2,6 +2,7 @@
 
 use super::Headers as _;
 use super::line_ends::has_line_feed_alone;
+use channelapi_core::limits::HTTP_TARGET_BYTES_MAX;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Request, Uri};
 use std::mem::MaybeUninit;
@@ -65,7 +66,7 @@ impl<'a> Head<'a> {
         };
         let headers = &*request.headers;
         let mut head = Self { method, path, query, headers, body_bytes: 0, bytes: length, is_last: false };
-        if head.named(HOST.as_str()).nth(1).is_some() {
+        if head.named(HOST.as_str()).nth(1).is_some() || target.len() > HTTP_TARGET_BYTES_MAX {
             return Parsed::Other;
         }
         // Where a body ends is what requests are smuggled with: of these, only one length is plain.

@@ -5,12 +5,12 @@ use super::fast_path::{End, FastPath};
 use super::peer::Arrival;
 use super::service::Service;
 use crate::admission::SocketPass;
-use crate::http::{self, Progress, Socket, Unread};
+use crate::http::{self, Progress, Request, Response, Socket, Unread};
 use crate::metrics::HttpRefused;
 use crate::stream::Stream;
-use channelapi_core::limits::{HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX};
+use channelapi_core::limits::{HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX, HTTP_TARGET_BYTES_MAX};
 use hyper::StatusCode;
-use hyper::header::{CONNECTION, HOST, HeaderMap, HeaderValue};
+use hyper::header::{CONNECTION, HOST, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -102,13 +102,9 @@ impl<S: Service> Serving<S> {
             let unread = unread.clone();
             async move {
                 progress.begin();
-                let response = if has_one_host(request.headers()) {
-                    service.serve(request, peer).await
-                } else {
-                    HttpRefused::Malformed.count();
-                    let mut refusal = http::empty(StatusCode::BAD_REQUEST);
-                    refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                    refusal
+                let response = match refusal_of(&request) {
+                    None => service.serve(request, peer).await,
+                    Some(refusal) => refusal,
                 };
                 unread.discard().await;
                 if response.body().is_stream() {
@@ -152,9 +148,20 @@ impl<S: Service> Serving<S> {
     }
 }
 
-/// Whether no two readers of a request can take it for two different hosts (RFC 9112 §3.2).
-fn has_one_host(headers: &HeaderMap) -> bool {
-    headers.get_all(HOST).iter().nth(1).is_none()
+/// Refuses, and counts, what two readers could take for requests to two hosts (RFC 9112 §3.2), and what asks at too great length.
+fn refusal_of(request: &Request) -> Option<Response> {
+    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+    let (refused, status) = if request.headers().get_all(HOST).iter().nth(1).is_some() {
+        (HttpRefused::Malformed, StatusCode::BAD_REQUEST)
+    } else if target.len() > HTTP_TARGET_BYTES_MAX {
+        (HttpRefused::TooLarge, StatusCode::URI_TOO_LONG)
+    } else {
+        return None;
+    };
+    refused.count();
+    let mut refusal = http::empty(status);
+    refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    Some(refusal)
 }
 
 /// Counts what was refused before it was a request; what is wrong with a body is found in `Received`. Such a connection was told

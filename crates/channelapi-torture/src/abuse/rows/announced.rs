@@ -140,7 +140,11 @@ async fn too_many(yard: Arc<Yard>) -> Result<()> {
     let (answers, _) = announced(&yard, "203.0.113.2", request).await?.rest().await?;
     // A client that had sent its request before it was refused may lose the answer with the connection.
     let is_told = answers.iter().all(|answer| answer.status == 429 && answer.header("retry-after").is_some());
-    ensure!(is_told && answers.len() <= 1, "it was answered {:?}", answers.iter().map(|answer| answer.status).collect::<Vec<_>>());
+    ensure!(
+        is_told && answers.len() <= 1,
+        "it was answered {:?}",
+        answers.iter().map(|answer| answer.status).collect::<Vec<_>>()
+    );
     is_served(&yard, "203.0.113.3").await
 }
 

@@ -30,6 +30,8 @@ pub(super) fn cases() -> Vec<Case> {
             answered_once(yard, request, status).await
         })
     };
+    let long = format!("GET /healthz?{} HTTP/1.1\r\nHost: x\r\n\r\n{HIDDEN}", "a".repeat(9_000));
+    cases.push(hidden_once("a path and query of nine kilobytes", long, 414).http_refused("too_large"));
     cases.extend(UNREAD.iter().map(|(head, status)| {
         let promise = format!(
             "a malformed body behind `{head}`, which nobody reads, is counted, and no request follows it"

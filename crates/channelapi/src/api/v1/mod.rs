@@ -207,6 +207,15 @@ impl Api {
         response
     }
 
+    /// Answers whoever has tried too many tokens, unheard. Counts it.
+    pub(crate) fn refuse_attempts(head: &HeaderMap) -> Response {
+        let request_id = request_id(head.first(&REQUEST_ID));
+        let problem = Problem::new(Code::TooManyAttempts, "This address has to wait.");
+        let mut response = Response::from(problem.answer(&request_id));
+        response.headers_mut().insert(REQUEST_ID, request_id);
+        response
+    }
+
     /// What a request to publish is, if everything is good that its head says.
     pub(super) fn recognize_v1(&self, head: &Head<'_>) -> Option<Publish> {
         if head.method != Method::POST.as_str() || head.query.is_some() || head.has(&CONTENT_ENCODING) {

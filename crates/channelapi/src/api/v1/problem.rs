@@ -155,6 +155,9 @@ codes! {
     /// Its key publishes more than it may.
     KeyTooFast "key_rate_limited" TOO_MANY_REQUESTS "More is published with the API key than may be"
         "Nothing was stored. Try again after the seconds in the header Retry-After; the option limits.publish_rate_per_key says how much may be."
+    /// Its address has tried too many tokens.
+    TooManyAttempts "too_many_attempts" TOO_MANY_REQUESTS "Too many tokens that are not good came from this address"
+        "Try again after the seconds in the header Retry-After; the option limits.failed_tokens says how many may be wrong."
     /// Nobody knows.
     Indeterminate "indeterminate" GATEWAY_TIMEOUT "The outcome is unknown"
         "The message may or may not be stored. Repeat the request with the same Idempotency-Key: it is stored once."
@@ -195,6 +198,7 @@ impl Problem {
             Code::ShortOfMemory => RequestRefused::Memory,
             Code::TooFast => RequestRefused::ChannelRate,
             Code::KeyTooFast => RequestRefused::KeyRate,
+            Code::TooManyAttempts => RequestRefused::TokenRate,
             Code::Unavailable | Code::Indeterminate => RequestRefused::Unavailable,
             Code::StorageFull => RequestRefused::StorageFull,
             Code::InvalidBody
@@ -240,12 +244,14 @@ impl Problem {
         if let Some(allow) = allow {
             answer = answer.with(ALLOW, HeaderValue::from_static(allow));
         }
-        if matches!(
-            code,
-            Code::Unavailable | Code::Overloaded | Code::ShortOfMemory | Code::TooFast | Code::KeyTooFast
-        ) {
-            answer = answer.with(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
+        let seconds = match code {
+            Code::Unavailable | Code::Overloaded | Code::ShortOfMemory | Code::TooFast | Code::KeyTooFast => {
+                "1"
+            }
+            Code::TooManyAttempts => "10",
+            _ => return answer,
+        };
+        answer = answer.with(RETRY_AFTER, HeaderValue::from_static(seconds));
         answer
     }
 }
