@@ -26,6 +26,7 @@ use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime::Handle;
+use tracing::warn;
 
 /// One node.
 pub struct Hub {
@@ -94,6 +95,12 @@ impl Hub {
         settings: Settings,
         encoder: Arc<dyn FrameEncoder>,
     ) -> Result<Self, StartError> {
+        for part in directory.missing() {
+            let directory = directory.path().display();
+            warn!(
+                "{directory} has been used, but {part} is missing, and begins anew: if that is not meant, stop the server, and restore a backup"
+            );
+        }
         let state = StateStore::open(directory)?;
         let tokens = Arc::new(Tokens::new(state.clone(), directory.token_secret()?, clock.clone()));
         let (fanout, workers) = Fanout::new(settings.cores.len(), encoder);

@@ -12,6 +12,9 @@ pub struct DataDirectory {
     _lock: File,
 }
 
+/// What a directory consists of that a server has run on.
+const PARTS: [&str; 3] = ["log", "state.db", "token_secret"];
+
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirectoryError {
@@ -59,6 +62,16 @@ impl DataDirectory {
         &self.path
     }
 
+    /// Parts that are not here although others are: somebody has removed or forgotten them. Of a new directory, none.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let is_here = |part: &&str| match self.path.join(part).read_dir() {
+            Ok(mut files) => files.next().is_some(),
+            Err(_) => self.path.join(part).is_file(),
+        };
+        let (here, missing): (Vec<_>, Vec<_>) = PARTS.into_iter().partition(is_here);
+        if here.is_empty() { Vec::new() } else { missing }
+    }
+
     /// The 32 secret bytes that tokens are derived from; made at the first call. They lie apart from the database, so that a
     /// copy of that alone reveals no token.
     pub fn token_secret(&self) -> Result<[u8; 32], DataDirectoryError> {
@@ -101,6 +114,22 @@ mod tests {
         assert!(matches!(DataDirectory::open(&path), Err(DataDirectoryError::InUse(_))));
         drop(first);
         DataDirectory::open(&path).unwrap();
+    }
+
+    #[test]
+    fn what_was_taken_away_is_missing() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::open(parent.path()).unwrap();
+        assert!(directory.missing().is_empty(), "it is new");
+        directory.token_secret().unwrap();
+        assert_eq!(directory.missing(), ["log", "state.db"]);
+        std::fs::write(parent.path().join("state.db"), b"").unwrap();
+        std::fs::create_dir(parent.path().join("log")).unwrap();
+        assert_eq!(directory.missing(), ["log"], "an empty one");
+        std::fs::write(parent.path().join("log/1.log"), b"").unwrap();
+        assert!(directory.missing().is_empty());
+        std::fs::remove_file(parent.path().join("token_secret")).unwrap();
+        assert_eq!(directory.missing(), ["token_secret"]);
     }
 
     #[test]
