@@ -28,7 +28,7 @@ pub(crate) const ALL: Suite = Suite {
     connections: 10_000,
     runs: &[
         "connections --peers channelapi,socketioxide,node,node-uws,python-socketio,centrifuge,centrifuge-tuned",
-        "connections --peers channelapi --connections 19000 --idle 5",
+        "connections --peers channelapi --connections 19000",
         "kinds",
         "delivery --peers channelapi,socketioxide,node,node-uws,centrifuge,centrifuge-tuned,floor",
         "delivery --peers channelapi,socketioxide,node,node-uws,centrifuge,floor --connections 10000 --size 4096 --unicasts 2000",
