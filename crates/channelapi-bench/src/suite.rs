@@ -33,7 +33,7 @@ pub(crate) const ALL: Suite = Suite {
         "delivery --peers channelapi,socketioxide,node,node-uws,centrifuge,centrifuge-tuned,floor",
         "delivery --peers channelapi,socketioxide,node,node-uws,centrifuge,floor --connections 10000 --size 4096 --unicasts 2000",
         "delivery --peers channelapi,python-socketio --connections 1000 --unicasts 5000",
-        "paced --peers channelapi,socketioxide,node,node-uws,python-socketio,centrifuge,centrifuge-tuned,floor",
+        "paced --peers channelapi,socketioxide,node,node-uws,centrifuge,centrifuge-tuned,floor",
         "unicast --peers channelapi,socketioxide,node,node-uws,centrifuge,centrifuge-tuned,floor",
         "publish --seconds 2",
         "publish --seconds 5 --in-flight 64 --rate 5000",
