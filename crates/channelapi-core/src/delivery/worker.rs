@@ -255,9 +255,10 @@ impl Worker {
                     }
                     _ => run.frames(*form),
                 };
-                let delivery = match &mut holding {
-                    Some(holding) if *is_elsewhere => holding.hold(subscriber, frames),
-                    _ => subscriber.deliver(frames, OUTBOX_LIVE_BYTES_MAX),
+                let delivery = if *is_elsewhere && let Some(holding) = holding.as_deref_mut() {
+                    holding.hold(subscriber, frames)
+                } else {
+                    subscriber.deliver(frames, OUTBOX_LIVE_BYTES_MAX)
                 };
                 match delivery {
                     Delivery::Taken | Delivery::Held => {
