@@ -208,6 +208,15 @@ struct Task {
     unfinished_since: u32,
 }
 
+/// Bytes of what the runtime keeps of a WebSocket while it idles.
+#[cfg(test)]
+pub(super) fn task_bytes() -> usize {
+    fn of<F: Future>(_: impl FnOnce(Task) -> F) -> usize {
+        size_of::<F>()
+    }
+    of(Task::run)
+}
+
 impl Task {
     fn start(connection: Arc<Connection>, read: ReadHalf, decoder: Decoder) {
         // What came behind the handshake is in the decoder.
