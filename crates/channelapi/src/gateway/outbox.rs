@@ -231,6 +231,7 @@ mod tests {
     use crate::stream::Stream;
     use channelapi_core::limits::OUTBOX_BYTES_MAX;
     use std::future::poll_fn;
+    use std::time::Duration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::{TcpListener, TcpStream};
 
@@ -341,9 +342,13 @@ mod tests {
         assert_eq!(outbox.hold(&frame("4x"), OUTBOX_BYTES_MAX), Held::Behind);
         assert_eq!(outbox.hold(&large, OUTBOX_BYTES_MAX / 2), Held::Full);
         drop(client);
-        while outbox.let_out().is_ok() {
-            tokio::task::yield_now().await;
-        }
+        let broken = async {
+            while outbox.let_out().is_ok() {
+                assert!(!outbox.is_empty(), "nobody is there to take it");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), broken).await.unwrap();
     }
 
     #[tokio::test]
