@@ -33,7 +33,7 @@ const BOUNDS: [(&str, f64); 3] = [("websocket", 2048.0), ("resumable", 2560.0), 
 /// Twice as many as there are of the other kinds would not fit the file descriptors that are usual.
 const POLLING_TAKES: usize = 2;
 
-/// So much longer a delivery over long-polling takes, about: it is a request of its own.
+/// So much less is delivered to those that poll: each delivery is a request of its own, and takes its time.
 const POLLING_DELIVERS: usize = 10;
 
 /// How long a started server is left alone before its memory counts as that of an empty one.

@@ -34,7 +34,7 @@ pub(crate) fn announce(config: &Config, keys: &ResolvedKeys, places: &Places, st
     }
 }
 
-/// Of a server that strangers can reach: what protects it is theirs to know who run it.
+/// Tells whoever runs a server that other machines can reach what of it is open to them.
 fn say_what_is_open(config: &Config) {
     if !config.has_tls() && config.http.trusted_proxies.is_none() {
         warn!(

@@ -11,6 +11,7 @@ mod catch_up;
 mod demand;
 mod encoded;
 mod fanout;
+mod holding;
 #[cfg(test)]
 mod schedules;
 mod subscriptions;

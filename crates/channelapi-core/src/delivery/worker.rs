@@ -7,13 +7,12 @@
 use super::catch_up::{Awaits, CatchUp};
 use super::demand::Demand;
 use super::encoded::{Checkpoints, Encoded, Form, FrameEncoder, Run};
+use super::holding::Holding;
 use super::subscriptions::{NOT_LIVE, Subscription};
 use super::{Delivery, End, SharedSubscriber, Subscriptions};
 use crate::broker::{Depth, History, Page, Reading, Top};
 use crate::counters::COUNTERS;
-use crate::limits::{
-    FANOUT_BATCH, FANOUT_CHUNK, HELD_BYTES_MAX, OUTBOX_BYTES_MAX, OUTBOX_ENTRY_BYTES, OUTBOX_LIVE_BYTES_MAX,
-};
+use crate::limits::{FANOUT_BATCH, FANOUT_CHUNK, OUTBOX_BYTES_MAX, OUTBOX_LIVE_BYTES_MAX};
 use crate::model::{ChannelName, ConnectionId};
 use bytes::Bytes;
 use std::io;
@@ -255,7 +254,9 @@ impl Worker {
                     }
                     _ => run.frames(*form),
                 };
-                let delivery = if *is_elsewhere && let Some(holding) = holding.as_deref_mut() {
+                let delivery = if *is_elsewhere
+                    && let Some(holding) = holding.as_deref_mut().filter(|holding| !holding.is_full())
+                {
                     holding.hold(subscriber, frames)
                 } else {
                     subscriber.deliver(frames, OUTBOX_LIVE_BYTES_MAX)
@@ -463,48 +464,6 @@ impl Worker {
         if let Some(subscriber) = self.subscriptions.subscriber(connection).cloned() {
             self.disconnect(connection);
             subscriber.end(reason);
-        }
-    }
-}
-
-/// Connections that hold publications of several channels, to send them in one write.
-#[derive(Default)]
-struct Holding {
-    /// Each once.
-    subscribers: Vec<SharedSubscriber>,
-    /// What they hold, together.
-    bytes: usize,
-}
-
-impl Holding {
-    fn is_empty(&self) -> bool {
-        self.subscribers.is_empty()
-    }
-
-    /// Whether what is held should leave before more comes.
-    fn is_full(&self) -> bool {
-        self.bytes >= HELD_BYTES_MAX
-    }
-
-    fn hold(&mut self, subscriber: &SharedSubscriber, frames: &Bytes) -> Delivery {
-        let delivery = subscriber.hold(frames, OUTBOX_LIVE_BYTES_MAX);
-        if delivery == Delivery::Held {
-            self.subscribers.push(subscriber.clone());
-        }
-        self.bytes += frames.len() + OUTBOX_ENTRY_BYTES;
-        delivery
-    }
-
-    /// Lets them send it.
-    async fn release(self) {
-        let mut chunks = self.subscribers.chunks(FANOUT_CHUNK).peekable();
-        while let Some(chunk) = chunks.next() {
-            for subscriber in chunk {
-                subscriber.release();
-            }
-            if chunks.peek().is_some() {
-                tokio::task::yield_now().await;
-            }
         }
     }
 }

@@ -289,13 +289,13 @@ impl From<PublishError> for Problem {
     }
 }
 
-/// Whoever has no key learns nothing; whoever has one learns what it lacks.
 impl From<KeyError> for Problem {
     fn from(error: KeyError) -> Self {
         Self::new(Code::InvalidKey, error.to_string())
     }
 }
 
+/// Whoever has no key learns nothing; whoever has one learns what it lacks.
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         match denied {
