@@ -41,17 +41,31 @@ struct Client {
 
 const RETENTION: Retention = Retention { messages: 6, age: 1_000, bytes: 2_000 };
 
+/// Where a client stands and what it gets, from memory and from the disk, at one moment: upkeep comes of its own accord, too,
+/// and may take what is too old between two looks.
+fn read(broker: &EmbeddedBroker, name: usize, cursor: Cursor) -> (Start, HistoryPage) {
+    let look = || {
+        let start = broker.locate(&channel(name), Since::Cursor(cursor));
+        let query = HistoryQuery { after: start.after, ..EVERYTHING };
+        (start, broker.history(&channel(name), query).unwrap(), broker.recent_history(&channel(name), query))
+    };
+    loop {
+        let (first, second) = (look(), look());
+        if (&first.0, &first.1) == (&second.0, &second.1) {
+            let (start, page, recent) = first;
+            assert!(recent.is_none_or(|recent| recent == page), "what is in memory is what is on disk");
+            return (start, page);
+        }
+    }
+}
+
 fn check(broker: &EmbeddedBroker, told: &[Told], clients: &[Client]) {
     for (name, told) in told.iter().enumerate() {
         let kept = data_of(broker, name);
         assert!(told.data.ends_with(&kept), "what is kept is the end of what was published");
         assert!(kept.len() <= told.data.len() - told.purged);
         for client in clients {
-            let Start { after, gap } = broker.locate(&channel(name), Since::Cursor(client.cursor));
-            let query = HistoryQuery { after, ..EVERYTHING };
-            let recent = broker.recent_history(&channel(name), query);
-            let page = broker.history(&channel(name), query).unwrap();
-            assert!(recent.is_none_or(|recent| recent == page), "what is in memory is what is on disk");
+            let (Start { gap, .. }, page) = read(broker, name, client.cursor);
             let missed = &told.data[client.had[name]..];
             let got: Vec<_> = page.publications.iter().map(|p| String::from_utf8_lossy(&p.data)).collect();
             if gap.is_none() {
