@@ -93,4 +93,9 @@ impl Stored {
         let generations = self.generations[excess..].to_vec();
         Preface { next, begins, floor: self.index.floor().sequence, generations }
     }
+
+    /// About how many bytes that takes: the lives are most of it.
+    pub(super) fn preface_bytes(&self) -> u64 {
+        (self.generations.len().min(LOG_GENERATIONS_MAX) * size_of::<Generation>()) as u64
+    }
 }

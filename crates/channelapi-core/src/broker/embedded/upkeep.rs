@@ -210,13 +210,14 @@ fn is_done(segment: &Segment, now: u64) -> bool {
 /// what is anchored in it stays.
 fn most_dead(stored: &Stored, now: u64) -> Option<(u64, Segment)> {
     let newest = stored.segments.list.keys().next_back()?;
+    // One with the log's lives stays in it, and another one is written before: tidying up must not be what fills the log.
+    let dead_min = super::rewrite::DEAD_BYTES_MIN + 3 * stored.preface_bytes();
     let worth = |segment: &Segment| {
         let live = stored.index.usage(segment.id).live_bytes;
         let is_mostly_dead = live.saturating_mul(REWRITE_LIVE_FRACTION) < segment.length;
         let dead = segment.length.saturating_sub(live);
         // What is left of an empty one is not rewritten again and again.
-        let is_small = dead < super::rewrite::DEAD_BYTES_MIN;
-        (is_mostly_dead && !is_small && !segment.is_damaged && is_done(segment, now)).then_some(dead)
+        (is_mostly_dead && dead >= dead_min && !segment.is_damaged && is_done(segment, now)).then_some(dead)
     };
     let sealed = stored.segments.list.range(..newest);
     let worth = sealed.filter_map(|(number, segment)| Some((worth(segment)?, *number, segment)));

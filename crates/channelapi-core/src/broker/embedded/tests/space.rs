@@ -80,6 +80,35 @@ fn mostly_dead_segments_are_rewritten_and_nothing_that_lives_is_touched() {
     });
 }
 
+/// A segment begins with the log's lives, which no rewriting takes away: with many of them it is never worth its while again.
+#[test]
+fn what_cannot_become_smaller_is_not_rewritten_again_and_again() {
+    run(async {
+        let mut disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        for name in 0..40 {
+            let broker = open_with(&disk, FEW, &clock);
+            broker.publish(request(name, "of a life")).await.unwrap();
+            drop(broker);
+            disk = disk.after_power_cut(0);
+        }
+        let broker = open_with(&disk, FEW, &clock);
+        for name in 0..5 {
+            broker.publish(request(name, &format!("live {name}"))).await.unwrap();
+            churn(&broker, 20).await;
+        }
+        tidy(&broker);
+        let sizes = disk.sizes();
+        tidy(&broker);
+        assert_eq!(disk.sizes(), sizes, "what was tidied up stays as it is");
+        churn(&broker, 20).await;
+        tidy(&broker);
+        for name in 0..5 {
+            assert_eq!(data_of(&broker, name), ["of a life".to_owned(), format!("live {name}")]);
+        }
+    });
+}
+
 /// A power cut at every moment of rewriting and removing, with what was removed back or not, and with any part of what was not
 /// synced: what lived lives, at its place, and nothing is called complete that is not.
 #[test]
