@@ -5,6 +5,8 @@
 //! Each piece of work is done a few times and then three times as often; the difference is what the work itself takes, without the
 //! start of the program. What it may take is in benchmarks/instructions.toml.
 
+mod server;
+
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
@@ -29,17 +31,29 @@ const PROGRAM: &str = "channelapi-instructions";
 struct Work {
     name: &'static str,
     times: u64,
+    place: Place,
+}
+
+/// Where work is done.
+#[derive(Clone, Copy)]
+enum Place {
+    /// In a program of its own, on what the server is made of.
+    Parts,
+    /// In the server itself.
+    Server,
 }
 
 const WORK: &[Work] = &[
     // A client's event, from the bytes of the WebSocket frame to its arguments.
-    Work { name: "decode", times: 1_000 },
+    Work { name: "decode", times: 1_000, place: Place::Parts },
     // The frame of a publication of 200 bytes.
-    Work { name: "encode", times: 1_000 },
+    Work { name: "encode", times: 1_000, place: Place::Parts },
     // A publication to 1,000 connections, from the fan-out to each connection's door.
-    Work { name: "fanout", times: 20 },
+    Work { name: "fanout", times: 20, place: Place::Parts },
+    // A volatile publication of 200 bytes by HTTP, from the bytes of its request to those of the answer.
+    Work { name: "http", times: 1_000, place: Place::Server },
     // 100 publications into the log.
-    Work { name: "publish", times: 20 },
+    Work { name: "publish", times: 20, place: Place::Parts },
 ];
 
 #[derive(clap::Args)]
@@ -83,7 +97,7 @@ fn reason_to_skip() -> Result<Option<String>> {
 
 fn count_all(tree: &Tree) -> Result<Vec<(&'static str, u64)>> {
     let mut build = tree.cargo();
-    build.args(["build", "--release", "--locked", "--package", PROGRAM]);
+    build.args(["build", "--release", "--locked", "--package", PROGRAM, "--package", "channelapi"]);
     step::run("Build what is counted (release)", &mut build)?;
     step::announce("Count instructions (valgrind)");
     WORK.iter().map(|work| Ok((work.name, count(tree, work)?))).collect()
@@ -97,14 +111,22 @@ fn count(tree: &Tree, work: &Work) -> Result<u64> {
 
 /// All instructions of one run.
 fn collect(tree: &Tree, work: &Work, times: u64) -> Result<u64> {
+    let said = match work.place {
+        Place::Parts => run_parts(tree, work.name, times)?,
+        Place::Server => server::published(tree, times)?,
+    };
+    collected(&said).with_context(|| format!("valgrind does not say what it has counted: {said}"))
+}
+
+fn run_parts(tree: &Tree, name: &str, times: u64) -> Result<String> {
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
     valgrind.arg(tree.target("release").join(PROGRAM));
-    valgrind.args([work.name, &times.to_string()]);
+    valgrind.args([name, &times.to_string()]);
     let output = valgrind.output().context("cannot start valgrind")?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "counting `{}` failed: {said}", work.name);
-    collected(&said).with_context(|| format!("valgrind does not say what it has counted: {said}"))
+    ensure!(output.status.success(), "counting `{name}` failed: {said}");
+    Ok(said.into_owned())
 }
 
 fn collected(said: &str) -> Option<u64> {

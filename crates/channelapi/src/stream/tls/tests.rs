@@ -257,3 +257,12 @@ async fn a_hello_of_any_length_is_kept_within_the_limit() {
     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
     sending.await.unwrap();
 }
+
+/// What TLS adds to a connection that idles, beside what the library keeps elsewhere: its buffers are empty, which other tests show.
+#[test]
+fn a_session_stays_small() {
+    // With the two counters of an `Arc` it fills a block of 1,280 bytes.
+    let bytes = size_of::<Secured>();
+    assert!(bytes <= 1_280 - 16, "a session has {bytes} bytes");
+    assert!(bytes > 1_024 - 16, "a session of {bytes} bytes fills a smaller block, which should stay so");
+}
