@@ -25,8 +25,11 @@ impl Holding {
         self.bytes >= HELD_BYTES_MAX
     }
 
-    /// Hands frames to a connection that is to hold them.
+    /// Hands frames to a connection that is to hold them, or to send them at once if no more is to be held.
     pub(super) fn hold(&mut self, subscriber: &SharedSubscriber, frames: &Bytes) -> Delivery {
+        if self.is_full() {
+            return subscriber.deliver(frames, OUTBOX_LIVE_BYTES_MAX);
+        }
         let delivery = subscriber.hold(frames, OUTBOX_LIVE_BYTES_MAX);
         if delivery == Delivery::Held {
             self.subscribers.push(subscriber.clone());

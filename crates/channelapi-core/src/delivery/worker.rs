@@ -254,12 +254,9 @@ impl Worker {
                     }
                     _ => run.frames(*form),
                 };
-                let delivery = if *is_elsewhere
-                    && let Some(holding) = holding.as_deref_mut().filter(|holding| !holding.is_full())
-                {
-                    holding.hold(subscriber, frames)
-                } else {
-                    subscriber.deliver(frames, OUTBOX_LIVE_BYTES_MAX)
+                let delivery = match holding.as_deref_mut() {
+                    Some(holding) if *is_elsewhere => holding.hold(subscriber, frames),
+                    _ => subscriber.deliver(frames, OUTBOX_LIVE_BYTES_MAX),
                 };
                 match delivery {
                     Delivery::Taken | Delivery::Held => {

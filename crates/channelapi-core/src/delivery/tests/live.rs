@@ -1,6 +1,7 @@
 //! What is published while clients are there, come and go.
 
 use super::*;
+use crate::delivery::holding::Holding;
 use crate::limits::{FANOUT_WAITING_BYTES_MAX, HELD_BYTES_MAX};
 
 #[tokio::test]
@@ -65,6 +66,24 @@ async fn what_has_gathered_of_several_channels_leaves_in_one_write() {
         (5, String::new()),
         "two that are large, two that are not, and one behind the join"
     );
+}
+
+/// Also within one publication, which very many connections of several channels may get.
+#[tokio::test]
+async fn what_is_held_is_bounded_and_the_rest_is_sent_at_once() {
+    let frames = Bytes::from("x".repeat(HELD_BYTES_MAX / 2));
+    let clients: Vec<_> = (0..5).map(|id| Client::new(id, true)).collect();
+    let mut holding = Holding::default();
+    let told: Vec<_> = clients.iter().map(|client| holding.hold(&(client.clone() as _), &frames)).collect();
+    assert_eq!(told[..2], [Delivery::Held, Delivery::Held]);
+    assert_eq!(told[2..], [Delivery::Taken, Delivery::Taken, Delivery::Taken]);
+    // Behind what a connection holds, in its order.
+    holding.hold(&(clients[0].clone() as _), &Bytes::from_static(b"y"));
+    assert!(clients[0].text().ends_with("xy"));
+    holding.release().await;
+    for client in &clients {
+        assert_eq!(client.written(), (1, String::new()), "one write each, and nothing is left");
+    }
 }
 
 #[tokio::test]
