@@ -128,12 +128,10 @@ impl Batch<'_> {
         let lines = utf8(self.body)?.lines().enumerate().filter(|(_, line)| !line.trim_ascii().is_empty());
         let lines: Vec<_> = lines.take(BATCH_ITEMS_MAX + 1).collect();
         check_size(lines.len())?;
-        let objects = lines.iter().enumerate().map(|(index, (number, line))| {
-            let fields = Fields::parse(line);
-            let fields =
-                fields.map_err(|problem| invalid(format!("Line {}: {}", number + 1, problem.detail)))?;
-            Ok(self.item(index, fields))
-        });
+        let objects = lines
+            .iter()
+            .enumerate()
+            .map(|(index, (number, line))| Ok(self.item(index, Fields::parse_line(number + 1, line)?)));
         objects.collect()
     }
 

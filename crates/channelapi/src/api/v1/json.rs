@@ -118,6 +118,16 @@ impl<'a> Fields<'a> {
         serde_json::from_str(text).map_err(|error| invalid(format!("The body is no JSON object: {error}.")))
     }
 
+    /// Reads one of the objects of a body that has one in each line.
+    pub(super) fn parse_line(number: usize, line: &'a str) -> Result<Self, Problem> {
+        serde_json::from_str(line).map_err(|error| {
+            let text = error.to_string();
+            // It counts lines, too, and has seen only this one.
+            let text = text.replace(" at line 1 column ", " at column ");
+            invalid(format!("Line {number} is no JSON object: {text}."))
+        })
+    }
+
     /// The value of a field.
     pub(super) fn take(&mut self, name: &str) -> Option<&'a RawValue> {
         let place = self.0.iter().position(|(known, _)| known == name)?;
