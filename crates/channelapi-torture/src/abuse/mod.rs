@@ -73,7 +73,7 @@ fn all() -> [(String, Vec<Case>); 5] {
     [
         (DEFAULT.to_owned(), rows::on_default_server()),
         (rows::GUARDED.to_owned(), rows::on_guarded_server()),
-        (rows::TALKATIVE.to_owned(), rows::on_talkative_server()),
+        (rows::talkative(), rows::on_talkative_server()),
         (rows::PROXIED.to_owned(), rows::behind_a_proxy()),
         (rows::announced_and_issued(), rows::behind_an_announcing_proxy()),
     ]

@@ -87,14 +87,16 @@ fn part(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(text)
 }
 
-fn sign(secret: &str, header: &Value, payload: &str) -> String {
+/// A JWT by HMAC.
+pub(super) fn sign(secret: &str, header: &Value, payload: &str) -> String {
     let message = format!("{}.{}", part(&header.to_string()), part(payload));
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("a secret has any length");
     mac.update(message.as_bytes());
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
 }
 
-fn hs256() -> Value {
+/// The header of one.
+pub(super) fn hs256() -> Value {
     json!({"alg": "HS256", "typ": "JWT"})
 }
 

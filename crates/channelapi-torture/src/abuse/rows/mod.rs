@@ -47,6 +47,11 @@ pub(super) fn on_talkative_server() -> Vec<Case> {
     secrets::cases()
 }
 
+/// Its configuration.
+pub(super) fn talkative() -> String {
+    secrets::configuration()
+}
+
 /// On a server behind a proxy, where an address may do little.
 pub(super) fn behind_a_proxy() -> Vec<Case> {
     limits::cases()
@@ -63,7 +68,6 @@ pub(super) fn announced_and_issued() -> String {
     [announced::CONFIGURATION, &jwts::configuration()].concat()
 }
 
-/// The configurations of the three before.
+/// The configurations of the two others.
 pub(super) const PROXIED: &str = limits::CONFIGURATION;
-pub(super) const TALKATIVE: &str = secrets::CONFIGURATION;
 pub(super) const GUARDED: &str = origins::CONFIGURATION;

@@ -5,13 +5,28 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use super::super::case::{Case, case};
 use super::super::yard::{Yard, expect, heard, with_key};
+use super::jwts::{hs256, now, sign};
 use crate::server::AUTH_KEY;
 use crate::websocket::WebSocket;
 
-pub(super) const CONFIGURATION: &str = "[log]\nlevel = \"trace\"\nformat = \"json\"\n";
+/// Of a publisher that may do less than everything. The configuration knows its hash.
+const SCOPED_KEY: &str = "canary-scoped-key-0123456789abcdef";
+/// What an issuer signs with. The configuration has it, and nobody shows it.
+const JWT_SECRET: &str = "canary-jwt-secret-0123456789-0123456789";
+
+pub(super) fn configuration() -> String {
+    let hash = Sha256::digest(SCOPED_KEY);
+    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!(
+        "[log]\nlevel = \"trace\"\nformat = \"json\"\n\
+         [[auth_keys]]\nname = \"shop\"\nhash = \"sha256:{hash}\"\nscopes = [\"publish\"]\n\
+         [[jwt]]\nissuer = \"shop\"\naudience = [\"push\"]\nsecret = \"{JWT_SECRET}\"\n"
+    )
+}
 
 /// What is published, which is nobody's business either.
 const DATA: &str = "canary-data-4711";
@@ -39,6 +54,7 @@ async fn everything(yard: Arc<Yard>) -> Result<()> {
     secrets.push(("the session of a poll", polling_client(&yard, &token).await?));
     secrets.extend(returning_client(&yard, &token).await?);
     said.extend(refused_clients(&yard).await?);
+    secrets.extend(backends_and_their_clients(&yard, &mut said).await?);
     said.push(("GET /metrics".to_owned(), yard.api("GET", "/metrics", "", "").await?.body));
     for arguments in
         [&["config", "show", "--config", "channelapi.toml"][..], &["check"], &["--help"], &["config", "doc"]]
@@ -136,6 +152,46 @@ async fn returning_client(yard: &Yard, token: &str) -> Result<Vec<(&'static str,
     again.send(&format!("40{}", json!({ "token": token, "pid": pid, "offset": "canary" }))).await?;
     ensure!(heard(&mut again).await?.starts_with("40{"), "it cannot come back");
     Ok(vec![("a pid", pid)])
+}
+
+/// A key that may do little, and JWTs: good ones, and some that are refused. Returns all of them.
+async fn backends_and_their_clients(
+    yard: &Yard,
+    said: &mut Vec<(String, String)>,
+) -> Result<Vec<(&'static str, String)>> {
+    let key = format!("Authorization: Bearer {SCOPED_KEY}\r\nContent-Type: application/json\r\n");
+    let body = format!(r#"{{"data":"{DATA}"}}"#);
+    let path = "/v1/channels/A10/messages";
+    let answer = yard.plain("POST", path, &key, &body).await?;
+    ensure!(answer.status == 201, "the scoped key was refused: {}", answer.body);
+    for (method, path) in [("GET", path), ("DELETE", path), ("POST", "/v1/channels/A10/tokens")] {
+        let answer = yard.plain(method, path, &key, "").await?;
+        ensure!(answer.status == 403, "the scoped key may {method} {path}: {}", answer.body);
+        said.push((
+            format!("{method} {path} with the scoped key"),
+            format!("{}{}", answer.head, answer.body),
+        ));
+    }
+    let claims = |end: u64| {
+        let claims = json!({"iss": "shop", "aud": "push", "sub": "mallory", "exp": end, "channels": ["A10"]});
+        claims.to_string()
+    };
+    let good = sign(JWT_SECRET, &hs256(), &claims(now() + 600));
+    let over = sign(JWT_SECRET, &hs256(), &claims(now() - 600));
+    let forged = sign(SCOPED_KEY, &hs256(), &claims(now() + 600));
+    for (jwt, beginning) in [(&good, "40{"), (&over, "44{"), (&forged, "44{")] {
+        let mut socket = yard.websocket().await?;
+        socket.send(&format!("40{}", json!({ "token": jwt }))).await?;
+        let answer = heard(&mut socket).await?;
+        ensure!(answer.starts_with(beginning), "a JWT is answered with {answer}");
+        said.push(("the answer to a JWT".to_owned(), answer));
+    }
+    // What proves who signed it is worth as much as all of it.
+    let signatures = [&good, &over, &forged].map(|jwt| jwt.rsplit('.').next().unwrap_or_default().to_owned());
+    let signatures = signatures.map(|signature| ("the signature of a JWT", signature));
+    let others =
+        [("the scoped key", SCOPED_KEY.to_owned()), ("a secret of an issuer", JWT_SECRET.to_owned())];
+    Ok(signatures.into_iter().chain(others).collect())
 }
 
 async fn refused_clients(yard: &Yard) -> Result<Vec<(String, String)>> {
