@@ -1,5 +1,6 @@
 //! What must never be written down where others read: looked for in everything that a server says at its most talkative.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +20,10 @@ const SCOPED_KEY: &str = "canary-scoped-key-0123456789abcdef";
 const JWT_SECRET: &str = "canary-jwt-secret-0123456789-0123456789";
 
 pub(super) fn configuration() -> String {
-    let hash = Sha256::digest(SCOPED_KEY);
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = Sha256::digest(SCOPED_KEY).iter().fold(String::new(), |mut hash, byte| {
+        write!(hash, "{byte:02x}").expect("a string takes everything");
+        hash
+    });
     format!(
         "[log]\nlevel = \"trace\"\nformat = \"json\"\n\
          [[auth_keys]]\nname = \"shop\"\nhash = \"sha256:{hash}\"\nscopes = [\"publish\"]\n\
