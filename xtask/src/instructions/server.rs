@@ -19,7 +19,7 @@ const KEY: &str = "the-key-of-a-server-that-is-counted";
 const SAID: &str = "valgrind";
 
 /// How long the server may take for an answer: valgrind makes it fifty times slower.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What valgrind says of a server that has answered `count` publications, one after the other on one connection.
 pub(super) fn published(tree: &Tree, count: u64) -> Result<String> {
