@@ -115,7 +115,8 @@ impl Tokens {
                 return Ok(IssuedToken { token, expires_at });
             }
             warn!(%channel, "a stored token was made with another secret; it is replaced");
-            self.state.remove_by_channel(channel.clone()).await?;
+            let (state, lost) = (self.state.clone(), channel.clone());
+            self.remove(async move { state.remove_by_channel(lost).await }).await?;
         }
     }
 

@@ -97,6 +97,7 @@ async fn a_lost_secret_replaces_tokens_instead_of_failing() {
     drop((tokens, directory));
     std::fs::remove_file(folder.path().join("token_secret")).unwrap();
     let (tokens, _directory) = open(folder.path(), &Clock::system());
+    assert_eq!(join(&tokens, &token).await.as_deref(), Some("a"), "nobody has asked for another one");
     let next = tokens.get_or_create(&channel("a")).await.unwrap();
     assert_ne!(next, token);
     assert_eq!(join(&tokens, &next).await.as_deref(), Some("a"));
