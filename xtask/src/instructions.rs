@@ -24,6 +24,9 @@ const TOLERANCE: u64 = 5;
 /// The recorded counts.
 const RECORD: &str = "benchmarks/instructions.toml";
 
+/// How often a server is counted.
+const SERVER_RUNS: usize = 3;
+
 /// Does the work.
 const PROGRAM: &str = "channelapi-instructions";
 
@@ -109,13 +112,22 @@ fn count(tree: &Tree, work: &Work) -> Result<u64> {
     Ok((many - few) / (2 * work.times))
 }
 
-/// All instructions of one run.
+/// All instructions of one run; of a server's, the least of some: now and then it does something of its own meanwhile.
 fn collect(tree: &Tree, work: &Work, times: u64) -> Result<u64> {
-    let said = match work.place {
-        Place::Parts => run_parts(tree, work.name, times)?,
-        Place::Server => server::published(tree, times)?,
+    let run = || {
+        let said = match work.place {
+            Place::Parts => run_parts(tree, work.name, times)?,
+            Place::Server => server::published(tree, times)?,
+        };
+        collected(&said).with_context(|| format!("valgrind does not say what it has counted: {said}"))
     };
-    collected(&said).with_context(|| format!("valgrind does not say what it has counted: {said}"))
+    let mut least = run()?;
+    if matches!(work.place, Place::Server) {
+        for _ in 1..SERVER_RUNS {
+            least = least.min(run()?);
+        }
+    }
+    Ok(least)
 }
 
 fn run_parts(tree: &Tree, name: &str, times: u64) -> Result<String> {
