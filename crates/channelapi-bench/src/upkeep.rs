@@ -1,4 +1,4 @@
-//! Publishing while the log gives back the space of what has died, beside publishing when nothing dies.
+//! Publishing while the log gives back the space of what has died or become too old, beside publishing when nothing does.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,14 +15,28 @@ use crate::process::Server;
 use crate::report::{Sample, Sheet};
 use crate::statistics::{milliseconds, percentile, real};
 
-const COLUMNS: [&str; 2] = ["nothing dies", "rewriting"];
+const COLUMNS: [&str; 3] = ["nothing dies", "rewriting", "expiring"];
+
+/// What becomes of what was published.
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    /// It lives longer than the run.
+    Lives,
+    /// The next one of its channel takes its place: segments are rewritten.
+    IsReplaced,
+    /// It becomes too old: segments are removed as a whole.
+    Expires,
+}
 
 /// About as many as there are publications in a segment of a log that may have [`DISK`]: most of a segment is dead when the next
 /// one is full, but never all of it, so that it has to be rewritten.
 const CHANNELS: u64 = 50_000;
 
-/// A segment is an eighth of it.
+/// A segment is an eighth of it. It is more than a run publishes.
 const DISK: &str = "128MiB";
+
+/// So old may be what expires: a segment is full after some seconds.
+const AGE: &str = "2s";
 
 const IN_FLIGHT: usize = 64;
 
@@ -31,7 +45,7 @@ const PUBLICATIONS_MAX: u64 = 100_000_000;
 
 const P99: &str = "p99 latency, ms";
 
-/// Publishing while segments are rewritten.
+/// Publishing while segments are rewritten, and while they expire.
 #[derive(Args)]
 pub(crate) struct UpkeepOptions {
     #[command(flatten)]
@@ -43,17 +57,26 @@ pub(crate) struct UpkeepOptions {
 
 pub(crate) async fn run(options: &UpkeepOptions, cores: &Cores) -> Result<(Sheet, Vec<Criterion>)> {
     let title = format!("Publishing and upkeep of the log, {IN_FLIGHT} in flight");
-    let measure = async |column: usize| measure(options.seconds, column == 1, cores).await;
+    let fates = [Fate::Lives, Fate::IsReplaced, Fate::Expires];
+    let measure = async |column: usize| measure(options.seconds, fates[column], cores).await;
     let sheet = take_turns(&options.setup, title, COLUMNS.to_vec(), measure).await?;
-    let criterion = Criterion::new(&sheet, P99, [COLUMNS[1], COLUMNS[0]], Wanted::AtMost(2.0));
-    Ok((sheet, criterion.into_iter().collect()))
+    let criteria = COLUMNS[1..]
+        .iter()
+        .filter_map(|column| Criterion::new(&sheet, P99, [*column, COLUMNS[0]], Wanted::AtMost(2.0)));
+    let criteria = criteria.collect();
+    Ok((sheet, criteria))
 }
 
-async fn measure(seconds: u64, is_dying: bool, cores: &Cores) -> Result<Vec<Sample>> {
-    let kept = if is_dying { "1" } else { "1000" };
+async fn measure(seconds: u64, fate: Fate, cores: &Cores) -> Result<Vec<Sample>> {
+    let (messages, age, disk) = match fate {
+        Fate::Lives => ("1000", "24h", "10GB"),
+        Fate::IsReplaced => ("1", "24h", DISK),
+        Fate::Expires => ("1000", AGE, DISK),
+    };
     let settings = [
-        ("CHANNELAPI_HISTORY_MAX_MESSAGES", kept.to_owned()),
-        ("CHANNELAPI_STORE_MAX_DISK", if is_dying { DISK } else { "10GB" }.to_owned()),
+        ("CHANNELAPI_HISTORY_MAX_MESSAGES", messages.to_owned()),
+        ("CHANNELAPI_HISTORY_MAX_AGE", age.to_owned()),
+        ("CHANNELAPI_STORE_MAX_DISK", disk.to_owned()),
     ];
     let server = Server::start_with(Peer::Channelapi, cores, &settings).await?;
     let mut lanes = Lanes::connect(server.address, &server.auth_key, Dialect::Seed, IN_FLIGHT).await?;
@@ -73,8 +96,8 @@ async fn measure(seconds: u64, is_dying: bool, cores: &Cores) -> Result<Vec<Samp
     ];
     // Data alone has 200 bytes: less on disk means that something was given back.
     ensure!(
-        !is_dying || bytes < 200.0,
-        "nothing was rewritten in {seconds} seconds: {count} publications take {bytes:.0} bytes each"
+        fate == Fate::Lives || bytes < 200.0,
+        "nothing was given back in {seconds} seconds: {count} publications take {bytes:.0} bytes each"
     );
     Ok(samples)
 }
