@@ -87,9 +87,15 @@ impl Disk for Directory {
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
+        // First, because there may be no descriptor left for it afterwards.
+        let folder = File::open(&self.0)?;
+        let path = self.0.join(name);
         let mut options = OpenOptions::new();
-        let file = options.create_new(true).read(true).write(true).mode(0o600).open(self.0.join(name))?;
-        self.sync()?;
+        let file = options.create_new(true).read(true).write(true).mode(0o600).open(&path)?;
+        folder.sync_all().inspect_err(|_| {
+            // What is left would keep its name from whoever tries again.
+            _ = fs::remove_file(&path);
+        })?;
         Ok(Arc::new(file))
     }
 

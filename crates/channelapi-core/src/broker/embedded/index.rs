@@ -15,6 +15,7 @@ mod trimming;
 
 pub(super) use super::channel::{Channel, Entry, MEMORY, Standing};
 use super::held::{Held, HeldPublication};
+use super::record::Generation;
 pub(super) use super::usage::Usage;
 use super::usage::UsageTable;
 use crate::broker::Gap;
@@ -228,6 +229,15 @@ impl Index {
         self.raise_floor(self.next);
     }
 
+    /// While the log is read: channels were forgotten before this place, and what was written of them may be in older records alone. Those
+    /// of which no later record proves the contrary are in doubt.
+    pub(super) fn forgot(&mut self, floor: u64) {
+        if floor > self.floor.sequence {
+            self.gaps += 1;
+            self.raise_floor(floor);
+        }
+    }
+
     /// Of channels that are not known, nothing older is known.
     pub(super) fn raise_floor(&mut self, sequence: u64) {
         self.floor.sequence = self.floor.sequence.max(sequence);
@@ -244,6 +254,23 @@ impl Index {
                 known.complete_since = known.complete_since.max(next);
                 known.loss = Gap::Epoch;
             }
+        }
+    }
+
+    /// Channels that are kept in memory now, or may have been in a life after their newest record: what they had then is not in the log,
+    /// so nothing that they had before is known to be all.
+    pub(super) fn doubt_what_was_in_memory(&mut self, lives: &[Generation]) {
+        let Some(now) = lives.last() else { return };
+        // The newest life in which other channels were, and where the one after it begins.
+        let changed = lives.windows(2).rev().find(|lives| lives[0].id != 0 && lives[0].layout != now.layout);
+        for (_, known) in &mut self.channels {
+            let policy = self.known_policies[usize::from(known.policy)];
+            let was_other = changed.filter(|lives| known.last < lives[0].first);
+            if let Some(lives) = was_other {
+                known.complete_since = known.complete_since.max(lives[1].first);
+                known.loss = Gap::Epoch;
+            }
+            known.is_in_doubt |= was_other.is_some() || policy.durability == Durability::Memory;
         }
     }
 

@@ -1,52 +1,38 @@
 //! What the writer writes down that is no publication: purges, where channels stand, and where the log begins.
 
 use super::PublishError;
-use super::index::{MEMORY, Reset};
+use super::index::Reset;
 use super::log::AppendError;
 use super::outcome::refusal;
 use super::record::{Purge, Record, StoredTop};
 use super::stored::Stored;
 use super::writer::{Appended, Writer, random};
 use crate::broker::Gap;
-use crate::model::{ChannelName, Durability};
+use crate::model::ChannelName;
 use tracing::warn;
 
 impl Writer {
-    /// Gives up a channel's history; the next publication begins a new one.
+    /// Gives up a channel's history; the next publication begins a new one. It is written down also of a channel that is kept in memory:
+    /// there may be something of it in the log, from before it was.
     pub(super) fn purge(&mut self, channel: &ChannelName) -> Result<usize, PublishError> {
-        let is_in_memory = {
-            let stored = self.stored.read();
-            if stored.index.channel(channel).is_none() {
-                return Ok(0);
-            }
-            stored.index.durability(channel).0 == Durability::Memory
-        };
+        if self.stored.read().index.channel(channel).is_none() {
+            return Ok(0);
+        }
         let (epoch, sequence) = (random(), self.next);
         let mut bytes = Vec::new();
         Record::Purge(Purge { sequence, epoch, channel: channel.as_str() }).write(&mut bytes);
-        let appended = if is_in_memory {
-            None
-        } else {
-            let appended = self.append(bytes, true);
-            Some(appended.map_err(|failure| {
-                warn!(error = %failure, "a purge could not be stored");
-                refusal(&failure)
-            })?)
-        };
+        let appended = self.append(bytes, true).map_err(|failure| {
+            warn!(error = %failure, "a purge could not be stored");
+            refusal(&failure)
+        })?;
         let mut stored = self.stored.write();
-        let segment = appended.as_ref().map_or(MEMORY, |appended| appended.segment);
-        if let Some(appended) = appended {
-            self.next += 1;
-            stored.index.advance(sequence);
-            self.lengthen(&mut stored);
-            stored.hot.push(appended.segment, appended.position, appended.bytes);
-        } else {
-            stored.in_memory += 1;
-        }
+        self.next += 1;
+        stored.index.advance(sequence);
+        self.lengthen(&mut stored);
+        stored.hot.push(appended.segment, appended.position, appended.bytes);
         let turn = stored.top().turn;
         let id = stored.index.intern(channel);
-        let last = if is_in_memory { stored.index.get(id).map_or(0, |known| known.last) } else { sequence };
-        let reset = Reset { complete_since: turn + 1, last, ..Reset::purge(epoch, sequence, segment) };
+        let reset = Reset { complete_since: turn + 1, ..Reset::purge(epoch, sequence, appended.segment) };
         Ok(stored.index.reset(id, &reset))
     }
 

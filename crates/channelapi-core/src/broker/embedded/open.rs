@@ -207,7 +207,7 @@ impl Read {
                 warn!(before = name, "publications before this segment are missing");
             }
         }
-        let mut segment = Segment { id, length, is_damaged: first.is_none(), keyed_at: 0 };
+        let mut segment = Segment { id, length, overhead: 0, is_damaged: first.is_none(), keyed_at: 0 };
         let end = replay.segment(&name, bytes, is_last, &mut segment);
         self.segments.list.insert(number, segment);
         Ok((file, end))
@@ -291,6 +291,7 @@ fn finish(
     replay.repeats.adopt(generation.id);
     let number = head.as_ref().map_or(1, |head| head.number + 1);
     let begins = segments.list.keys().next().copied().unwrap_or(number);
+    replay.index.doubt_what_was_in_memory(&replay.generations);
     let mut stored = Stored {
         index: replay.index,
         segments: Segments::default(),
@@ -345,6 +346,7 @@ fn finish(
     let segment = segments.list.entry(log.head.number).or_insert(Segment {
         id: log.head.id,
         length: 0,
+        overhead: 0,
         is_damaged: false,
         keyed_at: 0,
     });

@@ -90,6 +90,12 @@ impl EmbeddedBroker {
         let start = match since {
             Since::Cursor(cursor) => self.locate_cursor(&stored, channel, cursor),
             Since::All => Ok(0),
+            // Nobody knows what is missing, only that something may be.
+            Since::Offset(_) | Since::InEpoch { .. } | Since::Position(_)
+                if stored.index.channel(channel).is_some_and(|known| known.is_in_doubt) =>
+            {
+                Err(Start { after: 0, gap: Some(Gap::Epoch) })
+            }
             Since::Offset(offset) => match stored.index.channel(channel) {
                 None if offset == 0 => Ok(0),
                 None => Err(Start { after: 0, gap: Some(Gap::Ahead) }),

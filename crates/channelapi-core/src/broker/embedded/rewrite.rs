@@ -3,7 +3,8 @@
 //! The new file is written beside the old one and takes its name when it is whole and synced: a crash at any moment leaves one or
 //! the other, and both say the same. What was left out is marked, so that a start does not take it for damage.
 //!
-//! What stays: publications in the index, the newest record of every channel whose newest record is here, and the last preface.
+//! What stays: publications in the index, the newest record of every channel whose newest record is here, and the last preface of each
+//! life.
 
 use super::disk::Disk;
 use super::index::{Entry, Index};
@@ -75,7 +76,7 @@ pub(super) fn rewrite(
     if is_damaged || end.kind != EndKind::Sealed || !is_contiguous(first, &records) {
         return Ok(Rewritten::Damaged);
     }
-    let preface = records.iter().rposition(|(record, ..)| matches!(record, Record::Preface(_)));
+    let prefaces = last_prefaces(&records);
     let mut out = header(number, first);
     let mut moves = Vec::new();
     let mut covered = first;
@@ -87,7 +88,7 @@ pub(super) fn rewrite(
         for (place, (record, position, length)) in records.iter().enumerate() {
             let raw = &bytes[*position as usize..(position + length) as usize];
             let kept = match record {
-                Record::Preface(Preface { next, .. }) if Some(chunk * CHUNK + place) == preface => {
+                Record::Preface(Preface { next, .. }) if prefaces.contains(&(chunk * CHUNK + place)) => {
                     skip(covered, *next, &mut out);
                     covered = *next;
                     Some(Need::Whole)
@@ -160,7 +161,9 @@ fn replace(
         chunk.for_each(|channel| stored.index.move_anchor(channel, segment.id, id));
     }
     let mut stored = stored.write();
-    stored.segments.list.insert(number, Segment { id, length: bytes.len() as u64, ..segment.clone() });
+    let length = bytes.len() as u64;
+    let overhead = length.saturating_sub(stored.index.usage(id).live_bytes);
+    stored.segments.list.insert(number, Segment { id, length, overhead, ..segment.clone() });
     stored.segments.close(segment.id);
     Ok(Rewritten::Done { before: segment.length, after: bytes.len() as u64 })
 }
@@ -181,6 +184,19 @@ fn is_contiguous(first: u64, records: &[(Record<'_>, u32, u32)]) -> bool {
             fits
         }),
     })
+}
+
+/// The places of the last preface of each life. That a life begins says that the clock may have jumped.
+fn last_prefaces(records: &[(Record<'_>, u32, u32)]) -> Vec<usize> {
+    let mut last: Vec<(u64, usize)> = Vec::new();
+    for (place, (record, ..)) in records.iter().enumerate() {
+        if let Record::Preface(preface) = record {
+            let life = preface.generations.last().map_or(0, |life| life.id);
+            last.pop_if(|(before, _)| *before == life);
+            last.push((life, place));
+        }
+    }
+    last.into_iter().map(|(_, place)| place).collect()
 }
 
 /// Says that records were here.

@@ -38,6 +38,9 @@ pub(super) struct Segment {
     pub(super) id: u32,
     /// Its bytes, as far as they are stored for good.
     pub(super) length: u64,
+    /// Those of them that the last rewriting left though no publication in use has them, such as the log's lives: another one would not
+    /// give them back either. 0 if it was not rewritten since the start.
+    pub(super) overhead: u64,
     /// Something in it is damaged: it is not touched until it is removed as a whole.
     pub(super) is_damaged: bool,
     /// When the newest publication with an idempotency key in it was published, by the [`super::repeats::KeysClock`]; 0 if there

@@ -7,7 +7,8 @@
 //! Invariants:
 //! - Before a segment is removed, everything that only it says is written down, durably, further back: where the channels stand
 //!   whose newest record it holds, and that the log begins behind it.
-//! - A segment with a publication whose idempotency key may still be repeated stays.
+//! - A segment with a publication whose idempotency key may still be repeated stays, unless the log is over its limit.
+//! - What is written for the sake of tidying up is not tidied up at once: it comes to an end.
 
 use super::StoreSettings;
 use super::disk::Disk;
@@ -70,22 +71,24 @@ impl Upkeep {
         if let Some(writer) = self.writer.upgrade() {
             _ = writer.blocking_send(Command::Tend);
         }
-        while !self.is_stopping() && self.take_back() {}
+        // Not what is written meanwhile for the sake of tidying up: that could go on for ever.
+        let newest = self.stored.read().segments.list.keys().next_back().copied().unwrap_or_default();
+        while !self.is_stopping() && self.take_back(newest) {}
     }
 
-    /// Gives back the space of one segment. Returns whether there may be more to do.
-    fn take_back(&self) -> bool {
+    /// Gives back the space of one segment up to `newest`. Returns whether there may be more to do.
+    fn take_back(&self, newest: u64) -> bool {
         let now = self.keys_clock.now();
         let (oldest, is_too_much, rewritable) = {
             let stored = self.stored.read();
             let Some((oldest, segment)) = stored.segments.list.first_key_value() else {
                 return false;
             };
-            if stored.segments.list.len() < 2 {
+            if stored.segments.list.len() < 2 || *oldest > newest {
                 return false;
             }
             let is_too_much = stored.segments.bytes() > self.settings.disk_bytes_max;
-            ((*oldest, segment.clone()), is_too_much, most_dead(&stored, now))
+            ((*oldest, segment.clone()), is_too_much, most_dead(&stored, newest, now))
         };
         let (number, segment) = oldest;
         if is_too_much {
@@ -208,18 +211,19 @@ fn is_done(segment: &Segment, now: u64) -> bool {
 
 /// The sealed segment that gives back most if it is rewritten, if it is worth the while. Its size afterwards is not known exactly:
 /// what is anchored in it stays.
-fn most_dead(stored: &Stored, now: u64) -> Option<(u64, Segment)> {
-    let newest = stored.segments.list.keys().next_back()?;
+fn most_dead(stored: &Stored, newest: u64, now: u64) -> Option<(u64, Segment)> {
+    let head = *stored.segments.list.keys().next_back()?;
     // One with the log's lives stays in it, and another one is written before: tidying up must not be what fills the log.
     let dead_min = super::rewrite::DEAD_BYTES_MIN + 3 * stored.preface_bytes();
     let worth = |segment: &Segment| {
         let live = stored.index.usage(segment.id).live_bytes;
-        let is_mostly_dead = live.saturating_mul(REWRITE_LIVE_FRACTION) < segment.length;
-        let dead = segment.length.saturating_sub(live);
+        let length = segment.length.saturating_sub(segment.overhead);
+        let is_mostly_dead = live.saturating_mul(REWRITE_LIVE_FRACTION) < length;
+        let dead = length.saturating_sub(live);
         // What is left of an empty one is not rewritten again and again.
         (is_mostly_dead && dead >= dead_min && !segment.is_damaged && is_done(segment, now)).then_some(dead)
     };
-    let sealed = stored.segments.list.range(..newest);
+    let sealed = stored.segments.list.range(..head.min(newest + 1));
     let worth = sealed.filter_map(|(number, segment)| Some((worth(segment)?, *number, segment)));
     worth
         .max_by_key(|(dead, number, _)| (*dead, *number))

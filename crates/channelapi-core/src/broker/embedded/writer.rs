@@ -218,7 +218,7 @@ impl Writer {
         let head = &mut self.log.head;
         let id = stored.segments.identify(head.file.clone());
         head.id = id;
-        let segment = Segment { id, length: head.length, is_damaged: false, keyed_at: 0 };
+        let segment = Segment { id, length: head.length, overhead: 0, is_damaged: false, keyed_at: 0 };
         stored.segments.list.insert(head.number, segment);
         drop(stored);
         // If upkeep is busy, it will see the segment anyway.

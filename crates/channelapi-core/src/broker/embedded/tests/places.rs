@@ -63,6 +63,38 @@ fn a_repeat_is_known_though_the_clock_was_set_between_two_lives() {
     });
 }
 
+/// The same if the segment in which the second life begins is rewritten: that it begins there is not forgotten.
+#[test]
+fn a_repeat_is_known_though_the_segment_was_rewritten_in_which_a_life_begins() {
+    run(async {
+        const HOUR: u64 = 3_600_000;
+        let few = Retention { messages: 2, ..ALL };
+        let disk = SimulatedDisk::default();
+        let keyed = || PublishRequest { idempotency_key: Some("key".into()), ..request(0, "a") };
+        let fill = async |broker: &EmbeddedBroker, count: usize| {
+            for number in 0..count {
+                broker.publish(request(1, &format!("{number}:{}", "x".repeat(60)))).await.unwrap();
+            }
+        };
+        let clock = Clock::manual(5 * HOUR);
+        let broker = open_with(&disk, few, &clock);
+        broker.publish(keyed()).await.unwrap();
+        fill(&broker, 20).await;
+        drop(broker);
+        let clock = Clock::manual(9 * HOUR);
+        let broker = open_with(&disk, few, &clock);
+        broker.publish(request(2, "stays")).await.unwrap();
+        // More lives in the same segment.
+        drop(broker);
+        let broker = open_with(&disk, few, &clock);
+        fill(&broker, 60).await;
+        tidy(&broker);
+        drop(broker);
+        let broker = open_with(&disk.after_power_cut(0), few, &clock);
+        assert!(broker.publish(keyed()).await.unwrap().is_duplicate);
+    });
+}
+
 #[test]
 fn a_reused_key_refuses_the_others_of_its_channel_and_nothing_else() {
     run(async {

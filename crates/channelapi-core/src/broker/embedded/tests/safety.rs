@@ -165,6 +165,55 @@ fn a_channel_whose_policy_changed_does_not_hide_what_is_gone() {
     });
 }
 
+/// What was kept in memory between two lives is in no log, whatever the channel's policy is afterwards.
+#[test]
+fn who_stood_before_a_channel_was_kept_in_memory_is_told_and_a_purge_there_is_for_good() {
+    run(async {
+        let clock = Clock::manual(1_000);
+        let policy = |durability| Policy { durability, retention: ALL, replay_on_join: 0 };
+        let live = |disk: &SimulatedDisk, durability| {
+            open_as(disk, &clock, Policies::new(Vec::new(), policy(durability)), settings())
+        };
+        let disk = SimulatedDisk::default();
+        let broker = live(&disk, Durability::Fsync);
+        let first = broker.publish(request(0, "1")).await.unwrap().position;
+        let since = [
+            Since::Position(first),
+            Since::InEpoch { epoch: first.epoch, offset: first.offset },
+            Since::Offset(first.offset),
+        ];
+        drop(broker);
+        let disk = disk.after_power_cut(0);
+        let broker = live(&disk, Durability::Fsync);
+        assert!(since.iter().all(|since| broker.locate(&channel(0), *since).gap.is_none()));
+        drop(broker);
+        let broker = live(&disk, Durability::Memory);
+        broker.publish(request(0, "lost with the process")).await.unwrap();
+        drop(broker);
+        for durability in [Durability::Memory, Durability::Fsync] {
+            let broker = live(&disk.after_power_cut(0), durability);
+            for since in since {
+                assert_eq!(
+                    broker.locate(&channel(0), since).gap,
+                    Some(Gap::Epoch),
+                    "{since:?}, {durability:?}"
+                );
+            }
+            let next = broker.publish(request(0, "next")).await.unwrap().position;
+            assert_ne!(next.epoch, first.epoch);
+            assert_eq!(broker.locate(&channel(0), Since::Position(next)).gap, None);
+        }
+        let broker = live(&disk, Durability::Memory);
+        assert_eq!(data_of(&broker, 0), ["1"]);
+        broker.purge(&channel(0)).await.unwrap();
+        drop(broker);
+        for durability in [Durability::Memory, Durability::Fsync] {
+            let broker = live(&disk.after_power_cut(0), durability);
+            assert!(data_of(&broker, 0).is_empty(), "{durability:?}");
+        }
+    });
+}
+
 /// A batch whose end did not reach the disk is not there at all.
 #[test]
 fn a_batch_is_stored_as_a_whole_or_not_at_all() {

@@ -109,6 +109,62 @@ fn what_cannot_become_smaller_is_not_rewritten_again_and_again() {
     });
 }
 
+/// Where many channels stand of which nothing is kept may take more than a segment: it is carried on once, not for ever.
+#[test]
+fn more_channels_than_a_segment_holds_are_carried_on_and_upkeep_comes_to_an_end() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let age = Retention { age: 1_000, messages: 5, ..ALL };
+        let broker = open_with(&disk, age, &clock);
+        let mut cursors = Vec::new();
+        for name in 100..200 {
+            cursors.push((name, broker.publish(request(name, "soon too old")).await.unwrap().cursor));
+        }
+        clock.advance(Duration::from_secs(2));
+        churn(&broker, 100).await;
+        for _ in 0..3 {
+            tidy(&broker);
+        }
+        drop(broker);
+        let broker = open_with(&disk.after_power_cut(0), age, &clock);
+        for (name, cursor) in cursors {
+            assert_eq!(gap(&broker, name, cursor), None, "{name}");
+        }
+    });
+}
+
+/// A channel that was forgotten may still have old records, and the newer ones may be gone.
+#[test]
+fn what_was_forgotten_does_not_come_back_as_if_it_were_all() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let age = Retention { age: 1_000, messages: 2, ..ALL };
+        let broker = open_with(&disk, age, &clock);
+        // Its segment stays as it is, because it has a key.
+        let keyed = PublishRequest { idempotency_key: Some("key".into()), ..request(5, "keyed") };
+        broker.publish(keyed).await.unwrap();
+        broker.publish(request(0, "1")).await.unwrap();
+        churn(&broker, 30).await;
+        let before = broker.stored.read().top().cursor;
+        broker.publish(request(0, "2")).await.unwrap();
+        churn(&broker, 30).await;
+        clock.advance(Duration::from_secs(2));
+        tidy(&broker);
+        broker.stored.write().index.forget_idle(0);
+        churn(&broker, 30).await;
+        tidy(&broker);
+        assert!(disk.has("0000000000000001.log"));
+        assert_eq!(gap(&broker, 0, before), Some(Gap::Trimmed));
+        drop(broker);
+        let broker = open_with(&disk.after_power_cut(0), age, &clock);
+        assert!(gap(&broker, 0, before).is_some(), "2 was missed");
+        let next = broker.publish(request(0, "3")).await.unwrap();
+        assert_eq!(next.position.offset, 1, "its history begins anew");
+    });
+}
+
 /// A power cut at every moment of rewriting and removing, with what was removed back or not, and with any part of what was not
 /// synced: what lived lives, at its place, and nothing is called complete that is not.
 #[test]
