@@ -102,6 +102,8 @@ pub struct Reading {
     pub channel: ChannelName,
     /// Publications of a later turn follow.
     pub after: u64,
+    /// The reader never had anything of the channel: it misses nothing of what is not kept any more.
+    pub is_first: bool,
 }
 
 /// Where to look for publications.

@@ -54,13 +54,11 @@ impl CatchUp {
         Self { readings: Vec::new(), form, counts: false, awaits: Awaits::Nothing, is_stale: false }
     }
 
-    /// Reads a channel from somewhere, whether it is read already or not.
-    pub(super) fn start(&mut self, channel: &ChannelName, after: u64) {
+    /// Reads a channel from somewhere, whether it is read already or not. See [`Reading::is_first`].
+    pub(super) fn start(&mut self, channel: &ChannelName, after: u64, is_first: bool) {
         self.is_stale = true;
-        match self.readings.iter_mut().find(|reading| reading.channel == *channel) {
-            Some(reading) => reading.after = after,
-            None => self.readings.push(Reading { channel: channel.clone(), after }),
-        }
+        self.readings.retain(|reading| reading.channel != *channel);
+        self.readings.push(Reading { channel: channel.clone(), after, is_first });
     }
 
     /// Reads a channel no more.
@@ -98,6 +96,7 @@ impl CatchUp {
         }
         for reading in &mut self.readings {
             reading.after = reading.after.max(turn);
+            reading.is_first = false;
         }
     }
 }

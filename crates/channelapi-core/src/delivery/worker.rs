@@ -43,6 +43,8 @@ pub enum From {
     Now,
     /// From the publication behind this turn.
     After(u64),
+    /// The same for one that never had anything of the channel: it misses nothing of what is given up before it is read.
+    Newest(u64),
 }
 
 /// Tells whoever asked for a subscription, or for its end, that it is done. Waiting for it before the next request keeps the
@@ -162,7 +164,7 @@ impl Worker {
             let (live_from, after) = match from {
                 From::Now if is_read => (NOT_LIVE, Some(top)),
                 From::Now => (top + 1, None),
-                From::After(after) => (NOT_LIVE, Some(after)),
+                From::After(after) | From::Newest(after) => (NOT_LIVE, Some(after)),
             };
             let subscription =
                 Subscription { subscriber: subscriber.clone(), live_from, form, is_elsewhere: false };
@@ -174,7 +176,8 @@ impl Worker {
             let is_said = is_open && from != From::Now;
             is_again |= is_said && !is_new;
             if is_new || is_said {
-                readings.extend(after.map(|after| (channel, after)));
+                let is_first = matches!(from, From::Newest(_));
+                readings.extend(after.map(|after| (channel, after, is_first)));
             }
         }
         if subscriber.deliver(&reply, OUTBOX_BYTES_MAX) == Delivery::Full {
@@ -193,12 +196,12 @@ impl Worker {
         }
         let catch_up = member.catch_up.get_or_insert_with(|| Box::new(CatchUp::new(form)));
         catch_up.counts |= is_resumable;
-        for (channel, after) in &readings {
-            catch_up.start(channel, *after);
+        for (channel, after, is_first) in &readings {
+            catch_up.start(channel, *after, *is_first);
         }
         let is_idle = matches!(catch_up.awaits, Awaits::Nothing);
         self.subscriptions.for_each_of(subscriber.id(), |channel, subscription| {
-            if readings.iter().any(|(read, _)| read == channel) {
+            if readings.iter().any(|(read, ..)| read == channel) {
                 subscription.live_from = NOT_LIVE;
             }
         });
@@ -304,7 +307,7 @@ impl Worker {
         };
         let catch_up = member.catch_up.get_or_insert_with(|| Box::new(CatchUp::new(form)));
         for (channel, after) in behind {
-            catch_up.start(&channel, after);
+            catch_up.start(&channel, after, false);
         }
         if form.has_checkpoints() && !catch_up.counts {
             catch_up.counts = true;

@@ -128,7 +128,7 @@ impl Doors {
     pub(super) fn first_time(&self, channel: &ChannelName) -> delivery::From {
         match self.hub.broker.policy(channel).replay_on_join {
             0 => delivery::From::Now,
-            newest => delivery::From::After(self.hub.broker.after_all_but(channel, newest)),
+            newest => delivery::From::Newest(self.hub.broker.after_all_but(channel, newest)),
         }
     }
 

@@ -145,7 +145,7 @@ impl Doors {
         let broker = &self.hub.broker;
         let first = starts.iter().filter_map(|(_, from)| match from {
             From::Now => None,
-            From::After(turn) => Some(*turn),
+            From::After(turn) | From::Newest(turn) => Some(*turn),
         });
         let start = first.min().map_or_else(|| broker.top().cursor, |turn| broker.cursor_at(turn));
         Pid::new(start, self.sessions.memory(), channels)

@@ -293,7 +293,7 @@ impl EmbeddedBroker {
             let known = stored.index.channel(&reading.channel);
             let (complete_since, gap) = stored.index.complete_since(&reading.channel);
             let after = complete_since.saturating_sub(1);
-            if after > reading.after {
+            if after > reading.after && !reading.is_first {
                 losses.push(Loss { reading: index, gap, after });
             }
             if let Some(known) = known {

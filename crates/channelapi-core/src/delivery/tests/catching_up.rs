@@ -49,6 +49,28 @@ async fn who_does_not_understand_gaps_is_closed_and_the_others_are_told() {
 }
 
 #[tokio::test]
+async fn who_never_had_anything_misses_nothing_of_what_goes_before_it_is_read() {
+    for is_on_disk in [false, true] {
+        let list = List::new(10);
+        let fanout = start(1, &list);
+        for number in 1..=3 {
+            list.publish(&fanout, "a", &number.to_string());
+        }
+        list.is_on_disk.store(is_on_disk, Ordering::Relaxed);
+        let [plain, aware] = [1, 2].map(|id| Client::new(id, true));
+        let first = fanout.join(join(&plain, &[("a", From::Newest(0))], Form::Plain));
+        let second = fanout.join(join(&aware, &[("a", From::Newest(0))], Form::Meta));
+        // This test's runtime has one thread: nobody has read anything yet.
+        list.complete_since.store(3, Ordering::Relaxed);
+        first.await.unwrap();
+        second.await.unwrap();
+        until(|| aware.events().len() == 2).await;
+        assert_eq!([plain.events(), aware.events()], [["joined", "3"], ["joined", "3"]]);
+        assert_eq!(plain.state.lock().end, None);
+    }
+}
+
+#[tokio::test]
 async fn a_page_that_was_read_for_a_channel_that_was_left_is_read_again_without_it() {
     let list = List::new(10);
     let fanout = start(1, &list);

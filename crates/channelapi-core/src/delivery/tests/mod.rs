@@ -216,7 +216,8 @@ impl History for List {
             return Ok(None);
         }
         let lost = (0..readings.len())
-            .filter(|index| gone > readings[*index].after + 1 && readings[*index].channel != whole);
+            .filter(|index| gone > readings[*index].after + 1 && readings[*index].channel != whole)
+            .filter(|index| !readings[*index].is_first);
         let losses = lost.map(|reading| Loss { reading, gap: Gap::Trimmed, after: gone - 1 }).collect();
         let is_complete = found.len() <= self.page;
         let publications: Vec<_> = found.into_iter().take(self.page).collect();

@@ -103,7 +103,7 @@ fn the_newest_is_read_without_the_disk_also_after_a_restart() {
         }
         let newest = |broker: &EmbeddedBroker, after| {
             let reads = disk.0.lock().reads;
-            let readings = [Reading { channel: channel(0), after }];
+            let readings = [Reading { channel: channel(0), after, is_first: false }];
             let page = broker.read(&readings, Depth::Memory).unwrap();
             let query = HistoryQuery { after, ..EVERYTHING };
             let recent = broker.recent_history(&channel(0), query);
