@@ -1,6 +1,8 @@
 // Engine.IO 4 over the bare echo: handshake, framing, heartbeat, close, upgrade, limits.
 
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import net from "node:net";
 import { after, before, describe, it } from "node:test";
 
 import { assertGone, engineCases, parkedPoll, PAYLOAD_MAX, PING_INTERVAL_MS, PING_TIMEOUT_MS, probe } from "./engine-cases.js";
@@ -21,6 +23,25 @@ const wireFor = async (t, options) => {
 };
 
 describe("sessions", () => engineCases(() => server, PATH));
+
+describe("an upgrade", () => {
+  // Some clients do not wait for their POST. Packets of both transports were once handled at the same time.
+  it("waits for a POST that is on its way, and handles its packets first", async (t) => {
+    const session = await open();
+    const wire = await probe(server.url, PATH, session);
+    const socket = net.connect(new URL(server.url).port, "127.0.0.1");
+    t.after(() => (wire.close(), socket.destroy()));
+    await once(socket, "connect");
+    const { pathname, search } = new URL(session.url);
+    socket.write(`POST ${pathname}${search} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 6\r\n\r\n4post`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    wire.send("5");
+    wire.send("4wire");
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    socket.write("1");
+    await wire.expect("4post1", "4wire");
+  });
+});
 
 describe("messages over polling", () => {
   const bodies = {

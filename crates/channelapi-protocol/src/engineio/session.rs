@@ -151,6 +151,11 @@ impl Session {
         self.is_posting = false;
     }
 
+    /// Whether a POST is being read.
+    pub fn is_posting(&self) -> bool {
+        self.is_posting
+    }
+
     /// A WebSocket arrived for this session.
     pub fn begin_probe(&mut self) -> Result<(), Violation> {
         if self.state != State::Polling {
@@ -167,9 +172,11 @@ impl Session {
         }
     }
 
-    /// `5` arrived on the new WebSocket: from now on it carries everything.
+    /// `5` arrived on the new WebSocket: from now on it carries everything. Not while a POST is being read, which some clients do not
+    /// wait for: packets of two transports would be handled at once.
     pub fn upgrade(&mut self) -> Result<(), Violation> {
         match self.state {
+            State::Probed if self.is_posting => Err(Violation::UnexpectedUpgrade),
             State::Probed => {
                 self.state = State::WebSocket;
                 Ok(())
@@ -219,6 +226,17 @@ mod tests {
         assert_eq!(session.begin_poll(), Err(Violation::NotHere));
         assert_eq!(session.begin_probe(), Err(Violation::NotHere));
         assert!(!session.is_over());
+    }
+
+    #[test]
+    fn a_session_does_not_change_over_while_a_post_is_on_its_way() {
+        let mut session = Session::default();
+        session.begin_post().unwrap();
+        session.begin_probe().unwrap();
+        session.probe();
+        assert_eq!(session.upgrade(), Err(Violation::UnexpectedUpgrade));
+        session.end_post();
+        assert_eq!(session.upgrade(), Ok(()));
     }
 
     #[test]

@@ -122,7 +122,11 @@ async fn take_over(probe: Probe, mut stream: Stream, answer: &[u8], sent: &[u8])
         stream.flush().await.ok()?;
         let (read, write) = stream.into_split();
         let mut candidate = Candidate { read, write, decoder };
-        candidate.prove(session).await.then_some(candidate)
+        if !candidate.prove(session).await {
+            return None;
+        }
+        poll_fn(|cx| session.poll_posted(cx)).await;
+        Some(candidate)
     };
     let proven = tokio::select! {
         proven = tokio::time::timeout(UPGRADE_TIMEOUT, proven) => match proven {

@@ -77,7 +77,12 @@ impl Connection {
     }
 
     pub(in crate::gateway) fn end_post(&self) {
-        self.state.lock().session.end_post();
+        let mut state = self.state.lock();
+        state.session.end_post();
+        // A WebSocket that is to take over waits for it.
+        if let Some(sleeper) = state.polling.as_mut().and_then(|polling| polling.probe.take()) {
+            sleeper.wake();
+        }
     }
 
     /// Waits until the session ends while a POST is read.

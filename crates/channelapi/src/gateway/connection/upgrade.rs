@@ -1,6 +1,7 @@
 //! What a WebSocket does to a connection that it takes over from polling.
 
 use super::Connection;
+use super::state::register;
 use crate::metrics::UPGRADED;
 use crate::stream::WriteHalf;
 use channelapi_protocol::engineio::Violation;
@@ -21,6 +22,18 @@ impl Connection {
     /// Waits until the session ends while a WebSocket tries to take over.
     pub(in crate::gateway) fn poll_ended_while_probing(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_ended(cx, |polling| &mut polling.probe)
+    }
+
+    /// Waits until no POST is being read: what it brings comes before what the WebSocket does.
+    pub(in crate::gateway) fn poll_posted(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state.lock();
+        if !state.session.is_posting() {
+            return Poll::Ready(());
+        }
+        if let Some(polling) = &mut state.polling {
+            register(&mut polling.probe, cx);
+        }
+        Poll::Pending
     }
 
     /// `5` came: everything leaves by `socket` from now on, first what waits.
