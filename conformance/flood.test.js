@@ -7,7 +7,7 @@ import { after, before, describe, it } from "node:test";
 
 import { request } from "./http.js";
 import { Server } from "./server.js";
-import { Wire, within } from "./wire.js";
+import { Polling, Wire, within } from "./wire.js";
 
 let server;
 // What holds even for those who may send as much as they like.
@@ -87,6 +87,26 @@ describe("one client", () => {
     await within(pump(), "the client to be closed as slow", 60_000);
     const { body } = await request(`${server.url}/healthz`);
     assert.equal(JSON.parse(body).status, "ok");
+  });
+
+  // Its session was once gone before it could fetch the packet that says so, and it came back at once.
+  it("that polls and does too much is told to stay away", async (t) => {
+    const strict = await Server.start();
+    t.after(() => strict.stop());
+    const session = await Polling.open(strict.url);
+    await session.post("40");
+    await session.packets(2);
+    const token = await strict.token("limited");
+    const answer = await session.post(Array(200).fill(join(token)).join("\x1e"));
+    assert.deepEqual([answer.status, answer.body], [200, "ok"]);
+    const packets = [];
+    while (packets.at(-1) !== "1") {
+      const polled = await session.poll();
+      assert.equal(polled.status, 200, `it heard ${packets.join(" ")}`);
+      packets.push(...polled.body.split("\x1e"));
+    }
+    assert.deepEqual(packets.slice(-2), ["41", "1"]);
+    assert.equal((await session.poll()).status, 400);
   });
 
   // Some clients send an empty `sid` when they mean none.

@@ -201,6 +201,14 @@ describe("the end of a JWT", () => {
     await publishAll(server, kept, ["kept"]);
     await stock.kept("kept");
     assert.deepEqual([stock.messages, stock.of("disconnect")], [["kept"], []]);
+
+    // What it did not hear of the channel that it left is not called recovered when it brings it again.
+    stock.socket.auth = { token: sign([kept, dropped], 600) };
+    stock.socket.io.engine.close();
+    const [gap] = await stock.nth("gap");
+    assert.deepEqual([gap.channel, gap.reason], [dropped, "no_cursor"]);
+    await stock.message("left");
+    assert.deepEqual(stock.recoveries, [false, false]);
   });
 
   // Together, because each of them takes the half minute that the grace does.
@@ -303,6 +311,7 @@ describe("a revocation", () => {
     assert.deepEqual(next.json.revocations[0], second);
     assertProblem(await server.v1("DELETE", "/revocations/999999"), 404, "not_found");
     assertProblem(await server.v1("POST", "/revocations", {}), 400, "invalid_body");
+    assertProblem(await server.v1("POST", "/revocations", { jti: randomUUID(), issuer: "nobody" }), 400, "invalid_body");
 
     const [channel, token] = [freshName(), sign([freshName()])];
     const jwt = sign([channel]);

@@ -214,7 +214,7 @@ describe("a server of its own defaults", () => {
     assert.deepEqual(client.messages.sort(), ["gained 2", "old 2"]);
   });
 
-  it("recovers a client that lost a channel, and sends it nothing of that", async (t) => {
+  it("begins a new session for a client that lost a channel, with all of the others, and nothing is called recovered of what it did not hear", async (t) => {
     const [kept, lost] = [freshName(), freshName()];
     const tokens = [await server.token(kept), await server.token(lost)];
     const client = await absentee(t, server, { tokens });
@@ -223,11 +223,18 @@ describe("a server of its own defaults", () => {
     await publishAll(server, kept, ["kept 1"]);
     client.socket.auth = { tokens: tokens.slice(0, 1) };
     await client.comeBack();
-    assert.deepEqual([client.recoveries, replay(client)], [[true], [["message", "kept 1"]]]);
+    assert.deepEqual([client.recoveries, replay(client)], [[false], [["message", "kept 1"]]]);
     await publishAll(server, lost, ["nor this"]);
     await publishAll(server, kept, ["kept 2"]);
     await client.kept("kept 2");
     assert.deepEqual(client.messages, ["kept 1", "kept 2"]);
+    // It is new to this session: nothing of it was promised.
+    await client.leave();
+    await publishAll(server, lost, ["nor that"]);
+    await publishAll(server, kept, ["kept 3"]);
+    client.socket.auth = { tokens };
+    await client.comeBack();
+    assert.deepEqual([client.recoveries, replay(client)], [[true], [["message", "kept 3"]]]);
   });
 
   it("does not let a client come back with a token that was revoked meanwhile", async (t) => {

@@ -74,6 +74,9 @@ pub const REQUEST_ID_BYTES_MAX: usize = 128;
 /// How often a stream without news says that it lives. Proxies usually give up a silent connection after a minute.
 pub const STREAM_HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// What is handed at a time to the connection of a stream, where it is not counted among what waits for clients.
+pub const STREAM_PIECE_BYTES: usize = 16 * 1024;
+
 /// How long a stream may not take a single byte, heartbeats included.
 pub const STREAM_STALL_TIMEOUT: Duration = Duration::from_mins(1);
 

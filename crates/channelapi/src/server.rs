@@ -15,7 +15,7 @@ use crate::config::value::Value;
 use crate::cores::Cores;
 use crate::forms::Forms;
 use crate::gateway::conformance::{Echo, SuiteEvents};
-use crate::gateway::{ChannelEvents, Gateway, Settings, SocketIo, Upgrade, waiting_bytes};
+use crate::gateway::{ChannelEvents, Gateway, Settings, SocketIo, Upgrade};
 use crate::health::Ready;
 use crate::http::{self, Answer, Head, Peer, Request, Response};
 use crate::identity::{self, Identity, Issuers};
@@ -26,6 +26,7 @@ use crate::metrics::{self, Readings, RequestRefused};
 use crate::page::Page;
 use crate::reload::{Part, Reloader, Reread, Used};
 use crate::tls::Certificates;
+use crate::waiting::waiting_bytes;
 use crate::{drain, health, listener, reload, watch};
 use channelapi_core::broker::carry_answers;
 use channelapi_core::clock::{Clock, millis_of};
@@ -150,6 +151,10 @@ impl Server {
         let may_guess = Api::takes_tokens(request.uri().path());
         if may_guess && !self.admission.may_present_token(address) {
             return Api::refuse_attempts(request.headers());
+        }
+        // What waits for a stream takes as much as what waits for any other client.
+        if may_guess && self.admission.is_short_of_memory() {
+            return Api::refuse_for_memory(request.headers());
         }
         let response = self.api.serve(request).await;
         if may_guess && response.status() == StatusCode::FORBIDDEN {
@@ -335,10 +340,11 @@ pub(crate) async fn run(
     let socketio = SocketIo::new(events, config.socketio.connect_timeout);
     let admission = Admission::new(limits_of(&config), clock.clone());
     let gateway = Gateway::new(settings, Box::new(socketio), clock, admission.clone());
-    let watch = tokio::spawn(watch::watch(admission.clone(), gateway.clone(), hub.clone()));
+    let api = Api::new(hub.clone(), identity.clone(), ring.clone(), origins.clone());
+    let readers = vec![gateway.clone(), api.readers()];
+    let watch = tokio::spawn(watch::watch(admission.clone(), readers, hub.clone()));
     let upkeep = tokio::spawn(keep_up(hub.clone(), identity.clone()));
     let heartbeats = tokio::spawn(gateway.clone().keep_time());
-    let api = Api::new(hub.clone(), identity.clone(), ring.clone(), origins.clone());
     let mut parts: Vec<_> = front.reloading().into_iter().collect();
     parts.extend(changeable(verbosity, origins, admission.live_limits(), ring, identity, &api));
     let reloading = tokio::spawn(Reloader::new(&config, reread, parts).run(hangups));

@@ -1,7 +1,7 @@
 //! Watches over what the server uses: memory, and what waits for clients that do not read. Whoever is slowest goes first.
 
 use crate::admission::{Admission, Memory, Pressure};
-use crate::gateway::{Gateway, Slowest, set_waiting_bytes_max, waiting_bytes};
+use crate::waiting::{Readers, Slowest, put_out_slowest, set_waiting_bytes_max, waiting_bytes};
 use channelapi_core::hub::Hub;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use tracing::{error, info, warn};
 /// How often to look. It takes a few system calls; a container with little memory can be full within a second.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Watches until it is dropped.
-pub(crate) async fn watch(admission: Arc<Admission>, gateway: Arc<Gateway>, hub: Arc<Hub>) {
+/// Watches over all `readers` until it is dropped.
+pub(crate) async fn watch(admission: Arc<Admission>, readers: Vec<Arc<dyn Readers>>, hub: Arc<Hub>) {
     let mut memory = Memory::find();
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -22,7 +22,7 @@ pub(crate) async fn watch(admission: Arc<Admission>, gateway: Arc<Gateway>, hub:
         set_waiting_bytes_max(limits.slow_bytes);
         // Nothing more is queued above the limit, so it is never quite reached.
         if waiting_bytes() > limits.slow_bytes / 20 * 19 {
-            gateway.close_slowest(limits.slow_bytes / 4 * 3, Slowest::Node);
+            put_out_slowest(&readers, limits.slow_bytes / 4 * 3, Slowest::Node);
         }
         hub.gate.set_channel_rate(limits.publish_per_channel);
         hub.gate.set_key_rate(limits.publish_per_key);
@@ -34,7 +34,7 @@ pub(crate) async fn watch(admission: Arc<Admission>, gateway: Arc<Gateway>, hub:
             admission.note_memory(usage.used, usage.limit, pressure);
             hub.gate.set_closed(pressure != Pressure::None);
             if pressure == Pressure::Critical {
-                gateway.close_slowest(waiting_bytes() / 2, Slowest::Memory);
+                put_out_slowest(&readers, waiting_bytes() / 2, Slowest::Memory);
             }
         }
     }

@@ -47,15 +47,15 @@ pub fn shared(frames: &Frame) -> Option<Bytes> {
 }
 
 /// Moves up to `packets_max` packets from the front of `frames` to the end of a response's body, which may already hold some.
-/// If not all of them fit, it ends behind the last of those that `is_good_end`, if there is one. Returns how many it moved; `frames`
-/// keeps the others.
+/// If not all of them fit, it ends behind the last of those that `is_good_end`; if the first of those would not fit, the body ends before
+/// them all, unless it is empty. Returns how many it moved; `frames` keeps the others.
 pub fn take(
     frames: &mut Frame,
     packets_max: usize,
     is_good_end: impl Fn(&[u8]) -> bool,
     body: &mut Vec<u8>,
 ) -> usize {
-    let count = packets_that_leave(frames.frames(), packets_max, is_good_end);
+    let count = packets_that_leave(frames.frames(), packets_max, is_good_end, body.is_empty());
     let mut packets = frames.frames();
     for packet in packets.by_ref().take(count) {
         if !body.is_empty() {
@@ -77,6 +77,7 @@ fn packets_that_leave(
     mut packets: Frames<'_>,
     packets_max: usize,
     is_good_end: impl Fn(&[u8]) -> bool,
+    must_some: bool,
 ) -> usize {
     let (mut count, mut good_end) = (0_usize, None);
     for packet in packets.by_ref().take(packets_max) {
@@ -85,7 +86,12 @@ fn packets_that_leave(
             good_end = Some(count);
         }
     }
-    if packets.as_bytes().is_empty() { count } else { good_end.unwrap_or(count) }
+    match good_end {
+        _ if packets.as_bytes().is_empty() => count,
+        Some(count) => count,
+        None if !must_some && packets.any(|packet| is_good_end(packet.payload)) => 0,
+        None => count,
+    }
 }
 
 #[cfg(test)]

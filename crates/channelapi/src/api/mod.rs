@@ -17,6 +17,7 @@ use crate::http::{Answer, Head, Request, Response};
 use crate::identity::Identity;
 use crate::live::Live;
 use crate::reload::{Change, Part};
+use crate::waiting::Readers;
 use bytes::Bytes;
 use channelapi_core::hub::Hub;
 use channelapi_core::limits::HTTP_IDLE_TIMEOUT;
@@ -126,6 +127,11 @@ impl Api {
     /// Ends the event streams of whoever is revoked, whenever something is, until it is dropped.
     pub(crate) async fn keep_revoked_out(&self) {
         self.streams.keep_revoked_out().await;
+    }
+
+    /// Those who read event streams.
+    pub(crate) fn readers(&self) -> Arc<dyn Readers> {
+        self.streams.clone()
     }
 
     /// Ends all event streams, and lets nobody open another. Their clients come back elsewhere or later.

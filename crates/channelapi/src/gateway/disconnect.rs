@@ -92,9 +92,9 @@ impl Disconnect {
     }
 
     /// Whether a polling client may still fetch what waits for it, with a poll that comes after the end: it said goodbye with
-    /// one request while the next poll was on its way.
+    /// one request while the next poll was on its way, or is to hear that it did too much and stay away.
     pub(super) fn lingers(self) -> bool {
-        self == Self::Client
+        matches!(self, Self::Client | Self::Limit)
     }
 
     /// The last packet of a polling session. A client that said goodbye gets a noop, as in the reference server. When the server

@@ -163,7 +163,9 @@ impl Doors {
         });
         let starts: Vec<_> = starts.collect();
         let before = pid.as_ref().map(|pid| pid.name);
-        let pid = pid.filter(|_| gaps.is_empty()).unwrap_or_else(|| self.new_session(channels, &starts));
+        // One that comes back without a channel will not have heard it when it brings it again: that is another session.
+        let pid = pid.filter(|pid| gaps.is_empty() && pid.is_within(channels));
+        let pid = pid.unwrap_or_else(|| self.new_session(channels, &starts));
         Outset { pid: Some(pid), before, channels: starts, gaps, grants: Grants::default() }
     }
 
@@ -183,6 +185,10 @@ impl Doors {
         };
         if self.sessions.is_new(pid, channel) {
             return (From::Now, None);
+        }
+        if self.sessions.has_left(pid, channel) {
+            // Its place says nothing of a channel in which it was not.
+            return (From::After(self.locate(channel, pid.start).after), Some(Gap::NoCursor));
         }
         match self.locate(channel, cursor) {
             // The place is of another life, but the session's beginning may not be.

@@ -14,8 +14,8 @@ pub(super) struct Wheel {
     tick: u64,
 }
 
-/// A connection to look at, for its heartbeat or for a deadline. Each has one entry for the first, and one for the second while
-/// there is a deadline.
+/// A connection to look at, for its heartbeat or for a deadline. Each has one entry for the first. For the second, one counts while
+/// there is a deadline; of those that were there before it came to be earlier, nobody takes notice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry(u64);
 
@@ -48,22 +48,33 @@ impl Wheel {
         Self { buckets: vec![Vec::new(); buckets], granularity, tick: now / granularity + 1 }
     }
 
-    /// Puts an entry into the first bucket that is not due before `at`.
-    pub(super) fn schedule(&mut self, entry: Entry, at: u64) {
-        let last = self.tick + self.buckets.len() as u64 - 1;
-        let tick = at.div_ceil(self.granularity).clamp(self.tick, last);
+    /// Puts an entry into the first bucket that is not due before `at`, or into the last one. Says when that is due.
+    pub(super) fn schedule(&mut self, entry: Entry, at: u64) -> u64 {
+        let tick = self.tick_of(at);
         let bucket = self.bucket_of(tick);
         self.buckets[bucket].push(entry);
+        tick * self.granularity
     }
 
-    /// The entries that are due, in one bucket at a time; `None` when none is left.
-    pub(super) fn due(&mut self, now: u64) -> Option<Vec<Entry>> {
-        if self.tick * self.granularity > now {
+    /// The same, unless it would not be due before another one is. Says when the first of both is due.
+    pub(super) fn schedule_before(&mut self, entry: Entry, at: u64, other: u64) -> u64 {
+        if self.tick_of(at) * self.granularity < other { self.schedule(entry, at) } else { other }
+    }
+
+    /// The entries that are due, in one bucket at a time, and since when they are; `None` when none is left.
+    pub(super) fn due(&mut self, now: u64) -> Option<(u64, Vec<Entry>)> {
+        let since = self.tick * self.granularity;
+        if since > now {
             return None;
         }
         let bucket = self.bucket_of(self.tick);
         self.tick += 1;
-        Some(std::mem::take(&mut self.buckets[bucket]))
+        Some((since, std::mem::take(&mut self.buckets[bucket])))
+    }
+
+    fn tick_of(&self, at: u64) -> u64 {
+        let last = self.tick + self.buckets.len() as u64 - 1;
+        at.div_ceil(self.granularity).clamp(self.tick, last)
     }
 
     fn bucket_of(&self, tick: u64) -> usize {
@@ -87,7 +98,7 @@ mod tests {
         }
         let mut seen = Vec::new();
         for now in (10_500..40_000).step_by(250) {
-            while let Some(due) = wheel.due(now) {
+            while let Some((_, due)) = wheel.due(now) {
                 seen.extend(due.into_iter().map(|entry| (entry.connection().0, now)));
             }
         }
@@ -99,11 +110,22 @@ mod tests {
     fn a_stopped_clock_is_caught_up_bucket_by_bucket() {
         let mut wheel = Wheel::new(0, 10, 100);
         wheel.schedule(entry(1), 50);
-        let due: Vec<_> = std::iter::from_fn(|| wheel.due(10_000)).flatten().collect();
+        let due: Vec<_> = std::iter::from_fn(|| wheel.due(10_000)).flat_map(|(_, due)| due).collect();
         assert_eq!(due, [entry(1)]);
         wheel.schedule(entry(2), 10_001);
         assert_eq!(wheel.due(10_009), None);
-        assert_eq!(wheel.due(10_010), Some(vec![entry(2)]));
+        assert_eq!(wheel.due(10_010), Some((10_010, vec![entry(2)])));
+    }
+
+    #[test]
+    fn an_entry_that_would_not_be_the_first_is_not_put_in() {
+        let mut wheel = Wheel::new(0, 10, 100);
+        assert_eq!(wheel.schedule(entry(1), 1_000), 120, "what is far away is due with the last bucket");
+        assert_eq!(wheel.schedule_before(entry(1), 111, 120), 120, "that is in the same bucket");
+        assert_eq!(wheel.schedule_before(entry(1), 55, 120), 60);
+        assert_eq!(wheel.schedule_before(entry(1), 60, 60), 60);
+        let due: Vec<_> = std::iter::from_fn(|| wheel.due(200)).filter(|(_, due)| !due.is_empty()).collect();
+        assert_eq!(due, [(60, vec![entry(1)]), (120, vec![entry(1)])]);
     }
 
     #[test]

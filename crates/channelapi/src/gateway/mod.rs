@@ -32,13 +32,11 @@ mod sessions;
 #[cfg(test)]
 mod sizes;
 mod socketio;
-mod waiting;
 mod websocket;
 
 pub(crate) use application::Application;
 pub(crate) use events::ChannelEvents;
 pub(crate) use socketio::SocketIo;
-pub(crate) use waiting::{set_waiting_bytes_max, waiting_bytes};
 pub(crate) use websocket::Upgrade;
 
 use crate::admission::{Admission, SessionPass};
@@ -47,6 +45,7 @@ use crate::cores;
 use crate::http::{self, Head, Request, Response};
 use crate::live::Live;
 use crate::metrics::{HandshakeRefused, OPENED};
+use crate::waiting::{Reader, Readers};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use channelapi_core::clock::Clock;
@@ -89,15 +88,6 @@ impl Settings {
         let lateness = (ping_interval / 25).clamp(10, 1_000);
         Self { timing: Timing { ping_interval, ping_timeout, lateness }, max_payload, origins }
     }
-}
-
-/// Why the slowest clients are closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Slowest {
-    /// Too much waits for all clients together.
-    Node,
-    /// Memory is short.
-    Memory,
 }
 
 /// The longest time between two closes while the gateway drains: with few clients, a stop is soon over.
@@ -259,31 +249,6 @@ impl Gateway {
         }
     }
 
-    /// Ends those clients for which most waits, until no more than `bytes` are left waiting for all.
-    pub(crate) fn close_slowest(&self, bytes: usize, reason: Slowest) {
-        let all: Vec<_> = {
-            let connections = self.connections.lock();
-            connections.all.iter().map(|(_, connection)| connection.clone()).collect()
-        };
-        let mut waiting: Vec<_> = all
-            .into_iter()
-            .map(|connection| (connection.waiting_bytes(), connection))
-            .filter(|(waiting, _)| *waiting > 0)
-            .collect();
-        waiting.sort_unstable_by_key(|(waiting, _)| std::cmp::Reverse(*waiting));
-        let mut total: usize = waiting.iter().map(|(waiting, _)| waiting).sum();
-        for (waiting, connection) in waiting {
-            if total <= bytes {
-                break;
-            }
-            total -= waiting;
-            connection.close(match reason {
-                Slowest::Node => Disconnect::SlowNode,
-                Slowest::Memory => Disconnect::Memory,
-            });
-        }
-    }
-
     /// Connections that have not ended, counting those whose last packets are on their way.
     pub(crate) fn connections(&self) -> usize {
         self.connections.lock().all.len()
@@ -297,33 +262,38 @@ impl Gateway {
             ticks.tick().await;
             let now = self.now();
             while let Some(due) = self.due(now) {
-                for (count, entry) in due.into_iter().enumerate() {
+                let (since, entries) = due;
+                for (count, entry) in entries.into_iter().enumerate() {
                     if count % FANOUT_CHUNK == FANOUT_CHUNK - 1 {
                         tokio::task::yield_now().await;
                     }
-                    self.look_at(entry);
+                    self.look_at(entry, since);
                 }
             }
         }
     }
 
-    fn due(&self, now: u64) -> Option<Vec<Entry>> {
+    fn due(&self, now: u64) -> Option<(u64, Vec<Entry>)> {
         self.wheel.lock().due(now)
     }
 
-    fn look_at(&self, entry: Entry) {
+    /// Looks at a connection whose entry is due, and has been since `since`.
+    fn look_at(&self, entry: Entry, since: u64) {
         let Some(connection) = self.connection(entry.connection()) else {
             return;
         };
         let now = self.now();
-        let next = if entry.is_heartbeat() { connection.beat(now) } else { connection.check_deadline(now) };
-        if let Some(next) = next {
+        if !entry.is_heartbeat() {
+            return connection.check_deadline(now, since);
+        }
+        if let Some(next) = connection.beat(now) {
             self.wheel.lock().schedule(entry, next);
         }
     }
 
-    fn look_once(&self, connection: ConnectionId, at: u64) {
-        self.wheel.lock().schedule(Entry::deadline(connection), at);
+    /// Sees to it that a connection is looked at for a deadline, unless it will be before. Says when that is.
+    fn look_before(&self, connection: ConnectionId, at: u64, other: u64) -> u64 {
+        self.wheel.lock().schedule_before(Entry::deadline(connection), at, other)
     }
 
     fn now(&self) -> u64 {
@@ -450,4 +420,11 @@ fn refuse(error: RequestError) -> Response {
     }
     let status = StatusCode::from_u16(error.status()).expect("it is a status");
     http::json(status, error.to_json())
+}
+
+impl Readers for Gateway {
+    fn readers(&self) -> Vec<Arc<dyn Reader>> {
+        let connections = self.connections.lock();
+        connections.all.iter().map(|(_, connection)| connection.clone() as Arc<dyn Reader>).collect()
+    }
 }

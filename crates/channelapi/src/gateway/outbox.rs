@@ -9,8 +9,8 @@
 //! - Queued frames fit both transports, so that a session may change over with a full queue.
 
 use super::frames;
-use super::waiting::{WaitingBytes, is_full_with};
 use crate::stream::WriteHalf;
+use crate::waiting::{WaitingBytes, is_full_with};
 use bytes::Bytes;
 use channelapi_core::limits::{ANSWER_COPIED_BYTES_MAX, OUTBOX_ENTRY_BYTES, PACKETS_PER_POLL_MAX};
 use channelapi_protocol::engineio::{Frame, payload};
@@ -146,10 +146,9 @@ impl Outbox {
             let mut frames = Frame::from_wire(frames);
             let taken = payload::take(&mut frames, room, frames::is_checkpoint, &mut body);
             if !frames.wire().is_empty() {
+                // It ends where it should: what fits besides would be behind that.
                 self.cost += frames.wire().len() + OUTBOX_ENTRY_BYTES;
                 self.queue.push_front(frames.into_wire());
-            }
-            if taken == 0 {
                 break;
             }
             room -= taken;
@@ -230,6 +229,7 @@ mod tests {
     use super::*;
     use crate::stream::Stream;
     use channelapi_core::limits::OUTBOX_BYTES_MAX;
+    use channelapi_core::model::Cursor;
     use std::future::poll_fn;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -255,6 +255,51 @@ mod tests {
         assert_eq!(outbox.take_payload(), portion);
         assert_eq!(outbox.take_payload(), "4x");
         assert!(outbox.is_empty() && outbox.cost() == 0 && outbox.take_payload().is_empty());
+    }
+
+    /// A client that comes back with a text as its place begins anew, so no answer ends behind one if it need not.
+    #[test]
+    fn answers_end_behind_a_checkpoint() {
+        let mut checkpoint = Vec::new();
+        frames::checkpoint(&Cursor { generation: 1, sequence: 2, memory: 0 }, &mut checkpoint);
+        let texts: Vec<u8> = (0..10)
+            .flat_map(|_| [frame("42[\"message\",\"x\"]").to_vec(), checkpoint.clone()].concat())
+            .collect();
+        let object = frame("42[\"message\",{}]").to_vec();
+        let ping = frame("2").to_vec();
+        for entries in [
+            vec![[object.clone(), texts.clone()].concat()],
+            vec![ping.clone(), texts.clone()],
+            vec![
+                [vec![ping.clone(); PACKETS_PER_POLL_MAX - 1].concat(), checkpoint.clone()].concat(),
+                texts.clone(),
+            ],
+            vec![vec![ping; PACKETS_PER_POLL_MAX - 1].concat(), texts.clone()],
+            vec![texts.clone(), object, texts],
+        ] {
+            let mut outbox = Outbox::default();
+            for entry in &entries {
+                outbox.push(&entry.clone().into(), OUTBOX_BYTES_MAX);
+            }
+            let mut all = Vec::new();
+            while !outbox.is_empty() {
+                let body = outbox.take_payload();
+                let packets: Vec<_> = body.split(|byte| *byte == 0x1e).map(<[u8]>::to_vec).collect();
+                assert!(packets.len() <= PACKETS_PER_POLL_MAX);
+                let last = packets.last().unwrap();
+                assert!(
+                    !last.ends_with(b",\"x\"]"),
+                    "it ends behind a text: {:?}",
+                    String::from_utf8_lossy(&body)
+                );
+                all.extend(packets);
+            }
+            let expected = Frame::from_wire(entries.concat().into());
+            assert!(
+                expected.frames().map(|packet| packet.payload).eq(all.iter().map(Vec::as_slice)),
+                "in order"
+            );
+        }
     }
 
     #[test]

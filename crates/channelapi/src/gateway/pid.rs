@@ -13,6 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use channelapi_core::limits::CHANNELS_PER_CONNECTION_MAX;
 use channelapi_core::model::{CURSOR_BYTES, ChannelName, Cursor};
+use std::collections::HashSet;
 use std::fmt;
 
 /// The name of a session. Nobody but its client knows it.
@@ -69,6 +70,12 @@ impl Pid {
         })
     }
 
+    /// Whether the session was in none but these channels.
+    pub(super) fn is_within(&self, channels: &[ChannelName]) -> bool {
+        let channels: HashSet<_> = channels.iter().map(hash).collect();
+        self.channels.iter().all(|hash| channels.contains(hash))
+    }
+
     /// Whether the session was in a channel.
     pub(super) fn holds(&self, channel: &ChannelName) -> bool {
         self.channels.binary_search(&hash(channel)).is_ok()
@@ -105,6 +112,7 @@ mod tests {
         assert_eq!(Pid::parse(&text), Some(pid.clone()));
         assert!(channels.iter().all(|channel| pid.holds(channel)));
         assert!(!pid.holds(&ChannelName::parse("b").unwrap()));
+        assert!(pid.is_within(&channels) && !pid.is_within(&channels[1..]));
         assert!(Pid::parse(&Pid::new(start, 4, &[]).to_string()).unwrap().channels.is_empty());
         let mut damaged = text.clone();
         damaged.replace_range(3..4, if &text[3..4] == "A" { "B" } else { "A" });

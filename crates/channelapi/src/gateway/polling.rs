@@ -129,7 +129,8 @@ async fn post(session: Arc<Connection>, request: Request) -> Result<Response, Re
         }
         match session.ended() {
             None => {}
-            Some(Disconnect::Client) => break,
+            // What is left for it to hear comes with its poll.
+            Some(Disconnect::Client | Disconnect::Limit) => break,
             Some(_) => return Err(RequestError::BadRequest),
         }
     }

@@ -6,7 +6,7 @@ use super::frames;
 use super::grants::Grants;
 use super::join::answer_error;
 use super::requests::Fresh;
-use crate::identity::{Claims, Credential};
+use crate::identity::{Claims, Credential, is_jwt};
 use channelapi_core::delivery::Subscriber as _;
 use channelapi_core::model::ChannelName;
 use serde_json::{Value, json};
@@ -41,8 +41,16 @@ impl Doors {
             ));
         }
         let Fresh { tokens } = fresh.ok_or_else(|| bad("auth takes {token} or {tokens}"))?;
+        let nowhere = || bad("the client is in no channel by a JWT");
         let mut all = Vec::with_capacity(tokens.len());
-        for token in &tokens {
+        for (count, token) in tokens.iter().enumerate() {
+            if is_jwt(token) && !connection.has_grants() {
+                return Err(nowhere());
+            }
+            // The event has paid for one of them.
+            if count > 0 && !connection.may_join() {
+                return Err(bad("that are more JWTs than may be judged at once"));
+            }
             match self.identity.verify(token).await? {
                 Credential::Jwt(claims) => all.push(*claims),
                 Credential::Token(_) => return Err(bad("auth takes JWTs; other tokens need no renewal")),
@@ -56,9 +64,16 @@ impl Doors {
             let end = grants.first_end();
             Some((grants.channels().cloned().collect::<Vec<_>>(), left, end, grants.is_told()))
         });
-        let (held, left, end, is_told) = taken.ok_or_else(|| bad("the client is in no channel by a JWT"))?;
+        let (held, left, end, is_told) = taken.ok_or_else(nowhere)?;
         for channel in &left {
-            connection.namespaces.lock().channels.retain(|known| known != channel);
+            let session = {
+                let mut namespaces = connection.namespaces.lock();
+                namespaces.channels.retain(|known| known != channel);
+                namespaces.pid.as_deref().copied()
+            };
+            if let Some(session) = session {
+                self.sessions.note_left(session, channel);
+            }
             _ = self.hub.leave(connection.id(), channel).await;
         }
         if is_told && !left.is_empty() {

@@ -4,6 +4,8 @@
 //! but everything the next time. That is remembered here, in memory. The memory is bounded and ends with the process, so it has a name,
 //! and every session knows under which one it began: for a session of another memory, a channel that its pid does not name counts as
 //! added before. Too much is replayed then, never too little.
+//!
+//! A channel that was left while the client stayed is remembered, too: what happens there meanwhile is not recovered.
 
 use super::pid::{Pid, PidName, hash};
 use channelapi_core::limits::ADDED_CHANNELS_MAX;
@@ -21,6 +23,8 @@ struct State {
     connections: HashMap<PidName, ConnectionId>,
     /// The sessions, and the hashes of channels that were added to them.
     added: HashSet<(PidName, u32)>,
+    /// The same for channels that were left.
+    left: HashSet<(PidName, u32)>,
     /// The name of this memory.
     memory: u64,
 }
@@ -32,8 +36,8 @@ impl Sessions {
     }
 
     fn with_room(added_max: usize) -> Self {
-        let (connections, added) = (HashMap::new(), HashSet::new());
-        Self { state: Mutex::new(State { connections, added, memory: random() }), added_max }
+        let (connections, added, left) = (HashMap::new(), HashSet::new(), HashSet::new());
+        Self { state: Mutex::new(State { connections, added, left, memory: random() }), added_max }
     }
 
     /// The name of the memory for sessions that begin now.
@@ -57,6 +61,20 @@ impl Sessions {
         if connections.get(session) == Some(&connection) {
             connections.remove(session);
         }
+    }
+
+    /// The client of a session has left a channel, and stays in others.
+    pub(super) fn note_left(&self, session: PidName, channel: &ChannelName) {
+        let mut state = self.state.lock();
+        if state.left.len() >= self.added_max {
+            state.left = HashSet::new();
+        }
+        state.left.insert((session, hash(channel)));
+    }
+
+    /// Whether a channel was left by the client of a session.
+    pub(super) fn has_left(&self, pid: &Pid, channel: &ChannelName) -> bool {
+        self.state.lock().left.contains(&(pid.name, hash(channel)))
     }
 
     /// Whether a channel is added to a session with this return of its client.
@@ -101,6 +119,15 @@ mod tests {
         assert!(sessions.is_new(&one, &channel("b")));
         assert!(!sessions.is_new(&one, &channel("b")));
         assert!(sessions.is_new(&other, &channel("b")));
+    }
+
+    #[test]
+    fn what_was_left_is_remembered_of_its_session() {
+        let sessions = Sessions::new();
+        let (one, other) = (pid(&sessions), pid(&sessions));
+        sessions.note_left(one.name, &channel("a"));
+        assert!(sessions.has_left(&one, &channel("a")));
+        assert!(!sessions.has_left(&one, &channel("b")) && !sessions.has_left(&other, &channel("a")));
     }
 
     /// What was added before is not known any more: the client must not be told that it has nothing to recover there, however often it

@@ -73,6 +73,10 @@ impl Socket {
     /// not come to that.
     pub(crate) fn hand_over(&mut self, mut bytes: Vec<u8>) {
         debug_assert!(self.unread.is_empty(), "it is read before anything else");
+        if !bytes.is_empty() {
+            // What is put back is the beginning of a head, and what follows goes on with it.
+            _ = self.progress.received();
+        }
         self.line_ends.insert(LineEnds::default()).check(&mut bytes);
         self.unread = bytes.into();
     }

@@ -141,6 +141,11 @@ impl Issuers {
         Self(settings.iter().map(|settings| Issuer::set_up(settings, times).unwrap()).collect())
     }
 
+    /// Whether there is an issuer of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|issuer| *issuer.name == *name)
+    }
+
     /// Fetches keys, until it is dropped.
     pub(crate) async fn keep_up(&self) {
         let mut tasks = JoinSet::new();

@@ -118,6 +118,11 @@ impl Identity {
         if is_revoked { Err(Denied::Revoked) } else { Ok(claims) }
     }
 
+    /// Whether JWTs can be of an issuer of this name.
+    pub(crate) fn has_issuer(&self, name: &str) -> bool {
+        self.issuers.current().has(name)
+    }
+
     /// When the end of a JWT has come, by the clock that only grows.
     pub(crate) fn monotonic_end(&self, claims: &Claims) -> u64 {
         let clock = self.hub.clock();

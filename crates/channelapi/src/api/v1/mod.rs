@@ -209,11 +209,12 @@ impl Api {
 
     /// Answers whoever has tried too many tokens, unheard. Counts it.
     pub(crate) fn refuse_attempts(head: &HeaderMap) -> Response {
-        let request_id = request_id(head.first(&REQUEST_ID));
-        let problem = Problem::new(Code::TooManyAttempts, "This address has to wait.");
-        let mut response = Response::from(problem.answer(&request_id));
-        response.headers_mut().insert(REQUEST_ID, request_id);
-        response
+        refuse(head, Problem::new(Code::TooManyAttempts, "This address has to wait."))
+    }
+
+    /// Answers whoever wants a stream while memory is short, unheard. Counts it.
+    pub(crate) fn refuse_for_memory(head: &HeaderMap) -> Response {
+        refuse(head, Problem::new(Code::ShortOfMemory, "No stream is opened."))
     }
 
     /// What a request to publish is, if everything is good that its head says.
@@ -265,7 +266,7 @@ impl Api {
                     }
                     return Err(denied.into());
                 };
-                Admitted { key: None, grant }
+                Admitted { key: None, grant: Some(grant) }
             }
         };
         let call = call?;
@@ -329,13 +330,13 @@ impl Api {
             Call::Stream(channel) => {
                 let pass = key.map(|key| Pass::new(self.keys.clone(), key, Scope::Read, channel.clone()));
                 let pass = pass.map(Arc::new);
-                stream::open(&self.streams, channel, (pass, grant), headers, query).await
+                stream::open(&self.streams, &self.identity, channel, (pass, grant), headers, query).await
             }
             Call::IssueToken(channel) => tokens::issue(hub, &channel, &read(headers, body).await?).await,
             Call::RevokeTokens(channel) => tokens::revoke(hub, channel).await,
             Call::RevokeToken(token) => tokens::revoke_token(hub, key.as_deref(), token).await,
             Call::Disconnect(channel) => revocations::disconnect(hub, channel).await,
-            Call::Revoke => revocations::revoke(hub, &read(headers, body).await?).await,
+            Call::Revoke => revocations::revoke(hub, &self.identity, &read(headers, body).await?).await,
             Call::Revocations => revocations::list(hub, query).await,
             Call::Forgive(id) => revocations::forgive(hub, &id).await,
             Call::Consumers(channel) => consumers::list(hub, &channel).await,
@@ -346,6 +347,14 @@ impl Api {
             Call::RemoveConsumer(channel, name) => consumers::remove(hub, &channel, &name).await,
         }
     }
+}
+
+/// The answer to a request that is refused for something else than what it says.
+fn refuse(head: &HeaderMap, problem: Problem) -> Response {
+    let request_id = request_id(head.first(&REQUEST_ID));
+    let mut response = Response::from(problem.answer(&request_id));
+    response.headers_mut().insert(REQUEST_ID, request_id);
+    response
 }
 
 /// An answer with a JSON object.

@@ -5,6 +5,7 @@ use super::problem::{Code, Problem, sentence};
 use super::query::{self, Query};
 use super::{answer, time, utf8};
 use crate::http::Response;
+use crate::identity::Identity;
 use crate::metrics;
 use bytes::Bytes;
 use channelapi_core::hub::{Hub, RevocationError, TokenError, kept_until};
@@ -19,8 +20,14 @@ const LIMIT: usize = 100;
 const LIMIT_MAX: usize = 1000;
 
 /// `POST /v1/revocations`
-pub(super) async fn revoke(hub: &Arc<Hub>, body: &Bytes) -> Result<Response, Problem> {
+pub(super) async fn revoke(hub: &Arc<Hub>, identity: &Identity, body: &Bytes) -> Result<Response, Problem> {
     let what = parse(utf8(body)?, hub.clock().machine_millis())?;
+    if !what.issuer.is_empty() && !identity.has_issuer(&what.issuer) {
+        // It would count for nobody, and whoever asks would think that it did.
+        return Err(invalid(
+            "`issuer` is not the `issuer` of any [[jwt]] of the configuration: leave it out to revoke whatever the issuer is.",
+        ));
+    }
     let node = hub.clone();
     // A task of its own: whoever asked may hang up, and the clients must go all the same.
     let task = tokio::spawn(async move { carry_out(&node, what).await });

@@ -24,6 +24,7 @@ use super::namespaces::Namespaces;
 use super::outbox::{Held, Outbox, Pushed};
 use crate::admission::{AddressNumber, SessionPass};
 use crate::stream::WriteHalf;
+use crate::waiting::{Reader, Slowest};
 use bytes::Bytes;
 use channelapi_core::clock::millis_of;
 use channelapi_core::delivery::{Delivery, End, Subscriber};
@@ -100,6 +101,13 @@ impl Connection {
     }
 
     fn exceed(&self) -> bool {
+        {
+            let mut state = self.state.lock();
+            if state.session.is_polling() {
+                // It will fetch once more, and that is for the word that it is put out.
+                state.outbox.detach();
+            }
+        }
         self.gateway.application.revoked(self);
         self.close(Disconnect::Limit);
         false
@@ -113,11 +121,6 @@ impl Connection {
     /// Whether too many came from where it comes from.
     pub(super) fn is_out_of_tokens(&self) -> bool {
         self.gateway.admission.is_out_of_tokens(self.address)
-    }
-
-    /// What waits for the client, in bytes.
-    pub(super) fn waiting_bytes(&self) -> usize {
-        self.state.lock().outbox.cost()
     }
 
     /// Sends or queues a frame. A client that has no room even for this is closed.
@@ -197,6 +200,19 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.gateway.admission.end_session(self.address);
+    }
+}
+
+impl Reader for Connection {
+    fn waiting_bytes(&self) -> usize {
+        self.state.lock().outbox.cost()
+    }
+
+    fn put_out(&self, reason: Slowest) {
+        self.close(match reason {
+            Slowest::Node => Disconnect::SlowNode,
+            Slowest::Memory => Disconnect::Memory,
+        });
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) struct State {
     pub(super) outbox: Outbox,
     /// When the connection ends unless somebody moves it, in milliseconds of the gateway's clock.
     pub(super) deadline: u64,
-    /// When it will be looked at for the sake of a deadline, or of the end of a JWT.
+    /// When the entry is due that has it looked at for the sake of a deadline, or of the end of a JWT: of several, the first.
     pub(super) look_at: u64,
     /// What JWTs have opened, for the few or many that have any.
     pub(super) grants: Option<Box<Grants>>,

@@ -83,6 +83,11 @@ impl Connection {
         })
     }
 
+    /// Whether a JWT has opened something.
+    pub(in crate::gateway) fn has_grants(&self) -> bool {
+        self.state.lock().grants.is_some()
+    }
+
     /// Nothing is left of what JWTs have opened.
     pub(in crate::gateway) fn forget_grants(&self) {
         self.state.lock().grants = None;
@@ -93,15 +98,21 @@ impl Connection {
         self.state.lock().grants.as_ref().is_some_and(|grants| grants.is_revoked(revocations))
     }
 
-    /// Looks at the clock for the deadline and for the end of JWTs, and says when to look again.
-    pub(in crate::gateway) fn check_deadline(&self, now: u64) -> Option<u64> {
-        let (has_ended, is_late, look, next) = {
+    /// Looks at the clock for the deadline and for the end of JWTs, because of an entry that is due since `since`.
+    pub(in crate::gateway) fn check_deadline(&self, now: u64, since: u64) {
+        let (has_ended, is_late, look) = {
             let mut state = self.state.lock();
+            if state.look_at != since {
+                // An earlier one took its place: if each were to come again, they would become more and more.
+                return;
+            }
             let is_late = state.deadline <= now;
             let look = state.grants.as_mut().map_or(Look::Wait, |grants| grants.look(now));
-            let next = if is_late || look == Look::Over { NEVER } else { state.next_look() };
-            state.look_at = next;
-            (state.ended.is_some(), is_late, look, next)
+            state.look_at = NEVER;
+            if !is_late && look != Look::Over {
+                self.look_again(&mut state);
+            }
+            (state.ended.is_some(), is_late, look)
         };
         match (has_ended, is_late, look) {
             // Whoever should have fetched the last packets had the time for it.
@@ -111,23 +122,21 @@ impl Connection {
             (_, _, Look::Tell(millis)) => self.send(&frames::expiring(millis)),
             (_, _, Look::Wait) => {}
         }
-        Some(next).filter(|next| *next != NEVER)
     }
 
     /// Changes when the connection is to be looked at, and sees to it that it is.
     fn look_in_time<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let (changed, at, is_covered) = {
-            let mut state = self.state.lock();
-            let changed = change(&mut state);
-            let at = state.next_look();
-            // Whoever looks earlier comes again at the deadline.
-            let is_covered = state.look_at <= at;
-            state.look_at = state.look_at.min(at);
-            (changed, at, is_covered)
-        };
-        if !is_covered {
-            self.gateway.look_once(self.id, at);
-        }
+        let mut state = self.state.lock();
+        let changed = change(&mut state);
+        self.look_again(&mut state);
         changed
+    }
+
+    /// Whoever looks earlier comes again at the deadline.
+    fn look_again(&self, state: &mut State) {
+        let at = state.next_look();
+        if at < state.look_at {
+            state.look_at = self.gateway.look_before(self.id, at, state.look_at);
+        }
     }
 }

@@ -2,13 +2,16 @@
 //!
 //! Invariants:
 //! - `deliver` never waits. What is queued is sent in order; beyond the limit nothing is taken, and the fan-out is told.
-//! - The fan-out is told that the queue is empty only when the network wants more: so what waits below us stays small, too.
+//! - The fan-out is told that the queue is empty only when the network wants more, and what it gets at a time is small: so what waits
+//!   below us, where it is not counted, stays small, too.
+//! - What is queued counts for what waits for all clients together.
 
-use crate::metrics;
+use crate::metrics::{self, Disconnected};
+use crate::waiting::{Reader, Slowest, WaitingBytes, is_full_with};
 use bytes::Bytes;
 use channelapi_core::delivery::{Delivery, End, Subscriber};
 use channelapi_core::hub::Revocations;
-use channelapi_core::limits::OUTBOX_ENTRY_BYTES;
+use channelapi_core::limits::{OUTBOX_ENTRY_BYTES, STREAM_PIECE_BYTES};
 use channelapi_core::model::{Bearer, ChannelName, ConnectionId};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -26,7 +29,7 @@ pub(super) struct Listener {
 struct State {
     queue: VecDeque<Bytes>,
     /// The bytes of the queue, and [`OUTBOX_ENTRY_BYTES`] for each entry.
-    cost: usize,
+    cost: WaitingBytes,
     has_ended: bool,
     /// Whether the fan-out wants to know when nothing waits any more.
     tells_when_drained: bool,
@@ -58,9 +61,14 @@ impl Listener {
         }
     }
 
-    /// What is to be sent next. If there is nothing, whoever asks is woken when there is.
+    /// What is to be sent next, in pieces. If there is nothing, whoever asks is woken when there is.
     pub(super) fn next(&self, cx: &Context<'_>) -> Next {
         let mut state = self.state.lock();
+        if let Some(frames) = state.queue.front_mut().filter(|frames| frames.len() > STREAM_PIECE_BYTES) {
+            let piece = frames.split_to(STREAM_PIECE_BYTES);
+            state.cost -= piece.len();
+            return Next::Frames(piece);
+        }
         if let Some(frames) = state.queue.pop_front() {
             state.cost -= frames.len() + OUTBOX_ENTRY_BYTES;
             return Next::Frames(frames);
@@ -81,6 +89,12 @@ impl Listener {
 }
 
 impl State {
+    /// Gives up what waits.
+    fn forget_queue(&mut self) {
+        self.queue = VecDeque::new();
+        self.cost = WaitingBytes::default();
+    }
+
     fn wake(&mut self) {
         if let Some(sender) = self.sender.take() {
             sender.wake();
@@ -99,7 +113,7 @@ impl Subscriber for Listener {
             return Delivery::Taken;
         }
         let cost = frames.len() + OUTBOX_ENTRY_BYTES;
-        if !state.queue.is_empty() && state.cost + cost > bytes_max {
+        if !state.queue.is_empty() && (state.cost.count() + cost > bytes_max || is_full_with(cost)) {
             return Delivery::Full;
         }
         state.cost += cost;
@@ -120,10 +134,23 @@ impl Subscriber for Listener {
 
     fn end(&self, reason: End) {
         if reason == End::Revoked {
-            let mut state = self.state.lock();
-            state.queue.clear();
-            state.cost = 0;
+            self.state.lock().forget_queue();
         }
+        self.finish();
+    }
+}
+
+impl Reader for Listener {
+    fn waiting_bytes(&self) -> usize {
+        self.state.lock().cost.count()
+    }
+
+    fn put_out(&self, reason: Slowest) {
+        match reason {
+            Slowest::Node => Disconnected::SlowNode.count(),
+            Slowest::Memory => Disconnected::Memory.count(),
+        }
+        self.state.lock().forget_queue();
         self.finish();
     }
 }
@@ -167,10 +194,33 @@ mod tests {
         );
         assert_eq!(listener.deliver(&frames(1), 1000), Delivery::Full);
         assert!(!listener.is_drained());
+        assert_eq!(listener.waiting_bytes(), 2000 + OUTBOX_ENTRY_BYTES);
         assert_eq!(next(&listener), Next::Frames(frames(2000)));
+        assert_eq!(listener.waiting_bytes(), 0);
         assert_eq!([next(&listener), next(&listener)], [Next::Drained, Next::Nothing]);
         assert!(listener.is_drained());
         assert_eq!(listener.deliver(&frames(1), 1000), Delivery::Taken);
+    }
+
+    #[test]
+    fn a_large_one_goes_in_pieces_and_counts_until_it_has_gone() {
+        let listener = listener();
+        let large = frames(2 * STREAM_PIECE_BYTES + 1);
+        assert_eq!(listener.deliver(&large, 1000), Delivery::Taken);
+        let left = [STREAM_PIECE_BYTES + 1 + OUTBOX_ENTRY_BYTES, 1 + OUTBOX_ENTRY_BYTES, 0];
+        for (left, piece) in left.into_iter().zip(large.chunks(STREAM_PIECE_BYTES)) {
+            assert_eq!(next(&listener), Next::Frames(Bytes::copy_from_slice(piece)));
+            assert_eq!(listener.waiting_bytes(), left);
+        }
+        assert_eq!(next(&listener), Next::Nothing);
+    }
+
+    #[test]
+    fn one_of_the_slowest_is_put_out_with_all_that_waits_for_it() {
+        let listener = listener();
+        listener.deliver(&frames(1000), 1000);
+        listener.put_out(Slowest::Memory);
+        assert_eq!((listener.waiting_bytes(), next(&listener)), (0, Next::End));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::cores;
 use crate::http::{Body, Response};
 use crate::identity::{Credential, Denied, Identity};
 use crate::live::Live;
+use crate::waiting::{Reader, Readers};
 use bytes::Bytes;
 use channelapi_core::broker::{History as _, Start};
 use channelapi_core::delivery::{Form, From, Join, Subscriber as _};
@@ -33,7 +34,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -138,10 +139,12 @@ impl Streams {
     }
 }
 
-/// What a stream was opened with that has an end: a JWT.
-pub(super) struct StreamGrant {
-    bearer: Bearer,
-    ends_at: Instant,
+/// What a stream is opened with, instead of a key.
+pub(super) enum StreamGrant {
+    /// A channel's own token.
+    Token(String),
+    /// A JWT, which has an end.
+    Jwt { bearer: Bearer, ends_at: Instant },
 }
 
 /// Whether a request for a stream carries a token of the channel, and what is known of it then.
@@ -150,17 +153,13 @@ pub(super) async fn opened_by_token(
     identity: &Identity,
     channel: &ChannelName,
     head: &Parts,
-) -> Result<Option<Option<StreamGrant>>, Problem> {
+) -> Result<Option<StreamGrant>, Problem> {
     let query = Query::parse(head.uri.query().unwrap_or_default());
     let Some(token) = query.ok().and_then(|mut query| query.take("token")) else {
         return Ok(None);
     };
-    let refused = |denied: Denied| match denied {
-        Denied::Unavailable => Problem::unavailable(&denied.message()),
-        denied => Problem::new(Code::Forbidden, sentence(&denied.message())),
-    };
     match identity.verify(&token).await.map_err(refused)? {
-        Credential::Token(opened) => Ok((opened == *channel).then_some(None)),
+        Credential::Token(opened) => Ok((opened == *channel).then_some(StreamGrant::Token(token))),
         Credential::Jwt(claims) if !claims.grants(channel) => Ok(None),
         Credential::Jwt(claims) if hub.revocations.cover(&claims.bearer, [channel]) => {
             Err(refused(Denied::Revoked))
@@ -168,14 +167,22 @@ pub(super) async fn opened_by_token(
         Credential::Jwt(claims) => {
             let left = claims.expires_at.saturating_sub(hub.clock().machine_millis());
             let ends_at = Instant::now() + Duration::from_millis(left) + JWT_GRACE;
-            Ok(Some(Some(StreamGrant { bearer: claims.bearer, ends_at })))
+            Ok(Some(StreamGrant::Jwt { bearer: claims.bearer, ends_at }))
         }
+    }
+}
+
+fn refused(denied: Denied) -> Problem {
+    match denied {
+        Denied::Unavailable => Problem::unavailable(&denied.message()),
+        denied => Problem::new(Code::Forbidden, sentence(&denied.message())),
     }
 }
 
 /// `GET /v1/channels/{c}/stream`
 pub(super) async fn open(
     streams: &Arc<Streams>,
+    identity: &Identity,
     channel: ChannelName,
     (pass, grant): (Option<Arc<Pass>>, Option<StreamGrant>),
     headers: &HeaderMap,
@@ -192,8 +199,11 @@ pub(super) async fn open(
     let since = last_event_id(headers).or(since);
 
     let stopping = || Problem::new(Code::Unavailable, "The server is stopping.");
-    let (bearer, ends_at) = grant.map(|grant| (grant.bearer, grant.ends_at)).unzip();
-    let bearer = bearer.map(|bearer| (bearer, channel.clone()));
+    let (token, bearer, ends_at) = match grant {
+        None => (None, None, None),
+        Some(StreamGrant::Token(token)) => (Some(token), None, None),
+        Some(StreamGrant::Jwt { bearer, ends_at }) => (None, Some((bearer, channel.clone())), Some(ends_at)),
+    };
     let events = streams.open(pass, bearer, ends_at).ok_or_else(stopping)?;
     let hub = &streams.hub;
     let Start { after, gap } = match since {
@@ -217,6 +227,12 @@ pub(super) async fn open(
     hub.join(join).await.map_err(|_| stopping())?;
     // What was revoked in between found nobody to end.
     events.listener.end_if_revoked(&hub.revocations);
+    // Whatever else it may be now, it was good a moment ago.
+    if let Some(token) = token
+        && let Err(Denied::Invalid) = identity.verify(&token).await
+    {
+        return Err(refused(Denied::Invalid));
+    }
 
     let mut response = Response::new(Body::Stream(Box::pin(events)));
     let headers = response.headers_mut();
@@ -266,6 +282,29 @@ struct Events {
     ends_at: Option<Instant>,
 }
 
+impl Readers for Streams {
+    fn readers(&self) -> Vec<Arc<dyn Reader>> {
+        let open = self.open.lock();
+        open.streams.values().map(|stream| stream.listener.clone() as Arc<dyn Reader>).collect()
+    }
+}
+
+impl Events {
+    /// Whether what it was opened with lets nobody in any more.
+    fn is_over(&self) -> bool {
+        let clock = self.streams.hub.clock();
+        self.pass.as_ref().is_some_and(|pass| !pass.is_valid(clock))
+            || self.ends_at.is_some_and(|ends_at| ends_at <= Instant::now())
+    }
+
+    /// Begins to wait for the next heartbeat, or for the end if that comes first.
+    fn await_heartbeat(&mut self) {
+        let next = Instant::now() + STREAM_HEARTBEAT;
+        let next = self.ends_at.map_or(next, |ends_at| ends_at.min(next));
+        self.heartbeat.as_mut().reset(next);
+    }
+}
+
 impl HttpBody for Events {
     type Data = Bytes;
     type Error = Infallible;
@@ -275,25 +314,22 @@ impl HttpBody for Events {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let frame = |bytes| Poll::Ready(Some(Ok(Frame::data(bytes))));
+        // Before anything else: a stream to which there is always something to send ends in time, too.
+        let is_time = self.heartbeat.as_mut().poll(cx).is_ready();
+        if is_time {
+            if self.is_over() {
+                return Poll::Ready(None);
+            }
+            self.await_heartbeat();
+        }
         match self.listener.next(cx) {
             Next::Frames(frames) => return frame(frames),
             Next::End => return Poll::Ready(None),
             Next::Drained => self.streams.hub.drained(self.listener.id()),
             Next::Nothing => {}
         }
-        ready!(self.heartbeat.as_mut().poll(cx));
-        let clock = self.streams.hub.clock();
-        if self.pass.as_ref().is_some_and(|pass| !pass.is_valid(clock)) {
-            return Poll::Ready(None);
-        }
-        let now = Instant::now();
-        if self.ends_at.is_some_and(|ends_at| ends_at <= now) {
-            return Poll::Ready(None);
-        }
-        let next = now + STREAM_HEARTBEAT;
-        let next = self.ends_at.map_or(next, |ends_at| ends_at.min(next));
-        self.heartbeat.as_mut().reset(next);
-        frame(Bytes::from_static(HEARTBEAT))
+        // Whoever is given something asks again, and waits for the next heartbeat then.
+        if is_time { frame(Bytes::from_static(HEARTBEAT)) } else { Poll::Pending }
     }
 }
 

@@ -1,0 +1,140 @@
+//! What waits for clients: for each, and for all of them together. Those for whom most waits go first.
+
+use std::cmp::Reverse;
+use std::ops::{AddAssign, SubAssign};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes that wait for all clients of this process.
+static ALL: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes that may wait for all of them.
+static ALL_MAX: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Bytes that wait for all clients of this process.
+pub(crate) fn waiting_bytes() -> usize {
+    ALL.load(Ordering::Relaxed)
+}
+
+/// Sets how many may wait for all of them.
+pub(crate) fn set_waiting_bytes_max(bytes: usize) {
+    ALL_MAX.store(bytes, Ordering::Relaxed);
+}
+
+/// Whether there is no room for so many more.
+pub(crate) fn is_full_with(more: usize) -> bool {
+    waiting_bytes().saturating_add(more) > ALL_MAX.load(Ordering::Relaxed)
+}
+
+/// A client for whom something may wait.
+pub(crate) trait Reader: Send + Sync {
+    /// What waits for it, in bytes.
+    fn waiting_bytes(&self) -> usize;
+
+    /// Ends it, because it is among the slowest.
+    fn put_out(&self, reason: Slowest);
+}
+
+/// Those of one kind.
+pub(crate) trait Readers: Send + Sync {
+    /// All of them.
+    fn readers(&self) -> Vec<Arc<dyn Reader>>;
+}
+
+/// Why the slowest have to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slowest {
+    /// Too much waits for all together.
+    Node,
+    /// Memory is short.
+    Memory,
+}
+
+/// Ends those for whom most waits, until no more than `bytes` are left waiting for all.
+pub(crate) fn put_out_slowest(all: &[Arc<dyn Readers>], bytes: usize, reason: Slowest) {
+    let readers = all.iter().flat_map(|some| some.readers());
+    let mut waiting: Vec<_> =
+        readers.map(|reader| (reader.waiting_bytes(), reader)).filter(|(waiting, _)| *waiting > 0).collect();
+    waiting.sort_unstable_by_key(|(waiting, _)| Reverse(*waiting));
+    let mut total: usize = waiting.iter().map(|(waiting, _)| waiting).sum();
+    for (waiting, reader) in waiting {
+        if total <= bytes {
+            break;
+        }
+        total -= waiting;
+        reader.put_out(reason);
+    }
+}
+
+/// Bytes that wait for one client. They count for all until they are sent, or this is dropped.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct WaitingBytes(usize);
+
+impl WaitingBytes {
+    /// How many they are.
+    pub(crate) fn count(&self) -> usize {
+        self.0
+    }
+}
+
+impl AddAssign<usize> for WaitingBytes {
+    fn add_assign(&mut self, more: usize) {
+        self.0 += more;
+        ALL.fetch_add(more, Ordering::Relaxed);
+    }
+}
+
+impl SubAssign<usize> for WaitingBytes {
+    fn sub_assign(&mut self, less: usize) {
+        self.0 -= less;
+        ALL.fetch_sub(less, Ordering::Relaxed);
+    }
+}
+
+impl Drop for WaitingBytes {
+    fn drop(&mut self) {
+        ALL.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parking_lot::Mutex;
+
+    struct Client(usize, Mutex<Option<Slowest>>);
+
+    impl Reader for Client {
+        fn waiting_bytes(&self) -> usize {
+            self.0
+        }
+
+        fn put_out(&self, reason: Slowest) {
+            *self.1.lock() = Some(reason);
+        }
+    }
+
+    struct Crowd(Vec<Arc<Client>>);
+
+    impl Readers for Crowd {
+        fn readers(&self) -> Vec<Arc<dyn Reader>> {
+            self.0.iter().map(|client| client.clone() as Arc<dyn Reader>).collect()
+        }
+    }
+
+    #[test]
+    fn the_slowest_go_first_whatever_kind_they_are_of() {
+        let crowd =
+            |bytes: &[usize]| bytes.iter().map(|bytes| Arc::new(Client(*bytes, Mutex::new(None)))).collect();
+        let kinds: [Vec<Arc<Client>>; 2] = [crowd(&[5, 0, 30]), crowd(&[20, 10])];
+        let all: Vec<Arc<dyn Readers>> =
+            kinds.iter().map(|kind| Arc::new(Crowd(kind.clone())) as Arc<dyn Readers>).collect();
+        put_out_slowest(&all, 65, Slowest::Node);
+        let is_out =
+            || kinds.each_ref().map(|kind| kind.iter().map(|one| one.1.lock().is_some()).collect::<Vec<_>>());
+        assert_eq!(is_out(), [vec![false; 3], vec![false; 2]], "no more than that waits");
+        put_out_slowest(&all, 15, Slowest::Memory);
+        assert_eq!(is_out(), [vec![false, false, true], vec![true, false]]);
+        assert_eq!(*kinds[0][2].1.lock(), Some(Slowest::Memory));
+    }
+}
