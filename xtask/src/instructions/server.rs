@@ -49,14 +49,13 @@ pub(super) fn published(tree: &Tree, count: u64) -> Result<String> {
     Ok(said)
 }
 
-/// One thread for connections, so that none is woken or not as it happens.
 fn start(tree: &Tree, folder: &Path) -> Result<Child> {
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
     valgrind.arg(format!("--log-file={}", folder.join(SAID).display()));
     valgrind.arg(tree.target("release").join("channelapi"));
     valgrind.args(["--address", "127.0.0.1", "--port", "0", "--data-dir"]).arg(folder.join("data"));
-    valgrind.env("CHANNELAPI_AUTH_KEY", KEY).env("TOKIO_WORKER_THREADS", "1");
+    valgrind.env("CHANNELAPI_AUTH_KEY", KEY);
     valgrind.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     valgrind.spawn().context("cannot start valgrind")
 }
