@@ -165,7 +165,7 @@ fn replace(
     let overhead = length.saturating_sub(stored.index.usage(id).live_bytes);
     stored.segments.list.insert(number, Segment { id, length, overhead, ..segment.clone() });
     stored.segments.close(segment.id);
-    Ok(Rewritten::Done { before: segment.length, after: bytes.len() as u64 })
+    Ok(Rewritten::Done { before: segment.length, after: length })
 }
 
 /// Whether nothing is missing between the records.
