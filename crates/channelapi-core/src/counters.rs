@@ -44,10 +44,16 @@ pub struct Counters {
     pub delivered_bytes: Counter,
     /// Times a subscriber had no room for what came live, and was served from history instead.
     pub catch_ups: Counter,
-    /// Publications that were kept nowhere, and lost to a subscriber that had no room for them.
+    /// Publications that were kept nowhere, and lost to a subscriber that had no room for them, or was served from history meanwhile.
     pub volatile_losses: Counter,
     /// Times a subscriber was told that something is missing.
     pub gaps: Counter,
+    /// Times a publication was served that does not follow the one before it in its channel, which cannot be.
+    pub out_of_order: Counter,
+    /// Publications of histories that were given up early because the log was over its limit on disk.
+    pub given_up: Counter,
+    /// Idempotency keys that were forgotten while a publisher might have repeated them, because there were too many.
+    pub keys_forgotten: Counter,
 }
 
 /// Everything that was counted in this process.
@@ -59,4 +65,7 @@ pub static COUNTERS: Counters = Counters {
     catch_ups: Counter::new(),
     volatile_losses: Counter::new(),
     gaps: Counter::new(),
+    out_of_order: Counter::new(),
+    given_up: Counter::new(),
+    keys_forgotten: Counter::new(),
 };

@@ -270,10 +270,17 @@ totals! {
     "delivered_bytes" &COUNTERS.delivered_bytes;
     /// Times a client had no room for what came live, and was served from history from then on.
     "catch_ups" &COUNTERS.catch_ups;
-    /// Publications kept nowhere that a client lost because it had no room for them.
+    /// Publications kept nowhere that a client lost because it had no room for them, or was served from history meanwhile.
     "volatile_losses" &COUNTERS.volatile_losses;
     /// Times a client was told that something is missing.
     "gaps" &COUNTERS.gaps;
+    /// Times a publication was handed out that does not follow the one before it in its channel. Each is a bug worth reporting; the log
+    /// names the channel.
+    "publications_out_of_order" &COUNTERS.out_of_order;
+    /// Publications of histories that were given up early because the log was over `store.max_disk`.
+    "publications_given_up" &COUNTERS.given_up;
+    /// Idempotency keys that were forgotten before their ten minutes were over, because there were more than a million.
+    "idempotency_keys_forgotten" &COUNTERS.keys_forgotten;
     /// Connections of clients that were opened.
     "connections_opened" &OPENED;
     /// Sessions that changed from polling to WebSocket.

@@ -2,6 +2,7 @@
 //!
 //! An entry takes 32 bytes, a channel about 200: everything rare (a time to die, data in memory) is kept aside.
 
+use super::{EmbeddedBroker, reader};
 use crate::broker::Gap;
 use crate::model::ChannelName;
 use std::collections::{BTreeMap, VecDeque};
@@ -60,6 +61,23 @@ pub(super) struct Standing {
     pub(super) offset: u64,
 }
 
+impl EmbeddedBroker {
+    /// Where a channel stands, if anything is known of it, and the offsets, in order, of what it keeps and shows to nobody any more,
+    /// because its time is over. Only those behind the offset that `after` names.
+    pub fn standing_and_expired(
+        &self,
+        channel: &ChannelName,
+        after: impl FnOnce(&reader::Standing) -> u64,
+    ) -> Option<(reader::Standing, Vec<u64>)> {
+        let now = self.clock.unix_millis();
+        let stored = self.stored.read();
+        let known = stored.index.channel(channel)?;
+        let (first_offset, next_offset) = (known.first_offset(), known.next_offset);
+        let standing = reader::Standing { epoch: known.epoch, first_offset, next_offset };
+        Some((standing, known.expired(after(&standing), now)))
+    }
+}
+
 impl Channel {
     /// The offset of the oldest entry, or of the next publication if there is none.
     pub(super) fn first_offset(&self) -> u64 {
@@ -90,5 +108,15 @@ impl Channel {
     /// Whether an entry may still be shown.
     pub(super) fn shows(&self, entry: &Entry, now: u64) -> bool {
         self.expiries.get(&entry.turn).is_none_or(|dies_at| *dies_at > now)
+    }
+
+    /// The offsets behind one, in order, of the entries that may not. Of a channel whose publications live for ever, that costs nothing.
+    fn expired(&self, after: u64, now: u64) -> Vec<u64> {
+        let first = self.first_offset();
+        let place = after.saturating_add(1).saturating_sub(first);
+        let following = usize::try_from(place).ok().and_then(|place| self.entries.get(place));
+        let Some(following) = following else { return Vec::new() };
+        let expired = self.expiries.range(following.turn..).filter(|(_, dies_at)| **dies_at <= now);
+        expired.map(|(turn, _)| first + self.behind(*turn) as u64 - 1).collect()
     }
 }

@@ -51,45 +51,55 @@ pub(super) trait LogFile: Send + Sync {
     fn read_at(&self, position: u64, length: usize) -> io::Result<Bytes>;
 }
 
+/// Whether a file is not there, or not any more.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}
+
 /// A directory of the operating system.
-pub(super) struct Directory(PathBuf);
+pub(super) struct Directory {
+    path: PathBuf,
+    /// Files in it are opened for reading alone: whoever only looks needs no disk that can be written.
+    is_read_only: bool,
+}
 
 impl Directory {
     /// Makes the directory, for this user only, if it is missing.
     pub(super) fn make(path: &Path) -> io::Result<Self> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-        Ok(Self(path.to_owned()))
+        Ok(Self { path: path.to_owned(), is_read_only: false })
     }
 
-    /// A directory that is there.
+    /// A directory that is there, to look at.
     pub(super) fn existing(path: &Path) -> Self {
-        Self(path.to_owned())
+        Self { path: path.to_owned(), is_read_only: true }
     }
 
     fn sync(&self) -> io::Result<()> {
-        File::open(&self.0)?.sync_all()
+        File::open(&self.path)?.sync_all()
     }
 }
 
 impl Disk for Directory {
     fn list(&self) -> io::Result<Vec<String>> {
-        let names = fs::read_dir(&self.0)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let names =
+            fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
         names.collect()
     }
 
     fn read(&self, name: &str) -> io::Result<Bytes> {
-        fs::read(self.0.join(name)).map(Bytes::from)
+        fs::read(self.path.join(name)).map(Bytes::from)
     }
 
     fn read_into(&self, name: &str, bytes: &mut Vec<u8>) -> io::Result<()> {
         bytes.clear();
-        File::open(self.0.join(name))?.read_to_end(bytes).map(drop)
+        File::open(self.path.join(name))?.read_to_end(bytes).map(drop)
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
         // First, because there may be no descriptor left for it afterwards.
-        let folder = File::open(&self.0)?;
-        let path = self.0.join(name);
+        let folder = File::open(&self.path)?;
+        let path = self.path.join(name);
         let mut options = OpenOptions::new();
         let file = options.create_new(true).read(true).write(true).mode(0o600).open(&path)?;
         folder.sync_all().inspect_err(|_| {
@@ -100,18 +110,18 @@ impl Disk for Directory {
     }
 
     fn open(&self, name: &str) -> io::Result<(Arc<dyn LogFile>, u64)> {
-        let file = OpenOptions::new().read(true).write(true).open(self.0.join(name))?;
+        let file = OpenOptions::new().read(true).write(!self.is_read_only).open(self.path.join(name))?;
         let length = file.metadata()?.len();
         Ok((Arc::new(file), length))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.0.join(from), self.0.join(to))?;
+        fs::rename(self.path.join(from), self.path.join(to))?;
         self.sync()
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.0.join(name))
+        fs::remove_file(self.path.join(name))
     }
 }
 
@@ -149,5 +159,17 @@ mod tests {
         let file = File::open(path).unwrap();
         assert!(LogFile::cut(&file, 4).is_ok());
         assert!(LogFile::cut(&file, 3).is_err(), "it cannot be written");
+    }
+
+    /// A log could not be checked, summed up or copied on a disk that was mounted read-only.
+    #[test]
+    fn whoever_only_looks_opens_nothing_for_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "four").unwrap();
+        let (file, length) = Directory::existing(folder.path()).open("file").unwrap();
+        assert_eq!((length, &file.read_at(0, 4).unwrap()[..]), (4, &b"four"[..]));
+        assert!(file.write_at(0, b"five").is_err());
+        let (file, _) = Directory::make(folder.path()).unwrap().open("file").unwrap();
+        file.write_at(0, b"five").unwrap();
     }
 }

@@ -229,15 +229,6 @@ impl Index {
         self.raise_floor(self.next);
     }
 
-    /// While the log is read: channels were forgotten before this place, and what was written of them may be in older records alone. Those
-    /// of which no later record proves the contrary are in doubt.
-    pub(super) fn forgot(&mut self, floor: u64) {
-        if floor > self.floor.sequence {
-            self.gaps += 1;
-            self.raise_floor(floor);
-        }
-    }
-
     /// Of channels that are not known, nothing older is known.
     pub(super) fn raise_floor(&mut self, sequence: u64) {
         self.floor.sequence = self.floor.sequence.max(sequence);
@@ -282,6 +273,11 @@ impl Index {
     /// The sequence of the next publication in the log.
     pub(super) fn next_sequence(&self) -> u64 {
         self.next
+    }
+
+    /// Whether the log may have something of channels that are not known.
+    pub(super) fn may_have_forgotten(&self) -> bool {
+        self.floor.sequence > 1
     }
 
     /// See [`Floor`].

@@ -1,7 +1,7 @@
 //! Looking at a log from outside, and copying it: whether a server runs on it or not, nothing of it is changed.
 
-use super::disk::{Directory, Disk};
-use super::open::{Listing, OpenError, Read, begins, list, was_never_written};
+use super::disk::{Directory, Disk, is_gone};
+use super::open::{OpenError, Read, begins, list, was_never_written};
 use super::record::Record;
 use super::replay::Replay;
 use super::segment::{End, EndKind, Part, first_of, name_of, scan};
@@ -113,7 +113,7 @@ pub fn backup(path: &Path, destination: &Path) -> Result<Backup, OpenError> {
             match copy(&disk, number, destination) {
                 Ok(bytes) => _ = copied.insert(number, bytes),
                 // Given up since it was listed.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if is_gone(&error) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -159,17 +159,65 @@ fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == 0)
 }
 
+/// The numbers of the segments that are there, and of the one with which the log begins.
+fn look(disk: &dyn Disk) -> Result<(Vec<u64>, u64), OpenError> {
+    let mut looks = 0;
+    loop {
+        let numbers = list(disk)?.numbers;
+        looks += 1;
+        match begins(disk, &numbers) {
+            // Given up since they were listed: the log has gone on in others.
+            Err(error) if is_gone(&error) && looks < READS_MAX => {}
+            begins => return Ok((numbers, begins?.0)),
+        }
+    }
+}
+
+/// The way through the segments of a log, of which a server may give up the oldest meanwhile.
+struct Walk<'a> {
+    disk: &'a dyn Disk,
+    /// The number of the segment with which the log begins; 0 if nothing says so.
+    begins: u64,
+    /// The number behind that of the last segment that was read; `None` if all that was read has been given up.
+    next: Option<u64>,
+}
+
+impl Walk<'_> {
+    /// Whether something is missing before a segment. What seems so may have been given up since it was listed, and everything before
+    /// it, too: then the log says so by now.
+    fn misses(&mut self, number: u64) -> Result<bool, OpenError> {
+        if number > self.begins && self.expected(number) != number {
+            self.begins = look(self.disk)?.1;
+            self.next = self.next.filter(|_| number > self.begins);
+        }
+        Ok(self.expected(number) != number)
+    }
+
+    /// The number that should be the next one, where this one is.
+    fn expected(&self, number: u64) -> u64 {
+        self.next.unwrap_or(if self.begins == 0 { number } else { self.begins })
+    }
+}
+
 pub(super) fn verify_on(disk: &dyn Disk) -> Result<Report, OpenError> {
-    let Listing { numbers, .. } = list(disk)?;
+    let (numbers, begins) = look(disk)?;
     let mut report = Report::default();
-    let begins = begins(disk, &numbers)?.0;
     let newest = numbers.last().copied();
-    let (mut next_number, mut next) = (None, None);
-    for number in numbers.into_iter().filter(|number| *number >= begins) {
+    let mut walk = Walk { disk, begins, next: None };
+    let mut next = None;
+    for number in numbers {
+        let is_missing = walk.misses(number)?;
+        if number < walk.begins {
+            continue;
+        }
+        if walk.next.is_none() {
+            // All that was read has been given up.
+            next = None;
+        }
         let name = name_of(number);
         let (bytes, end) = match read(disk, number) {
-            // Given up since it was listed.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // Given up since it was listed; if not, it is missing before the next one.
+            Err(error) if is_gone(&error) => continue,
             read => read?,
         };
         let torn = if is_zero(&bytes[end.position..]) { 0 } else { (bytes.len() - end.position) as u64 };
@@ -178,10 +226,10 @@ pub(super) fn verify_on(disk: &dyn Disk) -> Result<Report, OpenError> {
         let mut damage = Vec::new();
         let mut find =
             |position: u64, what: String| damage.push(Damage { file: name.clone(), position, what });
-        if next_number.unwrap_or(if begins == 0 { number } else { begins }) != number {
+        if is_missing {
             find(0, "the segment before this one is missing".into());
         }
-        next_number = Some(number + 1);
+        walk.next = Some(number + 1);
         match first_of(&name, number, &bytes)? {
             None if Some(number) == newest && was_never_written(number, &bytes) => {}
             None => find(0, "the header is damaged".into()),
@@ -222,17 +270,31 @@ pub(super) fn verify_on(disk: &dyn Disk) -> Result<Report, OpenError> {
 }
 
 pub(super) fn stats_on(disk: &Arc<dyn Disk>, policies: &Policies, now: u64) -> Result<Stats, OpenError> {
-    let Listing { numbers, .. } = list(&**disk)?;
-    let mut replay = Replay::new(&Arc::new(policies.clone()), now);
-    let begins = begins(&**disk, &numbers)?.0;
-    replay.begins = begins;
+    let (numbers, begins) = look(&**disk)?;
     let newest = numbers.last().copied();
-    let mut read = Read::default();
-    for number in numbers.into_iter().filter(|number| *number >= begins) {
-        match disk.read(&name_of(number)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            bytes => {
-                read.segment(disk, &mut replay, number, &bytes?, Some(number) == newest)?;
+    let policies = Arc::new(policies.clone());
+    let (mut replay, mut read) = (Replay::new(&policies, now), Read::default());
+    let mut walk = Walk { disk: &**disk, begins, next: None };
+    for number in numbers {
+        // Whether something is missing is found again by whoever takes the segment in.
+        walk.misses(number)?;
+        if number < walk.begins {
+            continue;
+        }
+        if walk.next.is_none() {
+            // All that was read has been given up.
+            (replay, read) = (Replay::new(&policies, now), Read::default());
+            replay.begins = walk.begins;
+        }
+        let bytes = disk.read(&name_of(number)).map_err(OpenError::from);
+        let taken =
+            bytes.and_then(|bytes| read.segment(disk, &mut replay, number, &bytes, Some(number) == newest));
+        match taken {
+            // Given up since it was listed.
+            Err(OpenError::Io(error)) if is_gone(&error) => {}
+            taken => {
+                taken?;
+                walk.next = Some(number + 1);
             }
         }
     }

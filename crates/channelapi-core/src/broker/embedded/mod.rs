@@ -223,6 +223,7 @@ impl EmbeddedBroker {
         let (commands, queue) = mpsc::channel(LOG_QUEUE_MAX);
         let (pokes, wishes) = std_mpsc::sync_channel(1);
         let is_stopping = Arc::new(AtomicBool::new(false));
+        let has_reserve = Arc::new(AtomicBool::new(has_reserve));
         let upkeep = Upkeep {
             disk: disk.clone(),
             stored: stored.clone(),
@@ -231,6 +232,7 @@ impl EmbeddedBroker {
             settings,
             writer: commands.downgrade(),
             is_stopping: is_stopping.clone(),
+            has_reserve: has_reserve.clone(),
         };
         let writer = Writer {
             log,
@@ -301,6 +303,11 @@ impl EmbeddedBroker {
     pub async fn purge(&self, channel: &ChannelName) -> Result<usize, PublishError> {
         let answered = self.ask(|answer| Command::Purge(channel.clone(), answer)).await;
         answered.unwrap_or(Err(PublishError::Stopped))
+    }
+
+    /// Makes everything survive a power cut that was published so far. Says whether it does: if not, the log is fenced.
+    pub async fn settle(&self) -> bool {
+        self.ask(Command::Settle).await.unwrap_or(false)
     }
 
     /// How large the log is.

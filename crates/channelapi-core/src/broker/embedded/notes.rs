@@ -12,11 +12,14 @@ use crate::model::ChannelName;
 use tracing::warn;
 
 impl Writer {
-    /// Gives up a channel's history; the next publication begins a new one. It is written down also of a channel that is kept in memory:
-    /// there may be something of it in the log, from before it was.
+    /// Gives up a channel's history; the next publication begins a new one. It is written down also of a channel that is kept in memory
+    /// or may have been forgotten: there may be something of it in the log, from before it was.
     pub(super) fn purge(&mut self, channel: &ChannelName) -> Result<usize, PublishError> {
-        if self.stored.read().index.channel(channel).is_none() {
-            return Ok(0);
+        {
+            let stored = self.stored.read();
+            if stored.index.channel(channel).is_none() && !stored.index.may_have_forgotten() {
+                return Ok(0);
+            }
         }
         let (epoch, sequence) = (random(), self.next);
         let mut bytes = Vec::new();

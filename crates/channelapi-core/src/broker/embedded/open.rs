@@ -1,7 +1,7 @@
 //! Opening a log: what lies on the disk becomes what is known in memory, leftovers of a crash are removed, and a new life begins.
 
 use super::StoreSettings;
-use super::disk::{Disk, LogFile};
+use super::disk::{Disk, LogFile, is_gone};
 use super::hot::Hot;
 use super::log::{AppendError, Fence, Head, Log, start};
 use super::record::{Generation, RECORD_BYTES_MIN, Record};
@@ -114,13 +114,18 @@ pub(super) struct Listing {
     has_reserve: bool,
 }
 
-/// Looks at everything that is there before anything is changed.
+/// Looks at everything that is there before anything is changed. While a server runs, it may give up segments meanwhile: they are
+/// left out.
 pub(super) fn list(disk: &dyn Disk) -> Result<Listing, OpenError> {
     let mut listing = Listing { numbers: Vec::new(), leftovers: Vec::new(), has_reserve: false };
     for name in disk.list()? {
         match parse_name(&name).ok_or_else(|| OpenError::Foreign(name.clone()))? {
             Name::Segment(number) => {
-                let header = disk.open(&name)?.0.read_at(0, SEGMENT_HEADER_BYTES).unwrap_or_default();
+                let file = match disk.open(&name) {
+                    Err(error) if is_gone(&error) => continue,
+                    file => file?.0,
+                };
+                let header = file.read_at(0, SEGMENT_HEADER_BYTES).unwrap_or_default();
                 first_of(&name, number, &header)?;
                 listing.numbers.push(number);
             }
@@ -238,8 +243,12 @@ impl Read {
             let from = end.position.saturating_sub(HOT_TAIL_BYTES_MAX / 2);
             self.hot.push(segment.id, from as u64, bytes[from..end.position].to_vec());
         }
-        // What the last process left to the operating system is made to survive a power cut before anyone reads it.
-        file.sync()?;
+        // What the last process left to the operating system is made to survive a power cut before anyone reads it. If a sync had failed,
+        // the operating system may take for stored what is not: it stores what is written again.
+        match file.write_at(end.synced as u64, &bytes[end.synced..end.position]) {
+            Err(error) if !is_full(&error) => return Err(error.into()),
+            _ => file.sync()?,
+        }
         if end.kind == EndKind::Damaged {
             // Nobody knows how many records the damage hides, but there is room for so many.
             let hidden = (bytes.len() - end.position) / RECORD_BYTES_MIN + 1;
@@ -267,7 +276,7 @@ impl Read {
 /// Whether the last segment holds nothing, not even a header.
 pub(super) fn was_never_written(number: u64, bytes: &[u8]) -> bool {
     let has_header = matches!(first_of(&name_of(number), number, bytes), Ok(Some(_)));
-    let nothing = End { position: SEGMENT_HEADER_BYTES, kind: EndKind::Torn };
+    let nothing = End { position: SEGMENT_HEADER_BYTES, synced: 0, kind: EndKind::Torn };
     bytes.len() < SEGMENT_HEADER_BYTES || !has_header && scan(bytes, drop) == nothing
 }
 

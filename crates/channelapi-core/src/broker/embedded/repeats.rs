@@ -2,6 +2,7 @@
 
 use super::{PublishError, Published};
 use crate::clock::{Clock, millis_of};
+use crate::counters::COUNTERS;
 use crate::limits::{IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_WINDOW};
 use crate::model::{ChannelName, EventName};
 use sha2::{Digest as _, Sha256};
@@ -9,10 +10,17 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// The keys that are known.
-#[derive(Default)]
 pub(super) struct Repeats {
     known: HashMap<Key, Known>,
     by_age: VecDeque<(u64, Key)>,
+    /// How many there may be.
+    most: usize,
+}
+
+impl Default for Repeats {
+    fn default() -> Self {
+        Self::with_room(IDEMPOTENCY_KEYS_MAX)
+    }
 }
 
 /// A publisher's key; it belongs to a channel.
@@ -60,6 +68,10 @@ pub(super) fn is_fresh(published_at: u64, now: u64) -> bool {
 }
 
 impl Repeats {
+    fn with_room(most: usize) -> Self {
+        Self { known: HashMap::new(), by_age: VecDeque::new(), most }
+    }
+
     /// The first publication under the same key, if there was one; an error if that was another.
     pub(super) fn look_up(
         &self,
@@ -86,7 +98,9 @@ impl Repeats {
     ) {
         self.by_age.push_back((published_at, key.clone()));
         self.known.insert(key, Known { fingerprint, published_at, published });
-        if self.by_age.len() > IDEMPOTENCY_KEYS_MAX {
+        if self.by_age.len() > self.most {
+            // A publisher that repeats it is taken for one that publishes anew.
+            COUNTERS.keys_forgotten.count();
             self.forget_oldest();
         }
     }
@@ -111,5 +125,30 @@ impl Repeats {
         {
             self.known.remove(&key);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Cursor, Durability, Position};
+
+    #[test]
+    fn too_many_keys_push_out_the_oldest_and_are_counted() {
+        let key = |number: u64| (ChannelName::parse("a").unwrap(), Arc::from(number.to_string()));
+        let published = Published {
+            position: Position { epoch: 1, offset: 1, tag: 1 },
+            cursor: Cursor { generation: 1, sequence: 1, memory: 0 },
+            durability: Durability::Fsync,
+            is_duplicate: false,
+        };
+        let before = COUNTERS.keys_forgotten.value();
+        let mut repeats = Repeats::with_room(2);
+        for number in 1..=3 {
+            repeats.remember(key(number), [0; 16], number, published);
+        }
+        let is_known = |number| repeats.look_up(&key(number), &[0; 16], 3).is_some();
+        assert_eq!([1, 2, 3].map(is_known), [false, true, true]);
+        assert!(COUNTERS.keys_forgotten.value() > before);
     }
 }

@@ -121,7 +121,7 @@ impl Replay {
             Record::Publication(publication) => self.publication(publication, place, segment),
             Record::Preface(Preface { next, begins: _, floor, generations }) => {
                 self.expect(*next, name, segment);
-                self.index.forgot(*floor);
+                self.index.raise_floor(*floor);
                 let life = |lives: &[Generation]| lives.last().map(|life| life.id);
                 if life(generations) != life(&self.generations) {
                     self.newest = None;

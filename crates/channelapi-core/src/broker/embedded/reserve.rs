@@ -10,6 +10,7 @@ use super::writer::Writer;
 use crate::limits::LOG_RESERVE_BYTES;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tracing::warn;
 
 impl Writer {
@@ -17,7 +18,7 @@ impl Writer {
     pub(super) fn meet_full_disk(&mut self, failure: &AppendError) {
         if let AppendError::NotStored(error) = failure
             && is_full(error)
-            && self.has_reserve
+            && self.has_reserve.load(Ordering::Relaxed)
         {
             match self.disk.remove(RESERVE) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -25,7 +26,7 @@ impl Writer {
                     warn!(%error, "the reserve could not be given up");
                 }
                 _ => {
-                    self.has_reserve = false;
+                    self.has_reserve.store(false, Ordering::Relaxed);
                     _ = self.pokes.try_send(Poke::default());
                 }
             }
@@ -34,17 +35,22 @@ impl Writer {
 
     /// Nothing is written for publishers while the reserve is missing.
     pub(super) fn restore_reserve(&mut self) -> Result<(), AppendError> {
-        if !self.has_reserve {
+        if !self.has_reserve.load(Ordering::Relaxed) {
             make_reserve(&*self.disk, self.settings.segment_bytes).map_err(AppendError::NotStored)?;
-            self.has_reserve = true;
+            self.has_reserve.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
 }
 
+/// How large the reserve is, beside segments of a size.
+pub(super) fn reserve_bytes(segment_bytes: u64) -> u64 {
+    LOG_RESERVE_BYTES.min(segment_bytes)
+}
+
 /// Sets bytes aside. They are no zeros, because a file system may not give those any room.
 pub(super) fn make_reserve(disk: &dyn Disk, segment_bytes: u64) -> io::Result<()> {
-    let length = LOG_RESERVE_BYTES.min(segment_bytes);
+    let length = reserve_bytes(segment_bytes);
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let mut bytes = Vec::new();
     while (bytes.len() as u64) < length {

@@ -4,16 +4,17 @@
 //! the other, and both say the same. What was left out is marked, so that a start does not take it for damage.
 //!
 //! What stays: publications in the index, the newest record of every channel whose newest record is here, and the last preface of each
-//! life.
+//! life. Of a channel that was forgotten, or is kept in memory now, nobody knows where its newest record is: the last one here stays.
 
 use super::disk::Disk;
-use super::index::{Entry, Index};
+use super::index::{Entry, Index, MEMORY};
 use super::record::{Preface, Record, StoredPublication, tag_of};
 use super::segment::{EndKind, Part, first_of, header, name_of, rewritten_name_of, scan};
 use super::stored::{Segment, Stored};
 use crate::failpoint;
 use crate::model::ChannelName;
 use parking_lot::RwLock;
+use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::warn;
@@ -32,7 +33,7 @@ pub(super) enum Rewritten {
     },
     /// It is not as it was written: nothing was changed.
     Damaged,
-    /// The process ends: nothing was changed.
+    /// The process ends, or nothing can be written any more: nothing was changed.
     Stopped,
 }
 
@@ -54,13 +55,15 @@ enum Need {
     Whole,
 }
 
-/// Rewrites a sealed segment.
+/// Rewrites a sealed segment. What makes records superfluous may be newer than the last sync: `settle` sees to it that it survives, or
+/// says that it cannot.
 pub(super) fn rewrite(
     disk: &dyn Disk,
     stored: &RwLock<Stored>,
     number: u64,
     segment: &Segment,
     is_stopping: &AtomicBool,
+    settle: impl FnOnce() -> bool,
 ) -> io::Result<Rewritten> {
     let name = name_of(number);
     let bytes = disk.read(&name)?;
@@ -77,6 +80,7 @@ pub(super) fn rewrite(
         return Ok(Rewritten::Damaged);
     }
     let prefaces = last_prefaces(&records);
+    let last = last_of_channels(&records);
     let mut out = header(number, first);
     let mut moves = Vec::new();
     let mut covered = first;
@@ -87,8 +91,9 @@ pub(super) fn rewrite(
         let stored = stored.read();
         for (place, (record, position, length)) in records.iter().enumerate() {
             let raw = &bytes[*position as usize..(position + length) as usize];
+            let place = chunk * CHUNK + place;
             let kept = match record {
-                Record::Preface(Preface { next, .. }) if prefaces.contains(&(chunk * CHUNK + place)) => {
+                Record::Preface(Preface { next, .. }) if prefaces.contains(&place) => {
                     skip(covered, *next, &mut out);
                     covered = *next;
                     Some(Need::Whole)
@@ -98,7 +103,10 @@ pub(super) fn rewrite(
                     skip(covered, *next, &mut out);
                     Some(Need::Whole)
                 }
-                record => is_needed(&stored.index, record, segment.id, *position, tag_of(raw)),
+                record => {
+                    let is_last = channel_of(record).is_some_and(|channel| last.get(channel) == Some(&place));
+                    is_needed(&stored.index, record, segment.id, (*position, tag_of(raw)), is_last)
+                }
             };
             let Some(need) = kept else {
                 continue;
@@ -119,6 +127,9 @@ pub(super) fn rewrite(
     if moves.len() < stored.read().index.usage(segment.id).live as usize {
         // The index points at something that was not found.
         return Ok(Rewritten::Damaged);
+    }
+    if !settle() {
+        return Ok(Rewritten::Stopped);
     }
     replace(disk, stored, number, segment, &out, &moves)
 }
@@ -199,6 +210,22 @@ fn last_prefaces(records: &[(Record<'_>, u32, u32)]) -> Vec<usize> {
     last.into_iter().map(|(_, place)| place).collect()
 }
 
+/// The places of the last record of each channel.
+fn last_of_channels<'a>(records: &'a [(Record<'_>, u32, u32)]) -> HashMap<&'a str, usize> {
+    let places = records.iter().enumerate();
+    places.filter_map(|(place, (record, ..))| Some((channel_of(record)?, place))).collect()
+}
+
+/// The channel that a record is about.
+fn channel_of<'a>(record: &'a Record<'_>) -> Option<&'a str> {
+    match record {
+        Record::Publication(StoredPublication { channel, .. }) => Some(channel),
+        Record::Top(top) => Some(top.channel),
+        Record::Purge(purge) => Some(purge.channel),
+        _ => None,
+    }
+}
+
 /// Says that records were here.
 fn skip(from: u64, to: u64, out: &mut Vec<u8>) {
     if from < to {
@@ -206,15 +233,19 @@ fn skip(from: u64, to: u64, out: &mut Vec<u8>) {
     }
 }
 
-/// Whether and why somebody needs a record.
-fn is_needed(index: &Index, record: &Record<'_>, segment: u32, position: u32, tag: u32) -> Option<Need> {
-    let channel = match record {
-        Record::Publication(StoredPublication { channel, .. }) => *channel,
-        Record::Top(top) => top.channel,
-        Record::Purge(purge) => purge.channel,
-        _ => return None,
+/// Whether and why somebody needs a record. `is_last` is the last one of its channel in the segment.
+fn is_needed(
+    index: &Index,
+    record: &Record<'_>,
+    segment: u32,
+    (position, tag): (u32, u32),
+    is_last: bool,
+) -> Option<Need> {
+    let channel = channel_of(record)?;
+    let Some(known) = index.by_text(channel).filter(|known| known.anchor != MEMORY) else {
+        // Without its newest record, what older segments have of it would come back with the next start.
+        return is_last.then_some(Need::Whole);
     };
-    let known = index.by_text(channel)?;
     let is_anchor = known.anchor == segment;
     match record {
         Record::Publication(publication) => {

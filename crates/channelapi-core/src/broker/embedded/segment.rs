@@ -95,6 +95,8 @@ pub(super) enum Part<'a> {
 pub(super) struct End {
     /// Behind the last whole one.
     pub(super) position: usize,
+    /// Everything before this was synced once.
+    pub(super) synced: usize,
     pub(super) kind: EndKind,
 }
 
@@ -113,12 +115,16 @@ pub(super) enum EndKind {
 /// counts as never written.
 pub(super) fn scan<'a>(bytes: &'a [u8], mut on_part: impl FnMut(Part<'a>)) -> End {
     let mut position = SEGMENT_HEADER_BYTES.min(bytes.len());
+    let mut synced = 0;
     let mut batch: Vec<(Record<'a>, u32, u32)> = Vec::new();
     let number = |value: usize| u32::try_from(value).expect("segments are smaller than 4 GiB");
     loop {
         let rest = &bytes[position..];
         match Record::find(rest) {
             Found::Record(record, length) => {
+                if is_marked(rest) {
+                    synced = position;
+                }
                 let continues = matches!(&record, Record::Publication(publication) if publication.continues);
                 let is_seal = matches!(record, Record::Seal { .. });
                 if continues || !batch.is_empty() {
@@ -133,18 +139,18 @@ pub(super) fn scan<'a>(bytes: &'a [u8], mut on_part: impl FnMut(Part<'a>)) -> En
                 }
                 position += length;
                 if is_seal {
-                    return End { position, kind: EndKind::Sealed };
+                    return End { position, synced, kind: EndKind::Sealed };
                 }
             }
             found if matches!(found, Found::End) || is_torn(bytes, position) => {
                 let position = batch.first().map_or(position, |(_, begin, _)| *begin as usize);
-                return End { position, kind: EndKind::Torn };
+                return End { position, synced, kind: EndKind::Torn };
             }
             _ => {
                 batch.drain(..).for_each(|(record, at, length)| on_part(Part::Record(record, at, length)));
                 let Some(distance) = next_record(rest) else {
                     on_part(Part::Damage(position, bytes.len()));
-                    return End { position, kind: EndKind::Damaged };
+                    return End { position, synced, kind: EndKind::Damaged };
                 };
                 on_part(Part::Damage(position, position + distance));
                 position += distance;

@@ -13,11 +13,13 @@
 use super::StoreSettings;
 use super::disk::Disk;
 use super::repeats::{self, KeysClock};
+use super::reserve::reserve_bytes;
 use super::rewrite::{Rewritten, rewrite};
 use super::segment::name_of;
 use super::stored::{Segment, Stored};
 use super::writer::Command;
 use crate::clock::Clock;
+use crate::counters::COUNTERS;
 use crate::failpoint;
 use crate::limits::{IDLE_CHANNELS_MAX, LOG_SWEEP_INTERVAL, REWRITE_LIVE_FRACTION, UPKEEP_CHUNK};
 use parking_lot::RwLock;
@@ -44,7 +46,12 @@ pub(super) struct Upkeep {
     /// Does not keep the writer alive.
     pub(super) writer: mpsc::WeakSender<Command>,
     pub(super) is_stopping: Arc<AtomicBool>,
+    /// See [`Writer::has_reserve`](super::writer::Writer::has_reserve).
+    pub(super) has_reserve: Arc<AtomicBool>,
 }
+
+/// About how many bytes are written down of where a channel stands, but for its name.
+const TOP_BYTES_ABOUT: u64 = 64;
 
 impl Upkeep {
     /// Tidies up from time to time, until the writer has ended.
@@ -97,6 +104,8 @@ impl Upkeep {
                 limit = self.settings.disk_bytes_max,
                 "the log is over its limit: the oldest segment is given up with everything in it"
             );
+            let live = self.stored.read().index.usage(segment.id).live;
+            COUNTERS.given_up.add(u64::from(live));
             self.in_chunks(|stored, ids| stored.index.give_up(ids, segment.id));
         }
         let is_unused = self.stored.read().index.usage(segment.id).live == 0;
@@ -106,10 +115,11 @@ impl Upkeep {
         let Some((number, segment)) = rewritable else {
             return false;
         };
-        if !self.free_anchors(&segment) || !self.begin(None) {
+        if !self.free_anchors(&segment) {
             return false;
         }
-        match rewrite(&*self.disk, &self.stored, number, &segment, &self.is_stopping) {
+        let settle = || self.begin(None);
+        match rewrite(&*self.disk, &self.stored, number, &segment, &self.is_stopping, settle) {
             Ok(Rewritten::Done { before, after }) => {
                 debug!(segment = name_of(number), before, after, "rewrote a segment");
                 true
@@ -157,16 +167,31 @@ impl Upkeep {
         true
     }
 
-    /// Has it written down where the channels stand whose newest record is in a segment, and of which nothing is kept.
+    /// Has it written down where the channels stand whose newest record is in a segment, and of which nothing is kept. Where the disk is
+    /// full and there is no room for that, they are forgotten: whoever comes back to them is told so.
     fn free_anchors(&self, segment: &Segment) -> bool {
         let end = self.stored.read().index.ids();
-        let mut idle = Vec::new();
+        let (mut idle, mut bytes) = (Vec::new(), 0);
         for ids in chunks(end) {
             let stored = self.stored.read();
-            idle.extend(ids.filter(|id| {
-                let known = stored.index.get(*id);
-                known.is_some_and(|known| known.anchor == segment.id && known.entries.is_empty())
-            }));
+            for id in ids {
+                let known = stored.index.get(id);
+                let anchored = known.filter(|known| known.anchor == segment.id && known.entries.is_empty());
+                if let Some(known) = anchored {
+                    bytes += TOP_BYTES_ABOUT + known.name.as_str().len() as u64;
+                    idle.push(id);
+                }
+            }
+        }
+        // The other half is for what is written behind them.
+        let room = reserve_bytes(self.settings.segment_bytes) / 2;
+        if bytes > room && !self.has_reserve.load(Ordering::Relaxed) {
+            warn!(
+                channels = idle.len(),
+                "the disk is full: where channels stand of which nothing is kept is forgotten, so that there is room again"
+            );
+            self.in_chunks(|stored, ids| stored.index.forget_anchored(ids, segment.id));
+            return true;
         }
         idle.chunks(UPKEEP_CHUNK as usize).all(|channels| {
             self.ask(|done| Command::Anchor { channels: channels.to_vec(), segment: segment.id, done })

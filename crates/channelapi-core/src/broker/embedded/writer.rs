@@ -21,6 +21,7 @@ use crate::model::ChannelName;
 use parking_lot::RwLock;
 use std::iter::Peekable;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -38,6 +39,8 @@ pub(super) enum Command {
     Anchor { channels: Vec<u32>, segment: u32, done: oneshot::Sender<bool> },
     /// To write down that the log begins with another segment.
     Begin { number: u64, done: oneshot::Sender<bool> },
+    /// To make everything survive that was published so far. Answered with whether it does.
+    Settle(oneshot::Sender<bool>),
     /// To look after what only the writer has.
     Tend,
 }
@@ -61,8 +64,8 @@ pub(super) struct Writer {
     pub(super) repeats: Repeats,
     /// Since when something waits for being synced.
     pub(super) unsynced: Option<Instant>,
-    /// Whether the reserve is there. Without it the disk was full: nothing is published until it is there again.
-    pub(super) has_reserve: bool,
+    /// Whether the reserve is there. Without it the disk was full: nothing is published until it is there again. Upkeep looks at it.
+    pub(super) has_reserve: Arc<AtomicBool>,
     pub(super) pokes: std_mpsc::SyncSender<Poke>,
 }
 
@@ -128,23 +131,22 @@ impl Writer {
                         _ = done.send(self.say(|writer| writer.anchor(&channels, segment)));
                     }
                     Command::Begin { number, done } => _ = done.send(self.say(|writer| writer.begin(number))),
+                    Command::Settle(done) => _ = done.send(self.settle()),
                     Command::Tend => self.tend(),
                 }
             }
             if self.unsynced.is_some_and(|since| since.elapsed() >= self.settings.relaxed_sync) {
-                self.sync_relaxed();
+                self.settle();
             }
         }
-        self.sync_relaxed();
+        self.settle();
         // Nothing is written behind the end any more.
         _ = self.log.cut();
     }
 
-    fn sync_relaxed(&mut self) {
-        if self.unsynced.take().is_some() {
-            // A failure fences the log, and has said so.
-            _ = self.log.sync();
-        }
+    /// Syncs what was not synced at once. A failure fences the log, and has said so.
+    fn settle(&mut self) -> bool {
+        self.unsynced.take().is_none() || self.log.sync().is_ok()
     }
 
     /// Stores as much of what waits as fits into one group; a batch is never divided.

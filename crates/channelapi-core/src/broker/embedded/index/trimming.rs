@@ -55,12 +55,26 @@ impl Index {
         let last = idle.len() - 1;
         idle.select_nth_unstable(excess.min(last));
         for (_, id) in idle.into_iter().take(excess) {
-            self.anchor(u32::try_from(id).expect("ids fit"), MEMORY);
-            let forgotten = self.channels.remove(id);
-            self.names.remove(&forgotten.name);
-            self.floor.turn = self.floor.turn.max(forgotten.complete_since);
-            self.floor.sequence = self.floor.sequence.max(forgotten.last + 1);
+            self.forget(u32::try_from(id).expect("ids fit"));
         }
+    }
+
+    /// Forgets those of some channels whose newest record is in a segment, and of which nothing is kept.
+    pub(in super::super) fn forget_anchored(&mut self, ids: Range<u32>, segment: u32) {
+        for id in ids {
+            let known = self.channels.get(id as usize);
+            if known.is_some_and(|known| known.anchor == segment && known.entries.is_empty()) {
+                self.forget(id);
+            }
+        }
+    }
+
+    fn forget(&mut self, id: u32) {
+        self.anchor(id, MEMORY);
+        let forgotten = self.channels.remove(id as usize);
+        self.names.remove(&forgotten.name);
+        self.floor.turn = self.floor.turn.max(forgotten.complete_since);
+        self.floor.sequence = self.floor.sequence.max(forgotten.last + 1);
     }
 
     /// Gives up everything that is kept of a channel, whatever follows from it. Returns how many publications were.

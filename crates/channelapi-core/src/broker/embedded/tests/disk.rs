@@ -46,6 +46,8 @@ struct Content {
     bytes: Vec<u8>,
     /// What a power cut leaves for sure.
     synced: Vec<u8>,
+    /// Which bytes a failed sync did not store, though nothing stores them any more before they are written again.
+    forgotten: Vec<bool>,
 }
 
 /// What a power cut leaves of what was not synced.
@@ -61,8 +63,29 @@ pub(super) enum Left {
 const SECTOR: usize = 32;
 
 impl Content {
+    fn write(&mut self, position: usize, bytes: &[u8]) {
+        let end = position + bytes.len();
+        self.bytes.resize(self.bytes.len().max(end), 0);
+        self.bytes[position..end].copy_from_slice(bytes);
+        let known = self.forgotten.len();
+        self.forgotten[position.min(known)..end.min(known)].fill(false);
+    }
+
+    fn store(&mut self) {
+        let is_forgotten = |place: &usize| self.forgotten.get(*place).is_some_and(|forgotten| *forgotten);
+        self.synced.resize(self.bytes.len(), 0);
+        for place in (0..self.bytes.len()).filter(|place| !is_forgotten(place)) {
+            self.synced[place] = self.bytes[place];
+        }
+    }
+
+    fn forget(&mut self) {
+        let places = self.bytes.iter().enumerate();
+        self.forgotten = places.map(|(place, byte)| self.synced.get(place) != Some(byte)).collect();
+    }
+
     fn after_power_cut(&self, left: Left) -> Vec<u8> {
-        let Self { bytes, synced } = self;
+        let Self { bytes, synced, .. } = self;
         match left {
             Left::First(count) => {
                 let same = bytes.iter().zip(synced).take_while(|(new, old)| new == old).count();
@@ -104,6 +127,7 @@ impl Moment {
         let files = files.into_iter().map(|(name, mut content)| {
             content.bytes = content.after_power_cut(left);
             content.synced = content.bytes.clone();
+            content.forgotten.clear();
             (name, Arc::new(Mutex::new(content)))
         });
         let state = State { files: files.collect(), ..State::default() };
@@ -270,11 +294,7 @@ impl LogFile for SimulatedFile {
             state.room = state.room.map(|left| left - room);
             bytes.len() - more + room
         };
-        self.with(|content| {
-            let end = content.bytes.len().max(position + room);
-            content.bytes.resize(end, 0);
-            content.bytes[position..position + room].copy_from_slice(&bytes[..room]);
-        });
+        self.with(|content| content.write(position, &bytes[..room]));
         if room < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
@@ -283,10 +303,11 @@ impl LogFile for SimulatedFile {
             let mut state = self.0.0.lock();
             state.syncs += 1;
             if state.syncs_fail {
+                self.1.lock().forget();
                 return Err(io::Error::other("I/O error"));
             }
         }
-        self.with(|content| content.synced.clone_from(&content.bytes));
+        self.with(Content::store);
         Ok(())
     }
 
@@ -303,7 +324,10 @@ impl LogFile for SimulatedFile {
             let mut state = self.0.0.lock();
             state.room = state.room.map(|room| room + cut);
         }
-        self.with(|content| content.bytes.truncate(length));
+        self.with(|content| {
+            content.bytes.truncate(length);
+            content.forgotten.truncate(length);
+        });
         Ok(())
     }
 

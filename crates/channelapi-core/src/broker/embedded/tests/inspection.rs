@@ -1,6 +1,9 @@
 //! Looking at a log from outside.
 
+use super::super::disk::LogFile;
 use super::*;
+use inspect::{stats_on, verify_on};
+use std::io;
 
 fn open_in(path: &Path, clock: &Clock) -> EmbeddedBroker {
     let sink = Arc::new(Delivered::default());
@@ -68,6 +71,88 @@ fn a_copy_made_while_the_server_writes_holds_everything_that_was_answered() {
             let top = broker.stored.read().top().cursor;
             let later = broker.publish(request(0, "later")).await.unwrap().cursor;
             assert_eq!(gap(&restored, 0, later), Some(Gap::Diverged), "{top}");
+        }
+    });
+}
+
+/// The segment that a server gives up while somebody looks.
+const OLDEST: &str = "0000000000000001.log";
+
+/// A disk on which a server gives up the oldest segment behind the back of whoever looks.
+struct Fleeting {
+    before: SimulatedDisk,
+    after: SimulatedDisk,
+    /// It does so when the segments were listed, else when this one is read.
+    is_early: bool,
+    is_gone: AtomicBool,
+}
+
+impl Fleeting {
+    fn now(&self) -> &SimulatedDisk {
+        if self.is_gone.load(Ordering::Relaxed) { &self.after } else { &self.before }
+    }
+
+    fn holding(&self, name: &str) -> io::Result<&SimulatedDisk> {
+        Some(self.now()).filter(|disk| disk.has(name)).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+impl Disk for Fleeting {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let names = self.now().list();
+        self.is_gone.fetch_or(self.is_early, Ordering::Relaxed);
+        names
+    }
+
+    fn read(&self, name: &str) -> io::Result<Bytes> {
+        self.is_gone.fetch_or(name == OLDEST, Ordering::Relaxed);
+        self.holding(name)?.read(name)
+    }
+
+    fn create(&self, _: &str) -> io::Result<Arc<dyn LogFile>> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn open(&self, name: &str) -> io::Result<(Arc<dyn LogFile>, u64)> {
+        self.holding(name)?.open(name)
+    }
+
+    fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+}
+
+/// A segment that upkeep removed after it was listed was called missing, or nothing was said but that a file is not there.
+#[test]
+fn what_a_server_gives_up_while_somebody_looks_is_no_damage() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        while disk.sizes().len() < 2 {
+            broker.publish(request(1, "in the oldest segment")).await.unwrap();
+        }
+        for number in 0..50 {
+            broker.publish(request(0, &format!("number {number}"))).await.unwrap();
+        }
+        let before = disk.after_power_cut(usize::MAX);
+        broker.purge(&channel(1)).await.unwrap();
+        tidy(&broker);
+        let after = disk.after_power_cut(usize::MAX);
+        assert!(before.has(OLDEST) && !after.has(OLDEST));
+        let left = before.sizes().len() - 1;
+        for is_early in [false, true] {
+            let fleeting = || {
+                let is_gone = AtomicBool::new(false);
+                Fleeting { before: before.clone(), after: after.clone(), is_early, is_gone }
+            };
+            let report = verify_on(&fleeting()).unwrap();
+            assert_eq!((report.segments, report.damage), (left, Vec::new()));
+            let disk: Arc<dyn Disk> = Arc::new(fleeting());
+            assert_eq!(stats_on(&disk, &policies(ALL), 1_000).unwrap().segments.len(), left);
         }
     });
 }

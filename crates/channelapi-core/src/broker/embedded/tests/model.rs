@@ -10,6 +10,8 @@ enum Act {
     Purge(usize),
     Wait(u64),
     Tidy,
+    /// Channels of which nothing is kept are forgotten.
+    Forget,
     /// A power cut and a start; the flag brings removed files back.
     Restart(usize, bool),
 }
@@ -21,6 +23,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0_usize..6).prop_map(Act::Purge),
         2 => (1_u64..400).prop_map(Act::Wait),
         2 => Just(Act::Tidy),
+        1 => Just(Act::Forget),
         2 => (0_usize..300, any::<bool>()).prop_map(|(kept, is_back)| Act::Restart(kept, is_back)),
     ]
 }
@@ -31,6 +34,8 @@ struct Told {
     data: Vec<String>,
     /// Publications before this one were purged.
     purged: usize,
+    /// Whether it may have been forgotten: what is not known is called missing.
+    is_forgotten: bool,
 }
 
 /// A client that stood somewhere, and how much of each channel had been published then.
@@ -78,7 +83,11 @@ fn check(broker: &EmbeddedBroker, told: &[Told], clients: &[Client]) {
             }
             let is_lost = matches!(gap, Some(Gap::Diverged | Gap::Ahead));
             assert!(!is_lost, "no life was lost, but channel {name} says {gap:?}");
-            if missed.is_empty() && client.had[name] >= told.purged.max(1) && told.purged == 0 {
+            if missed.is_empty()
+                && client.had[name] >= told.purged.max(1)
+                && told.purged == 0
+                && !told.is_forgotten
+            {
                 assert_eq!(gap, None, "channel {name}: nothing was missed");
             }
         }
@@ -120,6 +129,12 @@ proptest! {
                     }
                     Act::Wait(millis) => clock.advance(Duration::from_millis(millis)),
                     Act::Tidy => tidy(now),
+                    Act::Forget => {
+                        now.stored.write().index.forget_idle(0);
+                        for told in &mut told {
+                            told.is_forgotten = true;
+                        }
+                    }
                     Act::Restart(kept, is_back) => {
                         disk.0.lock().moments = Some(Vec::new());
                         drop(broker.take());

@@ -152,6 +152,25 @@ fn retention_gives_up_the_oldest_and_says_so() {
 }
 
 #[test]
+fn retention_by_bytes_gives_up_the_oldest() {
+    run(async {
+        let data = |number: usize| format!("{number}:{}", "x".repeat(1_000));
+        let retention = Retention { bytes: 3_500, ..ALL };
+        let disk = SimulatedDisk::default();
+        let broker = open_with(&disk, retention, &Clock::manual(1_000));
+        for number in 0..5 {
+            broker.publish(request(0, &data(number))).await.unwrap();
+        }
+        assert_eq!(data_of(&broker, 0), [data(2), data(3), data(4)]);
+        broker.publish(request(0, "small")).await.unwrap();
+        assert_eq!(data_of(&broker, 0).len(), 4, "the small one fits beside three large ones");
+        drop(broker);
+        let broker = open_with(&disk.after_power_cut(0), retention, &Clock::manual(1_000));
+        assert_eq!(data_of(&broker, 0)[..3], [data(2), data(3), data(4)]);
+    });
+}
+
+#[test]
 fn a_restored_backup_does_not_know_positions_of_the_life_after_it() {
     run(async {
         let disk = SimulatedDisk::default();

@@ -214,6 +214,80 @@ fn who_stood_before_a_channel_was_kept_in_memory_is_told_and_a_purge_there_is_fo
     });
 }
 
+/// The purge is in a segment that is rewritten, what was purged in one that is not.
+#[test]
+fn a_purge_of_a_channel_that_is_kept_in_memory_stays_when_its_segment_is_rewritten() {
+    run(async {
+        let clock = Clock::manual(1_000);
+        let few = Retention { messages: 2, ..ALL };
+        let live = |disk: &SimulatedDisk, durability| {
+            let policy = |durability| Policy { durability, retention: few, replay_on_join: 0 };
+            let own = vec![(Pattern::new("channel-0"), policy(durability))];
+            open_as(disk, &clock, Policies::new(own, policy(Durability::Fsync)), settings())
+        };
+        let disk = SimulatedDisk::default();
+        let broker = live(&disk, Durability::Fsync);
+        let keyed = PublishRequest { idempotency_key: Some("key".into()), ..request(5, "keyed") };
+        broker.publish(keyed).await.unwrap();
+        broker.publish(request(0, "secret")).await.unwrap();
+        drop(broker);
+        let disk = disk.after_power_cut(0);
+        let broker = live(&disk, Durability::Memory);
+        let fill = async |count: usize| {
+            for number in 0..count {
+                broker.publish(request(9, &format!("{number}:{}", "x".repeat(60)))).await.unwrap();
+            }
+        };
+        fill(30).await;
+        broker.purge(&channel(0)).await.unwrap();
+        broker.publish(request(0, "in memory")).await.unwrap();
+        fill(40).await;
+        tidy(&broker);
+        assert!(disk.has("0000000000000001.log"));
+        drop(broker);
+        assert!(data_of(&live(&disk.after_power_cut(0), Durability::Fsync), 0).is_empty());
+    });
+}
+
+#[test]
+fn what_is_settled_survives_a_power_cut() {
+    run(async {
+        let clock = Clock::manual(1_000);
+        let slow = StoreSettings { relaxed_sync: Duration::from_hours(1), ..settings() };
+        for is_settled in [false, true] {
+            let disk = SimulatedDisk::default();
+            let broker = open_as(&disk, &clock, policies(ALL), slow);
+            broker.publish(on("relaxed-1", "a")).await.unwrap();
+            if is_settled {
+                assert!(broker.settle().await);
+            }
+            assert_eq!(open(&disk.after_power_cut(0)).size().1, usize::from(is_settled));
+        }
+    });
+}
+
+/// The operating system says once that a sync failed, and takes what it could not store for stored.
+#[test]
+fn what_a_failed_sync_left_in_memory_is_stored_by_the_next_start_before_anybody_reads_it() {
+    run(async {
+        let clock = Clock::manual(1_000);
+        let slow = StoreSettings { relaxed_sync: Duration::from_hours(1), ..settings() };
+        let disk = SimulatedDisk::default();
+        let broker = open_as(&disk, &clock, policies(ALL), slow);
+        broker.publish(request(0, "stored")).await.unwrap();
+        broker.publish(on("relaxed-1", "not stored yet")).await.unwrap();
+        disk.0.lock().syncs_fail = true;
+        assert!(broker.publish(request(0, "refused")).await.is_err());
+        drop(broker);
+        disk.0.lock().syncs_fail = false;
+        let broker = open_as(&disk, &clock, policies(ALL), slow);
+        let seen = broker.size().1;
+        assert!(seen >= 1);
+        drop(broker);
+        assert_eq!(open(&disk.after_power_cut(0)).size().1, seen);
+    });
+}
+
 /// A batch whose end did not reach the disk is not there at all.
 #[test]
 fn a_batch_is_stored_as_a_whole_or_not_at_all() {

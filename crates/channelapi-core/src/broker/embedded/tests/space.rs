@@ -1,6 +1,7 @@
 //! Giving space back: retention, removal, rewriting, the disk's cap, purges.
 
 use super::*;
+use crate::counters::COUNTERS;
 use crate::limits::{IDEMPOTENCY_WINDOW, LOG_SWEEP_INTERVAL};
 
 const FEW: Retention = Retention { messages: 2, ..ALL };
@@ -161,7 +162,35 @@ fn what_was_forgotten_does_not_come_back_as_if_it_were_all() {
         let broker = open_with(&disk.after_power_cut(0), age, &clock);
         assert!(gap(&broker, 0, before).is_some(), "2 was missed");
         let next = broker.publish(request(0, "3")).await.unwrap();
-        assert_eq!(next.position.offset, 1, "its history begins anew");
+        assert_eq!(next.position.offset, 3, "its newest record is in the log, as those of all others are");
+    });
+}
+
+/// The segment of the purge is rewritten, the one with what was purged is not.
+#[test]
+fn what_was_purged_does_not_come_back_though_its_channel_was_forgotten() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let broker = open_with(&disk, FEW, &clock);
+        let keyed = PublishRequest { idempotency_key: Some("key".into()), ..request(5, "keyed") };
+        broker.publish(keyed).await.unwrap();
+        broker.publish(request(0, "secret")).await.unwrap();
+        broker.publish(request(1, "another secret")).await.unwrap();
+        churn(&broker, 30).await;
+        assert_eq!(broker.purge(&channel(0)).await, Ok(1));
+        broker.stored.write().index.forget_idle(0);
+        assert_eq!(broker.purge(&channel(0)).await, Ok(0), "nobody knows it");
+        broker.stored.write().index.forget_idle(0);
+        assert_eq!(broker.purge(&channel(1)).await, Ok(1));
+        churn(&broker, 40).await;
+        tidy(&broker);
+        assert!(disk.has("0000000000000001.log"));
+        drop(broker);
+        let broker = open_with(&disk.after_power_cut(0), FEW, &clock);
+        for name in [0, 1] {
+            assert!(data_of(&broker, name).is_empty(), "{name}");
+        }
     });
 }
 
@@ -260,8 +289,10 @@ fn over_the_disks_cap_the_oldest_goes_and_its_channels_say_so() {
         let broker = open_as(&disk, &clock, policies(ALL), settings);
         let first = broker.publish(request(0, "first")).await.unwrap();
         let nothing = Cursor { sequence: first.cursor.sequence - 1, ..first.cursor };
+        let given_up = COUNTERS.given_up.value();
         churn(&broker, 300).await;
         tidy(&broker);
+        assert!(COUNTERS.given_up.value() > given_up);
         let bytes: usize = disk.sizes().iter().sum();
         assert!((8_000..=16_000).contains(&bytes), "{bytes} bytes are left");
         let check = |broker: &EmbeddedBroker| {
@@ -362,6 +393,37 @@ fn a_full_disk_can_still_be_tidied_and_heals() {
         assert_eq!(gap(&broker, 0, quiet.cursor), None);
         assert_eq!(gap(&broker, 1, live.cursor), None);
         assert_eq!(data_of(&broker, 9), ["there is room again"]);
+    });
+}
+
+#[test]
+fn a_full_disk_heals_though_there_is_no_room_for_where_all_channels_stand() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let age = Retention { age: 1_000_000, ..ALL };
+        let broker = open_with(&disk, age, &clock);
+        let mut quiet = Vec::new();
+        for name in 100..160 {
+            quiet.push((name, broker.publish(request(name, "")).await.unwrap().cursor));
+        }
+        churn(&broker, 100).await;
+        tidy(&broker);
+        disk.0.lock().room = Some(0);
+        assert_eq!(broker.publish(request(9, "full")).await, Err(PublishError::StorageFull));
+        clock.advance(Duration::from_secs(2_000));
+        tidy(&broker);
+        assert!(!disk.has("0000000000000001.log"), "there was room for what is needed");
+        broker.publish(request(9, "there is room again")).await.unwrap();
+        let check = |broker: &EmbeddedBroker| {
+            for (name, cursor) in &quiet {
+                assert!(matches!(gap(broker, *name, *cursor), None | Some(Gap::Trimmed)), "{name}");
+            }
+            assert_eq!(data_of(broker, 9), ["there is room again"]);
+        };
+        check(&broker);
+        drop(broker);
+        check(&open_with(&disk.after_power_cut(0), age, &clock));
     });
 }
 
