@@ -80,8 +80,8 @@ fn verify(data: &Path, output: Output) -> anyhow::Result<()> {
     let wrong = report.damage.len() + state.len();
     anyhow::ensure!(
         wrong == 0,
-        "{wrong} {} damaged in {}: a server on it goes on with what is sound and tells its clients what is missing; \
-         restore a backup if you want the rest",
+        "{wrong} {} damaged in {}: a server on it goes on with what is sound and tells its clients what is \
+         missing, or says why it cannot start; restore a backup if you want the rest",
         if wrong == 1 { "place is" } else { "places are" },
         data.display()
     );
@@ -104,9 +104,7 @@ fn describe_report(report: &Report, state: &[String]) -> String {
     for Damage { file, position, what } in &report.damage {
         lines.push(format!("log/{file} at {position}: {what}"));
     }
-    for line in state {
-        lines.push(format!("state.db: {line}"));
-    }
+    lines.extend_from_slice(state);
     if report.damage.is_empty() && state.is_empty() {
         lines.push("sound".into());
     }

@@ -15,6 +15,7 @@ use std::{
 };
 
 use program::check;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Enough for a machine that is busy with something else.
@@ -242,4 +243,51 @@ fn a_backup_of_a_running_server_is_a_server_of_its_own() {
     let mut expected: Vec<String> = (1..offset).map(|number| number.to_string()).collect();
     expected.push("\"the next\"".to_owned());
     check(&all, 0, &[&(expected.join("\n") + "\n")], &[]);
+}
+
+#[test]
+fn a_data_directory_is_summed_up_and_what_is_wrong_with_it_is_found() {
+    let mut server = Server::start();
+    for (data, said) in [("one", "published demo #1"), ("two", "published demo #2")] {
+        check(&server.verb(&["publish", "demo", data]), 0, &[said], &[]);
+    }
+    let sums = [
+        "1 channel, 2 publications kept\n1 segment, ",
+        "\n  0000000000000001.log  ",
+        "  2 publications\nlargest channels\n  demo  ",
+    ];
+    check(&server.verb(&["store", "stats"]), 0, &sums, &[]);
+    let stats = from_json(&server.verb(&["store", "stats", "-o", "json"]));
+    assert_eq!((&stats["channels"], &stats["publications"]), (&json!(1), &json!(2)), "{stats}");
+    assert_eq!(stats["segments"][0]["file"], "0000000000000001.log", "{stats}");
+    assert_eq!(stats["segments"][0]["publications"], 2, "{stats}");
+    assert_eq!(stats["largest"][0]["channel"], "demo", "{stats}");
+    assert!(stats["oldest_ts"].is_u64() && stats["newest_ts"].is_u64(), "{stats}");
+
+    let sound = ["1 segment, ", ", 2 publications\nsound\n"];
+    check(&server.verb(&["store", "verify"]), 0, &sound, &[]);
+    let report = from_json(&server.verb(&["store", "verify", "-o", "json"]));
+    assert_eq!((&report["publications"], &report["torn_bytes"]), (&json!(2), &json!(0)), "{report}");
+    assert_eq!((&report["damage"], &report["state_damage"]), (&json!([]), &json!([])), "{report}");
+
+    server.kill();
+    let data = server.dir.path().join("data");
+    let damaged = |wrong: &[&str]| {
+        check(&server.verb(&["store", "verify"]), 1, wrong, &["error: 1 place is damaged in "]);
+    };
+    let secret = std::fs::read(data.join("token_secret")).unwrap();
+    std::fs::write(data.join("token_secret"), "x").unwrap();
+    damaged(&["\ntoken_secret: ", "must hold 32 bytes"]);
+    std::fs::remove_file(data.join("token_secret")).unwrap();
+    damaged(&["\ntoken_secret: missing"]);
+    std::fs::write(data.join("token_secret"), secret).unwrap();
+    check(&server.verb(&["store", "verify"]), 0, &sound, &[]);
+    std::fs::remove_file(data.join("log/0000000000000001.log")).unwrap();
+    damaged(&["0 segments, ", "\nlog: missing"]);
+    let report = from_json(&server.verb(&["store", "verify", "-o", "json"]));
+    assert!(report["state_damage"][0].as_str().unwrap().starts_with("log: missing"), "{report}");
+}
+
+fn from_json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
 }

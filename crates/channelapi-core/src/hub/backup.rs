@@ -10,8 +10,11 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+/// What an authority for certificates has given, if one was asked: its folder.
+const ACME: &str = "acme";
+
 /// Small files that are copied as they are. A key that was configured has no file.
-const SECRETS: [&str; 2] = ["token_secret", "auth_key"];
+const SECRETS: [&str; 4] = ["token_secret", "auth_key", "acme/account.json", "acme/certificate.pem"];
 
 /// What was copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +34,11 @@ pub enum BackupError {
     /// The name is taken.
     #[error("{0} exists already; name a directory that does not")]
     Exists(PathBuf),
+    /// An earlier one came to its end before its time.
+    #[error(
+        "{0} is what is left of a backup that was ended before it was complete: remove it, unless one is being made right now"
+    )]
+    Unfinished(PathBuf),
     /// There is nowhere to put it.
     #[error("there is no directory {0}; make it first, or name a place in one that exists")]
     Nowhere(PathBuf),
@@ -77,10 +85,13 @@ pub fn backup(data: &Path, destination: &Path) -> Result<Backup, BackupError> {
     let mut name = destination.file_name().unwrap_or_default().to_owned();
     name.push(".unfinished");
     let unfinished = parent.join(name);
-    DirBuilder::new().mode(0o700).create(&unfinished).map_err(at(&unfinished))?;
+    DirBuilder::new().mode(0o700).create(&unfinished).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => BackupError::Unfinished(unfinished.clone()),
+        _ => at(&unfinished)(error),
+    })?;
     let copied = copy(data, &unfinished).and_then(|backup| {
         fs::rename(&unfinished, destination).map_err(at(destination))?;
-        File::open(parent).and_then(|parent| parent.sync_all()).map_err(at(parent))?;
+        sync(parent)?;
         Ok(backup)
     });
     if copied.is_err() {
@@ -95,13 +106,25 @@ fn copy(data: &Path, to: &Path) -> Result<Backup, BackupError> {
     let state = to.join("state.db");
     copy_state(data, &state)?;
     let mut state_bytes = state.metadata().map_err(failed(state))?.len();
+    let has_acme = data.join(ACME).is_dir();
+    if has_acme {
+        DirBuilder::new().mode(0o700).create(to.join(ACME)).map_err(failed(to.join(ACME)))?;
+    }
     for name in SECRETS {
         state_bytes += copy_secret(&data.join(name), &to.join(name)).map_err(failed(data.join(name)))?;
     }
+    if has_acme {
+        sync(&to.join(ACME))?;
+    }
     let log = data.join("log");
     let log_bytes = if log.is_dir() { backup_log(&log, &to.join("log"))?.bytes } else { 0 };
-    File::open(to).and_then(|folder| folder.sync_all()).map_err(failed(to.to_owned()))?;
+    sync(to)?;
     Ok(Backup { log_bytes, state_bytes })
+}
+
+fn sync(folder: &Path) -> Result<(), BackupError> {
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| BackupError::Io { path: folder.to_owned(), error })
 }
 
 fn copy_secret(from: &Path, to: &Path) -> io::Result<u64> {
@@ -119,6 +142,7 @@ fn copy_secret(from: &Path, to: &Path) -> io::Result<u64> {
 mod tests {
     use super::*;
     use crate::state::{DataDirectory, StateStore};
+    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn a_backup_has_everything_and_is_never_written_over() {
@@ -129,16 +153,37 @@ mod tests {
         let secret = directory.token_secret().unwrap();
         fs::create_dir(data.join("log")).unwrap();
         fs::write(data.join("log/0000000000000000.log"), b"publications").unwrap();
+        fs::create_dir(data.join("acme")).unwrap();
+        fs::write(data.join("acme/account.json"), b"account").unwrap();
 
         let copy = folder.path().join("copy");
         let taken = backup(&data, &copy).unwrap();
         assert_eq!(taken.log_bytes, 12);
         assert!(taken.state_bytes > 32, "{taken:?}");
         assert_eq!(fs::read(copy.join("log/0000000000000000.log")).unwrap(), b"publications");
+        let mode = |path: &str| copy.join(path).metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("acme"), mode("acme/account.json")), (0o700, 0o600));
+        assert_eq!(fs::read(copy.join("acme/account.json")).unwrap(), b"account");
+        assert!(!copy.join("acme/certificate.pem").exists(), "there was none");
         assert_eq!(DataDirectory::open(&copy).unwrap().token_secret().unwrap(), secret);
         StateStore::open(&DataDirectory::open(&copy).unwrap()).unwrap();
 
         assert!(matches!(backup(&data, &copy), Err(BackupError::Exists(_))));
+    }
+
+    /// Whoever tried again was told to look at permissions and room.
+    #[test]
+    fn what_a_killed_backup_leaves_is_named_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, copy) = (folder.path().join("data"), folder.path().join("copy"));
+        let directory = DataDirectory::open(&data).unwrap();
+        drop(StateStore::open(&directory).unwrap());
+        let left = folder.path().join("copy.unfinished");
+        fs::create_dir(&left).unwrap();
+        let refused = backup(&data, &copy).unwrap_err().to_string();
+        assert!(refused.contains("copy.unfinished") && refused.contains("remove it"), "{refused}");
+        fs::remove_dir(left).unwrap();
+        backup(&data, &copy).unwrap();
     }
 
     #[test]

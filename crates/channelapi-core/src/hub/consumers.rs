@@ -4,7 +4,7 @@
 //! of clients that acknowledge at once cost one write, and one that does so in a loop costs one row.
 //!
 //! Invariants:
-//! - An ack is answered after it is on disk.
+//! - An ack is answered after it is on disk, and what it is about before: no position is ahead of what a power cut leaves.
 //! - In one epoch of a channel nobody goes back. A position of another epoch means nothing, and the next ack replaces it.
 
 mod rounds;
@@ -38,7 +38,7 @@ pub struct Consumers {
 pub struct Held {
     /// The last publication it acknowledged, and everything before; 0 if none.
     pub offset: u64,
-    /// Later publications that are kept.
+    /// Later publications that are kept, and whose time is not over.
     pub unread: u64,
 }
 
@@ -104,7 +104,7 @@ impl Consumers {
                 let positions = outcome.as_ref().as_ref();
                 let positions = positions.map_err(|text| StateError::Failed(text.clone()))?;
                 let held = positions[place].ok_or(AckError::TooManyConsumers)?;
-                return Ok(held_of(self.broker.standing(channel), Some(held)));
+                return Ok(self.held(channel, Some(held)));
             }
         }
     }
@@ -113,7 +113,7 @@ impl Consumers {
     pub async fn position(&self, channel: &ChannelName, consumer: &ConsumerName) -> Result<Held, StateError> {
         self.settle(channel, consumer).await;
         let stored = self.state.position(channel.clone(), consumer.clone()).await?;
-        Ok(held_of(self.broker.standing(channel), stored))
+        Ok(self.held(channel, stored))
     }
 
     /// Where what a consumer has not acknowledged begins: in the history that it knows, which may be another than there is now.
@@ -131,10 +131,10 @@ impl Consumers {
     /// The consumers of a channel, by name.
     pub async fn list(&self, channel: &ChannelName) -> Result<Vec<Consumer>, StateError> {
         let positions = self.state.positions(channel.clone()).await?;
-        let standing = self.broker.standing(channel);
+        let known = self.broker.standing_and_expired(channel, |_| 0);
         let consumer = |(name, stored): (ConsumerName, StoredPosition)| Consumer {
             name,
-            held: held_of(standing, Some(stored)),
+            held: held_of(known.as_ref(), Some(stored)),
             acked_at: stored.acked_at,
         };
         Ok(positions.into_iter().map(consumer).collect())
@@ -181,7 +181,13 @@ impl Consumers {
         let _one_at_a_time = self.writing.lock().await;
         let acks = self.rounds.lock().close();
         let count = acks.len();
-        let written = if count == 0 { Ok(Vec::new()) } else { self.state.acknowledge(acks).await };
+        let written = if count == 0 {
+            Ok(Vec::new())
+        } else if self.broker.settle().await {
+            self.state.acknowledge(acks).await
+        } else {
+            Err(StateError::Failed("what was acknowledged is not on disk".into()))
+        };
         if let Err(error) = &written {
             error!(%error, count, "acks could not be written");
         }
@@ -208,6 +214,12 @@ impl Consumers {
         }))
     }
 
+    /// What a stored position means in its channel.
+    fn held(&self, channel: &ChannelName, stored: Option<StoredPosition>) -> Held {
+        let known = self.broker.standing_and_expired(channel, |standing| offset_in(standing, stored));
+        held_of(known.as_ref(), stored)
+    }
+
     /// Waits until what a consumer acknowledged so far is on disk, or could not be written.
     async fn settle(&self, channel: &ChannelName, consumer: &ConsumerName) {
         let waiter = self.rounds.lock().waiter_of(&(channel.clone(), consumer.clone()));
@@ -218,11 +230,19 @@ impl Consumers {
     }
 }
 
-/// What a stored position means in a channel as it stands now. Unread is what is still there: what was given up cannot be read.
-fn held_of(standing: Option<Standing>, stored: Option<StoredPosition>) -> Held {
-    let Some(Standing { epoch, first_offset, next_offset }) = standing else {
+/// What a stored position means in a channel as it stands now, of which these offsets have expired. Unread is what is still there:
+/// what was given up cannot be read, nor what has expired.
+fn held_of(known: Option<&(Standing, Vec<u64>)>, stored: Option<StoredPosition>) -> Held {
+    let Some((standing, expired)) = known else {
         return Held { offset: 0, unread: 0 };
     };
-    let offset = stored.filter(|stored| stored.epoch == epoch).map_or(0, |stored| stored.offset);
-    Held { offset, unread: next_offset.saturating_sub(first_offset.max(offset + 1)) }
+    let offset = offset_in(standing, stored);
+    let first = standing.first_offset.max(offset + 1);
+    let expired = expired.len() - expired.partition_point(|expired| *expired < first);
+    Held { offset, unread: standing.next_offset.saturating_sub(first).saturating_sub(expired as u64) }
+}
+
+/// The offset of a stored position in the history that there is now.
+fn offset_in(standing: &Standing, stored: Option<StoredPosition>) -> u64 {
+    stored.filter(|stored| stored.epoch == standing.epoch).map_or(0, |stored| stored.offset)
 }

@@ -4,12 +4,14 @@
 //! - A revocation is on disk before it is answered, and counts for everybody who joins from then on.
 //! - Whoever is connected is judged again within [`REVOCATION_PAUSE`] and the time that a look at all connections takes: this room
 //!   tells those who hold connections that something has [`Revocations::changed`].
-//! - It is kept until no JWT that it speaks of can be good any more.
+//! - It is kept until no JWT that it speaks of can be good any more, and counts for as long as it is kept. A machine's clock that is
+//!   wrong for a while takes nothing away: nothing is removed at the start, and later only what is over by two clocks, and has been for
+//!   a day.
 
 use crate::clock::{Clock, millis_of};
 #[cfg(doc)]
 use crate::limits::REVOCATION_PAUSE;
-use crate::limits::{REVOCATION_PRUNE_INTERVAL, REVOCATIONS_MAX};
+use crate::limits::{REVOCATION_PRUNE_INTERVAL, REVOCATIONS_MAX, TOKEN_PRUNE_MARGIN};
 use crate::model::{Bearer, ChannelName, Revocation, RevocationRequest, RevokedKind};
 use crate::state::{StateError, StateStore};
 use parking_lot::RwLock;
@@ -57,7 +59,7 @@ impl Revocations {
     /// Reads what was revoked before this start. It blocks the thread.
     pub fn load(state: StateStore, clock: Clock) -> Result<Self, StateError> {
         let mut known = Known::default();
-        for revocation in state.load_revocations(clock.machine_millis())? {
+        for revocation in state.load_revocations()? {
             known.insert(&revocation);
         }
         let known = Arc::new(RwLock::new(known));
@@ -130,9 +132,11 @@ impl Revocations {
     }
 
     async fn prune(&self) {
-        let now = self.clock.machine_millis();
-        match self.state.prune_revocations(now).await {
-            Ok(()) => self.known.write().prune(now),
+        // The machine's clock may be ahead for now, or may have been when this process started, from which the other one goes on.
+        let now = self.clock.unix_millis().min(self.clock.machine_millis());
+        let before = now.saturating_sub(millis_of(TOKEN_PRUNE_MARGIN));
+        match self.state.prune_revocations(before).await {
+            Ok(()) => self.known.write().prune(before),
             Err(error) => error!(%error, "old revocations could not be removed"),
         }
     }
@@ -170,10 +174,10 @@ impl Known {
         }
     }
 
-    fn prune(&mut self, now: u64) {
+    fn prune(&mut self, before: u64) {
         for kind in RevokedKind::ALL {
             self.of_kind(kind).retain(|_, marks| {
-                marks.retain(|mark| mark.until > now);
+                marks.retain(|mark| mark.until > before);
                 !marks.is_empty()
             });
         }
@@ -258,19 +262,34 @@ mod tests {
         assert_eq!((later.id, later.what.before), (first.id, 700));
         drop((revocations, directory));
 
-        let (revocations, directory) = open(folder.path(), &clock);
+        let (revocations, _directory) = open(folder.path(), &clock);
         assert!(revocations.cover(&bearer("", "ann", "", 600), []));
         assert!(!revocations.cover(&bearer("", "ann", "", 700), []));
         assert_eq!(revocations.page(0, 10).await.unwrap(), std::slice::from_ref(&later));
         assert_eq!(revocations.page(later.id, 10).await.unwrap(), []);
         clock.advance(Duration::from_millis(later.what.until - 1_000));
         revocations.prune().await;
+        assert_eq!(revocations.page(0, 10).await.unwrap().len(), 1, "a clock may be wrong");
+        clock.advance(TOKEN_PRUNE_MARGIN);
+        revocations.prune().await;
         assert!(!revocations.cover(&bearer("", "ann", "", 600), []));
         assert_eq!(revocations.page(0, 10).await.unwrap(), []);
         let next = revocations.revoke(request(RevokedKind::Subject, "ann", "", 700)).await.unwrap();
         assert!(next.id > later.id, "ids are not used again");
+    }
+
+    /// A server that started once with a clock that was ahead deleted what was revoked, and all of it was good again.
+    #[tokio::test]
+    async fn a_clock_that_is_wrong_once_takes_nothing_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(1_000);
+        let (revocations, directory) = open(folder.path(), &clock);
+        revocations.revoke(request(RevokedKind::Subject, "ann", "", 500)).await.unwrap();
         drop((revocations, directory));
-        let (revocations, _directory) = open(folder.path(), &clock);
-        assert_eq!(revocations.page(0, 10).await.unwrap(), [], "the start removes it, too");
+        let ahead = Clock::manual(1_000 + 10 * millis_of(crate::limits::JWT_LIFETIME_MAX));
+        for clock in [ahead, clock] {
+            let (revocations, _directory) = open(folder.path(), &clock);
+            assert!(revocations.cover(&bearer("", "ann", "", 400), []));
+        }
     }
 }

@@ -7,14 +7,14 @@
 //! - A join costs no write: renewals gather in memory and are written together. A crash may shorten a token's life by
 //!   [`TOKEN_RENEWAL_STEP`](crate::limits::TOKEN_RENEWAL_STEP) + [`TOKEN_RENEWAL_INTERVAL`].
 //! - A token that was revoked or replaced opens nothing once the call has returned, and nothing brings it back: memory forgets
-//!   it after the disk did, and whoever read the disk before that reads again.
+//!   it after the disk did, and whoever read the disk before that reads again. Where the disk knew of none or failed, memory forgets, too.
 
 mod known;
 mod secret;
 #[cfg(test)]
 mod tests;
 
-use self::known::{Known, KnownToken, Waiting};
+use self::known::{Known, KnownToken, Named, Waiting};
 use self::secret::TokenSecret;
 use crate::clock::{Clock, millis_of};
 use crate::limits::{TOKEN_BYTES_MAX, TOKEN_PRUNE_INTERVAL, TOKEN_PRUNE_MARGIN, TOKEN_RENEWAL_INTERVAL};
@@ -116,7 +116,8 @@ impl Tokens {
             }
             warn!(%channel, "a stored token was made with another secret; it is replaced");
             let (state, lost) = (self.state.clone(), channel.clone());
-            self.remove(async move { state.remove_by_channel(lost).await }).await?;
+            let named = Named::Channel(channel.clone());
+            self.remove(named, async move { state.remove_by_channel(lost).await }).await?;
         }
     }
 
@@ -132,14 +133,16 @@ impl Tokens {
             expires_at: fresh.expires_at,
         };
         let state = self.state.clone();
-        self.remove(async move { state.replace(fresh, now).await }).await?;
+        let named = Named::Channel(channel.clone());
+        self.remove(named, async move { state.replace(fresh, now).await }).await?;
         Ok(issued)
     }
 
     /// Ends the token of a channel, and says whether there was one that lived. When this returns, it opens nothing.
     pub async fn revoke(&self, channel: &ChannelName) -> Result<bool, TokenError> {
         let (state, channel) = (self.state.clone(), channel.clone());
-        let removed = self.remove(async move { state.remove_by_channel(channel).await }).await?;
+        let named = Named::Channel(channel.clone());
+        let removed = self.remove(named, async move { state.remove_by_channel(channel).await }).await?;
         Ok(removed.is_some())
     }
 
@@ -149,7 +152,7 @@ impl Tokens {
             return Ok(None);
         }
         let (state, hash) = (self.state.clone(), TokenHash::of(text));
-        self.remove(async move { state.remove_by_hash(hash).await }).await
+        self.remove(Named::Hash(hash), async move { state.remove_by_hash(hash).await }).await
     }
 
     /// What memory knows about a text that claims to be a token. A valid one is renewed.
@@ -237,20 +240,26 @@ impl Tokens {
     /// Removes a token, on disk and then in memory, and returns its channel if it lived until now.
     async fn remove(
         &self,
+        named: Named,
         removal: impl Future<Output = Result<Option<StoredToken>, StateError>> + Send + 'static,
     ) -> Result<Option<ChannelName>, TokenError> {
         let (known, clock) = (self.known.clone(), self.clock.clone());
         // A task of its own: whoever asked may hang up, and the disk must not be alone in knowing.
         let removed = tokio::spawn(async move {
-            let removed = removal.await?;
+            let removed = removal.await;
             let mut known = known.lock();
             known.revocations += 1;
-            let Some(token) = removed else {
-                return Ok(None);
-            };
-            let has_lived = known.expiry(&token) > clock.unix_millis();
-            known.forget(&token.hash);
-            Ok(has_lived.then_some(token.channel))
+            match removed {
+                Ok(Some(token)) => {
+                    let has_lived = known.expiry(&token) > clock.unix_millis();
+                    known.forget(&token.hash);
+                    Ok(has_lived.then_some(token.channel))
+                }
+                removed => {
+                    known.doubt(&named);
+                    removed.map(|_| None)
+                }
+            }
         });
         removed
             .await

@@ -1,6 +1,6 @@
 //! A copy of the state file that may be taken while a server runs on it.
 
-use super::store::{StateError, file_in, open_reader};
+use super::store::{StateError, file_in, open_from_outside};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -18,7 +18,8 @@ pub(super) fn copy(path: &Path, destination: &Path) -> Result<(), StateError> {
     let Some(text) = destination.to_str() else {
         return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "the file's name is not UTF-8")));
     };
-    let connection = open_reader(path).map_err(|error| StateError::Open { path: path.to_owned(), error })?;
+    let connection =
+        open_from_outside(path).map_err(|error| StateError::Open { path: path.to_owned(), error })?;
     // SQLite takes an empty file as it is, so its mode is ours to choose; and it never overwrites one.
     let file =
         OpenOptions::new().create_new(true).write(true).mode(0o600).open(destination).map_err(failed)?;

@@ -1,11 +1,14 @@
 //! Consumers' positions in the state file: how far each consumer of a channel has come.
 
+use super::check::shown;
 use super::store::{StateError, StateStore};
 use crate::limits::CONSUMERS_PER_CHANNEL_MAX;
 use crate::model::{ChannelName, ConsumerName};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension as _, Row, Transaction, params};
 use std::collections::HashMap;
+use std::fmt;
+use tracing::error;
 
 /// How far a consumer has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +113,9 @@ impl StateStore {
     /// Takes back consumers that are ahead of their channels: a power cut may take the newest publications of a channel with
     /// relaxed durability, and a restored backup may lack some, whose offsets then go to others. `standing` knows the epoch and
     /// the newest offset of a channel. For the start of a server, before anything is published: it blocks the thread.
+    ///
+    /// A consumer that cannot be read is removed, and the log says so: it gets everything again that is kept, and misses nothing. If it
+    /// stayed, whatever is asked about it, or about all of its channel, would fail.
     pub fn take_back_consumers(
         &self,
         standing: impl Fn(&ChannelName) -> Option<(u64, u64)> + Send + 'static,
@@ -170,27 +176,78 @@ fn take_back(
     transaction: &Transaction<'_>,
     standing: impl Fn(&ChannelName) -> Option<(u64, u64)>,
 ) -> rusqlite::Result<()> {
-    let mut furthest =
-        transaction.prepare("SELECT epoch, max(offset), 0, channel FROM consumer GROUP BY channel, epoch")?;
-    let mut take_back = transaction
-        .prepare("UPDATE consumer SET offset = ?3 WHERE channel = ?1 AND epoch = ?2 AND offset > ?3")?;
-    let mut rows = furthest.query([])?;
-    let mut ahead = Vec::new();
-    while let Some(row) = rows.next()? {
-        let channel: String = row.get(3)?;
-        let channel = ChannelName::parse(&channel).map_err(|error| wrong(3, error))?;
-        let held = stored_position(row)?;
-        if let Some((epoch, newest)) = standing(&channel)
+    let mut ahead: Vec<(ChannelName, u64, u64)> = Vec::new();
+    let unreadable = read_all(transaction, |channel, held| {
+        let is_known = ahead.last().is_some_and(|(known, ..)| *known == channel);
+        if !is_known
+            && let Some((epoch, newest)) = standing(&channel)
             && epoch == held.epoch
             && newest < held.offset
         {
             ahead.push((channel, epoch, newest));
         }
-    }
+    })?;
+    let mut take_back = transaction
+        .prepare("UPDATE consumer SET offset = ?3 WHERE channel = ?1 AND epoch = ?2 AND offset > ?3")?;
     for (channel, epoch, newest) in ahead {
         take_back.execute(params![channel.as_str(), text_of(epoch), newest])?;
     }
+    let mut remove = transaction
+        .prepare("DELETE FROM consumer WHERE CAST(channel AS BLOB) = ?1 AND CAST(consumer AS BLOB) = ?2")?;
+    for Unreadable { key, row } in unreadable {
+        error!(file = "state.db", row, "a consumer cannot be read: it is removed, and gets everything again");
+        remove.execute(key)?;
+    }
     Ok(())
+}
+
+/// A consumer that is not as it was written.
+pub(super) struct Unreadable {
+    /// Its channel and its name, whatever they are now.
+    key: [Vec<u8>; 2],
+    /// What it is, and what is wrong with it.
+    row: String,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.row)
+    }
+}
+
+/// The consumers that cannot be read.
+pub(super) fn unreadable(connection: &Connection) -> rusqlite::Result<Vec<Unreadable>> {
+    read_all(connection, |_, _| {})
+}
+
+/// Reads all consumers, those of one channel next to each other, and returns the ones that cannot be read.
+fn read_all(
+    connection: &Connection,
+    mut on_consumer: impl FnMut(ChannelName, StoredPosition),
+) -> rusqlite::Result<Vec<Unreadable>> {
+    let mut statement = connection.prepare(
+        "SELECT epoch, offset, acked_at, channel, consumer, CAST(channel AS BLOB), CAST(consumer AS BLOB)
+             FROM consumer ORDER BY channel",
+    )?;
+    let mut rows = statement.query([])?;
+    let mut unreadable = Vec::new();
+    while let Some(row) = rows.next()? {
+        match consumer(row) {
+            Ok((channel, position)) => on_consumer(channel, position),
+            Err(error) => unreadable.push(Unreadable {
+                key: [row.get(5).unwrap_or_default(), row.get(6).unwrap_or_default()],
+                row: format!("the consumer {} of channel {}: {error}", shown(row, 6), shown(row, 5)),
+            }),
+        }
+    }
+    Ok(unreadable)
+}
+
+fn consumer(row: &Row<'_>) -> rusqlite::Result<(ChannelName, StoredPosition)> {
+    let channel: String = row.get(3)?;
+    let channel = ChannelName::parse(&channel).map_err(|error| wrong(3, error))?;
+    consumer_name(row, 4)?;
+    Ok((channel, stored_position(row)?))
 }
 
 fn position(
@@ -308,5 +365,30 @@ mod tests {
         let offsets = store.positions(channel("a")).await.unwrap();
         let offsets: Vec<_> = offsets.iter().map(|(_, position)| position.offset).collect();
         assert_eq!(offsets, [7, 5, 9]);
+    }
+
+    /// One flipped bit in one row kept the server down, and the check called the file sound.
+    #[tokio::test]
+    async fn a_consumer_that_cannot_be_read_is_found_and_keeps_no_server_down() {
+        let (store, _directory, folder) = open();
+        let found = || {
+            let lines = crate::state::check(folder.path()).unwrap();
+            lines.into_iter().filter(|line| line.starts_with("state.db: ")).collect::<Vec<_>>()
+        };
+        store.acknowledge(vec![ack("x", at(1, 5)), ack("y", at(1, 5)), ack("z", at(1, 9))]).await.unwrap();
+        assert_eq!(found(), [""; 0]);
+        for wrong in [
+            "UPDATE consumer SET epoch = 'zzzz' WHERE consumer = 'x'",
+            "UPDATE consumer SET consumer = CAST(x'ff' AS TEXT), offset = -1 WHERE consumer = 'y'",
+        ] {
+            store.write(move |transaction| transaction.execute(wrong, [])).await.unwrap();
+        }
+        let lines = found();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines.iter().any(|line| line.contains(r#"the consumer "x" of channel "a": "#)), "{lines:?}");
+        store.take_back_consumers(|_| Some((1, 7))).unwrap();
+        assert_eq!(found(), [""; 0]);
+        let position = StoredPosition { offset: 7, ..at(1, 9) };
+        assert_eq!(store.positions(channel("a")).await.unwrap(), [(consumer("z"), position)]);
     }
 }

@@ -1,6 +1,6 @@
 //! The data directory: made if it is missing, private, and used by one process at a time.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, DirEntry, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -64,29 +64,20 @@ impl DataDirectory {
 
     /// Parts that are not here although others are: somebody has removed or forgotten them. Of a new directory, none.
     pub fn missing(&self) -> Vec<&'static str> {
-        let is_here = |part: &&str| match self.path.join(part).read_dir() {
-            Ok(mut files) => files.next().is_some(),
-            Err(_) => self.path.join(part).is_file(),
-        };
-        let (here, missing): (Vec<_>, Vec<_>) = PARTS.into_iter().partition(is_here);
-        if here.is_empty() { Vec::new() } else { missing }
+        missing(&self.path)
     }
 
     /// The 32 secret bytes that tokens are derived from; made at the first call. They lie apart from the database, so that a
     /// copy of that alone reveals no token.
     pub fn token_secret(&self) -> Result<[u8; 32], DataDirectoryError> {
-        let path = self.path.join("token_secret");
-        let failed = |error| DataDirectoryError::Io { path: path.clone(), error };
-        match std::fs::read(&path) {
-            Ok(bytes) => bytes.try_into().map_err(|_| DataDirectoryError::DamagedSecret(path)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut secret = [0; 32];
-                getrandom::fill(&mut secret).map_err(|error| failed(error.into()))?;
-                self.write_private("token_secret", &secret).map_err(failed)?;
-                Ok(secret)
-            }
-            Err(error) => Err(failed(error)),
+        if let Some(secret) = read_secret(&self.path)? {
+            return Ok(secret);
         }
+        let failed = |error| DataDirectoryError::Io { path: self.path.join("token_secret"), error };
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(|error| failed(error.into()))?;
+        self.write_private("token_secret", &secret).map_err(failed)?;
+        Ok(secret)
     }
 
     /// Writes a file that only this user can read, whole or not at all, and returns when it is on disk.
@@ -98,6 +89,33 @@ impl DataDirectory {
         file.sync_all()?;
         std::fs::rename(&unfinished, self.path.join(name))?;
         File::open(&self.path)?.sync_all()
+    }
+}
+
+/// See [`DataDirectory::missing`].
+pub(super) fn missing(directory: &Path) -> Vec<&'static str> {
+    let is_segment = |file: io::Result<DirEntry>| {
+        file.is_ok_and(|file| file.path().extension().is_some_and(|kind| kind == "log"))
+    };
+    let is_here = |part: &&str| match directory.join(part).read_dir() {
+        // Whatever else lies beside them, publications are in the segments.
+        Ok(mut files) => files.any(is_segment),
+        Err(_) => directory.join(part).is_file(),
+    };
+    let (here, missing): (Vec<_>, Vec<_>) = PARTS.into_iter().partition(is_here);
+    if here.is_empty() { Vec::new() } else { missing }
+}
+
+/// The secret of a data directory, if it has one.
+pub(super) fn read_secret(directory: &Path) -> Result<Option<[u8; 32]>, DataDirectoryError> {
+    let path = directory.join("token_secret");
+    match std::fs::read(&path) {
+        Ok(bytes) => match <[u8; 32]>::try_from(bytes) {
+            Ok(secret) => Ok(Some(secret)),
+            Err(_) => Err(DataDirectoryError::DamagedSecret(path)),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(DataDirectoryError::Io { path, error }),
     }
 }
 
@@ -126,6 +144,8 @@ mod tests {
         std::fs::write(parent.path().join("state.db"), b"").unwrap();
         std::fs::create_dir(parent.path().join("log")).unwrap();
         assert_eq!(directory.missing(), ["log"], "an empty one");
+        std::fs::write(parent.path().join("log/reserve"), b"").unwrap();
+        assert_eq!(directory.missing(), ["log"], "one without a segment");
         std::fs::write(parent.path().join("log/1.log"), b"").unwrap();
         assert!(directory.missing().is_empty());
         std::fs::remove_file(parent.path().join("token_secret")).unwrap();

@@ -7,12 +7,16 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension as _, Row, Transaction, params};
 
 impl StateStore {
-    /// All revocations that count at `now`; the others are removed. For the start of a server: it blocks the thread.
-    pub fn load_revocations(&self, now: u64) -> Result<Vec<Revocation>, StateError> {
-        self.write_at_start(move |transaction| {
-            prune(transaction, now)?;
-            page(transaction, 0, REVOCATIONS_MAX)
-        })
+    /// All revocations, also those whose time is over: at the start nobody knows yet whether the machine's clock is right. It blocks the
+    /// thread.
+    ///
+    /// One that cannot be read is an error, and the server does not start: what was revoked by it would be good again, and nobody can
+    /// tell any more what that was.
+    pub fn load_revocations(&self) -> Result<Vec<Revocation>, StateError> {
+        let rows = self.write_at_start(|transaction| read_all(transaction))?;
+        let named =
+            |Unreadable { id, error }| StateError::Revocation { path: self.path().to_owned(), id, error };
+        rows.into_iter().map(|row| row.map_err(named)).collect()
     }
 
     /// Stores a revocation, and returns it. One that says the same already is kept, with the later times of both. `None` is one more
@@ -37,10 +41,36 @@ impl StateStore {
         self.read(move |connection| page(connection, after, limit)).await
     }
 
-    /// Removes the revocations that do not count any more.
-    pub async fn prune_revocations(&self, now: u64) -> Result<(), StateError> {
-        self.write(move |transaction| prune(transaction, now)).await
+    /// Removes the revocations that nobody has needed since a time.
+    pub async fn prune_revocations(&self, before: u64) -> Result<(), StateError> {
+        self.write(move |transaction| {
+            transaction.execute("DELETE FROM revocation WHERE until <= ?1", [before]).map(drop)
+        })
+        .await
     }
+}
+
+/// A line for each revocation that cannot be read.
+pub(super) fn unreadable(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let wrong = read_all(connection)?.into_iter().filter_map(Result::err);
+    Ok(wrong.map(|Unreadable { id, error }| format!("revocation {id}: {error}")).collect())
+}
+
+/// A revocation that is not as it was written.
+struct Unreadable {
+    id: i64,
+    error: Error,
+}
+
+/// Every revocation, or what is wrong with it.
+fn read_all(connection: &Connection) -> rusqlite::Result<Vec<Result<Revocation, Unreadable>>> {
+    connection
+        .prepare(&format!("SELECT {COLUMNS} FROM revocation ORDER BY id"))?
+        .query_map([], |row| {
+            let id = row.get(0)?;
+            Ok(revocation(row).map_err(|error| Unreadable { id, error }))
+        })?
+        .collect()
 }
 
 const COLUMNS: &str = "id, kind, value, issuer, before, until, created_at";
@@ -83,10 +113,6 @@ fn page(connection: &Connection, after: u64, limit: usize) -> rusqlite::Result<V
         .collect()
 }
 
-fn prune(transaction: &Transaction<'_>, now: u64) -> rusqlite::Result<()> {
-    transaction.execute("DELETE FROM revocation WHERE until <= ?1", [now]).map(drop)
-}
-
 fn revocation(row: &Row<'_>) -> rusqlite::Result<Revocation> {
     let kind: String = row.get(1)?;
     let known = RevokedKind::ALL.into_iter().find(|known| known.as_str() == kind);
@@ -97,4 +123,35 @@ fn revocation(row: &Row<'_>) -> rusqlite::Result<Revocation> {
     let (before, until) = (row.get(4)?, row.get(5)?);
     let what = RevocationRequest { kind, value: value.into(), issuer: issuer.into(), before, until };
     Ok(Revocation { id: row.get(0)?, what, created_at: row.get(6)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{DataDirectory, check};
+
+    /// The text named neither the file nor the row, and the check called the file sound.
+    #[tokio::test]
+    async fn a_revocation_that_cannot_be_read_is_never_taken_for_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::open(folder.path()).unwrap();
+        let store = StateStore::open(&directory).unwrap();
+        for value in ["ann", "bob"] {
+            let (value, issuer) = (value.into(), "".into());
+            let what = RevocationRequest { kind: RevokedKind::Subject, value, issuer, before: 5, until: 9 };
+            store.revoke(what, 1).await.unwrap();
+        }
+        let all = store.load_revocations().unwrap();
+        assert_eq!(all.len(), 2);
+        let wrong = "UPDATE revocation SET kind = 'subjecu' WHERE value = 'bob'";
+        store.write(move |transaction| transaction.execute(wrong, [])).await.unwrap();
+        let refused = store.load_revocations().unwrap_err().to_string();
+        let row = format!("revocation {}", all[1].id);
+        for part in ["state.db: ", &row, "`subjecu` is no kind", "restore a backup", "DELETE FROM revocation"]
+        {
+            assert!(refused.contains(part), "{part}: {refused}");
+        }
+        let lines = check(folder.path()).unwrap();
+        assert!(lines[0].starts_with(&format!("state.db: {row}: ")), "{lines:?}");
+    }
 }

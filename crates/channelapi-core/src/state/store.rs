@@ -1,10 +1,10 @@
-//! The two threads that own the state file: one writes, one reads. What they write and read is the business of `tokens.rs` and
-//! `consumers.rs`.
+//! The two threads that own the state file: one writes, one reads. What they write and read is the business of `tokens.rs`,
+//! `consumers.rs` and `revocations.rs`.
 
 use super::directory::DataDirectory;
 use super::{backup, schema};
 use crate::limits::{STATE_BATCH_MAX, STATE_QUEUE_MAX};
-use rusqlite::{Connection, OpenFlags, Transaction};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -44,13 +44,25 @@ pub enum StateError {
         /// What SQLite says.
         error: rusqlite::Error,
     },
+    /// A revocation is not as it was written. A start without it would make good again what was revoked.
+    #[error(
+        "{path}: revocation {id} cannot be read: {error}; nothing was changed, because without it something would be good again that was revoked: restore a backup, or remove it (with sqlite3: DELETE FROM revocation WHERE id = {id}), start, and revoke anew what it was about"
+    )]
+    Revocation {
+        /// The file.
+        path: PathBuf,
+        /// The row.
+        id: i64,
+        /// What is wrong with it.
+        error: rusqlite::Error,
+    },
     /// A request failed. It was not carried out.
     #[error("the state store failed: {0}")]
     Failed(String),
 }
 
-/// Something to write. It is answered after the commit.
-type Write = Box<dyn FnOnce(&Transaction<'_>) -> Answer + Send>;
+/// Something to write. It is answered after the commit. Without a transaction it is not tried.
+type Write = Box<dyn FnOnce(Option<&Transaction<'_>>) -> Answer + Send>;
 
 /// An answer that waits for the commit, or its failure's text.
 type Answer = Box<dyn FnOnce(Result<(), &str>)>;
@@ -91,7 +103,8 @@ impl StateStore {
         answered.await.map_err(|_| stopped())?
     }
 
-    /// Like [`StateStore::write`], for a starting server: it blocks the thread, and nothing else may be waiting yet.
+    /// Like [`StateStore::write`], for a starting server: it blocks the thread, and nothing else may be waiting yet. A failure names
+    /// the file, because it keeps the server from starting.
     pub(super) fn write_at_start<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
@@ -99,7 +112,15 @@ impl StateStore {
         let (answer, answered) = std::sync::mpsc::channel();
         let write = write_request(change, move |result| _ = answer.send(result));
         self.writes.try_send(write).map_err(|_| stopped())?;
-        answered.recv().map_err(|_| stopped())?
+        answered.recv().map_err(|_| stopped())?.map_err(|error| match error {
+            StateError::Failed(text) => StateError::Failed(format!("{}: {text}", self.path.display())),
+            error => error,
+        })
+    }
+
+    /// The state file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Looks something up.
@@ -120,23 +141,49 @@ pub(super) fn file_in(directory: &Path) -> PathBuf {
 }
 
 /// A connection that changes nothing.
-pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     connection.busy_timeout(Duration::from_secs(5))?;
     Ok(connection)
+}
+
+/// The same for whoever looks from outside, also where nothing can be written: to read a file that others may write, SQLite makes
+/// files beside it. On a disk that is read-only nobody writes, unless somebody has begun to: then those files are there.
+pub(super) fn open_from_outside(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = open_reader(path)?;
+    match schema::version(&connection) {
+        Err(rusqlite::Error::SqliteFailure(failure, _))
+            if matches!(failure.code, ErrorCode::ReadOnly | ErrorCode::CannotOpen)
+                && !path.with_extension("db-wal").exists() =>
+        {
+            open_unwritten(path)
+        }
+        version => version.map(|_| connection),
+    }
+}
+
+/// Opens a file that nobody writes: no files beside it are needed.
+fn open_unwritten(path: &Path) -> rusqlite::Result<Connection> {
+    // It is said in a URI, in which these mean something else.
+    let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(format!("file:{path}?immutable=1"), flags)
 }
 
 fn write_request<T: 'static>(
     change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     answer: impl FnOnce(Result<T, StateError>) + Send + 'static,
 ) -> Write {
-    Box::new(move |transaction| {
-        let result = change(transaction);
-        Box::new(move |committed| {
-            answer(match committed {
-                Ok(()) => result.map_err(failed),
+    Box::new(move |transaction: Option<&Transaction<'_>>| {
+        let result = match transaction {
+            Some(transaction) => change(transaction).map_err(failed),
+            None => Err(StateError::Failed("another write failed, and this one was not tried".into())),
+        };
+        Box::new(move |committed: Result<(), &str>| {
+            answer(result.and_then(|done| match committed {
+                Ok(()) => Ok(done),
                 Err(text) => Err(StateError::Failed(text.to_owned())),
-            });
+            }));
         })
     })
 }
@@ -185,20 +232,27 @@ fn write_loop(mut connection: Connection, mut queue: mpsc::Receiver<Write>) {
     }
 }
 
-fn write_batch(connection: &mut Connection, batch: impl Iterator<Item = Write>) {
+fn write_batch(connection: &mut Connection, mut batch: impl Iterator<Item = Write>) {
     // What to say if the commit succeeds; on failure each of them says that instead.
     let mut answers: Vec<Answer> = Vec::new();
     let committed = (|| {
-        let transaction = connection.transaction()?;
-        answers.extend(batch.map(|write| write(&transaction)));
-        transaction.commit()
+        let transaction = connection.transaction().map_err(|error| error.to_string())?;
+        for write in batch.by_ref() {
+            answers.push(write(Some(&transaction)));
+            // A full or failing disk, or no memory, may end the transaction at once. What follows would be committed one by one, and
+            // then called failed.
+            if transaction.is_autocommit() {
+                return Err("a write failed, and took back all that were made with it".to_owned());
+            }
+        }
+        transaction.commit().map_err(|error| error.to_string())
     })();
-    let failure = committed.map_err(|error: rusqlite::Error| error.to_string());
-    if let Err(text) = &failure {
+    if let Err(text) = &committed {
         error!(error = %text, "the state store could not write");
     }
+    answers.extend(batch.map(|write| write(None)));
     for answer in answers {
-        answer(failure.as_ref().copied().map_err(String::as_str));
+        answer(committed.as_ref().copied().map_err(String::as_str));
     }
 }
 
@@ -211,6 +265,58 @@ fn read_loop(connection: &Connection, mut queue: mpsc::Receiver<Read>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ADD: &str =
+        "INSERT INTO consumer (channel, consumer, epoch, offset, acked_at) VALUES ('a', ?1, '0', 1, 1)";
+
+    /// When the disk is full, SQLite takes back the whole transaction in the middle of it. The writes behind that were on disk one by
+    /// one, and were called failed.
+    #[test]
+    fn what_follows_a_write_that_ended_the_transaction_is_not_tried() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        let mut connection = open_writer(&path).unwrap();
+        let (answer, answered) = std::sync::mpsc::channel();
+        let request = |change: fn(&Transaction<'_>) -> rusqlite::Result<usize>| {
+            let answer = answer.clone();
+            write_request(change, move |result| answer.send(result.is_ok()).unwrap())
+        };
+        let add: fn(&Transaction<'_>) -> rusqlite::Result<usize> =
+            |transaction| transaction.execute(ADD, ["small"]);
+        let fill: fn(&Transaction<'_>) -> rusqlite::Result<usize> = |transaction| {
+            let pages: i64 = transaction.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+            let limit = format!("PRAGMA max_page_count = {pages}");
+            transaction.query_row(&limit, [], |row| row.get::<_, i64>(0))?;
+            for number in 0.. {
+                transaction.execute(ADD, [format!("{number}{}", "x".repeat(100))])?;
+            }
+            Ok(0)
+        };
+        write_batch(&mut connection, [request(add), request(fill), request(add)].into_iter());
+        assert_eq!(answered.try_iter().collect::<Vec<_>>(), [false; 3]);
+        let count = "SELECT count(*) FROM consumer";
+        assert_eq!(connection.query_row(count, [], |row| row.get::<_, u64>(0)), Ok(0));
+        write_batch(&mut connection, [request(add)].into_iter());
+        assert_eq!(answered.try_iter().collect::<Vec<_>>(), [true], "there is room for that");
+        assert_eq!(connection.query_row(count, [], |row| row.get::<_, u64>(0)), Ok(1));
+    }
+
+    /// State could not be read on a disk that was mounted read-only, of which a test has none.
+    #[test]
+    fn a_file_that_nobody_writes_is_read_without_others_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("100% sure? #1");
+        std::fs::create_dir(&folder).unwrap();
+        let path = folder.join("state.db");
+        drop(open_writer(&path).unwrap());
+        let connection = open_unwritten(&path).unwrap();
+        assert_eq!(schema::version(&connection).unwrap(), Ok(3));
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+        drop(connection);
+        let connection = open_from_outside(&path).unwrap();
+        assert_eq!(schema::version(&connection).unwrap(), Ok(3));
+        assert!(open_from_outside(&folder.join("missing.db")).is_err());
+    }
 
     #[tokio::test]
     async fn only_its_owner_can_read_the_files() {

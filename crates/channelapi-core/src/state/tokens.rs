@@ -1,5 +1,6 @@
 //! Tokens in the state file: one per channel.
 
+use super::check::shown;
 use super::store::{StateError, StateStore};
 use crate::model::{ChannelName, TokenHash};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
@@ -144,6 +145,18 @@ fn by_hash(connection: &Connection, hash: TokenHash) -> rusqlite::Result<Option<
         .optional()
 }
 
+/// A line for each token that cannot be read.
+pub(super) fn unreadable(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    connection
+        .prepare("SELECT channel, generation, hash, expires_at, lifetime, CAST(channel AS BLOB) FROM token")?
+        .query_map([], |row| {
+            let wrong = stored_token(row).err();
+            Ok(wrong.map(|error| format!("the token of channel {}: {error}", shown(row, 5))))
+        })?
+        .filter_map(Result::transpose)
+        .collect()
+}
+
 fn stored_token(row: &Row<'_>) -> rusqlite::Result<StoredToken> {
     let channel: String = row.get(0)?;
     let channel = ChannelName::parse(&channel).map_err(|error| {
@@ -208,6 +221,19 @@ mod tests {
         assert_eq!(store.token_by_hash(second.hash).await.unwrap(), Some(second.clone()));
         store.prune_tokens(301).await.unwrap();
         assert_eq!(store.token_by_hash(second.hash).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_cannot_be_read_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::open(folder.path()).unwrap();
+        let store = StateStore::open(&directory).unwrap();
+        store.issue(token("a", 1, 100), 1, false).await.unwrap();
+        store.issue(token("b", 2, 100), 1, false).await.unwrap();
+        let wrong = "UPDATE token SET generation = x'01' WHERE channel = 'b'";
+        store.write(move |transaction| transaction.execute(wrong, [])).await.unwrap();
+        let lines = crate::state::check(folder.path()).unwrap();
+        assert!(lines[0].starts_with(r#"state.db: the token of channel "b": "#), "{lines:?}");
     }
 
     #[tokio::test]

@@ -36,12 +36,16 @@ fn open(folder: &Path, durability: Durability) -> House {
 
 impl House {
     async fn publish(&self, count: usize) {
+        self.publish_until(count, 0).await;
+    }
+
+    async fn publish_until(&self, count: usize, expires_at: u64) {
         for _ in 0..count {
             let request = PublishRequest {
                 channel: channel(),
                 event: EventName::default(),
                 data: "1".into(),
-                expires_at: 0,
+                expires_at,
                 idempotency_key: None,
             };
             self.consumers.broker.publish(request).await.unwrap();
@@ -110,6 +114,24 @@ async fn what_was_given_up_is_not_unread() {
     assert_eq!(house.position("x").await, (0, 3));
     assert_eq!(house.ack("x", 5).await.unwrap(), Held { offset: 5, unread: 3 });
     assert_eq!(house.ack("x", 8).await.unwrap(), Held { offset: 8, unread: 2 });
+}
+
+/// It was counted as unread for as long as it was kept, and whoever asked for what is unread got nothing.
+#[tokio::test]
+async fn what_nobody_gets_any_more_is_not_unread() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = open(folder.path(), Durability::Fsync);
+    house.publish_until(3, house.clock.unix_millis() + 1_000).await;
+    assert_eq!(house.position("x").await, (0, 3));
+    assert_eq!(house.ack("y", 1).await.unwrap(), Held { offset: 1, unread: 2 });
+    house.clock.advance(Duration::from_secs(1));
+    assert_eq!(house.position("x").await, (0, 0));
+    house.publish(1).await;
+    assert_eq!(house.position("x").await, (0, 1), "two of three that are kept have expired");
+    let list = house.consumers.list(&channel()).await.unwrap();
+    assert_eq!(list[0].held, Held { offset: 1, unread: 1 });
+    assert_eq!(house.ack("y", 3).await.unwrap(), Held { offset: 3, unread: 1 });
+    assert_eq!(house.ack("y", 4).await.unwrap(), Held { offset: 4, unread: 0 });
 }
 
 #[tokio::test]

@@ -25,6 +25,14 @@ pub(super) struct Known {
     pub(super) revocations: u64,
 }
 
+/// What a token is called that is to be removed.
+pub(super) enum Named {
+    /// The one of this channel.
+    Channel(ChannelName),
+    /// The one with this hash.
+    Hash(TokenHash),
+}
+
 /// How many renewals wait to be written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waiting {
@@ -93,6 +101,17 @@ impl Known {
         self.young.remove(hash);
         self.old.remove(hash);
         self.renewals.remove(hash);
+    }
+
+    /// The disk has not said what became of a token: it is asked when it is used next. Renewals may wait: they bring back nothing that is
+    /// not on disk.
+    pub(super) fn doubt(&mut self, named: &Named) {
+        for tokens in [&mut self.young, &mut self.old] {
+            match named {
+                Named::Channel(channel) => tokens.retain(|_, token| token.channel != *channel),
+                Named::Hash(hash) => _ = tokens.remove(hash),
+            }
+        }
     }
 
     /// When a stored token really dies: a renewal may still wait.

@@ -178,6 +178,32 @@ async fn a_revoked_token_stays_dead_whatever_waited_for_it() {
     assert_eq!((join(&tokens, &a).await, join(&tokens, &b).await), (None, None));
 }
 
+/// A removal that was called failed, and had happened on disk, left the token in memory; asking again changed nothing.
+#[tokio::test]
+async fn memory_forgets_what_the_disk_does_not_have_or_does_not_tell() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tokens, _directory) = open(folder.path(), &Clock::system());
+    let channel = channel("a");
+    for by_channel in [true, false] {
+        let token = tokens.get_or_create(&channel).await.unwrap();
+        tokens.state.remove_by_channel(channel.clone()).await.unwrap();
+        assert!(join(&tokens, &token).await.is_some(), "memory does not know");
+        if by_channel {
+            assert!(!tokens.revoke(&channel).await.unwrap());
+        } else {
+            assert_eq!(tokens.revoke_token(token.reveal()).await.unwrap(), None);
+        }
+        assert_eq!(join(&tokens, &token).await, None);
+    }
+    let token = tokens.get_or_create(&channel).await.unwrap();
+    let saboteur = rusqlite::Connection::open(folder.path().join("state.db")).unwrap();
+    saboteur.execute_batch("ALTER TABLE token RENAME TO gone").unwrap();
+    assert!(tokens.revoke(&channel).await.is_err());
+    saboteur.execute_batch("ALTER TABLE gone RENAME TO token").unwrap();
+    assert!(matches!(tokens.lookup(token.reveal()), Lookup::Unknown(_)));
+    assert!(join(&tokens, &token).await.is_some(), "it was not removed");
+}
+
 /// Runs a future a little, and says whether it waits for something.
 async fn waits<T>(future: &mut (impl Future<Output = T> + Unpin)) -> bool {
     tokio::select! {
