@@ -18,10 +18,11 @@ const STORM_CLIENTS: u32 = 19_000;
 const FUZZ_SECONDS: u32 = 3600;
 
 pub(crate) fn run(tree: &Tree) -> Result<()> {
-    suites::run(tree, &suites::Arguments { checkout: None, times: SUITES_TIMES })?;
     step::summarize(&torture::long(tree)?);
     step::summarize(&[crowd(tree)?, storm(tree)?]);
-    fuzz::run(tree, &fuzz::Arguments { targets: Vec::new(), seconds: FUZZ_SECONDS })
+    fuzz::run(tree, &fuzz::Arguments { targets: Vec::new(), seconds: FUZZ_SECONDS })?;
+    // Last, for they need a checkout that not every machine has.
+    suites::run(tree, &suites::Arguments { checkout: None, times: SUITES_TIMES })
 }
 
 /// Clients that come and go in every way there is, and leave nothing behind.

@@ -347,8 +347,7 @@ impl Actor {
     }
 
     fn deliver(&mut self, data: &Value, meta: Option<&Value>) -> Result<()> {
-        let (id, channel) =
-            parse_data(data).with_context(|| format!("it got {data}, which nobody published"))?;
+        let (id, channel) = parse_data(data).context("it got something wrong")?;
         let Some(meta) = meta.filter(|_| self.plan.meta) else {
             ensure!(meta.is_none() && !self.plan.meta, "it got a message with the wrong arguments");
             self.write(Event::Delivered(Delivered { channel, id, position: None }));

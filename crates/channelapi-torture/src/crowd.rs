@@ -1,6 +1,5 @@
 //! Everybody around one server: publishers and clients of every kind, gathered, left alone, and sent home.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -12,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::{Actor, Plan, Ticket};
-use crate::history::{Channel, ChannelId, Client, Dump, History, Publish, Restore};
+use crate::history::{Channel, ChannelId, Client, Dump, History, Position, Publish, Restore};
 use crate::http::{Http, Request};
 use crate::packet::parse_data;
 use crate::publisher::{GOALS, Publisher, Route, Target};
@@ -101,7 +100,7 @@ impl Crowd {
             let log = timeout(DRAIN_MAX, publisher).await;
             publishes.extend(log.context("a publisher did not get an answer until the end")???);
         }
-        self.drain().await?;
+        let late = self.drain().await?;
         let dumps = self.dump().await?;
         self.site.change(|situation| situation.phase = Phase::End);
         let mut clients = Vec::new();
@@ -110,11 +109,12 @@ impl Crowd {
             clients.push(left.with_context(|| format!("{} does not go home", guest.name))???);
         }
         publishes.extend(self.goals.into_log());
-        Ok(History { channels: self.channels, publishes, clients, restores: self.restores, dumps })
+        let (channels, restores) = (self.channels, self.restores);
+        Ok(History { channels, publishes, clients, restores, dumps, late })
     }
 
-    /// Whoever does not get there in time is the business of the checker, which sees what is missing.
-    async fn drain(&mut self) -> Result<()> {
+    /// Waits until everybody has got everything, and names those who have not after a long time.
+    async fn drain(&mut self) -> Result<Vec<String>> {
         let end = Instant::now() + DRAIN_MAX;
         loop {
             let goal = self.goals.publish_goals().await?;
@@ -122,20 +122,19 @@ impl Crowd {
             while Instant::now() < again {
                 self.complain().await?;
                 if self.late(goal).is_empty() {
-                    return Ok(());
+                    return Ok(Vec::new());
                 }
                 sleep(GOAL_POLL).await;
             }
             if Instant::now() > end {
-                println!("still waiting after {DRAIN_MAX:?}: {:?}", self.late(goal));
-                return Ok(());
+                return Ok(self.late(goal));
             }
         }
     }
 
-    fn late(&self, goal: u32) -> BTreeSet<&str> {
+    fn late(&self, goal: u32) -> Vec<String> {
         let late = self.clients.iter().filter(|guest| guest.reached.load(Ordering::Relaxed) < goal);
-        late.map(|guest| guest.name.as_str()).collect()
+        late.map(|guest| guest.name.clone()).collect()
     }
 
     /// Reads every channel's history, page by page.
@@ -151,10 +150,11 @@ impl Crowd {
                 let path = format!("/v1/channels/{}/messages?since={since}&limit={PAGE}", channel.name);
                 let page = get(&mut http, &self.site, &path).await?;
                 for message in page["messages"].as_array().context("no messages in a page of history")? {
-                    let position = message["id"].as_str().and_then(crate::history::Position::of_id);
-                    let known = position.zip(parse_data(&message["data"]));
-                    let (position, (id, _)) =
-                        known.with_context(|| format!("the history holds {message}"))?;
+                    let position = message["id"].as_str().and_then(Position::of_id);
+                    let position = position
+                        .with_context(|| format!("no usable id in the history of {}", channel.name))?;
+                    let parsed = parse_data(&message["data"]);
+                    let (id, _) = parsed.with_context(|| format!("at {position} of {}", channel.name))?;
                     dump.messages.push((position, id));
                 }
                 if page["has_more"] != true {

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 
 use crate::machine::skipped;
 
@@ -33,6 +33,19 @@ pub(crate) fn changing(library: &Path, file: &Path) -> Vec<(String, String)> {
     environment(library, &[("FAKETIME_TIMESTAMP_FILE", &file), ("FAKETIME_NO_CACHE", "1")])
 }
 
+/// How many hours a jump goes ahead; it is a whole number of them.
+pub(crate) fn hours(jump: &str) -> Result<i64> {
+    let (number, unit) =
+        match jump.split_at(jump.trim_end_matches(|unit: char| unit.is_ascii_alphabetic()).len()) {
+            (number, "h") => (number, 1),
+            (number, "d") => (number, 24),
+            (number, "y") => (number, 24 * 365),
+            ("+0", "") => ("+0", 0),
+            _ => bail!("{jump:?} is no jump: say how many hours, days or years, as in `-1h`"),
+        };
+    Ok(number.parse::<i64>().with_context(|| format!("{jump:?} has no number"))? * unit)
+}
+
 fn environment(library: &Path, more: &[(&str, &str)]) -> Vec<(String, String)> {
     let library = library.display().to_string();
     let all = [
@@ -42,4 +55,19 @@ fn environment(library: &Path, more: &[(&str, &str)]) -> Vec<(String, String)> {
     ];
     let all = all.iter().chain(more);
     all.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jumps_are_hours() {
+        for (jump, expected) in [("+0", 0), ("+1h", 1), ("-2h", -2), ("+3d", 72), ("-10y", -87_600)] {
+            assert_eq!(hours(jump).unwrap(), expected, "{jump}");
+        }
+        for other in ["", "0", "+1", "h", "+1m", "+1.5h"] {
+            assert!(hours(other).is_err(), "{other}");
+        }
+    }
 }

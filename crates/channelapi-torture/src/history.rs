@@ -43,6 +43,8 @@ pub(crate) struct History {
     /// The one at index 0 ended branch 0.
     pub(crate) restores: Vec<Restore>,
     pub(crate) dumps: Vec<Dump>,
+    /// Clients that had not got everything when they were not waited for any longer.
+    pub(crate) late: Vec<String>,
 }
 
 /// What the server's policy says about a channel.
@@ -75,8 +77,12 @@ pub(crate) struct Publish {
     pub(crate) channel: ChannelId,
     /// With an `Idempotency-Key` of its own; only then may there be several attempts.
     pub(crate) keyed: bool,
+    /// The messages of one request for several have the same number, which their publisher gives out once.
+    pub(crate) batch: Option<u32>,
     /// When the first attempt was sent.
     pub(crate) invoked: Time,
+    /// When it was known of the first attempt, if of any, that nobody can know what came of it.
+    pub(crate) doubtful: Option<Time>,
     pub(crate) outcome: Outcome,
 }
 
@@ -97,6 +103,8 @@ pub(crate) struct Answer {
     pub(crate) branch: Branch,
     /// The seed's route does not tell.
     pub(crate) position: Option<Position>,
+    /// What is behind the position in an id, and tells the message from others at the same place.
+    pub(crate) tag: Option<u32>,
     pub(crate) duplicate: bool,
 }
 
@@ -222,11 +230,17 @@ impl Position {
     /// The place before the first message of an epoch that is not known yet.
     pub(crate) const START: Self = Self { epoch: 0, offset: 0 };
 
-    /// From the id of a stored publication, `<epoch>-<offset>-<tag>`.
+    /// From the id of a stored publication.
     pub(crate) fn of_id(id: &str) -> Option<Self> {
+        Self::with_tag_of_id(id).map(|(position, _)| position)
+    }
+
+    /// All parts of an id, `<epoch>-<offset>-<tag>`.
+    pub(crate) fn with_tag_of_id(id: &str) -> Option<(Self, u32)> {
         let mut parts = id.split('-');
-        let (epoch, offset, _tag) = (parts.next()?, parts.next()?, parts.next()?);
-        Some(Self { epoch: u64::from_str_radix(epoch, 16).ok()?, offset: offset.parse().ok()? })
+        let (epoch, offset, tag) = (parts.next()?, parts.next()?, parts.next()?);
+        let position = Self { epoch: u64::from_str_radix(epoch, 16).ok()?, offset: offset.parse().ok()? };
+        Some((position, u32::from_str_radix(tag, 16).ok()?))
     }
 
     pub(crate) fn next(self) -> Self {
@@ -288,14 +302,17 @@ impl History {
     }
 
     pub(crate) fn publish_line(&self, publish: &Publish) -> String {
-        let Publish { id, channel, keyed, invoked, outcome } = publish;
+        let Publish { id, channel, keyed, batch, invoked, doubtful, outcome } = publish;
         let key = if *keyed { " with a key" } else { "" };
+        let batch = batch.map_or(String::new(), |batch| format!(" in batch {batch}"));
+        let doubt = doubtful.map_or(String::new(), |at| format!(", in doubt since {at}"));
         let outcome = match outcome {
             Outcome::Refused(status) => format!("refused with {status}"),
             Outcome::Unknown => "outcome unknown".to_owned(),
             Outcome::Stored(answers) => answers.iter().map(answer_text).collect::<Vec<_>>().join(", "),
         };
-        format!("publish {id} to {}{key} at {invoked}: {outcome}", self.channel(*channel).name)
+        let name = &self.channel(*channel).name;
+        format!("publish {id} to {name}{key}{batch} at {invoked}{doubt}: {outcome}")
     }
 
     pub(crate) fn client_line(&self, client: &Client, entry: usize) -> String {
@@ -349,8 +366,11 @@ mod tests {
     #[test]
     fn positions_are_read_from_ids() {
         let position = Position { epoch: 0xab, offset: 17 };
-        assert_eq!(Position::of_id("00000000000000ab-17-0badcafe"), Some(position));
-        assert_eq!(Position::of_id("00000000000000ab-17"), None);
-        assert_eq!(Position::of_id("x-17-0badcafe"), None);
+        let id = "00000000000000ab-17-0badcafe";
+        assert_eq!(Position::with_tag_of_id(id), Some((position, 0x0bad_cafe)));
+        assert_eq!(Position::of_id(id), Some(position));
+        for other in ["00000000000000ab-17", "x-17-0badcafe", "00000000000000ab-17-tag"] {
+            assert_eq!(Position::of_id(other), None, "{other}");
+        }
     }
 }

@@ -11,6 +11,7 @@ mod checker;
 mod choices;
 mod client;
 mod crowd;
+mod date;
 mod faketime;
 mod history;
 mod http;
@@ -21,6 +22,7 @@ mod publisher;
 mod scenarios;
 mod server;
 mod site;
+mod symptoms;
 mod timing;
 mod town;
 mod trace;
@@ -39,7 +41,7 @@ use crate::scenarios::disk_full::Obstacle;
 use crate::scenarios::kill::Lives;
 use crate::scenarios::{
     Orders, bit_rot, clock, clock_jump, disk_full, failing, half_open, kill, power_cut, restored_backup,
-    second_process, slow, sync_order,
+    rolling, second_process, slow, suspend, sync_order,
 };
 
 /// Breaks the server on purpose and proves that nothing accepted was lost.
@@ -111,12 +113,23 @@ enum Scenario {
     Failing {
         #[command(flatten)]
         cycles: Cycles,
-        /// The server that can be told to fail [default: `channelapi-failpoints`, beside the server]
-        #[arg(long, value_name = "FILE")]
-        failing_server: Option<PathBuf>,
+        #[command(flatten)]
+        failing: Failing,
+    },
+    /// Small segments are removed and rewritten, and the process dies of it; needs a server with failpoints
+    Rolling {
+        #[command(flatten)]
+        cycles: Cycles,
+        #[command(flatten)]
+        failing: Failing,
     },
     /// The power fails: a server starts on copies of the disk of another
     PowerCut {
+        #[command(flatten)]
+        cycles: Cycles,
+    },
+    /// The machine sleeps and wakes up, and the server gets a tenth of a core
+    Suspend {
         #[command(flatten)]
         cycles: Cycles,
     },
@@ -178,6 +191,13 @@ struct Cycles {
     /// How often [default: as often as a short test allows]
     #[arg(long, value_name = "N")]
     cycles: Option<u32>,
+}
+
+#[derive(Args)]
+struct Failing {
+    /// The server that can be told to fail [default: `channelapi-failpoints`, beside the server]
+    #[arg(long, value_name = "FILE")]
+    failing_server: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -252,9 +272,13 @@ async fn run(scenario: &Scenario, binary: PathBuf, seed: u64) -> Result<()> {
         Scenario::BitRot { cycles } => bit_rot::run(&orders(cycles, 50)).await,
         Scenario::DiskFull { cycles } => disk_full::run(&orders(cycles, 1), Obstacle::Full).await,
         Scenario::ReadOnly { cycles } => disk_full::run(&orders(cycles, 1), Obstacle::ReadOnly).await,
-        Scenario::Failing { cycles, failing_server } => {
-            failing::run(&orders(cycles, 1), failing_server.as_deref()).await
+        Scenario::Failing { cycles, failing } => {
+            failing::run(&orders(cycles, 1), failing.failing_server.as_deref()).await
         }
+        Scenario::Rolling { cycles, failing } => {
+            rolling::run(&orders(cycles, 1), failing.failing_server.as_deref()).await
+        }
+        Scenario::Suspend { cycles } => suspend::run(&orders(cycles, 1)).await,
         Scenario::HalfOpen { cycles } => half_open::run(&orders(cycles, 1)).await,
         Scenario::Kill { cycles, lives } => kill::run(&orders(cycles, 50), &lives.read(false)?).await,
         Scenario::DoubleKill { cycles, lives } => kill::run(&orders(cycles, 20), &lives.read(true)?).await,

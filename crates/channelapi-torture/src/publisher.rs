@@ -21,10 +21,6 @@ pub(crate) const GOALS: u32 = u32::MAX;
 const ANSWER_MAX: Duration = Duration::from_secs(20);
 const RETRY_MILLIS: RangeInclusive<u64> = 5..=30;
 const BATCH: RangeInclusive<u64> = 2..=10;
-/// Once in how many messages data is long, and how long.
-const LONG_RARITY: u64 = 50;
-const LONG: RangeInclusive<u64> = 1_000..=20_000;
-const BARE_RARITY: u64 = 5;
 /// Once in how many messages a key is used again although the outcome is known.
 const REPEAT_RARITY: u64 = 10;
 
@@ -57,6 +53,7 @@ pub(crate) struct Publisher {
     choices: Choices,
     connection: Option<(Http, Branch)>,
     next: u32,
+    batches: u32,
     log: Vec<Publish>,
 }
 
@@ -71,7 +68,7 @@ impl Publisher {
     pub(crate) fn new(number: u32, route: Route, targets: Vec<Target>, site: Arc<Site>, seed: u64) -> Self {
         let choices = Choices::new(seed, &format!("publisher-{number}"));
         let (connection, log) = (None, Vec::new());
-        Self { number, route, targets, pace: 0..=4, site, choices, connection, next: 1, log }
+        Self { number, route, targets, pace: 0..=4, site, choices, connection, next: 1, batches: 0, log }
     }
 
     /// Publishes until the load ends.
@@ -108,7 +105,7 @@ impl Publisher {
     async fn publish(&mut self, target: &Target) -> Result<()> {
         let id = self.next_id();
         let keyed = self.route == Route::Keyed;
-        let data = self.data(id, target.channel);
+        let data = data(id, target.channel);
         let (path, body) = match self.route {
             Route::Seed => (format!("/message/{}", target.name), json!({ "message": data })),
             _ => (format!("/v1/channels/{}/messages", target.name), json!({ "data": data })),
@@ -118,16 +115,16 @@ impl Publisher {
         let mut invoked = None;
         let mut refused = None;
         let mut answers = Vec::new();
-        let mut doubtful = false;
+        let mut doubtful = None;
         loop {
             let attempt = self.attempt(&request, &mut invoked).await?;
             match attempt {
                 Attempt::Answered(response, branch) => match judge(&response)? {
                     Judgement::Stored => answers.push(self.answer(&response, branch)?),
                     Judgement::Refused => refused = Some(response.status),
-                    Judgement::Unknown => doubtful = true,
+                    Judgement::Unknown => _ = doubtful.get_or_insert(self.site.now()),
                 },
-                Attempt::Broken => doubtful = true,
+                Attempt::Broken => _ = doubtful.get_or_insert(self.site.now()),
             }
             let once_more = keyed && answers.len() == 1 && self.choices.one_in(REPEAT_RARITY);
             let known = !(answers.is_empty() || once_more);
@@ -138,11 +135,12 @@ impl Publisher {
         }
         let outcome = match (answers.is_empty(), refused) {
             (false, _) => Outcome::Stored(answers),
-            (true, Some(status)) if !doubtful => Outcome::Refused(status),
+            (true, Some(status)) if doubtful.is_none() => Outcome::Refused(status),
             (true, _) => Outcome::Unknown,
         };
         let invoked = invoked.context("published without an attempt")?;
-        self.log.push(Publish { id, channel: target.channel, keyed, invoked, outcome });
+        let channel = target.channel;
+        self.log.push(Publish { id, channel, keyed, batch: None, invoked, doubtful, outcome });
         Ok(())
     }
 
@@ -151,7 +149,7 @@ impl Publisher {
         let ids: Vec<_> = (0..count).map(|_| self.next_id()).collect();
         let mut messages = Vec::new();
         for id in &ids {
-            messages.push(json!({ "channel": target.name, "data": self.data(*id, target.channel) }));
+            messages.push(json!({ "channel": target.name, "data": data(*id, target.channel) }));
         }
         let body = json!({ "messages": messages }).to_string();
         let request = Prepared { path: "/v1/messages".to_owned(), headers: self.site.authorization(), body };
@@ -165,11 +163,15 @@ impl Publisher {
             },
         };
         let invoked = invoked.context("published without an attempt")?;
+        let (batch, answered) = (Some(self.batches), self.site.now());
+        self.batches += 1;
         self.log.extend(ids.into_iter().zip(outcomes).map(|(id, outcome)| Publish {
             id,
             channel: target.channel,
             keyed: false,
+            batch,
             invoked,
+            doubtful: (outcome == Outcome::Unknown).then_some(answered),
             outcome,
         }));
         Ok(())
@@ -231,7 +233,7 @@ impl Publisher {
     fn answer(&self, response: &Response, branch: Branch) -> Result<Answer> {
         let at = self.site.now();
         if self.route == Route::Seed {
-            return Ok(Answer { at, branch, position: None, duplicate: false });
+            return Ok(Answer { at, branch, position: None, tag: None, duplicate: false });
         }
         read_answer(&serde_json::from_str(&response.body)?, at, branch)
     }
@@ -240,12 +242,6 @@ impl Publisher {
         let number = self.next;
         self.next += 1;
         MessageId { publisher: self.number, number }
-    }
-
-    fn data(&mut self, id: MessageId, channel: ChannelId) -> Value {
-        let bare = self.choices.one_in(BARE_RARITY);
-        let padding = if self.choices.one_in(LONG_RARITY) { self.choices.number(LONG) } else { 0 };
-        data(id, channel, bare, usize::try_from(padding).unwrap_or(0))
     }
 }
 
@@ -272,11 +268,11 @@ fn judge(response: &Response) -> Result<Judgement> {
 }
 
 fn read_answer(answer: &Value, at: Time, branch: Branch) -> Result<Answer> {
-    let position = answer["id"].as_str().and_then(Position::of_id);
-    let position = position.with_context(|| format!("no usable id in {answer}"))?;
+    let place = answer["id"].as_str().and_then(Position::with_tag_of_id);
+    let (position, tag) = place.with_context(|| format!("no usable id in {answer}"))?;
     let duplicate = answer["duplicate"].as_bool().with_context(|| format!("no `duplicate` in {answer}"))?;
     if answer["offset"] != position.offset {
         bail!("offset and id of {answer} contradict each other");
     }
-    Ok(Answer { at, branch, position: Some(position), duplicate })
+    Ok(Answer { at, branch, position: Some(position), tag: Some(tag), duplicate })
 }

@@ -206,6 +206,15 @@ impl Server {
         String::from_utf8_lossy(&fs::read(self.log_file()).unwrap_or_default()).into_owned()
     }
 
+    /// What it counts, as text.
+    pub(crate) async fn metrics(&self) -> Result<String> {
+        let headers = format!("Authorization: {AUTH_KEY}\r\n");
+        let request = Request { method: "GET", path: "/metrics", headers: &headers, body: "" };
+        let answer = Http::connect(self.address).await?.exchange(&request).await?;
+        ensure!(answer.status == 200, "/metrics was answered {}: {}", answer.status, answer.body);
+        Ok(answer.body)
+    }
+
     /// What every user of the machine sees of it.
     pub(crate) fn command_line(&self) -> Result<String> {
         self.proc("cmdline")

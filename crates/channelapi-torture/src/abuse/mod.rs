@@ -115,7 +115,9 @@ async fn attack(yard: Yard, cases: Vec<Case>) -> Result<Outcome> {
     let peak = watch.finish().await?;
 
     let mut judge = |verdict: Result<()>| failures.extend(verdict.err().map(|error| format!("{error:#}")));
-    judge(counted(&before, &yard.metrics().await?, &expected));
+    let after = yard.metrics().await?;
+    judge(counted(&before, &after, &expected));
+    judge(never_happened(&after));
     judge(nothing_left(&yard, descriptors).await);
     let grown = peak.saturating_sub(memory);
     judge(if grown <= MEMORY_MAX { Ok(()) } else { Err(anyhow!("the attacks took {} MiB", grown >> 20)) });
@@ -136,6 +138,20 @@ async fn attack(yard: Yard, cases: Vec<Case>) -> Result<Outcome> {
     };
     stop(yard).await?;
     Ok(Outcome { cases: count, failures, line })
+}
+
+/// Of what cannot be, nothing was.
+fn never_happened(counters: &BTreeMap<String, u64>) -> Result<()> {
+    for name in ["channelapi_publications_out_of_order_total", "channelapi_panics_total"] {
+        let value = counters.get(name).with_context(|| format!("nobody counts {name}"))?;
+        ensure!(*value == 0, "{name} is {value}");
+    }
+    let violated =
+        counters.iter().filter(|(name, _)| name.starts_with("channelapi_invariant_violations_total"));
+    for (name, value) in violated {
+        ensure!(*value == 0, "{name} is {value}");
+    }
+    Ok(())
 }
 
 async fn stop(yard: Arc<Yard>) -> Result<()> {

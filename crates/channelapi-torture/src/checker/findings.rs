@@ -26,6 +26,8 @@ pub(crate) enum Law {
     HonestVerdict,
     /// A client gets nothing from a channel that its tokens do not open.
     OwnChannelsOnly,
+    /// A batch is stored as a whole or not at all, and nothing comes between its messages.
+    WholeBatch,
 }
 
 impl Law {
@@ -42,6 +44,7 @@ impl Law {
             Self::OneKeyOneOffset => "C8",
             Self::HonestVerdict => "C9",
             Self::OwnChannelsOnly => "C10",
+            Self::WholeBatch => "C11",
         }
     }
 }

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 
 use super::findings::{Findings, Law};
-use crate::history::{Branch, ChannelId, Event, History, MessageId, Outcome, Position, Publish, Time};
+use super::is_refused;
+use crate::history::{Branch, ChannelId, Event, History, MessageId, Position, Publish, Time};
 
 /// A position that can be compared: epochs are random, so they are ranked in the order of their first appearance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -154,6 +155,7 @@ impl<'h> Ledger<'h> {
     fn hear_publishers(&mut self, findings: &mut Findings) {
         let history = self.history;
         for publish in &history.publishes {
+            judge_first_answer(history, publish, findings);
             let mut before: Option<Branch> = None;
             for answer in publish.answers() {
                 let source = || history.publish_line(publish);
@@ -266,7 +268,7 @@ impl<'h> Ledger<'h> {
             }
         }
         if let Some(last) = books.last() {
-            for publish in self.history.publishes.iter().filter(|publish| may_be_stored(publish)) {
+            for publish in self.history.publishes.iter().filter(|publish| !is_refused(publish)) {
                 let channel = publish.channel.index();
                 self.unplaced[channel] += u64::from(!last[channel].of.contains_key(&publish.id));
             }
@@ -295,6 +297,15 @@ impl Book<'_> {
     }
 }
 
+/// Before its first answer, a message may be stored only by an attempt of which nobody can know what came. Others were refused.
+fn judge_first_answer(history: &History, publish: &Publish, findings: &mut Findings) {
+    let Some(first) = publish.answers().first().filter(|first| first.duplicate) else { return };
+    if publish.doubtful.is_none_or(|doubtful| doubtful > first.at) {
+        let text = format!("{} was refused, and is there when it is tried again", publish.id);
+        findings.add(Law::RefusedStaysOut, text, || vec![history.publish_line(publish)]);
+    }
+}
+
 /// When the publisher knew that the message is stored in this branch: it was told so in it, or in one before it, early
 /// enough to be in the copy with which this branch began.
 fn accepted(history: &History, publish: &Publish, branch: usize) -> Option<Time> {
@@ -307,10 +318,6 @@ fn accepted(history: &History, publish: &Publish, branch: usize) -> Option<Time>
         })
     };
     own.or_else(inherited).map(|answer| answer.at)
-}
-
-fn may_be_stored(publish: &Publish) -> bool {
-    !matches!(publish.outcome, Outcome::Refused(_))
 }
 
 /// Whether the message was accepted and belongs to the branch, whether or not anybody knows where it is.

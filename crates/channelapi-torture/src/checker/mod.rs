@@ -3,6 +3,7 @@
 //! Sorting and searching only, so that a run of a million messages is judged in seconds. The checker knows nothing of
 //! the server: `mutants.rs` shows that it sees each kind of mistake, `simulation.rs` that it accepts what is right.
 
+mod batches;
 mod findings;
 mod ledger;
 #[cfg(test)]
@@ -15,7 +16,7 @@ pub(crate) use self::findings::Findings;
 use self::findings::Law;
 use self::ledger::{Ledger, Place, is_accepted};
 use self::walk::Walk;
-use crate::history::{Branch, ChannelId, Dump, Event, History, Time};
+use crate::history::{Branch, ChannelId, Dump, Event, History, Outcome, Publish, Time};
 
 /// What one or more histories come to.
 #[derive(Default)]
@@ -39,8 +40,12 @@ impl Verdict {
         for dump in &history.dumps {
             check_dump(&ledger, dump, &mut findings);
         }
+        batches::check(&ledger, &mut findings);
         for client in &history.clients {
             Walk::new(&ledger, client, &mut findings).check();
+        }
+        for name in &history.late {
+            findings.add(Law::NothingLost, format!("{name} did not get everything in time"), Vec::new);
         }
         let events = || history.clients.iter().flat_map(|client| &client.events).map(|entry| &entry.event);
         Self {
@@ -63,8 +68,14 @@ impl Verdict {
         let lost = self.findings.count(&[Law::NothingLost]);
         let phantoms = self.findings.count(&[Law::NoPhantom, Law::RefusedStaysOut]);
         let gaps = self.findings.count(&[Law::NoHole, Law::HonestVerdict]);
-        let others =
-            [Law::OneContent, Law::RealTimeOrder, Law::NoRepeat, Law::OneKeyOneOffset, Law::OwnChannelsOnly];
+        let others = [
+            Law::OneContent,
+            Law::RealTimeOrder,
+            Law::NoRepeat,
+            Law::OneKeyOneOffset,
+            Law::OwnChannelsOnly,
+            Law::WholeBatch,
+        ];
         let (accepted, deliveries, resumes) = (self.accepted, self.deliveries, self.resumes);
         let others = self.findings.count(&others);
         format!(
@@ -122,7 +133,7 @@ fn check_dump(ledger: &Ledger<'_>, dump: &Dump, findings: &mut Findings) {
             );
             continue;
         };
-        if matches!(publish.outcome, crate::history::Outcome::Refused(_)) {
+        if is_refused(publish) {
             let text = format!("{name} holds {id} at {position}, which was refused");
             findings.add(Law::RefusedStaysOut, text, || vec![history.publish_line(publish)]);
         }
@@ -133,10 +144,19 @@ fn check_dump(ledger: &Ledger<'_>, dump: &Dump, findings: &mut Findings) {
             findings.add(Law::NoHole, text, Vec::new);
         }
     }
-    let policy = history.channel(dump.channel);
-    if policy.durable && policy.max_messages.is_none() {
+    if is_complete(history, dump.channel) {
         check_complete(ledger, dump, findings);
     }
+}
+
+/// Whether the channel keeps everything that was accepted.
+fn is_complete(history: &History, channel: ChannelId) -> bool {
+    let policy = history.channel(channel);
+    policy.durable && policy.max_messages.is_none()
+}
+
+fn is_refused(publish: &Publish) -> bool {
+    matches!(publish.outcome, Outcome::Refused(_))
 }
 
 fn check_complete(ledger: &Ledger<'_>, dump: &Dump, findings: &mut Findings) {

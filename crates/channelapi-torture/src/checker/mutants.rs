@@ -38,6 +38,14 @@ pub(super) enum Flaw {
     SkipsOnResume,
     RepeatsOnResume,
     ForeignChannel,
+    /// Clients that have joined without a position get nothing.
+    DeafSeed,
+    /// What was refused is stored under its key, and nobody gets to know before it is tried again.
+    StoresRefused,
+    /// Only the first message of a batch is stored, and the connection breaks.
+    TearsBatch,
+    /// Another message comes between those of a batch.
+    MixesBatch,
 }
 
 const SEEDS: u64 = 60;
@@ -99,6 +107,7 @@ fn two_contents_at_one_offset_are_seen() {
 fn dropped_messages_are_seen() {
     check_caught(Flaw::DropsSome, &[Law::NothingLost]);
     check_caught(Flaw::SkipsOnResume, &[Law::NothingLost]);
+    check_caught(Flaw::DeafSeed, &[Law::NoHole]);
 }
 
 #[test]
@@ -110,6 +119,7 @@ fn wrong_order_is_seen() {
 fn inventions_are_seen() {
     check_caught(Flaw::Phantom, &[Law::NoPhantom]);
     check_caught(Flaw::DeliversRefused, &[Law::RefusedStaysOut]);
+    check_caught(Flaw::StoresRefused, &[Law::RefusedStaysOut]);
     check_caught(Flaw::ForeignChannel, &[Law::OwnChannelsOnly]);
 }
 
@@ -118,6 +128,12 @@ fn repeats_are_seen() {
     check_caught(Flaw::DeliversTwice, &[Law::NoRepeat]);
     check_caught(Flaw::RepeatsOnResume, &[Law::NoRepeat]);
     check_caught(Flaw::StoresKeyTwice, &[Law::OneKeyOneOffset]);
+}
+
+#[test]
+fn batches_that_are_not_whole_are_seen() {
+    check_caught(Flaw::TearsBatch, &[Law::WholeBatch]);
+    check_caught(Flaw::MixesBatch, &[Law::WholeBatch]);
 }
 
 #[test]
@@ -138,11 +154,14 @@ fn message_stored_before_one_that_was_accepted_earlier_is_seen() {
         id: id(number),
         channel: ChannelId(0),
         keyed: false,
+        batch: None,
         invoked: time(invoked),
+        doubtful: None,
         outcome: Outcome::Stored(vec![Answer {
             at: time(at),
             branch: Branch(0),
             position: None,
+            tag: None,
             duplicate: false,
         }]),
     };
@@ -163,4 +182,39 @@ fn message_stored_before_one_that_was_accepted_earlier_is_seen() {
     assert_eq!(check([0, 1], 20), 0, "in order");
     assert_eq!(check([1, 0], 20), 1, "the first was accepted before the second was sent");
     assert_eq!(check([1, 0], 5), 0, "they were sent side by side");
+}
+
+#[test]
+fn client_that_was_waited_for_in_vain_is_seen() {
+    let history = History { late: vec!["seed".to_owned()], ..History::default() };
+    assert_eq!(Verdict::on(&history).findings.count(&[Law::NothingLost]), 1);
+    assert!(Verdict::on(&History::default()).findings.is_clean());
+}
+
+#[test]
+fn batch_that_was_stored_and_refused_is_seen() {
+    let publish = |number, outcome| Publish {
+        id: MessageId { publisher: 0, number },
+        channel: ChannelId(0),
+        keyed: false,
+        batch: Some(0),
+        invoked: Time::default(),
+        doubtful: None,
+        outcome,
+    };
+    let stored = || {
+        let (at, branch) = (Time::default(), Branch(0));
+        Outcome::Stored(vec![Answer { at, branch, position: None, tag: None, duplicate: false }])
+    };
+    let check = |outcomes: [Outcome; 2]| {
+        let history = History {
+            channels: vec![Channel { name: "a".to_owned(), durable: true, max_messages: None }],
+            publishes: (0..).zip(outcomes).map(|(number, outcome)| publish(number, outcome)).collect(),
+            ..History::default()
+        };
+        Verdict::on(&history).findings.count(&[Law::WholeBatch])
+    };
+    assert_eq!(check([stored(), stored()]), 0);
+    assert_eq!(check([Outcome::Refused(503), Outcome::Refused(503)]), 0);
+    assert_eq!(check([stored(), Outcome::Refused(503)]), 1);
 }

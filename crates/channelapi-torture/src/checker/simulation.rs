@@ -64,7 +64,7 @@ impl Simulation {
             client("seed", Door::Seed, &[DURABLE]),
             client("seeds", Door::Seed, &[OTHER, MEMORY]),
         ];
-        let publishers = (0..4).map(|_| Publisher { number: 0, pending: None }).collect();
+        let publishers = (0..4).map(|_| Publisher { number: 0, batches: 0, pending: None }).collect();
         Self {
             choices,
             flaw,
@@ -101,6 +101,7 @@ impl Simulation {
             clients: self.clients.into_iter().map(|player| player.client).collect(),
             restores: self.restores,
             dumps,
+            late: Vec::new(),
         };
         (history, self.struck)
     }
@@ -114,7 +115,7 @@ impl Simulation {
         self.flaw == Some(flaw) && self.choices.one_in(FLAW_RARITY)
     }
 
-    /// Everybody gets what there is: publishers finish, clients return and read.
+    /// Everybody gets what there is: publishers finish, clients return and read, and then a last message of each channel.
     fn drain(&mut self) {
         while self.publishers.iter().any(|publisher| publisher.pending.is_some()) {
             for index in 0..self.publishers.len() {
@@ -132,6 +133,15 @@ impl Simulation {
             if self.clients[index].wire.is_none() {
                 self.connect(index);
             }
+            self.read(index, usize::MAX);
+        }
+        for channel in CHANNELS {
+            let invoked = self.tick();
+            let publish = self.begin(0, channel, false, None, invoked);
+            let position = self.append(publish);
+            self.answer(publish, position, false);
+        }
+        for index in 0..self.clients.len() {
             self.read(index, usize::MAX);
         }
     }

@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::findings::{Findings, Law};
+use super::is_refused;
 use super::ledger::Ledger;
 use crate::history::{
-    Asked, Branch, ChannelId, Client, Connected, Delivered, Door, Event, History, Joined, MessageId, Outcome,
-    Pid, Position, Publish, Reason, Time,
+    Asked, Branch, ChannelId, Client, Connected, Delivered, Door, Event, History, Joined, MessageId, Pid,
+    Position, Publish, Reason, Time,
 };
 
 /// Messages of a hole that are shown.
@@ -38,8 +39,6 @@ enum Stand {
     Beginning,
     /// This was the last one.
     At(Position, MessageId),
-    /// It got something of which nobody knows where it lies, in a history that has gone.
-    Unknown,
 }
 
 struct Connection {
@@ -75,9 +74,7 @@ impl<'a, 'h> Walk<'a, 'h> {
                 Event::Closed => self.connection = None,
             }
         }
-        if self.client.door != Door::Seed {
-            self.end();
-        }
+        self.end();
     }
 
     fn connect(&mut self, entry: usize, connected: Connected) {
@@ -182,7 +179,7 @@ impl<'a, 'h> Walk<'a, 'h> {
     fn stand_at(&self, channel: ChannelId, entry: usize) -> Stand {
         let marks = self.marks.get(&channel).map_or(&[][..], Vec::as_slice);
         let known = marks[..marks.partition_point(|mark| mark.entry <= entry)].last();
-        known.map_or(Stand::Unknown, |mark| mark.stand)
+        known.map_or(Stand::Since(self.client.events[entry].at), |mark| mark.stand)
     }
 
     /// A client that was told that nothing is missing stands in the history that the server has.
@@ -233,7 +230,7 @@ impl<'a, 'h> Walk<'a, 'h> {
         let Some(connection) = &self.connection else { return false };
         let reached = match stood {
             Stand::At(position, _) => position.offset,
-            Stand::Beginning | Stand::Since(_) | Stand::Unknown => 0,
+            Stand::Beginning | Stand::Since(_) => 0,
         };
         let largest = self.ledger.largest_offset_before(connection.connected.branch, channel, at);
         let kept = self.ledger.history.channel(channel).max_messages;
@@ -279,7 +276,7 @@ impl<'a, 'h> Walk<'a, 'h> {
         if publish.channel != channel {
             return self.report(Law::NoPhantom, entry, "it got what was published to another channel");
         }
-        if matches!(publish.outcome, Outcome::Refused(_)) {
+        if is_refused(publish) {
             return self.report(Law::RefusedStaysOut, entry, "it got what the server had refused");
         }
         let Some(connection) = &mut self.connection else {
@@ -331,7 +328,6 @@ impl<'a, 'h> Walk<'a, 'h> {
     ) {
         let place = self.ledger.place(channel, position);
         match stood {
-            Stand::Unknown => {}
             Stand::Beginning if position.offset == 1 => {}
             Stand::Beginning => {
                 self.report_hole(entry, branch, channel, Position::START, Some(position), Time::default());
@@ -358,7 +354,7 @@ impl<'a, 'h> Walk<'a, 'h> {
         }
     }
 
-    /// A place that nobody knows is at least not one that somebody else has.
+    /// A place that nobody knows is at least not one that somebody else has. Whatever is sent after the message came lies behind it.
     fn judge_unknown_step(
         &mut self,
         entry: usize,
@@ -372,11 +368,12 @@ impl<'a, 'h> Walk<'a, 'h> {
             let text = "it came after something that was sent when this was already accepted";
             self.report(Law::RealTimeOrder, entry, text);
         }
-        let Stand::At(last, _) = stood else { return Stand::Unknown };
+        let somewhere = Stand::Since(self.client.events[entry].at);
+        let Stand::At(last, _) = stood else { return somewhere };
         if let Some(other) = self.ledger.at(branch, publish.channel, last.next()) {
             let text = format!("it came right after {last}, where {} should have come", other.id);
             self.report(Law::NoHole, entry, &text);
-            return Stand::Unknown;
+            return somewhere;
         }
         Stand::At(last.next(), publish.id)
     }
@@ -424,7 +421,7 @@ impl<'a, 'h> Walk<'a, 'h> {
         });
     }
 
-    /// At the end of a run a client that can resume has everything that was accepted.
+    /// At the end of a run a client has everything that was accepted, or sent since it joined if it cannot resume.
     fn end(&mut self) {
         let branch = self.ledger.last_branch();
         let last = self.client.events.len().saturating_sub(1);

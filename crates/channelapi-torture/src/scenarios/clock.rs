@@ -10,8 +10,8 @@ use tokio::time::sleep;
 
 use super::{Orders, Report, next_life, open};
 use crate::choices::Choices;
-use crate::faketime;
 use crate::town;
+use crate::{date, faketime};
 
 /// The jumps are against the real time, in libfaketime's words.
 pub(crate) async fn run(orders: &Orders, library: Option<&Path>, jumps: &[String]) -> Result<()> {
@@ -27,9 +27,10 @@ pub(crate) async fn run(orders: &Orders, library: Option<&Path>, jumps: &[String
         next_life(&site);
         server.environment = faketime::fixed(&library, jump);
         server.start().await.with_context(|| format!("the clock jumped to {jump}"))?;
+        date::until_ahead(&site, faketime::hours(jump)?).await?;
     }
     sleep(choices.millis(300..=800)).await;
     let history = crowd.disperse().await?;
-    report.add(&history, &server);
+    report.add(&history, &server).await?;
     report.close(&format!("clock: {} jumps", orders.cycles as usize * jumps.len()))
 }

@@ -109,8 +109,7 @@ async fn round(orders: &Orders, obstacle: Obstacle, seed: u64, report: &mut Repo
     let history = crowd.disperse().await?;
     stayed(&history, 2)?;
     came_and_went(&history, stuck, until)?;
-    report.add(&history, &server);
-    Ok(())
+    report.add(&history, &server).await
 }
 
 /// Takes all the room that there is.

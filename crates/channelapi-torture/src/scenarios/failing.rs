@@ -30,7 +30,7 @@ const GROUPS: std::ops::RangeInclusive<u64> = 1..=300;
 
 /// What must come of a failure.
 #[derive(Clone, Copy)]
-enum Outcome {
+pub(super) enum Outcome {
     /// The process is gone, as after SIGKILL.
     Dies,
     /// Publishers are refused, and the process ends soon with [`EXIT_IO`].
@@ -54,15 +54,7 @@ const FAILURES: [(&str, Outcome); 11] = [
 ];
 
 pub(crate) async fn run(orders: &Orders, failing: Option<&Path>) -> Result<()> {
-    let beside = || orders.binary.with_file_name("channelapi-failpoints");
-    let binary = failing.map_or_else(beside, PathBuf::from);
-    if !binary.is_file() {
-        return Err(skipped(format!(
-            "there is no server with failpoints at {}; `cargo xtask torture` builds one",
-            binary.display()
-        )));
-    }
-    let binary = binary.canonicalize()?;
+    let binary = failing_binary(orders, failing)?;
     let mut report = Report::new();
     for cycle in 0..orders.cycles {
         let seed = orders.seed + u64::from(cycle);
@@ -76,13 +68,31 @@ pub(crate) async fn run(orders: &Orders, failing: Option<&Path>) -> Result<()> {
                 .with_context(|| format!("{failpoint} with seed {seed}"))?;
         }
         let history = crowd.disperse().await?;
-        report.add(&history, &server);
+        report.add(&history, &server).await?;
     }
     report.close(&format!("failing: {} failures", FAILURES.len() * orders.cycles as usize))
 }
 
+/// The server that can be told to fail.
+pub(super) fn failing_binary(orders: &Orders, failing: Option<&Path>) -> Result<PathBuf> {
+    let beside = || orders.binary.with_file_name("channelapi-failpoints");
+    let binary = failing.map_or_else(beside, PathBuf::from);
+    if !binary.is_file() {
+        return Err(skipped(format!(
+            "there is no server with failpoints at {}; `cargo xtask torture` builds one",
+            binary.display()
+        )));
+    }
+    Ok(binary.canonicalize()?)
+}
+
 /// From one healthy server to the next, with a failure in between.
-async fn fail(server: &mut Server, crowd: &mut Crowd, failpoint: &str, outcome: Outcome) -> Result<()> {
+pub(super) async fn fail(
+    server: &mut Server,
+    crowd: &mut Crowd,
+    failpoint: &str,
+    outcome: Outcome,
+) -> Result<()> {
     server.kill()?;
     next_life(&crowd.site);
     let refusals = |crowd: &Crowd, statuses: &[u16]| crowd.site.refusals(statuses);
@@ -91,8 +101,10 @@ async fn fail(server: &mut Server, crowd: &mut Crowd, failpoint: &str, outcome: 
         Outcome::Refuses(status) => refusals(crowd, &[status]),
         Outcome::Dies | Outcome::Closes => refusals(crowd, closing),
     };
-    server.environment = vec![("CHANNELAPI_FAILPOINT".to_owned(), failpoint.to_owned())];
+    server.environment.push(("CHANNELAPI_FAILPOINT".to_owned(), failpoint.to_owned()));
     server.launch()?;
+    // What starts next does not fail again.
+    server.environment.pop();
     match outcome {
         Outcome::Dies => {
             let status = server.ended(PATIENCE).await?;
@@ -126,7 +138,6 @@ async fn fail(server: &mut Server, crowd: &mut Crowd, failpoint: &str, outcome: 
     }
     crowd.complain().await?;
     next_life(&crowd.site);
-    server.environment.clear();
     server.start().await
 }
 

@@ -154,26 +154,25 @@ async fn until(
     }
 }
 
-async fn api(server: &Server, method: &str, path: &str, body: &str) -> Result<String> {
+async fn post(server: &Server, path: &str, body: &str) -> Result<String> {
     let headers = format!("Authorization: {AUTH_KEY}\r\n");
     let mut http = Http::connect(server.address).await?;
-    let answer = http.exchange(&Request { method, path, headers: &headers, body }).await?;
-    ensure!(answer.status == 200, "{method} {path} was answered {}: {}", answer.status, answer.body);
+    let answer = http.exchange(&Request { method: "POST", path, headers: &headers, body }).await?;
+    ensure!(answer.status == 200, "{path} was answered {}: {}", answer.status, answer.body);
     Ok(answer.body)
 }
 
 async fn token(server: &Server, channel: &str) -> Result<String> {
-    let answer: Value =
-        serde_json::from_str(&api(server, "POST", &format!("/channel/{channel}"), "").await?)?;
+    let answer: Value = serde_json::from_str(&post(server, &format!("/channel/{channel}"), "").await?)?;
     Ok(answer["token"].as_str().context("no token")?.to_owned())
 }
 
 async fn publish(server: &Server) -> Result<()> {
-    api(server, "POST", &format!("/message/{BUSY}"), r#"{"message":"to whoever is here"}"#).await.map(drop)
+    post(server, &format!("/message/{BUSY}"), r#"{"message":"to whoever is here"}"#).await.map(drop)
 }
 
 async fn metric(server: &Server, name: &str) -> Result<u64> {
-    let page = api(server, "GET", "/metrics", "").await?;
+    let page = server.metrics().await?;
     let value = page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
     value.with_context(|| format!("no {name} in the metrics"))
 }

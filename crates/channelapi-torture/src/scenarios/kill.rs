@@ -32,7 +32,7 @@ pub(crate) async fn run(orders: &Orders, lives: &Lives) -> Result<()> {
         if done < orders.cycles {
             println!("{done} of {} cycles, {report}", orders.cycles);
         }
-        if !report.verdict.findings.is_clean() {
+        if !report.is_clean() {
             break; // More of the same would only bury it.
         }
     }
@@ -62,8 +62,7 @@ async fn round(orders: &Orders, lives: &Lives, cycles: u32, seed: u64, report: &
     }
     // What is stored must outlive the last kill without the help of the next load.
     let history = crowd.disperse().await?;
-    report.add(&history, &server);
-    Ok(())
+    report.add(&history, &server).await
 }
 
 fn kill(server: &mut Server, crowd: &Crowd) -> Result<()> {

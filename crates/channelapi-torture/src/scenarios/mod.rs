@@ -10,8 +10,10 @@ pub(crate) mod kill;
 pub(crate) mod power_cut;
 pub(crate) mod read_only;
 pub(crate) mod restored_backup;
+pub(crate) mod rolling;
 pub(crate) mod second_process;
 pub(crate) mod slow;
+pub(crate) mod suspend;
 pub(crate) mod sync_order;
 
 use std::fmt;
@@ -19,12 +21,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::checker::Verdict;
 use crate::history::History;
 use crate::server::{AUTH_KEY, Server};
 use crate::site::Site;
+use crate::symptoms;
 
 /// What every scenario is told.
 pub(crate) struct Orders {
@@ -36,17 +39,26 @@ pub(crate) struct Orders {
 /// How a run ended.
 pub(crate) struct Report {
     pub(crate) verdict: Verdict,
+    /// What servers said of themselves.
+    symptoms: Vec<String>,
     pub(crate) slowest_start: Duration,
 }
 
 impl Report {
     fn new() -> Self {
-        Self { verdict: Verdict::default(), slowest_start: Duration::ZERO }
+        Self { verdict: Verdict::default(), symptoms: Vec::new(), slowest_start: Duration::ZERO }
     }
 
-    fn add(&mut self, history: &History, server: &Server) {
+    /// Judges what everybody saw of a server, which still runs, and what it says of itself.
+    async fn add(&mut self, history: &History, server: &Server) -> Result<()> {
         self.verdict.merge(Verdict::on(history));
         self.slowest_start = self.slowest_start.max(server.slowest_start);
+        self.symptoms.extend(symptoms::of(server).await.context("when the server was asked how it is")?);
+        Ok(())
+    }
+
+    fn is_clean(&self) -> bool {
+        self.verdict.findings.is_clean() && self.symptoms.is_empty()
     }
 
     /// Says what was found; an error if that is anything.
@@ -55,8 +67,11 @@ impl Report {
         if !verdict.findings.is_clean() {
             println!("{}", verdict.findings);
         }
+        for symptom in &self.symptoms {
+            println!("the server said: {symptom}");
+        }
         println!("{title}, {self}");
-        match verdict.findings.is_clean() {
+        match self.is_clean() {
             true if verdict.accepted == 0 || verdict.deliveries == 0 => {
                 bail!("nothing happened, so nothing is proven")
             }
@@ -80,7 +95,53 @@ async fn open(binary: &Path, configuration: &str) -> Result<(Server, Arc<Site>)>
     Ok((server, site))
 }
 
+/// Fails if a publisher was left in doubt, which is right only where something breaks.
+fn no_doubts(history: &History) -> Result<()> {
+    let mut doubtful = history.publishes.iter().filter(|publish| publish.doubtful.is_some());
+    match doubtful.next() {
+        None => Ok(()),
+        Some(first) => bail!(
+            "nothing broke, and nobody knows what came of {} publications, as of this one: {}",
+            1 + doubtful.count(),
+            history.publish_line(first)
+        ),
+    }
+}
+
 /// The server is down: what starts next is another life.
 fn next_life(site: &Site) {
     site.change(|situation| situation.life.0 += 1);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{Channel, ChannelId, MessageId, Outcome, Publish, Time};
+
+    #[test]
+    fn publisher_that_was_left_in_doubt_is_seen() {
+        let history = |doubtful| History {
+            channels: vec![Channel { name: "a".to_owned(), durable: true, max_messages: None }],
+            publishes: vec![Publish {
+                id: MessageId { publisher: 0, number: 0 },
+                channel: ChannelId(0),
+                keyed: true,
+                batch: None,
+                invoked: Time::default(),
+                doubtful,
+                outcome: Outcome::Stored(Vec::new()),
+            }],
+            ..History::default()
+        };
+        assert!(no_doubts(&history(None)).is_ok());
+        assert!(no_doubts(&history(Some(Time::default()))).is_err());
+    }
+
+    #[test]
+    fn server_that_speaks_of_a_panic_is_not_clean() {
+        let mut report = Report::new();
+        assert!(report.is_clean());
+        report.symptoms.push("it panicked".to_owned());
+        assert!(!report.is_clean() && report.close("test").is_err());
+    }
 }

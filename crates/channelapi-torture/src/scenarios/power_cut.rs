@@ -4,7 +4,7 @@
 //! stopped in the middle of what it does, the image is copied, and the copy is what a power cut would have left: it is
 //! mounted, which replays its journal, and a server starts on it while the first one goes on.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use rustix::process::{Signal, kill_process};
 use tokio::time::sleep;
 
 use super::{Orders, Report};
-use crate::archive;
+use crate::archive::{self, Message};
 use crate::choices::Choices;
-use crate::history::{ChannelId, History, MessageId, Outcome, Time};
+use crate::history::{ChannelId, History, MessageId, Outcome, Position, Time};
 use crate::machine::{run as command, seclude, skipped};
 use crate::packet::parse_data;
 use crate::server::{AUTH_KEY, Server};
@@ -29,11 +29,22 @@ const CUTS_PER_ROUND: u32 = 20;
 /// Milliseconds of load before a cut.
 const LOAD: std::ops::RangeInclusive<u64> = 50..=700;
 
+/// The channel to which a reader comes back on each copy.
+const READ: ChannelId = town::PLAIN[0];
+
 /// What was found on one copy.
 struct Copy {
     /// When the power failed.
     cut: Time,
-    channels: Vec<(ChannelId, HashSet<MessageId>)>,
+    channels: Vec<(ChannelId, Vec<Found>)>,
+}
+
+/// A message, and what its id says.
+#[derive(Clone, Copy)]
+struct Found {
+    position: Position,
+    tag: u32,
+    id: MessageId,
 }
 
 pub(crate) async fn run(orders: &Orders) -> Result<()> {
@@ -45,7 +56,11 @@ pub(crate) async fn run(orders: &Orders) -> Result<()> {
         kept += round(orders, orders.seed + u64::from(done), cuts, &mut report).await?;
         done += cuts;
     }
-    report.close(&format!("power-cut: {done} copies of the disk, all of {kept} acked before found on them"))
+    report.close(&format!(
+        "power-cut: {done} copies of the disk, all of {kept} acked before found on them where they were"
+    ))?;
+    ensure!(kept > 0, "nothing was acked before a cut, so nothing is proven");
+    Ok(())
 }
 
 /// How many messages had to be on the copies, and were.
@@ -64,17 +79,19 @@ async fn round(orders: &Orders, seed: u64, cuts: u32, report: &mut Report) -> Re
     let site = Arc::new(Site::new(server.address, AUTH_KEY.to_owned()));
     let mut crowd = town::gather(&site, seed).await?;
     let mut copies = Vec::new();
+    let mut cursor = "all".to_owned();
     for cut in 0..cuts {
         sleep(choices.millis(LOAD)).await;
         crowd.complain().await?;
         let copy = server.folder().join("copy");
+        cursor = archive::read(&site, &name_of(READ), &cursor).await?.cursor;
         let at = cut_power(&server, &site, &image, &copy)?;
-        let read = look_at(orders, &copy).await;
+        let read = look_at(orders, &copy, &cursor).await;
         let channels = read.with_context(|| format!("on the copy of cut {}", cut + 1))?;
         copies.push(Copy { cut: at, channels });
     }
     let history = crowd.disperse().await?;
-    report.add(&history, &server);
+    report.add(&history, &server).await?;
     server.stop().await?;
     command("umount", &[disk.as_os_str()])?;
     copies.iter().map(|copy| check(copy, &history)).sum()
@@ -95,8 +112,9 @@ fn cut_power(server: &Server, site: &Site, image: &Path, copy: &Path) -> Result<
     copied.map(|()| at)
 }
 
-/// Starts a server on a copy, and reads what it has.
-async fn look_at(orders: &Orders, copy: &Path) -> Result<Vec<(ChannelId, HashSet<MessageId>)>> {
+/// Starts a server on a copy, and reads what it has. Whoever comes back to it with a cursor of the other server, from before the cut,
+/// misses nothing.
+async fn look_at(orders: &Orders, copy: &Path, cursor: &str) -> Result<Vec<(ChannelId, Vec<Found>)>> {
     let mut server = Server::prepare(&orders.binary, &town::configuration())?;
     let disk = server.folder().join("disk");
     mount(copy, &disk)?;
@@ -105,12 +123,15 @@ async fn look_at(orders: &Orders, copy: &Path) -> Result<Vec<(ChannelId, HashSet
     let site = Site::new(server.address, AUTH_KEY.to_owned());
     let mut channels = Vec::new();
     for channel in town::PLAIN {
-        let name = &town::channels()[channel.index()].name;
-        let messages = archive::read(&site, name, "all").await?.messages;
-        let ids = messages.iter().map(|message| parse_data(&message.data).map(|(id, _)| id));
-        let ids =
-            ids.collect::<Option<_>>().with_context(|| format!("{name} holds what nobody published"))?;
-        channels.push((channel, ids));
+        let name = name_of(channel);
+        let messages = archive::read(&site, &name, "all").await?.messages;
+        if channel == READ {
+            let after = archive::read(&site, &name, cursor).await?;
+            let is_complete = after.recovered && messages.ends_with(&after.messages);
+            ensure!(is_complete, "a reader of {name} does not get everything after {cursor}");
+        }
+        let found = messages.iter().map(found).collect::<Result<_>>();
+        channels.push((channel, found.with_context(|| format!("in {name}"))?));
     }
     server.stop().await?;
     command("umount", &[disk.as_os_str()])?;
@@ -118,20 +139,102 @@ async fn look_at(orders: &Orders, copy: &Path) -> Result<Vec<(ChannelId, HashSet
     Ok(channels)
 }
 
+fn name_of(channel: ChannelId) -> String {
+    town::channels().swap_remove(channel.index()).name
+}
+
+fn found(message: &Message) -> Result<Found> {
+    let place = Position::with_tag_of_id(&message.id);
+    let (position, tag) = place.with_context(|| format!("unusable id {}", message.id))?;
+    let (id, _) = parse_data(&message.data).with_context(|| format!("at {position}"))?;
+    Ok(Found { position, tag, id })
+}
+
+/// How many messages had to be on the copy, and were, each where its publisher was told that it is.
 fn check(copy: &Copy, history: &History) -> Result<usize> {
-    let mut found = 0;
-    for (channel, ids) in &copy.channels {
-        let mut unknown = ids.clone();
+    let mut kept = 0;
+    for (channel, found) in &copy.channels {
+        let name = &history.channel(*channel).name;
+        if let Some(first) = found.first() {
+            ensure!(first.position.offset == 1, "{name} begins with {} on the copy", first.position);
+        }
+        for pair in found.windows(2) {
+            let (one, next) = (pair[0].position, pair[1].position);
+            ensure!(one.next() == next, "on the copy, {name} goes from {one} to {next}");
+        }
+        let mut unknown: HashMap<_, _> = found.iter().map(|found| (found.id, *found)).collect();
+        ensure!(unknown.len() == found.len(), "the copy holds a message of {name} twice");
         for publish in history.publishes.iter().filter(|publish| publish.channel == *channel) {
             let line = || history.publish_line(publish);
-            let is_there = unknown.remove(&publish.id);
+            let there = unknown.remove(&publish.id);
             let is_acked = publish.answers().first().is_some_and(|answer| answer.at < copy.cut);
-            ensure!(is_there || !is_acked, "lost in the power cut at {}: {}", copy.cut, line());
+            ensure!(there.is_some() || !is_acked, "lost in the power cut at {}: {}", copy.cut, line());
+            kept += usize::from(is_acked);
+            let Some(Found { position, tag, .. }) = there else { continue };
             let is_refused = matches!(publish.outcome, Outcome::Refused(_));
-            ensure!(!(is_there && is_refused), "found after the power cut at {}: {}", copy.cut, line());
-            found += usize::from(is_acked);
+            ensure!(!is_refused, "found after the power cut at {}: {}", copy.cut, line());
+            for answer in publish.answers() {
+                let is_told = answer.position.is_none_or(|told| told == position)
+                    && answer.tag.is_none_or(|told| told == tag);
+                ensure!(is_told, "at {position} with tag {tag:08x} on the copy: {}", line());
+            }
         }
+        let unknown: Vec<_> = unknown.keys().map(ToString::to_string).collect();
         ensure!(unknown.is_empty(), "the copy holds {unknown:?}, which nobody published");
     }
-    Ok(found)
+    Ok(kept)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::history::{Answer, Branch, Publish};
+
+    fn time(millis: u64) -> Time {
+        Time(Duration::from_millis(millis))
+    }
+
+    fn message(number: u32, offset: u64) -> Found {
+        let (position, id) = (Position { epoch: 1, offset }, MessageId { publisher: 0, number });
+        Found { position, tag: 7, id }
+    }
+
+    /// Of two messages, the first was acked 10 ms before the power failed, and the second 10 ms after.
+    fn checked(found: Vec<Found>) -> Result<usize> {
+        let publish = |number: u32, acked| Publish {
+            id: MessageId { publisher: 0, number },
+            channel: READ,
+            keyed: false,
+            batch: None,
+            invoked: time(0),
+            doubtful: None,
+            outcome: Outcome::Stored(vec![Answer {
+                at: time(acked),
+                branch: Branch(0),
+                position: Some(Position { epoch: 1, offset: u64::from(number) }),
+                tag: Some(7),
+                duplicate: false,
+            }]),
+        };
+        let publishes = vec![publish(1, 90), publish(2, 110)];
+        let history = History { channels: town::channels(), publishes, ..History::default() };
+        check(&Copy { cut: time(100), channels: vec![(READ, found)] }, &history)
+    }
+
+    #[test]
+    fn copy_holds_what_was_acked_where_it_was_acked() {
+        assert_eq!(checked(vec![message(1, 1)]).unwrap(), 1);
+        assert_eq!(checked(vec![message(1, 1), message(2, 2)]).unwrap(), 1);
+        let check = |what, found| assert!(checked(found).is_err(), "{what}");
+        check("nothing is there", vec![]);
+        check("only the second is there", vec![message(2, 1)]);
+        check("it is at another place", vec![message(2, 1), message(1, 2)]);
+        check("it has another tag", vec![Found { tag: 8, ..message(1, 1) }]);
+        check("there is a hole", vec![message(1, 1), message(2, 3)]);
+        check("the beginning is missing", vec![message(1, 2)]);
+        check("it is there twice", vec![message(1, 1), message(1, 2)]);
+        check("it was never published", vec![message(1, 1), message(2, 2), message(3, 3)]);
+    }
 }

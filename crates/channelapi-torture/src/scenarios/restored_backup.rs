@@ -50,8 +50,7 @@ async fn round(orders: &Orders, seed: u64, report: &mut Report) -> Result<()> {
     server.start().await?;
     sleep(choices.millis(LOAD)).await;
     let history = crowd.disperse().await?;
-    report.add(&history, &server);
-    Ok(())
+    report.add(&history, &server).await
 }
 
 pub(super) fn copy_directory(from: &Path, to: &Path) -> Result<()> {

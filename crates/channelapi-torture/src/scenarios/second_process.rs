@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tokio::time::sleep;
 
-use super::{Orders, Report, open};
+use super::{Orders, Report, no_doubts, open};
 use crate::town;
 
 /// What sysexits calls a temporary failure: the directory may be free later.
@@ -28,6 +28,7 @@ pub(crate) async fn run(orders: &Orders) -> Result<()> {
         ensure!(said.contains("data"), "the refusal does not name the directory:\n{said}");
     }
     let history = crowd.disperse().await?;
-    report.add(&history, &server);
+    no_doubts(&history)?;
+    report.add(&history, &server).await?;
     report.close(&format!("second-process: {} refused with {EXIT_CODE}", orders.cycles))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{Orders, Report, open};
+use super::{Orders, Report, no_doubts, open};
 use crate::client::Plan;
 use crate::crowd::{Crowd, tickets};
 use crate::history::{Channel, ChannelId, Door, Event, History, MessageId, Time};
@@ -87,7 +87,8 @@ async fn measure(orders: &Orders, slow: u32, seed: u64, report: &mut Report) -> 
     }
     let mut history = crowd.disperse().await?;
     history.publishes.extend(publisher.into_log());
-    report.add(&history, &server);
+    no_doubts(&history)?;
+    report.add(&history, &server).await?;
     Ok(Outcome { growth: i64::try_from(peak - before)?, latency: latency(&history) })
 }
 

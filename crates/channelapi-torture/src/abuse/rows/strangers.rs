@@ -81,6 +81,11 @@ pub(super) fn cases() -> Vec<Case> {
         )
     }));
     cases.extend([
+        case(
+            "C1",
+            "a server says what of it everybody can reach, and one for its own machine does not",
+            said_to_be_open,
+        ),
         case("C2", "a key in a flag is taken with a warning that does not show it", key_in_a_flag),
         case("A12", "opening the page tells nobody anything", page),
         case("A14", "a key in the wrong place opens nothing", misplaced_keys).request_refused("no_key"),
@@ -88,6 +93,20 @@ pub(super) fn cases() -> Vec<Case> {
         case("U3", "the page may run nothing but its own script", page_policy),
     ]);
     cases
+}
+
+async fn said_to_be_open(yard: Arc<Yard>) -> Result<()> {
+    let open = ["unencrypted", "the HTTP API can be reached", "pages of every origin"];
+    for (address, is_public) in [("0.0.0.0", true), ("127.0.0.1", false)] {
+        let arguments = ["--address", address, "--port", "0", "--data-dir", "open"];
+        let environment = [("CHANNELAPI_AUTH_KEY", crate::server::AUTH_KEY)];
+        let (status, said) = yard.server.once(&arguments, &environment, Duration::from_secs(2)).await?;
+        ensure!(status.is_none() && said.contains("ready"), "it ended with {status:?} and said {said}");
+        for part in open {
+            ensure!(said.contains(part) == is_public, "on {address}, of `{part}` it said {said}");
+        }
+    }
+    Ok(())
 }
 
 /// As the original was started. Whoever sees the list of processes sees it, so that a better way is named.

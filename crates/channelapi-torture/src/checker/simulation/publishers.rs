@@ -2,10 +2,11 @@
 
 use super::{CHANNELS, DURABLE, KEPT, MEMORY, OTHER, Simulation, TRIMMED};
 use crate::checker::mutants::Flaw;
-use crate::history::{Answer, MessageId, Outcome, Position, Publish};
+use crate::history::{Answer, ChannelId, MessageId, Outcome, Position, Publish, Time};
 
 pub(super) struct Publisher {
     pub(super) number: u32,
+    pub(super) batches: u32,
     /// Index of what it is busy with.
     pub(super) pending: Option<Pending>,
 }
@@ -22,6 +23,7 @@ impl Simulation {
     pub(super) fn work(&mut self) {
         let index = usize::try_from(self.choices.number(0..=3)).unwrap();
         match self.publishers[index].pending {
+            None if self.choices.one_in(6) => self.invoke_batch(index),
             None => self.invoke(index),
             Some(Pending { stored: None, .. }) => self.store(index),
             Some(Pending { publish, stored: Some((position, duplicate)) }) => {
@@ -36,26 +38,104 @@ impl Simulation {
     }
 
     fn invoke(&mut self, index: usize) {
-        let number = self.publishers[index].number;
-        self.publishers[index].number += 1;
-        let id = MessageId { publisher: u32::try_from(index).unwrap(), number };
         let channel = *self.choices.pick(&CHANNELS).unwrap();
         // A memory channel forgets its keys with everything else, so nobody relies on them.
         let keyed = channel != MEMORY && self.choices.one_in(2);
         let invoked = self.tick();
+        let publish = self.begin(index, channel, keyed, None, invoked);
         let refused = self.choices.one_in(12);
-        let outcome = if refused { Outcome::Refused(503) } else { Outcome::Unknown };
-        self.publishes.push(Publish { id, channel, keyed, invoked, outcome });
-        let publish = self.publishes.len() - 1;
         if !refused {
             self.publishers[index].pending = Some(Pending { publish, stored: None });
-        } else if self.has(Flaw::DeliversRefused) {
-            let position = self.logs[&channel].newest().next();
-            self.logs.get_mut(&channel).unwrap().messages.push(id);
-            self.fan_out(channel, position, id);
-            // Its place in the history is seen by whoever reads that at the end.
-            self.struck += usize::from(channel == DURABLE || channel == OTHER);
+        } else if keyed {
+            // It tries again.
+            self.publishers[index].pending = Some(Pending { publish, stored: None });
+            if self.flaw == Some(Flaw::StoresRefused) {
+                self.store(index);
+                self.publishers[index].pending = Some(Pending { publish, stored: None });
+            }
+        } else {
+            self.publishes[publish].outcome = Outcome::Refused(503);
+            if self.flaw == Some(Flaw::DeliversRefused) {
+                self.append(publish);
+                // Its place in the history is seen by whoever reads that at the end.
+                self.struck += usize::from(is_read_at_the_end(channel));
+            }
         }
+    }
+
+    /// Everything about a batch, in one step.
+    fn invoke_batch(&mut self, index: usize) {
+        let channel = *self.choices.pick(&CHANNELS).unwrap();
+        let batch = Some(self.publishers[index].batches);
+        self.publishers[index].batches += 1;
+        let invoked = self.tick();
+        let publishes: Vec<_> = (0..self.choices.number(2..=4))
+            .map(|_| self.begin(index, channel, false, batch, invoked))
+            .collect();
+        if self.choices.one_in(12) {
+            for publish in publishes {
+                self.publishes[publish].outcome = Outcome::Refused(503);
+            }
+            return;
+        }
+        let torn = self.flaw == Some(Flaw::TearsBatch);
+        let mixed = self.flaw == Some(Flaw::MixesBatch);
+        // Nobody is told whether it is stored.
+        let broken = torn || self.choices.one_in(4);
+        if broken {
+            let at = self.tick();
+            for publish in &publishes {
+                self.publishes[*publish].doubtful = Some(at);
+            }
+            if !torn && self.choices.one_in(2) {
+                return;
+            }
+        }
+        self.struck += usize::from((torn || mixed) && is_read_at_the_end(channel));
+        let stored = if torn { 1 } else { publishes.len() };
+        for &publish in &publishes[..stored] {
+            let position = self.append(publish);
+            if !broken {
+                self.answer(publish, position, false);
+            }
+            if mixed && publish == publishes[0] {
+                let between = self.begin(index, channel, false, None, invoked);
+                let position = self.append(between);
+                self.answer(between, position, false);
+            }
+        }
+    }
+
+    /// A publisher asks for a message to be stored.
+    pub(super) fn begin(
+        &mut self,
+        index: usize,
+        channel: ChannelId,
+        keyed: bool,
+        batch: Option<u32>,
+        invoked: Time,
+    ) -> usize {
+        let number = self.publishers[index].number;
+        self.publishers[index].number += 1;
+        let id = MessageId { publisher: u32::try_from(index).unwrap(), number };
+        let (doubtful, outcome) = (None, Outcome::Unknown);
+        self.publishes.push(Publish { id, channel, keyed, batch, invoked, doubtful, outcome });
+        self.publishes.len() - 1
+    }
+
+    /// The server stores a message at the end of its channel, and hands it out.
+    pub(super) fn append(&mut self, publish: usize) -> Position {
+        let Publish { id, channel, .. } = self.publishes[publish];
+        let log = self.logs.get_mut(&channel).unwrap();
+        log.messages.push(id);
+        let position = log.newest();
+        log.keys.insert(id, position);
+        if channel == TRIMMED && log.messages.len() as u64 > KEPT {
+            log.messages.remove(0);
+            log.gone += 1;
+        }
+        self.fan_out(channel, position, id);
+        position
     }
 
     pub(super) fn store(&mut self, index: usize) {
@@ -69,25 +149,14 @@ impl Simulation {
                 self.struck += 1;
                 // Told of a place, the publisher would be contradicted by the next message: too easy to see.
                 let at = self.tick();
-                self.record(
-                    pending.publish,
-                    Answer { at, branch: self.branch, position: None, duplicate: false },
-                );
+                let (branch, position, tag) = (self.branch, None, None);
+                self.record(pending.publish, Answer { at, branch, position, tag, duplicate: false });
                 self.publishers[index].pending = None;
                 return;
             }
             _ => {
                 self.struck += usize::from(again);
-                let log = self.logs.get_mut(&publish.channel).unwrap();
-                log.messages.push(publish.id);
-                let position = log.newest();
-                log.keys.insert(publish.id, position);
-                if publish.channel == TRIMMED && log.messages.len() as u64 > KEPT {
-                    log.messages.remove(0);
-                    log.gone += 1;
-                }
-                self.fan_out(publish.channel, position, publish.id);
-                (position, false)
+                (self.append(pending.publish), false)
             }
         };
         if let Some(pending) = &mut self.publishers[index].pending {
@@ -96,9 +165,11 @@ impl Simulation {
     }
 
     pub(super) fn answer(&mut self, publish: usize, position: Position, duplicate: bool) {
+        let told = &self.publishes[publish];
+        self.struck += usize::from(duplicate && told.answers().is_empty() && told.doubtful.is_none());
         let position =
             (!self.choices.one_in(4) || self.publishes[publish].channel == MEMORY).then_some(position);
-        let answer = Answer { at: self.tick(), branch: self.branch, position, duplicate };
+        let answer = Answer { at: self.tick(), branch: self.branch, position, tag: None, duplicate };
         self.record(publish, answer);
     }
 
@@ -108,4 +179,9 @@ impl Simulation {
             outcome => *outcome = Outcome::Stored(vec![answer]),
         }
     }
+}
+
+/// Whether everything that the channel holds is known in the end.
+fn is_read_at_the_end(channel: ChannelId) -> bool {
+    channel == DURABLE || channel == OTHER
 }

@@ -43,6 +43,9 @@ impl Simulation {
             self.logs.iter().map(|(channel, log)| (*channel, log.newest())).collect();
         let foreign = self.has(Flaw::ForeignChannel);
         for player in &mut self.clients {
+            if player.client.door == Door::Seed && self.flaw == Some(Flaw::DeafSeed) {
+                continue;
+            }
             let Some(wire) = &mut player.wire else { continue };
             let covered = player.client.channels.contains(&channel);
             if !covered && !foreign {
@@ -135,7 +138,10 @@ impl Simulation {
                 // It is stored, and nobody is told.
                 self.store(index);
             }
-            let keyed = self.publishes[publish].keyed;
+            let now = self.tick();
+            let publishing = &mut self.publishes[publish];
+            publishing.doubtful.get_or_insert(now);
+            let keyed = publishing.keyed;
             self.publishers[index].pending = keyed.then_some(Pending { publish, stored: None });
         }
         self.life.0 += 1;
