@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::{
     config::jwt::Issuer,
     identity::{Issuers, SignRequest, sign},
+    output::try_print,
 };
 
 /// What is asked for.
@@ -58,14 +59,14 @@ pub fn run(request: Jwt) -> anyhow::Result<()> {
         !issuers.is_empty(),
         "the configuration has no [[jwt]], so no JWT is good; `channelapi config doc` shows how to write one"
     );
-    match verb {
-        Verb::Sign(wish) => println!("{}", sign_by(&issuers, issuer.as_deref(), wish)?),
+    let said = match verb {
+        Verb::Sign(wish) => sign_by(&issuers, issuer.as_deref(), wish)?,
         Verb::Verify(token) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            println!("{}", runtime.block_on(verify(&issuers, &token))?);
+            runtime.block_on(verify(&issuers, &token))?
         }
-    }
-    Ok(())
+    };
+    Ok(try_print(&said)?)
 }
 
 fn sign_by(issuers: &[Issuer], name: Option<&str>, wish: Wish) -> anyhow::Result<String> {

@@ -4,7 +4,7 @@ mod program;
 
 use std::{
     fs,
-    io::Write,
+    io::{self, Write},
     path::Path,
     process::{Command, Output, Stdio},
 };
@@ -51,6 +51,34 @@ fn mistakes_go_to_standard_error_with_code_2() {
         &[],
         &["error: CHANNELAPI_PORT: `http` is not a port number"],
     );
+}
+
+/// Once, every error of standard output was ignored, or ended in a panic.
+#[test]
+fn a_result_that_nobody_gets_is_an_error_unless_the_pipe_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = "[[jwt]]\nsecret = '0123456789abcdef0123456789abcdef'\n";
+    fs::write(dir.path().join("channelapi.toml"), secret).unwrap();
+    let run_into = |output: Stdio, args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_channelapi"));
+        command.current_dir(dir.path()).args(args).env_clear().stdout(output).output().unwrap()
+    };
+    for args in [
+        &["config", "default"][..],
+        &["--help"],
+        &["jwt", "sign", "--channels", "a"],
+        &["key", "create", "a"],
+    ] {
+        let (reader, closed) = io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(run_into(closed.into(), args).status.code(), Some(0), "{args:?}");
+        let Ok(full) = fs::File::options().write(true).open("/dev/full") else {
+            eprintln!("SKIPPED: there is no /dev/full here, so no output can be full");
+            continue;
+        };
+        let cannot = ["error: cannot write to standard output: "];
+        check(&run_into(full.into(), args), 1, &[], &cannot);
+    }
 }
 
 #[test]

@@ -6,9 +6,10 @@ mod port;
 mod program;
 
 use std::{
+    collections::HashSet,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc,
     thread::{self, JoinHandle},
     time::Duration,
@@ -82,6 +83,24 @@ fn server(answers: Vec<Answer>) -> (String, JoinHandle<Vec<Request>>) {
     (url, serving)
 }
 
+/// A server that answers whatever comes through one connection as this says, and then returns the requests it got.
+fn obeying(
+    mut answer: impl FnMut(&Request) -> Answer + Send + 'static,
+) -> (String, JoinHandle<Vec<Request>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let serving = thread::spawn(move || {
+        let mut connection = BufReader::new(listener.accept().unwrap().0);
+        let mut requests = Vec::new();
+        while let Some(request) = read_request(&mut connection) {
+            connection.get_mut().write_all(answer(&request).bytes.as_bytes()).unwrap();
+            requests.push(request);
+        }
+        requests
+    });
+    (url, serving)
+}
+
 fn read_request(connection: &mut BufReader<TcpStream>) -> Option<Request> {
     let mut head = Vec::new();
     for line in connection.by_ref().lines() {
@@ -136,10 +155,29 @@ impl Running {
     /// Ends it as Ctrl-C does.
     fn interrupt(mut self) -> Output {
         let child = self.0.take().expect("it is taken once");
-        let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        signal(&child, "-INT");
         child.wait_with_output().unwrap()
     }
+
+    /// Waits until it prints, and reads no more than that.
+    fn prints(&mut self) {
+        let child = self.0.as_mut().expect("it is taken at its end");
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    }
+
+    /// Ends it as a service manager does, while nobody reads what it prints.
+    fn terminate(mut self) -> ExitStatus {
+        let mut child = self.0.take().expect("it is taken once");
+        signal(&child, "-TERM");
+        let (sender, ended) = mpsc::channel();
+        thread::spawn(move || sender.send(child.wait()));
+        ended.recv_timeout(Duration::from_secs(30)).expect("it ends").unwrap()
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
 }
 
 impl Drop for Running {
@@ -153,12 +191,13 @@ impl Drop for Running {
 
 const STORED: &str = r#"{"id":"x","channel":"demo","epoch":"e","offset":42,"cursor":"c","durability":"fsync","duplicate":false}"#;
 
+const UNAVAILABLE: &str = r#"{"title":"Unavailable","status":503,"code":"unavailable","detail":"not yet"}"#;
+
 #[test]
 fn publishing_is_repeated_with_one_key_until_it_is_known_to_be_stored() {
-    let unavailable = r#"{"title":"Unavailable","status":503,"code":"unavailable","detail":"not yet"}"#;
     let (url, server) = server(vec![
         silence(),
-        json("503 Service Unavailable\r\nretry-after: 0", unavailable),
+        json("503 Service Unavailable\r\nretry-after: 0", UNAVAILABLE),
         json("504 Gateway Timeout", r#"{"detail":"who knows","indeterminate":true}"#),
         json("201 Created", STORED),
     ]);
@@ -183,6 +222,49 @@ fn what_is_volatile_is_never_sent_twice() {
     let requests = server.join().unwrap();
     assert_eq!(requests[0].header("idempotency-key"), None);
     assert_eq!(requests[0].body, r#"{"data":"x","volatile":true}"#);
+}
+
+/// Once, only the last answer was told, as if nothing could have been stored before.
+#[test]
+fn what_an_earlier_try_may_have_stored_is_told_with_its_key() {
+    let later = || json("503 Service Unavailable\r\nretry-after: 60", UNAVAILABLE);
+    let advice = ["error: ", "not yet", "it may be published nevertheless", "--idempotency-key cli-"];
+    let (url, serving) = server(vec![silence(), later()]);
+    check(&run(&url, &["publish", "demo", "x"], ""), 1, &[], &advice);
+    serving.join().unwrap();
+
+    let unknown = r#"{"channel":"demo","status":504,"code":"indeterminate","detail":"who knows"}"#.to_owned();
+    for first in [silence(), results(&[unknown])] {
+        let (url, serving) = server(vec![first, later()]);
+        let output = run(&url, &["publish", "demo", "--stdin-lines"], "x\n");
+        check(&output, 1, &[], &advice);
+        check(&output, 1, &[], &["error: line 1: ", "\n  some lines may be published\n"]);
+        serving.join().unwrap();
+    }
+}
+
+/// Once, that time was added to the time of day, which holds no eternity.
+#[test]
+fn a_server_that_wants_to_be_left_alone_for_ever_is_not_asked_again() {
+    let (url, server) =
+        server(vec![json("503 Service Unavailable\r\nretry-after: 18446744073709551615", UNAVAILABLE)]);
+    check(&run(&url, &["publish", "demo", "x"], ""), 1, &[], &["error: not yet (unavailable)\n"]);
+    server.join().unwrap();
+}
+
+#[test]
+fn an_answer_that_does_not_say_where_it_is_stored_is_none() {
+    for (args, answer) in [
+        (&["publish", "demo", "x"][..], json("200 OK", "{}")),
+        (&["publish", "demo", "x"], json("200 OK", "<html>")),
+        (&["publish", "demo", "--stdin-lines"], results(&["{}".to_owned()])),
+        (&["publish", "demo", "--stdin-lines"], results(&[r#"{"status":201}"#.to_owned()])),
+    ] {
+        let (url, server) = server(vec![answer]);
+        let said = ["is no answer: is it a channelapi server", "--idempotency-key cli-"];
+        check(&run(&url, args, "x\n"), 1, &[], &said);
+        server.join().unwrap();
+    }
 }
 
 #[test]
@@ -247,6 +329,56 @@ fn a_line_that_is_refused_ends_it_with_its_number() {
     let output = run(&url, &["publish", "demo", "--stdin-lines"], "\n\nx\n");
     check(&output, 1, &[], &["error: line 3: too large (too_large)\n  nothing is published\n"]);
     server.join().unwrap();
+}
+
+/// Once, only what came before the first one that was refused counted as delivered, and the rest was delivered again.
+#[test]
+fn volatile_lines_that_were_delivered_are_not_sent_again() {
+    let mut known = HashSet::new();
+    let (url, server) = obeying(move |request| {
+        let result = |line: &str| {
+            let is_refused = line.contains("later") && known.insert(line.to_owned());
+            let refused = r#"{"channel":"demo","status":429,"code":"rate_limited","detail":"too fast"}"#;
+            let sent = r#"{"channel":"demo","status":200,"durability":"none"}"#;
+            if is_refused { refused.to_owned() } else { sent.to_owned() }
+        };
+        results(&request.body.lines().map(result).collect::<Vec<_>>())
+    });
+    let input: String = (0..10).flat_map(|n| [format!("now {n}\n"), format!("later {n}\n")]).collect();
+    let output = run(&url, &["publish", "demo", "--stdin-lines", "--volatile"], &input);
+    check(&output, 0, &["published 20 lines to demo (volatile"], &["warning: too fast (rate_limited)"]);
+    let requests = server.join().unwrap();
+    let came = |part: &str| {
+        let lines = requests.iter().flat_map(|request| request.body.lines());
+        lines.filter(|line| line.contains(part)).count()
+    };
+    assert_eq!((came("now"), came("later")), (10, 20));
+}
+
+/// Once, the same was sent again and again, and was as much too much each time.
+#[test]
+fn lines_that_are_too_many_at_once_leave_in_smaller_numbers() {
+    const AT_ONCE: u64 = 6;
+    let count = |request: &Request| request.body.lines().count() as u64;
+    let mut newest = 0;
+    let (url, server) = obeying(move |request| {
+        let count = count(request);
+        if count > AT_ONCE {
+            return json("429 Too Many Requests\r\nretry-after: 0", r#"{"detail":"too fast"}"#);
+        }
+        newest += count;
+        results(&(newest - count + 1..=newest).map(stored).collect::<Vec<_>>())
+    });
+    let args = ["publish", "demo", "--stdin-lines", "--idempotency-key", "K"];
+    let output = run(&url, &args, &"x\n".repeat(24));
+    check(&output, 0, &["published 24 lines to demo: #1 to #24 (fsync)\n"], &["warning: too fast"]);
+    let requests = server.join().unwrap();
+    let taken = requests.iter().filter(|request| count(request) <= AT_ONCE);
+    let lines: Vec<_> = taken.flat_map(|request| request.body.lines()).collect();
+    assert_eq!(lines.len(), 24);
+    for (number, line) in (1..).zip(lines) {
+        assert!(line.contains(&format!("\"K/{number}\"")), "{number}: {line}");
+    }
 }
 
 #[test]
@@ -318,4 +450,23 @@ fn an_interrupt_is_a_normal_end() {
     let program = in_the_background(&["subscribe", "demo", "--server", &url, "--key", "k"]);
     asked.recv_timeout(Duration::from_secs(30)).unwrap().unwrap();
     check(&program.interrupt(), 0, &[], &[]);
+}
+
+/// Once, it printed on the thread that hears signals: only SIGKILL ended it.
+#[test]
+fn a_reader_who_does_not_read_does_not_keep_it_from_ending() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        let mut connection = BufReader::new(listener.accept().unwrap().0);
+        read_request(&mut connection).unwrap();
+        let event = format!("event: message\ndata: {{\"data\":\"{}\"}}\n\n", "x".repeat(1000));
+        // A mebibyte; the end of it finds nobody any more.
+        _ = connection.get_mut().write_all(stream(&event.repeat(1000)).bytes.as_bytes());
+        _ = connection.read_to_end(&mut Vec::new());
+    });
+    let args = ["subscribe", "demo", "--since", "all", "--server", &url, "--key", "k"];
+    let mut program = in_the_background(&args);
+    program.prints();
+    assert!(program.terminate().success());
 }

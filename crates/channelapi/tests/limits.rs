@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what fails around the server of a test fails the test")]
 
 mod node;
+mod program;
 
 use node::{Client, Node, eventually};
 use std::io::{Read as _, Write as _};
@@ -331,6 +332,27 @@ fn a_channel_gets_no_more_than_it_may() {
     assert!(refused.body.contains("rate_limited") && refused.header("retry-after") == Some("1"));
     assert_eq!(publish("b").status, 201);
     assert!(node.metric("channelapi_requests_refused_total{reason=\"channel_rate\"}") >= 1);
+}
+
+/// Once, all of them were sent together again and again, which is more than a second's, and none was ever stored.
+#[test]
+fn more_lines_than_a_channel_may_get_at_once_are_published_one_part_after_the_other() {
+    let node = Node::start("[limits]\npublish_rate_per_channel = 100\n");
+    // The rate is in effect a moment after the start.
+    node.await_metric("channelapi_memory_limit_bytes", |limit| limit > 0);
+    let mut publishing = std::process::Command::new(env!("CARGO_BIN_EXE_channelapi"))
+        .current_dir(node.dir.path())
+        .args(["publish", "a", "--stdin-lines"])
+        .env_clear()
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    publishing.stdin.take().unwrap().write_all("x\n".repeat(300).as_bytes()).unwrap();
+    let output = publishing.wait_with_output().unwrap();
+    let said = ["published 300 lines to a: #1 to #300 ("];
+    program::check(&output, 0, &said, &["(rate_limited); trying again"]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::config::{
     tornado,
 };
 use crate::jwt;
-use crate::tls::PairFiles;
+use crate::tls::{AcmeSettings, PairFiles};
 
 pub(super) fn check(config: &Config) -> Result<String, Exit> {
     let mut text = warnings(&config.warnings);
@@ -38,6 +38,12 @@ pub(super) fn check(config: &Config) -> Result<String, Exit> {
             Ok(pair) => text += &warnings(&pair.warnings),
             Err(error) => return Err(Exit::unusable(format!("{text}error: {error}\n"))),
         }
+    }
+    if config.acme.domains.is_some()
+        && let Some(file) = &config.acme.ca_file
+        && let Err(error) = AcmeSettings::check_ca_file(&file.0)
+    {
+        return Err(Exit::unusable(format!("{text}error: acme.ca_file: {error:#}\n")));
     }
     if let Err(error) = jwt::check(&config.jwt) {
         return Err(Exit::unusable(format!("{text}error: {error}\n")));

@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     Failed, Target,
     patience::Patience,
-    problem::{Problem, Refusal},
+    problem::{GivenUp, Problem, Refusal},
     secure::{self, Secure},
 };
 use crate::config::secret::Secret;
@@ -85,13 +85,18 @@ impl Client {
     }
 
     /// Asks, and asks again while that may help.
-    pub(super) async fn insist(&mut self, call: &Call) -> Result<Bytes, Problem> {
+    pub(super) async fn insist(&mut self, call: &Call) -> Result<Bytes, GivenUp> {
         let mut patience = Patience::of(REPEAT_TIME);
+        let mut is_uncertain = false;
         loop {
-            match self.ask(call).await {
+            let problem = match self.ask(call).await {
                 Ok(answer) => return Ok(answer),
-                Err(problem) => self.pause(problem, call.is_repeatable, &mut patience).await?,
-            }
+                Err(problem) => problem,
+            };
+            // A later no does not take back what an earlier try may have done.
+            is_uncertain |= problem.is_uncertain();
+            let paused = self.pause(problem, call.is_repeatable, &mut patience).await;
+            paused.map_err(|problem| GivenUp { problem, is_uncertain })?;
         }
     }
 

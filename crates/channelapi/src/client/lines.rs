@@ -1,7 +1,8 @@
 //! `publish --stdin-lines`: each line of standard input is one publication, in order.
 //!
-//! Lines leave as soon as they come, and those that wait together leave together. Every line has an idempotency key made
-//! of the run's key and its number, so a batch can be repeated, also by running the command again.
+//! Lines leave as soon as they come, and those that wait together leave together, in smaller numbers while a server says that
+//! it is too much. Every line has an idempotency key made of the run's key and its number, so a batch can be repeated, also by
+//! running the command again. Volatile lines have none: what was delivered is not sent again.
 
 use std::io::{self, BufRead, Read};
 
@@ -13,12 +14,12 @@ use super::{
     Failed, Form,
     call::{Call, Client, REPEAT_TIME},
     patience::Patience,
-    problem::{Problem, Refusal},
+    problem::{Problem, Refusal, leaves_open},
     publish::{Message, Outcome, Publish, advice, random_key},
 };
-use crate::output::{Output, print};
+use crate::output::{Output, Unprinted, try_print};
 
-/// Lines that leave together: what a server takes in one request.
+/// Lines that leave together at most: what a server takes in one request.
 const BATCH_LINES_MAX: usize = 1000;
 
 /// Bytes that leave together: half of what a server takes in one request.
@@ -40,8 +41,14 @@ struct Line {
 /// How far we are.
 #[derive(Default)]
 struct Progress {
-    /// The number of the last line that is published.
+    /// Everything up to the line of this number is published.
     line: u64,
+    /// The number of the last line that is published. A server may take volatile lines and leave out others before them.
+    newest: u64,
+    /// Lines that are not counted may be published all the same: whether they are was not answered.
+    is_in_doubt: bool,
+    /// Lines that leave together now.
+    size: usize,
     published: u64,
     /// Lines may have been published by an earlier run.
     may_be_older: bool,
@@ -49,6 +56,14 @@ struct Progress {
     first: Option<u64>,
     last: Option<u64>,
     durability: Option<String>,
+}
+
+/// Why lines are not published any more.
+enum Stuck {
+    /// It is the line of this number.
+    Line(u64, Problem),
+    /// Nobody can be told what became of them.
+    Unprinted(Unprinted),
 }
 
 /// What is printed for a line with `-o json`.
@@ -68,8 +83,12 @@ struct Printed<'a> {
 }
 
 pub(super) async fn run(mut request: Publish) -> Result<(), Failed> {
-    // With a key of our own, what is there already is there because we repeated it.
-    let mut progress = Progress { may_be_older: request.idempotency_key.is_some(), ..Progress::default() };
+    let mut progress = Progress {
+        size: BATCH_LINES_MAX,
+        // With a key of our own, what is there already is there because we repeated it.
+        may_be_older: request.idempotency_key.is_some(),
+        ..Progress::default()
+    };
     let key = match request.idempotency_key.take() {
         None if request.is_volatile => None,
         None => Some(random_key()?),
@@ -78,7 +97,9 @@ pub(super) async fn run(mut request: Publish) -> Result<(), Failed> {
     let mut batches = Batches { lines: read_lines(request.form != Form::Text), waiting: None };
     let outcome = publish_all(&request, key.as_deref(), &mut batches, &mut progress).await;
     if request.output == Output::Table && (outcome.is_ok() || progress.published > 0) {
-        print(&progress.describe(&request.channel));
+        let described = progress.describe(&request.channel);
+        let printed = try_print(&described);
+        return outcome.and(printed.map_err(|error| Failed(format!("{error}\n  {described}"))));
     }
     outcome
 }
@@ -92,10 +113,13 @@ async fn publish_all(
     let mut client = Client::new(request.target.clone())?;
     while let Some(batch) = batches.next(|number, text| item(request, key, number, text)).await {
         let batch = batch.map_err(|text| Failed(text + &progress.so_far()))?;
-        publish_batch(&mut client, request, &batch, progress).await.map_err(|(number, problem)| {
-            let text = problem.explain(&client.target);
-            let rerun = advice(&problem, key);
-            Failed(format!("line {number}: {text}{rerun}{}", progress.so_far()))
+        publish_batch(&mut client, request, &batch, progress).await.map_err(|stuck| match stuck {
+            Stuck::Line(number, problem) => {
+                let text = problem.explain(&client.target);
+                let rerun = advice(progress.is_in_doubt, key);
+                Failed(format!("line {number}: {text}{rerun}{}", progress.so_far()))
+            }
+            Stuck::Unprinted(error) => Failed(format!("{error}{}", progress.so_far())),
         })?;
     }
     Ok(())
@@ -108,60 +132,87 @@ async fn publish_batch(
     request: &Publish,
     batch: &[Line],
     progress: &mut Progress,
-) -> Result<(), (u64, Problem)> {
-    let (mut from, mut to) = (0, batch.len());
+) -> Result<(), Stuck> {
+    let mut waiting: Vec<&Line> = batch.iter().collect();
     let mut patience = Patience::of(REPEAT_TIME);
-    while from < batch.len() {
-        let lines = &batch[from..to];
-        let call = Call {
-            method: Method::POST,
-            path: client.target.server.path("/v1/messages"),
-            content_type: Some("application/x-ndjson"),
-            headers: Vec::new(),
-            body: lines.iter().flat_map(|line| line.item.clone()).collect(),
-            is_repeatable: !request.is_volatile,
-        };
-        let first = lines[0].number;
-        let answer = client.insist(&call).await.map_err(|problem| (first, problem))?;
-        let results = results(&answer, lines.len()).map_err(|problem| (first, problem))?;
+    let mut next = progress.size;
+    while !waiting.is_empty() {
+        let lines = &waiting[..next.min(waiting.len())];
+        let sent = lines.len();
+        let problem = match send(client, request, lines).await {
+            Ok(results) => {
+                progress.note(lines, &results);
+                if request.output == Output::Json {
+                    print_published(lines, &results, &request.channel).map_err(Stuck::Unprinted)?;
+                }
+                let mut is_published = results.iter().map(Outcome::is_published);
+                waiting.retain(|_| is_published.next() != Some(true));
 
-        let kept = results.iter().take_while(|result| result.status < 300).count();
-        for (line, result) in lines.iter().zip(&results[..kept]) {
-            progress.note(line.number, result);
-            if request.output == Output::Json {
-                print(&printed(line.number, &request.channel, result));
+                let refused: Vec<_> = results.into_iter().filter(|result| !result.is_published()).collect();
+                if refused.len() < sent {
+                    patience.extend();
+                }
+                let bad = refused.iter().position(|result| result.status != HELD_BACK).unwrap_or(0);
+                if bad > 0 {
+                    next = bad;
+                    continue;
+                }
+                let Some(Outcome { status, refusal: body, .. }) = refused.into_iter().next() else {
+                    progress.size = (progress.size * 2).min(BATCH_LINES_MAX);
+                    next = progress.size;
+                    continue;
+                };
+                Problem::Refused(Box::new(Refusal { status, body, retry_after: None }))
             }
+            Err(problem) => problem,
+        };
+        progress.is_in_doubt |= problem.is_uncertain();
+        if problem.is_too_much() {
+            // More than a server lets in at once would be refused for ever.
+            progress.size = (sent / 2).max(1);
         }
-        from += kept;
-        if kept == lines.len() {
-            to = batch.len();
-            continue;
-        }
-        let bad = results[kept..].iter().position(|result| result.status != HELD_BACK).unwrap_or(0);
-        if bad > 0 {
-            to = from + bad;
-            continue;
-        }
-        let number = batch[from].number;
-        let Outcome { status, refusal: body, .. } =
-            results.into_iter().nth(kept).expect("the bad one is there");
-        let problem = Problem::Refused(Box::new(Refusal { status, body, retry_after: None }));
-        client
-            .pause(problem, call.is_repeatable, &mut patience)
-            .await
-            .map_err(|problem| (number, problem))?;
+        next = progress.size;
+        let number = waiting[0].number;
+        let paused = client.pause(problem, !request.is_volatile, &mut patience).await;
+        paused.map_err(|problem| Stuck::Line(number, problem))?;
     }
+    progress.complete();
     Ok(())
 }
 
-fn results(answer: &[u8], expected: usize) -> Result<Vec<Outcome>, Problem> {
+/// Sends these together, and returns what became of each.
+async fn send(client: &mut Client, request: &Publish, lines: &[&Line]) -> Result<Vec<Outcome>, Problem> {
+    let call = Call {
+        method: Method::POST,
+        path: client.target.server.path("/v1/messages"),
+        content_type: Some("application/x-ndjson"),
+        headers: Vec::new(),
+        body: lines.iter().flat_map(|line| line.item.clone()).collect(),
+        is_repeatable: !request.is_volatile,
+    };
+    let answer = client.ask(&call).await?;
+    results(&answer, lines.len(), request.is_volatile)
+}
+
+fn results(answer: &[u8], expected: usize, is_volatile: bool) -> Result<Vec<Outcome>, Problem> {
     #[derive(serde::Deserialize)]
     struct Results {
         results: Vec<Outcome>,
     }
-    let strange = || Problem::NoAnswer("the server's answer does not fit the question".to_owned());
-    let Results { results } = serde_json::from_slice(answer).map_err(|_| strange())?;
-    if results.len() == expected { Ok(results) } else { Err(strange()) }
+    let Results { results } = serde_json::from_slice(answer).map_err(|_| Problem::Strange)?;
+    let is_clear = |result: &Outcome| {
+        if result.is_published() { result.has_place(is_volatile) } else { result.status >= 300 }
+    };
+    let are_clear = results.len() == expected && results.iter().all(is_clear);
+    if are_clear { Ok(results) } else { Err(Problem::Strange) }
+}
+
+/// Prints those of these lines that are published.
+fn print_published(lines: &[&Line], results: &[Outcome], channel: &str) -> Result<(), Unprinted> {
+    for (line, result) in lines.iter().zip(results).filter(|(_, result)| result.is_published()) {
+        try_print(&printed(line.number, channel, result))?;
+    }
+    Ok(())
 }
 
 fn printed(line: u64, channel: &str, outcome: &Outcome) -> String {
@@ -178,13 +229,27 @@ fn printed(line: u64, channel: &str, outcome: &Outcome) -> String {
 }
 
 impl Progress {
-    fn note(&mut self, line: u64, outcome: &Outcome) {
-        self.line = line;
-        self.published += 1;
-        self.older += u64::from(outcome.duplicate && self.may_be_older);
-        self.first = self.first.or(outcome.offset);
-        self.last = outcome.offset.or(self.last);
-        self.durability.clone_from(&outcome.durability);
+    /// Counts what is published of lines that left together.
+    fn note(&mut self, lines: &[&Line], results: &[Outcome]) {
+        for (line, outcome) in lines.iter().zip(results).filter(|(_, outcome)| outcome.is_published()) {
+            self.newest = self.newest.max(line.number);
+            self.published += 1;
+            self.older += u64::from(outcome.duplicate && self.may_be_older);
+            self.first = self.first.or(outcome.offset);
+            self.last = outcome.offset.or(self.last);
+            self.durability.clone_from(&outcome.durability);
+        }
+        let without_gap = results.iter().take_while(|outcome| outcome.is_published()).count();
+        if let Some(line) = lines[..without_gap].last() {
+            self.line = line.number;
+        }
+        self.is_in_doubt |= results.iter().any(|outcome| leaves_open(outcome.status));
+    }
+
+    /// All that was sent is published.
+    fn complete(&mut self) {
+        self.line = self.newest;
+        self.is_in_doubt = false;
     }
 
     fn describe(&self, channel: &str) -> String {
@@ -203,10 +268,14 @@ impl Progress {
         format!("published {} {lines} to {channel}{where_to}{older}", self.published)
     }
 
+    /// What is known of all lines, when no more are published.
     fn so_far(&self) -> String {
-        match self.line {
-            0 => "\n  nothing is published".to_owned(),
-            line => format!("\n  everything up to line {line} is published, nothing after it"),
+        let may_be_more = self.is_in_doubt || self.newest > self.line;
+        match (self.line, may_be_more) {
+            (0, false) => "\n  nothing is published".to_owned(),
+            (0, true) => "\n  some lines may be published".to_owned(),
+            (line, false) => format!("\n  everything up to line {line} is published, nothing after it"),
+            (line, true) => format!("\n  everything up to line {line} is published, and perhaps more"),
         }
     }
 }
@@ -310,4 +379,30 @@ fn read_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
     line.pop_if(|last| *last == b'\n');
     line.pop_if(|last| *last == b'\r');
     String::from_utf8(line).map(Some).map_err(|_| io::Error::other("it is not UTF-8 text"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(statuses: &[u16], expected: &str) {
+        let lines: Vec<_> = (1..=4).map(|number| Line { number, item: Vec::new() }).collect();
+        let lines: Vec<_> = lines.iter().take(statuses.len()).collect();
+        let outcome = |status: &u16| Outcome { status: *status, ..Outcome::default() };
+        let results: Vec<_> = statuses.iter().map(outcome).collect();
+        let mut progress = Progress::default();
+        progress.note(&lines, &results);
+        assert_eq!(progress.so_far(), format!("\n  {expected}"), "{statuses:?}");
+    }
+
+    #[test]
+    fn no_more_is_claimed_than_what_is_known() {
+        check(&[503, 503], "nothing is published");
+        check(&[504, 504], "some lines may be published");
+        check(&[429, 200], "some lines may be published");
+        check(&[201, 201, 400], "everything up to line 2 is published, nothing after it");
+        check(&[201, 504], "everything up to line 1 is published, and perhaps more");
+        check(&[200, 429, 200], "everything up to line 1 is published, and perhaps more");
+    }
 }

@@ -57,7 +57,7 @@ fn run(verb: impl Future<Output = Result<(), Failed>>) -> Result<(), Failed> {
         .build()
         .map_err(|error| Failed(format!("cannot start: {error}")))?;
     let ended = runtime.block_on(verb);
-    // A name that is still being looked up must not hold up the end.
+    // Neither a name that is still being looked up nor a reader who does not read may hold up the end.
     runtime.shutdown_background();
     ended
 }

@@ -17,8 +17,19 @@ pub(super) enum Problem {
     Foreign(String),
     /// Who answers there cannot show that it is the server.
     Untrusted(String),
+    /// It was heard, and what came back is no answer to it.
+    Strange,
     /// The server said no.
     Refused(Box<Refusal>),
+}
+
+/// A call that is not made again.
+#[derive(Debug)]
+pub(super) struct GivenUp {
+    /// What went wrong last.
+    pub(super) problem: Problem,
+    /// Whether the server may have done what it was asked all the same, when it was asked last or before.
+    pub(super) is_uncertain: bool,
 }
 
 /// A server's no.
@@ -63,7 +74,7 @@ impl Problem {
         match self {
             Self::Unreachable(_) => true,
             Self::NoAnswer(_) => repeatable,
-            Self::Foreign(_) | Self::Untrusted(_) => false,
+            Self::Foreign(_) | Self::Untrusted(_) | Self::Strange => false,
             Self::Refused(refusal) => refusal.may_try_again(repeatable),
         }
     }
@@ -80,9 +91,14 @@ impl Problem {
     pub(super) fn is_uncertain(&self) -> bool {
         match self {
             Self::Unreachable(_) | Self::Foreign(_) | Self::Untrusted(_) => false,
-            Self::NoAnswer(_) => true,
-            Self::Refused(refusal) => matches!(refusal.status, 502 | 504),
+            Self::NoAnswer(_) | Self::Strange => true,
+            Self::Refused(refusal) => leaves_open(refusal.status),
         }
+    }
+
+    /// Whether more was asked than the server lets somebody ask in some time.
+    pub(super) fn is_too_much(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.status == 429)
     }
 
     /// What to print.
@@ -91,6 +107,11 @@ impl Problem {
             Self::Unreachable(text) | Self::NoAnswer(text) | Self::Foreign(text) | Self::Untrusted(text) => {
                 text.clone()
             }
+            Self::Strange => format!(
+                "what {} answered is no answer: is it a channelapi server, of this version?\n  \
+                 say where the server is with --server or CHANNELAPI_URL",
+                target.server
+            ),
             Self::Refused(refusal) => refusal.explain(target),
         }
     }
@@ -101,10 +122,15 @@ impl Problem {
     }
 }
 
+/// Whether this status does not tell if anything was done.
+pub(super) fn leaves_open(status: u16) -> bool {
+    matches!(status, 502 | 504)
+}
+
 impl Refusal {
     /// 503 and 429 say "not now" before anything is done; 502 and 504 do not know.
     pub(super) fn may_try_again(&self, repeatable: bool) -> bool {
-        matches!(self.status, 429 | 503) || (repeatable && matches!(self.status, 502 | 504))
+        matches!(self.status, 429 | 503) || (repeatable && leaves_open(self.status))
     }
 
     pub(super) fn explain(&self, target: &Target) -> String {
@@ -183,6 +209,7 @@ mod tests {
         for (problem, once, many) in [
             (Problem::Unreachable(String::new()), true, true),
             (Problem::NoAnswer(String::new()), false, true),
+            (Problem::Strange, false, false),
             (refused(503, "{}"), true, true),
             (refused(429, "{}"), true, true),
             (refused(504, "{}"), false, true),

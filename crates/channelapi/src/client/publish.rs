@@ -5,6 +5,7 @@
 use std::io::{self, Read};
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use bytes::Bytes;
 use hyper::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -13,9 +14,9 @@ use super::{
     Failed, Form, Target,
     call::{Call, Client},
     lines,
-    problem::{Body, Problem},
+    problem::{Body, GivenUp, Problem},
 };
-use crate::output::{Output, print};
+use crate::output::{Output, try_print};
 
 /// Longest standard input that is taken as one publication; what a server accepts is less.
 const INPUT_BYTES_MAX: u64 = 16 << 20;
@@ -85,6 +86,18 @@ pub(super) struct Outcome {
     pub(super) refusal: Body,
 }
 
+impl Outcome {
+    /// Whether it is published, of a result among those of many.
+    pub(super) fn is_published(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
+    /// Whether it says where it is stored; only what is volatile is nowhere.
+    pub(super) fn has_place(&self, is_volatile: bool) -> bool {
+        is_volatile || self.offset.is_some()
+    }
+}
+
 pub(super) async fn run(request: Publish) -> Result<(), Failed> {
     let json = match &request.source {
         Source::Lines => return lines::run(request).await,
@@ -119,23 +132,27 @@ async fn one(request: Publish, json: &RawValue) -> Result<(), Failed> {
         is_repeatable: !is_volatile,
     };
     let mut client = Client::new(target)?;
-    let answer = match client.insist(&call).await {
-        Ok(answer) => answer,
-        Err(problem) => {
-            let advice = advice(&problem, key.as_deref());
-            return Err(Failed(problem.explain(&client.target) + &advice));
-        }
-    };
-    let mut outcome: Outcome = serde_json::from_slice(&answer)
-        .map_err(|_| Failed(format!("{} answered with something else than JSON", client.target.server)))?;
+    let answered = client.insist(&call).await.and_then(|answer| understand(answer, is_volatile));
+    let (answer, mut outcome) = answered.map_err(|GivenUp { problem, is_uncertain }| {
+        Failed(problem.explain(&client.target) + &advice(is_uncertain, key.as_deref()))
+    })?;
     // With a key of our own, it is there already because we repeated it.
     outcome.duplicate &= may_be_older;
-    match output {
-        Output::Quiet => {}
-        Output::Json => print(&String::from_utf8_lossy(answer.trim_ascii())),
-        Output::Table => print(&describe(&channel, &outcome)),
+    let described = describe(&channel, &outcome);
+    let printed = match output {
+        Output::Quiet => Ok(()),
+        Output::Json => try_print(&String::from_utf8_lossy(answer.trim_ascii())),
+        Output::Table => try_print(&described),
+    };
+    printed.map_err(|error| Failed(format!("{error}\n  {described}")))
+}
+
+/// The answer, and what it says became of the publication.
+fn understand(answer: Bytes, is_volatile: bool) -> Result<(Bytes, Outcome), GivenUp> {
+    match serde_json::from_slice::<Outcome>(&answer) {
+        Ok(outcome) if outcome.has_place(is_volatile) => Ok((answer, outcome)),
+        _ => Err(GivenUp { problem: Problem::Strange, is_uncertain: true }),
     }
-    Ok(())
 }
 
 fn describe(channel: &str, outcome: &Outcome) -> String {
@@ -150,9 +167,9 @@ fn describe(channel: &str, outcome: &Outcome) -> String {
 }
 
 /// What to do when nobody knows what became of it.
-pub(super) fn advice(problem: &Problem, key: Option<&str>) -> String {
+pub(super) fn advice(is_uncertain: bool, key: Option<&str>) -> String {
     match key {
-        _ if !problem.is_uncertain() => String::new(),
+        _ if !is_uncertain => String::new(),
         Some(key) => format!(
             "\n  it may be published nevertheless; repeat the command with --idempotency-key {key} to be sure that it is, once"
         ),

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::{
     signal::unix::{SignalKind, signal},
+    task::{JoinHandle, spawn_blocking},
     time::timeout,
 };
 
@@ -26,6 +27,9 @@ use super::{
 
 /// Servers send a comment far more often than this; silence means that nobody is there any more.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
+
+/// How long a signal waits for somebody to read the lines that are being printed, so that none of them is cut.
+const LAST_LINES_WAIT: Duration = Duration::from_secs(1);
 
 /// What to print.
 #[derive(Debug)]
@@ -77,21 +81,28 @@ enum Ending {
 
 pub(super) async fn run(request: Subscribe) -> Result<(), Failed> {
     let mut client = Client::new(request.target.clone())?;
-    let mut listener = Listener { request, stream: EventStream::default(), printed: 0 };
+    let mut listener = Listener { request, stream: EventStream::default(), printed: 0, printing: None };
     let cannot = |error: io::Error| Failed(format!("cannot wait for signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-    tokio::select! {
+    let ended = tokio::select! {
         ended = listener.follow(&mut client) => ended,
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
+    };
+    if let Some(printing) = listener.printing {
+        _ = timeout(LAST_LINES_WAIT, printing).await;
     }
+    ended
 }
 
 struct Listener {
     request: Subscribe,
     stream: EventStream,
     printed: u64,
+    /// Lines on their way to standard output. A reader who does not read holds up their thread, which ends with the process, and
+    /// not the one that hears signals.
+    printing: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Listener {
@@ -140,10 +151,9 @@ impl Listener {
                 Ok(Some(Ok(frame))) => {
                     patience.renew();
                     let bytes: Bytes = frame.into_data().unwrap_or_default();
-                    for event in self.stream.read(&bytes)? {
-                        if self.take(&event)? {
-                            return Ok(Ending::Done);
-                        }
+                    let events = self.stream.read(&bytes)?;
+                    if self.take(&events).await? {
+                        return Ok(Ending::Done);
                     }
                     continue;
                 }
@@ -155,24 +165,61 @@ impl Listener {
         }
     }
 
-    /// Prints an event, if it is wanted; true after the last one.
-    fn take(&mut self, event: &Event) -> Result<bool, String> {
-        if event.name == "gap" {
-            eprintln!("gap: {}", describe_gap(&event.data));
-            return Ok(false);
+    /// Prints those events that are wanted; true after the last one. What came together is printed together.
+    async fn take(&mut self, events: &[Event]) -> Result<bool, String> {
+        let mut lines = String::new();
+        let mut is_last = Ok(false);
+        for event in events {
+            if event.name == "gap" {
+                // What came before it is printed before it is told.
+                if self.print(std::mem::take(&mut lines)).await? {
+                    return Ok(true);
+                }
+                eprintln!("gap: {}", describe_gap(&event.data));
+                continue;
+            }
+            if self.request.event.as_ref().is_some_and(|wanted| *wanted != event.name) {
+                continue;
+            }
+            match self.line(event) {
+                Ok(line) => lines += &line,
+                Err(why) => {
+                    is_last = Err(why);
+                    break;
+                }
+            }
+            self.printed += 1;
+            if Some(self.printed) == self.request.count {
+                is_last = Ok(true);
+                break;
+            }
         }
-        if self.request.event.as_ref().is_some_and(|wanted| *wanted != event.name) {
-            return Ok(false);
-        }
+        // Also what came before one that cannot be read.
+        Ok(self.print(lines).await? || is_last?)
+    }
+
+    /// What is printed for an event, line end included.
+    fn line(&self, event: &Event) -> Result<String, String> {
         let line =
             if self.request.json { one_line(&event.data) } else { one_line(data_of(&event.data)?.get()) };
-        let mut out = io::stdout().lock();
-        let printed = writeln!(out, "{line}").and_then(|()| out.flush());
-        self.printed += 1;
+        Ok(line + "\n")
+    }
+
+    /// Prints lines, and waits until they are printed; true if the reader has gone.
+    async fn print(&mut self, lines: String) -> Result<bool, String> {
+        if lines.is_empty() {
+            return Ok(false);
+        }
+        let printing = self.printing.insert(spawn_blocking(move || {
+            let mut out = io::stdout().lock();
+            out.write_all(lines.as_bytes()).and_then(|()| out.flush())
+        }));
+        let printed = printing.await.expect("writing does not panic");
+        self.printing = None;
         match printed {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(true),
             Err(error) => Err(format!("cannot write to standard output: {error}")),
-            Ok(()) => Ok(Some(self.printed) == self.request.count),
+            Ok(()) => Ok(false),
         }
     }
 }

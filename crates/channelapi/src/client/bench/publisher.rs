@@ -60,7 +60,7 @@ impl Publisher {
         let mut call = self.call(course, number);
         call.headers.push(("idempotency-key", format!("{}-{number}", self.mark)));
         call.is_repeatable = true;
-        self.client.insist(&call).await.map(drop)
+        self.client.insist(&call).await.map(drop).map_err(|given_up| given_up.problem)
     }
 
     fn call(&self, course: &Course, number: u64) -> Call {
