@@ -56,6 +56,12 @@ async function startNames() {
   return server;
 }
 
+/** Waits until new connections have got so many certificates. */
+async function issued(server, times) {
+  const count = () => server.log.split("new connections get the new certificate").length - 1;
+  while (count() < times) await within(once(server.process.child.stderr, "data"), `certificate ${times}; the log: ${server.log}`, 20_000);
+}
+
 async function metricsOf(server) {
   const page = await request(`${server.api.url}/metrics`, { headers: { authorization: `Bearer ${server.key}` } });
   assert.equal(page.status, 200);
@@ -65,6 +71,18 @@ async function metricsOf(server) {
 describe("an authority", { skip: !isInstalled && "Pebble is not installed" }, () => {
   let directory, identity, names, pebble, directoryUrl;
   const ports = {};
+  /** Starts the authority, which knows nothing of what it did before. */
+  const startPebble = async () => {
+    pebble = spawn(PEBBLE, ["-config", join(directory, "pebble.json"), "-strict", "-dnsserver", `127.0.0.1:${names.address().port}`], {
+      env: { ...process.env, PEBBLE_VA_NOSLEEP: "1", PEBBLE_WFE_NONCEREJECT: "10" },
+      stdio: ["ignore", "pipe", "pipe"],
+    });
+    pebble.log = "";
+    for (const stream of [pebble.stdout, pebble.stderr]) stream.setEncoding("utf8").on("data", (text) => (pebble.log += text));
+    while (!pebble.log.includes("Listening on")) {
+      await within(Promise.race([once(pebble.stdout, "data"), once(pebble, "exit")]), `Pebble to start: ${pebble.log}`);
+    }
+  };
   before(async () => {
     directory = await mkdtemp(join(tmpdir(), "channelapi-acme-"));
     identity = await Certificate.make();
@@ -87,16 +105,8 @@ describe("an authority", { skip: !isInstalled && "Pebble is not installed" }, ()
         },
       }),
     );
-    pebble = spawn(PEBBLE, ["-config", join(directory, "pebble.json"), "-strict", "-dnsserver", `127.0.0.1:${names.address().port}`], {
-      env: { ...process.env, PEBBLE_VA_NOSLEEP: "1", PEBBLE_WFE_NONCEREJECT: "10" },
-      stdio: ["ignore", "pipe", "pipe"],
-    });
-    pebble.log = "";
-    for (const stream of [pebble.stdout, pebble.stderr]) stream.setEncoding("utf8").on("data", (text) => (pebble.log += text));
     directoryUrl = `https://localhost:${ports.acme}/dir`;
-    while (!pebble.log.includes("Listening on")) {
-      await within(Promise.race([once(pebble.stdout, "data"), once(pebble, "exit")]), `Pebble to start: ${pebble.log}`);
-    }
+    await startPebble();
   });
   after(async () => {
     pebble?.kill();
@@ -113,10 +123,6 @@ describe("an authority", { skip: !isInstalled && "Pebble is not installed" }, ()
       args.push("--tls-redirect-port", String(ports.http), "--internal-port", String(internal));
       const server = await Server.start(args, { api: `http://127.0.0.1:${internal}`, port: ports.tls });
       t.after(() => server.stop());
-      const logged = async (times) => {
-        const count = () => server.log.split("new connections get the new certificate").length - 1;
-        while (count() < times) await within(once(server.process.child.stderr, "data"), `certificate ${times}; the log: ${server.log}`, 20_000);
-      };
       const shown = async () => {
         const socket = tls.connect({ host: "127.0.0.1", port: ports.tls, servername: DOMAINS[1], rejectUnauthorized: false });
         await within(once(socket, "secureConnect"), "the handshake");
@@ -124,11 +130,11 @@ describe("an authority", { skip: !isInstalled && "Pebble is not installed" }, ()
         socket.destroy();
         return certificate;
       };
-      await logged(1);
+      await issued(server, 1);
       const first = await shown();
       assert.deepEqual(first.subjectaltname.split(", ").sort(), DOMAINS.map((name) => `DNS:${name}`).sort());
       assert.equal(tls.checkServerIdentity(DOMAINS[0], first), undefined);
-      await logged(2);
+      await issued(server, 2);
       const second = await shown();
       assert.notEqual(second.fingerprint256, first.fingerprint256);
       const metrics = await metricsOf(server);
@@ -200,6 +206,24 @@ describe("an authority", { skip: !isInstalled && "Pebble is not installed" }, ()
     assert.equal(await Promise.race([gone, "still there"]), "still there");
   });
 
+  it("that has lost its accounts is given a new one", async (t) => {
+    const internal = await freePort();
+    const args = ["--acme-domains", DOMAINS[0], "--acme-terms-agreed", "--acme-directory", directoryUrl, "--acme-ca-file", identity.cert];
+    args.push("--internal-port", String(internal));
+    const server = await Server.start(args, { api: `http://127.0.0.1:${internal}`, port: ports.tls });
+    t.after(() => server.stop());
+    const account = async () => JSON.parse(await readFile(join(server.dataDir, "acme", "account.json"), "utf8")).credentials;
+    await issued(server, 1);
+    const before = await account();
+    const ended = once(pebble, "exit");
+    pebble.kill();
+    await within(ended, "Pebble to end");
+    await startPebble();
+    await issued(server, 2);
+    assert.match(server.log, /the authority does not know the account that is kept; making another/);
+    assert.notDeepEqual(await account(), before);
+  });
+
   it("that is not there leaves the server running, and is asked again", async (t) => {
     const internal = await freePort();
     const args = ["--acme-domains", DOMAINS[0], "--acme-terms-agreed", "--acme-directory", `https://localhost:${await freePort()}/dir`];
@@ -208,6 +232,9 @@ describe("an authority", { skip: !isInstalled && "Pebble is not installed" }, ()
     t.after(() => server.stop());
     while (!server.log.includes("cannot get a certificate")) await within(once(server.process.child.stderr, "data"), "the failure to be said");
     assert.match(server.log, /retry_s/);
+    const ready = await request(`${server.api.url}/readyz`, server.api);
+    assert.equal(ready.status, 503);
+    assert.equal(JSON.parse(ready.body).reason, "there is no certificate to show, or it has ended");
     const metrics = await metricsOf(server);
     assert.match(metrics, /^channelapi_certificate_orders_total\{result="failed"\} [1-9]/m);
     assert.doesNotMatch(metrics, /^channelapi_certificate_end_time_seconds/m, "there is none");

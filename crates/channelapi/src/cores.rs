@@ -9,6 +9,7 @@ use std::future::Future;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 
@@ -60,11 +61,19 @@ impl Cores {
 /// Starts so many cores, runs `work` on the first of them, and ends them all when it has ended.
 pub(crate) fn run<W: Future>(count: usize, work: impl FnOnce(Arc<Cores>) -> W) -> io::Result<W::Output> {
     let first = runtime()?;
-    let others: Vec<Other> = (1..count).map(Other::start).collect::<io::Result<_>>()?;
+    let mut others: Vec<Other> = (1..count).map(Other::start).collect::<io::Result<_>>()?;
     let runtimes = std::iter::once(first.handle()).chain(others.iter().map(|other| &other.runtime));
     let cores = Cores { runtimes: runtimes.cloned().collect(), base: OnceLock::new() };
-    Ok(first.block_on(work(Arc::new(cores))))
+    let outcome = first.block_on(work(Arc::new(cores)));
+    // All at once, so that their ends take no longer than that of one.
+    others.iter_mut().for_each(Other::stop);
+    drop(others);
+    first.shutdown_timeout(BLOCKING_TIMEOUT);
+    Ok(outcome)
 }
+
+/// How long threads that wait for a disk or a name lookup may hold up the end of a core: nobody wants their answers any more.
+const BLOCKING_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
@@ -73,8 +82,10 @@ fn runtime() -> io::Result<Runtime> {
 /// A core besides the first. It ends when it is dropped.
 struct Other {
     runtime: Handle,
+    /// `None` when it is to end.
+    stop: Option<oneshot::Sender<()>>,
     /// `None` only while it is dropped.
-    thread: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Other {
@@ -85,15 +96,21 @@ impl Other {
         let thread = thread::Builder::new().name(format!("core-{index}")).spawn(move || {
             HERE.set(index);
             _ = runtime.block_on(stopped);
+            runtime.shutdown_timeout(BLOCKING_TIMEOUT);
         })?;
-        Ok(Self { runtime: handle, thread: Some((stop, thread)) })
+        Ok(Self { runtime: handle, stop: Some(stop), thread: Some(thread) })
+    }
+
+    /// Lets it end, and does not wait for that.
+    fn stop(&mut self) {
+        drop(self.stop.take());
     }
 }
 
 impl Drop for Other {
     fn drop(&mut self) {
-        if let Some((stop, thread)) = self.thread.take() {
-            drop(stop);
+        self.stop();
+        if let Some(thread) = self.thread.take() {
             // Its tasks' panics are caught; there is nothing else in it that could.
             _ = thread.join();
         }
@@ -103,6 +120,7 @@ impl Drop for Other {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Instant;
 
     #[test]
     fn connections_go_where_the_fewest_are_and_stay_there() {
@@ -151,5 +169,25 @@ mod tests {
         })
         .unwrap();
         assert_eq!(Arc::strong_count(&shared), 1);
+    }
+
+    /// A name lookup may take half a minute.
+    #[test]
+    fn a_thread_that_waits_for_something_does_not_hold_up_the_end() {
+        let begun = Instant::now();
+        run(2, async |cores| {
+            for core in [0, 1] {
+                let (say, said) = oneshot::channel();
+                cores.spawn(core, async move {
+                    tokio::task::spawn_blocking(move || {
+                        _ = say.send(());
+                        thread::sleep(Duration::from_hours(1));
+                    });
+                });
+                said.await.unwrap();
+            }
+        })
+        .unwrap();
+        assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", begun.elapsed());
     }
 }

@@ -34,6 +34,8 @@ pub(crate) enum Ready {
     CannotStore,
     /// It takes nothing new.
     ShortOfMemory,
+    /// It speaks TLS, and nobody would shake hands with it.
+    NoCertificate,
     /// It will stop.
     Stopping,
 }
@@ -44,8 +46,22 @@ pub(crate) fn ready(ready: Ready) -> Response {
         Ready::Yes => return http::json(StatusCode::OK, r#"{"status": "ready"}"#),
         Ready::CannotStore => "the disk takes no publications; the log says why",
         Ready::ShortOfMemory => "memory is short; the log says how much there is",
+        Ready::NoCertificate => "there is no certificate to show, or it has ended",
         Ready::Stopping => "the server is stopping",
     };
     let body = format!(r#"{{"status": "not ready", "reason": "{reason}"}}"#);
     http::json(StatusCode::SERVICE_UNAVAILABLE, body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_cannot_work_is_not_ready() {
+        assert_eq!(ready(Ready::Yes).status(), StatusCode::OK);
+        for reason in [Ready::CannotStore, Ready::ShortOfMemory, Ready::NoCertificate, Ready::Stopping] {
+            assert_eq!(ready(reason).status(), StatusCode::SERVICE_UNAVAILABLE, "{reason:?}");
+        }
+    }
 }

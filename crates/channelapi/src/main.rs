@@ -39,6 +39,7 @@ use config::Config;
 use cores::Cores;
 use server::Failure;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -50,9 +51,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 fn main() -> ExitCode {
     let ended = match cli::parse(std::env::args_os(), std::env::vars_os()) {
         Ok(Invocation::Print(text)) => {
-            // A reader that closed the pipe has seen enough.
-            _ = std::io::stdout().write_all(text.as_bytes());
-            Ok(())
+            return finish(output::try_write(&text).map_err(|error| Failed(error.to_string())));
         }
         Ok(Invocation::Serve(config)) => {
             let verbosity = logging::start(config.log.level, config.log.format);
@@ -61,7 +60,9 @@ fn main() -> ExitCode {
             if !config.debug {
                 secrecy::keep();
             }
-            run(|cores| server::run(*config, verbosity, Box::new(reread), cores))
+            let file = config.file.clone();
+            let reread = Box::new(move || reread(file.as_deref()));
+            run(|cores| server::run(*config, verbosity, reread, cores))
         }
         Ok(Invocation::Publish(request)) => return finish(client::publish(request)),
         Ok(Invocation::Subscribe(request)) => return finish(client::subscribe(request)),
@@ -78,28 +79,34 @@ fn main() -> ExitCode {
         Ok(Invocation::Conformance { address, port }) => {
             run(|cores| server::run_conformance(address, port, cores))
         }
-        Err(exit) => {
-            let text = exit.text.as_bytes();
-            _ = if exit.to_stderr {
-                std::io::stderr().write_all(text)
-            } else {
-                std::io::stdout().write_all(text)
-            };
+        Err(exit) if exit.to_stderr => {
+            _ = std::io::stderr().write_all(exit.text.as_bytes());
             return ExitCode::from(exit.code);
+        }
+        Err(exit) => {
+            return match output::try_write(&exit.text) {
+                Ok(()) => ExitCode::from(exit.code),
+                Err(error) => finish(Err(Failed(error.to_string()))),
+            };
         }
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { error, code }) => {
-            eprintln!("error: {error}");
+            eprintln!("error: {error:#}");
             ExitCode::from(code)
         }
     }
 }
 
-/// The configuration as it is now: arguments and variables of the start, files read anew.
-fn reread() -> Result<Config, String> {
-    match cli::parse(std::env::args_os(), std::env::vars_os()) {
+/// The configuration as it is now: arguments and variables of the start, files read anew. The file that was found at the start
+/// counts as named: without it nothing changes, and no other takes its place.
+fn reread(file: Option<&Path>) -> Result<Config, String> {
+    let mut args = std::env::args_os();
+    let program = args.next();
+    // In front of all others, so that they mean what they meant.
+    let named = file.into_iter().flat_map(|file| [std::ffi::OsString::from("--config"), file.into()]);
+    match cli::parse(program.into_iter().chain(named).chain(args), std::env::vars_os()) {
         Ok(Invocation::Serve(config)) => Ok(*config),
         Ok(_) => Err("error: the command line does not start a server any more".to_owned()),
         Err(exit) => Err(exit.text),

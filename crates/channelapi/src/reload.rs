@@ -3,7 +3,9 @@
 //! Invariants: nothing changes unless all of the new configuration is right; what changed, and what waits for a restart, is said.
 
 use crate::config::Config;
+use crate::config::jwt::{Issuer, KeySource};
 use crate::config::policy::Policy;
+use crate::config::secret::KeyHash;
 use crate::config::source::{Setting, Source};
 use crate::live::Live;
 use std::collections::BTreeSet;
@@ -69,13 +71,14 @@ pub(crate) struct Reloader {
     /// What is in effect: of the start, and of the last reload as far as parts took it over.
     effective: Vec<Setting>,
     policies: Vec<Vec<Setting>>,
+    issuers: Vec<(Vec<Setting>, Option<KeyHash>)>,
 }
 
 impl Reloader {
     /// A reloader for a server that runs with `config`.
     pub(crate) fn new(config: &Config, reread: Reread, parts: Vec<Box<dyn Part>>) -> Self {
-        let policies = settings_of_policies(config);
-        Self { reread, parts, effective: config.settings.clone(), policies }
+        let (policies, issuers) = (settings_of_policies(config), settings_of_issuers(config));
+        Self { reread, parts, effective: config.settings.clone(), policies, issuers }
     }
 
     /// Reloads at each SIGHUP.
@@ -119,7 +122,7 @@ impl Reloader {
     fn prepare(&self) -> Result<(Config, Vec<Change>), String> {
         let config = (self.reread)()?;
         let changes = self.parts.iter().map(|part| part.prepare(&config)).collect::<Result<_, _>>();
-        let changes = changes.map_err(|error| format!("error: {error}"))?;
+        let changes = changes.map_err(|error| format!("error: {error:#}"))?;
         Ok((config, changes))
     }
 
@@ -151,14 +154,32 @@ impl Reloader {
         if settings_of_policies(config) != self.policies {
             warn!(option = "policy", "the policies have changed and need a restart");
         }
+        let issuers = settings_of_issuers(config);
+        if issuers != self.issuers {
+            info!(option = "jwt", "the issuers of JWTs have changed");
+            self.issuers = issuers;
+        }
     }
 }
 
 /// What the policies say, without where they say it.
 fn settings_of_policies(config: &Config) -> Vec<Vec<Setting>> {
-    let without_place = |setting: &Setting| Setting { source: Source::Default, ..setting.clone() };
-    let of_one = |policy: &Policy| policy.settings.iter().map(without_place).collect();
+    let of_one = |policy: &Policy| without_places(&policy.settings);
     config.policy.iter().map(of_one).collect()
+}
+
+/// What the issuers of JWTs are by the configuration. Settings do not show a secret; its hash tells it from another.
+fn settings_of_issuers(config: &Config) -> Vec<(Vec<Setting>, Option<KeyHash>)> {
+    let of_one = |issuer: &Issuer| match &issuer.keys {
+        KeySource::Secret(secret) => (without_places(&issuer.settings), Some(secret.hash())),
+        _ => (without_places(&issuer.settings), None),
+    };
+    config.jwt.iter().map(of_one).collect()
+}
+
+fn without_places(settings: &[Setting]) -> Vec<Setting> {
+    let without_place = |setting: &Setting| Setting { source: Source::Default, ..setting.clone() };
+    settings.iter().map(without_place).collect()
 }
 
 #[cfg(test)]
@@ -185,7 +206,7 @@ mod tests {
 
         fn prepare(&self, _: &Config) -> anyhow::Result<Change> {
             match self.1 {
-                Some(why) => Err(anyhow::anyhow!(why)),
+                Some(why) => Err(anyhow::anyhow!(why).context("it cannot be used")),
                 None => Ok(Box::new(|| {})),
             }
         }
@@ -236,5 +257,22 @@ mod tests {
         reloader.reload();
         assert_eq!(**origins.load(), Origins::Any, "a part refused, so no other may change");
         assert_eq!(value(&reloader, "http.cors_origins"), "*");
+        let told = reloader.prepare().err();
+        assert_eq!(told.as_deref(), Some("error: it cannot be used: no"), "with the whole reason");
+    }
+
+    #[test]
+    fn an_issuer_with_another_secret_has_changed_and_one_in_another_line_has_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        let issuers = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            settings_of_issuers(&config(&[("CHANNELAPI_CONFIG", path.to_str().unwrap())]).unwrap())
+        };
+        let first = issuers("[[jwt]]\nsecret = 'one of 32 bytes or more, as it must be'");
+        assert_eq!(issuers("port = 1\n[[jwt]]\nsecret = 'one of 32 bytes or more, as it must be'"), first);
+        assert_ne!(issuers("[[jwt]]\nsecret = 'another of 32 bytes or more, of course'"), first);
+        assert_ne!(issuers("[[jwt]]\nsecret_file = 'secret'"), first);
+        assert_ne!(issuers(""), first);
     }
 }

@@ -17,7 +17,7 @@ use crate::forms::Forms;
 use crate::gateway::conformance::{Echo, SuiteEvents};
 use crate::gateway::{ChannelEvents, Gateway, Settings, SocketIo, Upgrade};
 use crate::health::Ready;
-use crate::http::{self, Answer, Head, Peer, Request, Response};
+use crate::http::{self, Answer, Attempt, Head, Peer, Request, Response};
 use crate::identity::{self, Identity, Issuers};
 use crate::listener::{Bound, Entry, HttpConnections, Leaving, Listener, Pace};
 use crate::live::Live;
@@ -38,7 +38,7 @@ use hyper::{Method, StatusCode};
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tracing::{error, info, warn};
 
 /// What is configured cannot be used. (`EX_CONFIG`: starting again would end the same way.)
@@ -147,7 +147,7 @@ impl listener::Service for Face {
 
 impl Server {
     /// Answers a request to the API. A stream may be opened with a token, so strangers may try only so many.
-    async fn call(&self, request: Request, address: Option<IpAddr>) -> Response {
+    async fn call(&self, mut request: Request, address: Option<IpAddr>) -> Response {
         let may_guess = Api::takes_tokens(request.uri().path());
         if may_guess && !self.admission.may_present_token(address) {
             return Api::refuse_attempts(request.headers());
@@ -156,8 +156,12 @@ impl Server {
         if may_guess && self.admission.is_short_of_memory() {
             return Api::refuse_for_memory(request.headers());
         }
+        let attempt = may_guess.then(Attempt::default);
+        if let Some(attempt) = &attempt {
+            request.extensions_mut().insert(attempt.clone());
+        }
         let response = self.api.serve(request).await;
-        if may_guess && response.status() == StatusCode::FORBIDDEN {
+        if attempt.as_ref().is_some_and(Attempt::has_failed) {
             self.admission.failed_token_of(address);
         }
         response
@@ -177,8 +181,15 @@ impl Server {
             _ if self.admission.is_draining() => Ready::Stopping,
             Readiness::CannotStore => Ready::CannotStore,
             Readiness::Ready if self.admission.is_short_of_memory() => Ready::ShortOfMemory,
+            Readiness::Ready if self.lacks_certificate() => Ready::NoCertificate,
             Readiness::Ready => Ready::Yes,
         }
+    }
+
+    /// Whether it speaks TLS without a certificate that clients would take.
+    fn lacks_certificate(&self) -> bool {
+        let now = SystemTime::now();
+        self.certificates.as_ref().is_some_and(|certificates| !certificates.has_one_at(now))
     }
 
     /// The metrics, for whoever has a key that may read everywhere: they tell how much a node has to do and what it refuses.

@@ -96,6 +96,11 @@ impl Server {
 
     fn reload(&mut self, top: &str, keys: &[(String, String)], outcome: &str) {
         write_configuration(self.dir.path(), top, keys);
+        self.hang_up(outcome);
+    }
+
+    /// Lets the server read its files again, as they are.
+    fn hang_up(&mut self, outcome: &str) {
         let pid = Pid::from_raw(i32::try_from(self.running.id()).unwrap()).unwrap();
         kill_process(pid, Signal::HUP).unwrap();
         self.wait_for(outcome);
@@ -438,6 +443,45 @@ fn a_mistake_keeps_everything_as_it_was() {
     assert_eq!((connect("https://a.example"), connect("https://b.example")), (200, 403));
     let status = |key| server.ask("POST", "/message/a", key, r#"{"message":1}"#).status;
     assert_eq!((status(PUBLISHER), status(SHOP)), (403, 200));
+}
+
+/// A file that was found by searching once counted as none when it was gone, and nobody was let in any more.
+#[test]
+fn a_file_that_is_gone_keeps_everything_as_it_was() {
+    let keys = [key("backend", PUBLISHER, "'publish'", "")];
+    let mut server = Server::start("", &keys);
+    fs::remove_file(server.dir.path().join("channelapi.toml")).unwrap();
+    server.hang_up("cannot read the configuration file ./channelapi.toml");
+    server.wait_for("everything stays as it was");
+    server.ask("POST", "/message/a", PUBLISHER, r#"{"message":1}"#).check(200, "");
+    server.reload("", &keys, "the configuration is reloaded");
+}
+
+#[test]
+fn other_issuers_of_jwts_are_said() {
+    let keys = [key("backend", PUBLISHER, "'publish'", "")];
+    let mut server = Server::start("", &keys);
+    for secret in ["one of 32 bytes or more, as it must be", "another of 32 bytes or more, of course"] {
+        let issuer = format!("[[jwt]]\nsecret = '{secret}'");
+        server.reload(&issuer, &keys, "the issuers of JWTs have changed");
+        server.wait_for("the configuration is reloaded");
+    }
+}
+
+#[test]
+fn a_start_that_fails_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = ["--acme-domains=push.example.test", "--acme-terms-agreed", "--acme-ca-file=none.pem"];
+    let ended = Command::new(env!("CARGO_BIN_EXE_channelapi"))
+        .current_dir(dir.path())
+        .args(["--port=0", "--address=127.0.0.1"])
+        .args(authority)
+        .env_clear()
+        .output()
+        .unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(said.contains("error: cannot use none.pem: ") && said.contains("No such file"), "{said}");
+    assert_eq!(ended.status.code(), Some(78), "{said}");
 }
 
 #[test]

@@ -190,6 +190,22 @@ fn a_certificate_in_other_files_is_taken_over_and_the_rest_waits_for_a_restart()
     assert!(line.contains("acme.challenge"), "{line}");
 }
 
+/// Once, `check` called valid what the start refused.
+#[test]
+fn what_an_authority_is_recognised_by_must_be_readable_for_check_as_for_the_start() {
+    let certified = Certified::new(&["localhost"]);
+    let with = |ca_file: &str, args: &[&str]| {
+        let settings =
+            format!("[acme]\ndomains = ['push.example.test']\nterms_agreed = true\nca_file = '{ca_file}'\n");
+        fs::write(certified.path("channelapi.toml"), settings).unwrap();
+        run(certified.0.path(), &certified.path("ca.pem"), args)
+    };
+    check(&with("ca.pem", &["check"]), 0, &["configuration is valid"], &[]);
+    check(&with("none.pem", &["check"]), 2, &[], &["error: acme.ca_file: cannot use none.pem: "]);
+    let server = with("none.pem", &["--port=0", "--address=127.0.0.1"]);
+    assert_eq!(server.status.code(), Some(78));
+}
+
 /// A thousand handshakes would be too slow if each looked for whom to trust; they are as sure nevertheless.
 #[test]
 fn clients_of_a_benchmark_trust_no_stranger_either() {

@@ -77,7 +77,9 @@ fn read(path: &Path, file: File) -> Contents {
     };
     let mut contents = document::parse(&name_of(path), &text);
     contents.path = Some(path.to_owned());
-    let exposed = contents.given.iter().find(|given| given.spec.secret && mode & 0o004 != 0);
+    let of_issuers = contents.issuers.iter().flat_map(|issuer| &issuer.given);
+    let mut all = contents.given.iter().chain(of_issuers);
+    let exposed = all.find(|given| given.spec.secret && mode & 0o004 != 0);
     if let Some(given) = exposed {
         let path = name_of(path);
         contents.warnings.push(format!(
@@ -148,9 +150,14 @@ mod tests {
     fn a_key_that_everybody_can_read_is_a_warning() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.toml");
-        for (text, mode, warned) in
-            [("auth_key = 'x'", 0o644, true), ("auth_key = 'x'", 0o640, false), ("port = 1", 0o644, false)]
-        {
+        let issuer = "[[jwt]]\nsecret = 'x'";
+        for (text, mode, warned) in [
+            ("auth_key = 'x'", 0o644, true),
+            ("auth_key = 'x'", 0o640, false),
+            (issuer, 0o644, true),
+            (issuer, 0o640, false),
+            ("port = 1", 0o644, false),
+        ] {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(!load(Some(&path), &[]).warnings.is_empty(), warned, "{text} {mode:o}");

@@ -1,6 +1,10 @@
 //! Whose JWTs are good, and for which channels: the `[[jwt]]` tables.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use channelapi_core::limits::JWT_ISSUERS_MAX;
 use hyper::Uri;
@@ -39,6 +43,7 @@ pub struct Issuer {
 pub(super) struct Resolved {
     pub(super) issuers: Vec<Issuer>,
     pub(super) problems: Vec<Problem>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// The claim that names channels, unless another is chosen.
@@ -63,12 +68,23 @@ pub(super) fn resolve(given: &[GivenItem]) -> Resolved {
                     let message = "the jwt entry has no `issuer`; where there are several, each says whose JWTs it is for";
                     resolved.problems.push(Problem::at(item.source.clone(), message));
                 }
+                if let KeySource::SecretFile(path) = &issuer.keys {
+                    resolved.warnings.extend(about_file(path));
+                }
                 resolved.issuers.push(Issuer { settings: values.settings, ..issuer });
             }
             Err(problem) => resolved.problems.extend(problem),
         }
     }
     resolved
+}
+
+/// What to say of a file with a secret, if others may read it too. That it may be missing is found when it is read.
+fn about_file(path: &Path) -> Option<String> {
+    let mode = path.metadata().ok()?.permissions().mode();
+    let path = path.display();
+    (mode & 0o077 != 0)
+        .then(|| format!("other users of this machine may read {path}; run `chmod 600 {path}`"))
 }
 
 impl Issuer {
@@ -264,7 +280,9 @@ impl Value for JwksUrl {
             return Err(format!("`{text}` names no host; {example}"));
         }
         let port = authority.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
-        let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        // A query may follow the host at once; a request has a path in front of it.
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         Ok(Self { is_secure, host, port, authority: authority.to_string(), path })
     }
 
@@ -313,6 +331,21 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_others_can_read_is_a_warning() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        std::fs::write(&path, "a-secret-of-more-than-32-bytes-is-here").unwrap();
+        let text = format!("[[jwt]]\nsecret_file = '{}'\n", path.display());
+        for (mode, warned) in [(0o644, true), (0o640, true), (0o600, false), (0o400, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let warnings = load_text(&text).unwrap().warnings;
+            assert_eq!(warnings.iter().any(|warning| warning.contains("chmod 600")), warned, "{mode:o}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(load_text(&text).unwrap().warnings, Vec::<String>::new(), "a start refuses it anyway");
+    }
+
+    #[test]
     fn what_cannot_work_is_said_with_its_place() {
         for (text, expected) in [
             ("[[jwt]]\nissuer = 'a'", "c.toml:1:1: the jwt entry has no key; say where it is"),
@@ -356,6 +389,8 @@ mod tests {
         let url = JwksUrl::parse("https://login.example.com/keys?v=1").unwrap();
         assert_eq!((&*url.host, url.port, &*url.path), ("login.example.com", 443, "/keys?v=1"));
         assert_eq!(url.to_string(), "https://login.example.com/keys?v=1");
+        let url = JwksUrl::parse("https://login.example.com?tenant=1").unwrap();
+        assert_eq!((&*url.host, &*url.path), ("login.example.com", "/?tenant=1"));
         let url = JwksUrl::parse("http://[::1]:8080").unwrap();
         assert_eq!((&*url.host, url.port, &*url.path, url.is_safe()), ("::1", 8080, "/", true));
         for (text, is_safe) in [

@@ -65,7 +65,7 @@ pub fn load(
     let auth_keys = auth_keys::resolve(&file.auth_keys);
     let jwt = jwt::resolve(&file.issuers);
 
-    let warnings = [environment.warnings, file.warnings, policies.warnings].concat();
+    let warnings = [environment.warnings, file.warnings, jwt.warnings, policies.warnings].concat();
     let of_lists = [auth_keys.problems, jwt.problems, policies.problems].concat();
     let mut problems = [file.problems, environment.problems, values.problems, of_lists].concat();
     problems.extend(listening::problems(&config));

@@ -121,7 +121,9 @@ unknown variable that starts with `CHANNELAPI_` is a warning.
 are lists and can only be written in the file; see [API keys](#api-keys), [JWT](#jwt) and [Policies](#policies).
 
 **Reloading.** On SIGHUP the server reads its configuration again, all of it: flags and variables are as they were at the
-start, files are read anew. What is wrong changes nothing, and the log says what. Keys, issuers of JWTs, everything below `[limits]`,
+start, files are read anew. The file is the one that was found at the start: without it nothing changes, and another that has
+appeared meanwhile does not count. A server that was started without a file looks for one each time.
+What is wrong changes nothing, and the log says what. Keys, issuers of JWTs, everything below `[limits]`,
 `http.cors_origins` and `log.level` change at once, and so does where the certificate is from: what its files hold and their names
 (`tls.cert`, `tls.key`), `tls.reload_interval`, and everything below `[acme]`. Whether there is TLS at all, and everything else that
 differs, needs a restart; the log names it.

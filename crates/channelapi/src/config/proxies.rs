@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::value::{Shape, Value};
 
@@ -68,6 +68,7 @@ fn parse_network(text: &str) -> Result<IpNet, String> {
         let text = text.escape_debug();
         format!("`{text}` is not a proxy; write its address, a network such as 10.0.0.0/8, or unix")
     })?;
+    let network = canonical(network);
     if network.prefix_len() == 0 {
         return Err(format!(
             "`{text}` is everybody, and then everybody could pretend to be somebody else; name the proxies alone"
@@ -81,6 +82,18 @@ fn parse_network(text: &str) -> Result<IpNet, String> {
     }
     Ok(network)
 }
+
+/// A network of IPv4 as such, also if it is written as a part of IPv6: that is how addresses are compared.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else { return network };
+    let Some(address) = mapped.addr().to_ipv4_mapped() else { return network };
+    let length = mapped.prefix_len().checked_sub(MAPPED_PREFIX_LENGTH);
+    let of_ipv4 = length.and_then(|length| Ipv4Net::new(address, length).ok());
+    of_ipv4.map_or(network, IpNet::V4)
+}
+
+/// Bits in front of an address of IPv4 that is written as one of IPv6.
+const MAPPED_PREFIX_LENGTH: u8 = 96;
 
 fn show_network(network: &IpNet) -> String {
     if network.prefix_len() == network.max_prefix_len() {
@@ -104,6 +117,9 @@ mod tests {
         for other in ["127.0.0.2", "11.0.0.1", "2001:db9::7", "::1"] {
             assert!(!names(other), "{other}");
         }
+        let mapped = TrustedProxies::parse("::ffff:10.0.0.0/104").unwrap();
+        assert_eq!(mapped.show(), "10.0.0.0/8");
+        assert!(mapped.names(Some(IpAddr::from([10, 255, 0, 1]))));
         assert!(!proxies.names(None), "a unix socket is not named");
         let unix = TrustedProxies::parse("unix").unwrap();
         assert!(unix.names(None) && !unix.names(Some(IpAddr::from([127, 0, 0, 1]))));
@@ -125,6 +141,7 @@ mod tests {
         check("10.0.0.1,", "comma too many");
         check("0.0.0.0/0", "everybody");
         check("::/0", "everybody");
+        check("::ffff:0.0.0.0/96", "everybody");
         check("10.0.0.5/8", "write 10.0.0.0/8 for the network, or 10.0.0.5 for the address");
     }
 }

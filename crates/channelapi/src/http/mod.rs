@@ -1,6 +1,7 @@
 //! What all HTTP is made of here: the socket under a connection, who is at its other end, requests, answers, and reading a body.
 
 mod answer;
+mod attempt;
 mod body;
 mod head;
 mod headers;
@@ -10,6 +11,7 @@ mod received;
 mod socket;
 
 pub(crate) use answer::{Answer, Wire, to_wire};
+pub(crate) use attempt::Attempt;
 pub(crate) use body::Body;
 pub(crate) use head::{Head, Parsed, headers_room};
 pub(crate) use headers::{Headers, as_text};

@@ -60,7 +60,7 @@ pub(crate) enum SetUpError {
     },
     /// There is nobody to trust.
     #[error("a JWKS cannot be fetched over TLS: {0}")]
-    Trust(#[from] TrustError),
+    Trust(TrustError),
 }
 
 /// Why a JWT is not good, in words for the operator.
@@ -112,6 +112,19 @@ impl Refused {
             Self::Claims(ClaimError::Expired(_)) => Denied::Expired,
             Self::Unavailable => Denied::Unavailable,
             _ => Denied::Invalid,
+        }
+    }
+
+    /// Of the reasons of several issuers the one that weighs most is told.
+    fn weight(&self) -> u8 {
+        match self {
+            // Not knowing is worse than no: it may be the one whose keys are missing.
+            Self::Unavailable => 3,
+            // It is for this one, and was good.
+            Self::Claims(ClaimError::Expired(_)) => 2,
+            // It is signed with the key of this one.
+            Self::Claims(_) => 1,
+            _ => 0,
         }
     }
 }
@@ -174,13 +187,16 @@ impl Issuers {
         } else {
             format!("`{}`", name.escape_debug())
         });
-        // Several with one name are one issuer on the way from one key to the next.
+        // Several with one name are one issuer on the way from one key to the next, or with several audiences. Each has its say.
         for issuer in self.0.iter().filter(|issuer| issuer.name.is_empty() || *issuer.name == *name) {
-            match issuer.check_signature(&header, &parts).await {
-                Ok(()) => return Ok(claims.judge(&issuer.rules(), now)?),
-                // Not knowing is worse than no: it may be the one whose keys are missing.
-                Err(_) if refused == Refused::Unavailable => {}
-                Err(reason) => refused = reason,
+            let judged = match issuer.check_signature(&header, &parts).await {
+                Ok(()) => claims.judge(&issuer.rules(), now).map_err(Refused::from),
+                Err(reason) => Err(reason),
+            };
+            match judged {
+                Ok(claims) => return Ok(claims),
+                Err(reason) if reason.weight() >= refused.weight() => refused = reason,
+                Err(_) => {}
             }
         }
         Err(refused)
@@ -209,7 +225,8 @@ impl Issuer {
                 fixed(KeySet::jwks(&read(path)?, &algorithms), &path.display().to_string())?
             }
             KeySource::JwksUrl { url, ca_file } => {
-                let tls = url.is_secure.then(|| trusting(ca_file.as_deref())).transpose()?;
+                let tls = url.is_secure.then(|| trusting(ca_file.as_deref()));
+                let tls = tls.transpose().map_err(SetUpError::Trust)?;
                 // It was just read, and is looked at again only to see whether it has changed.
                 let ca = ca_file.as_deref().and_then(|path| std::fs::read(path).ok());
                 Keys::Fetched(Arc::new(Jwks::new(url.clone(), ca, tls, algorithms, times)))

@@ -7,6 +7,7 @@
 //! - One task fetches, so there is one fetch at a time; clients only ask it to, and wait no longer than a fetch may take.
 //! - Fetches are at least [`Times::pause`] apart, however many JWTs name unknown keys.
 //! - Only an answer with a key that can be used takes the place of the one before.
+//! - However a fetch ends, whoever waits for its end is told.
 
 use super::fetch;
 use super::keys::{KeyError, KeySet, VerifyingKey};
@@ -44,7 +45,8 @@ struct State {
     fetched_at: Option<Instant>,
     /// When fetching was tried last.
     tried_at: Option<Instant>,
-    is_fetching: bool,
+    /// Fetches under way: one at most, or two while a reload gives one up for another.
+    fetching: u32,
 }
 
 /// How long things take and last.
@@ -129,13 +131,10 @@ impl Jwks {
     pub(super) async fn keep_up(&self) {
         loop {
             let tried_at = Instant::now();
-            {
-                let mut state = self.state.lock();
-                (state.tried_at, state.is_fetching) = (Some(tried_at), true);
-            }
-            let is_fresh = self.refresh().await;
-            self.state.lock().is_fetching = false;
-            self.fetches.send_modify(|count| *count += 1);
+            let is_fresh = {
+                let _fetching = Fetching::begin(self, tried_at);
+                self.refresh().await
+            };
             let next = if is_fresh { self.times.refresh } else { self.times.pause };
             tokio::select! {
                 () = sleep_until(tried_at + next) => {}
@@ -178,6 +177,25 @@ impl Jwks {
     }
 }
 
+/// A fetch that is under way, until it is dropped.
+struct Fetching<'a>(&'a Jwks);
+
+impl<'a> Fetching<'a> {
+    fn begin(jwks: &'a Jwks, now: Instant) -> Self {
+        let mut state = jwks.state.lock();
+        state.tried_at = Some(now);
+        state.fetching += 1;
+        Self(jwks)
+    }
+}
+
+impl Drop for Fetching<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().fetching -= 1;
+        self.0.fetches.send_modify(|count| *count += 1);
+    }
+}
+
 impl State {
     /// The keys, unless they are too old.
     fn keys_at(&self, now: Instant, times: &Times) -> Option<Arc<KeySet>> {
@@ -187,7 +205,7 @@ impl State {
 
     /// Whether a fetch is under way or may begin.
     fn may_change_at(&self, now: Instant, times: &Times) -> bool {
-        self.is_fetching || self.tried_at.is_none_or(|tried_at| now >= tried_at + times.pause)
+        self.fetching > 0 || self.tried_at.is_none_or(|tried_at| now >= tried_at + times.pause)
     }
 }
 

@@ -173,7 +173,7 @@ fn tls_of(config: &Config) -> Result<Option<Tls>, Failure> {
 fn redirect_listener(config: &Config) -> anyhow::Result<Option<Listener>> {
     let Some(port) = config.tls.redirect_port else { return Ok(None) };
     let bound = Bound::tcp(SocketAddr::new(config.address, port), "--tls-redirect-")?;
-    Ok(Some(Listener::new(bound, Entry::default())))
+    Ok(Some(Listener::new(bound, public_entry(config))))
 }
 
 fn public_listener(config: &Config, tls: Option<&Tls>) -> anyhow::Result<Listener> {
@@ -181,9 +181,17 @@ fn public_listener(config: &Config, tls: Option<&Tls>) -> anyhow::Result<Listene
         Some(path) => Bound::unix(path)?,
         None => Bound::tcp(SocketAddr::new(config.address, config.port), "--")?,
     };
-    let trusted_proxies = config.http.trusted_proxies.clone();
     let tls = tls.map(|tls| tls.config.clone());
-    Ok(Listener::new(bound, Entry { trusted_proxies, proxy_protocol: config.http.proxy_protocol, tls }))
+    Ok(Listener::new(bound, Entry { tls, ..public_entry(config) }))
+}
+
+/// How clients come in, before TLS: a proxy in front of HTTPS is in front of the plain port beside it, too.
+fn public_entry(config: &Config) -> Entry {
+    Entry {
+        trusted_proxies: config.http.trusted_proxies.clone(),
+        proxy_protocol: config.http.proxy_protocol,
+        tls: None,
+    }
 }
 
 fn internal_listener(config: &Config) -> anyhow::Result<Option<Listener>> {
@@ -194,4 +202,52 @@ fn internal_listener(config: &Config) -> anyhow::Result<Option<Listener>> {
     };
     let trusted_proxies = config.http.trusted_proxies.clone();
     Ok(Some(Listener::new(bound, Entry { trusted_proxies, ..Entry::default() })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::Admission;
+    use crate::config::{env, load};
+    use crate::cores;
+    use crate::tls::Proofs;
+    use channelapi_core::clock::Clock;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    #[test]
+    fn a_proxy_leads_to_https_as_it_speaks_for_its_clients_there() {
+        let variables = [
+            ("CHANNELAPI_ADDRESS", "127.0.0.1"),
+            ("CHANNELAPI_TLS_CERT", "cert.pem"),
+            ("CHANNELAPI_TLS_KEY", "key.pem"),
+            ("CHANNELAPI_TLS_REDIRECT_PORT", "0"),
+            ("CHANNELAPI_HTTP_TRUSTED_PROXIES", "127.0.0.1"),
+            ("CHANNELAPI_HTTP_PROXY_PROTOCOL", "true"),
+        ];
+        let variables = variables.map(|(name, value)| (name.into(), value.into()));
+        let config = load(vec![], None, env::load(variables), &[]).unwrap();
+        let answered = cores::run(1, async |cores| {
+            let listener = redirect_listener(&config).unwrap().unwrap();
+            let Ok(Place::Port { address, .. }) = listener.place() else { panic!("it has a port") };
+            let requests = HttpConnections::new(Admission::unlimited(Clock::system()), cores);
+            let service = Arc::new(Redirect { port: 443, proofs: Arc::new(Proofs::default()) });
+            let asking = async {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                let header = "PROXY TCP4 203.0.113.7 10.0.0.1 4711 80\r\n";
+                let request = "GET /a HTTP/1.1\r\nHost: push.example.com\r\nConnection: close\r\n\r\n";
+                stream.write_all([header, request].concat().as_bytes()).await.unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).await.unwrap();
+                answer
+            };
+            tokio::select! {
+                never = listener.serve(service, &requests) => match never {},
+                answer = asking => answer,
+            }
+        });
+        let answer = answered.unwrap().to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 308 "), "{answer}");
+        assert!(answer.contains("\r\nlocation: https://push.example.com/a\r\n"), "{answer}");
+    }
 }

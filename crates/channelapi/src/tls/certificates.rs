@@ -43,6 +43,11 @@ impl Certificates {
         self.current.load().is_none()
     }
 
+    /// Whether there is one that has not ended at `now`.
+    pub(crate) fn has_one_at(&self, now: SystemTime) -> bool {
+        self.current.load().as_ref().is_some_and(|pair| now < pair.validity.until)
+    }
+
     /// When the certificate that is shown ends, in seconds since 1970. None if there is none.
     pub(crate) fn end(&self) -> Option<u64> {
         let until = self.current.load().as_ref()?.validity.until;
@@ -73,6 +78,8 @@ pub(super) struct WatchedFiles {
 struct Read {
     /// What was read last, good or not.
     seen: Option<Fingerprint>,
+    /// Whether that was good.
+    is_good: bool,
     /// The last that was good.
     good: Pair,
 }
@@ -81,7 +88,7 @@ impl WatchedFiles {
     /// Reads the pair in `files`, which must be good now. Nobody is shown it yet.
     pub(super) fn read(files: PairFiles, certificates: Arc<Certificates>) -> Result<Self, PairError> {
         let (seen, pair) = files.load_with_fingerprint(SystemTime::now());
-        Ok(Self { certificates, files, read: Mutex::new(Read { seen, good: pair? }) })
+        Ok(Self { certificates, files, read: Mutex::new(Read { seen, is_good: true, good: pair? }) })
     }
 
     /// What the operator should hear of the pair.
@@ -104,15 +111,18 @@ impl WatchedFiles {
         info!(certificate = %self.files.certificate.display(), "new connections get the new certificate");
     }
 
-    /// Reads the files again, and shows the pair if it is another one. A bad one is said once, and the one before stays.
-    fn reload(&self) {
-        let (found, pair) = self.files.load_with_fingerprint(SystemTime::now());
+    /// Reads the files again, and shows the pair if it is another one that is good at `now`. A bad one is said once, and the one
+    /// before stays.
+    fn reload(&self, now: SystemTime) {
+        let (found, pair) = self.files.load_with_fingerprint(now);
         {
             let mut read = self.read.lock();
-            if found.is_some() && read.seen == found {
+            let is_known = found.is_some() && read.seen == found;
+            // One that was read too early becomes good without a change of the files.
+            if is_known && (read.is_good || pair.is_err()) {
                 return;
             }
-            read.seen = found;
+            (read.seen, read.is_good) = (found, pair.is_ok());
             match pair {
                 Ok(pair) => read.good = pair,
                 Err(error) => {
@@ -130,7 +140,7 @@ impl WatchedFiles {
         // Once more: what was shown before these files may just have shown something itself.
         self.show();
         loop {
-            self.reload();
+            self.reload(SystemTime::now());
             let pause = *interval.borrow_and_update();
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -160,33 +170,63 @@ mod tests {
         let certificates = Arc::new(Certificates::new(Arc::default()));
         let shown = |certificates: &Certificates| certificates.shown().unwrap();
         let watched = WatchedFiles::read(made.files.clone(), certificates.clone()).unwrap();
+        let reload = || watched.reload(SystemTime::now());
         assert!(certificates.is_empty(), "another part may still refuse");
         watched.show();
         let first = shown(&certificates);
-        watched.reload();
+        reload();
         assert_eq!(shown(&certificates), first, "nothing has changed");
 
         let second = made.renew(-60, 7_200);
-        watched.reload();
+        reload();
         assert_eq!(shown(&certificates), second);
 
         let key = fs::read(&made.files.key).unwrap();
         fs::write(&made.files.key, "half of a k").unwrap();
-        watched.reload();
+        reload();
         assert_eq!(shown(&certificates), second, "the key is half written");
         made.renew(-60, -30);
-        watched.reload();
+        reload();
         assert_eq!(shown(&certificates), second, "it has expired");
         fs::remove_file(&made.files.certificate).unwrap();
-        watched.reload();
+        reload();
         assert_eq!(shown(&certificates), second, "it is gone");
         fs::write(&made.files.key, key).unwrap();
-        watched.reload();
+        reload();
         assert_eq!(shown(&certificates), second);
 
         let third = made.renew(-60, 7_200);
-        watched.reload();
+        reload();
         assert_eq!(shown(&certificates), third);
+    }
+
+    #[test]
+    fn a_pair_that_was_read_too_early_is_shown_when_its_time_has_come() {
+        let made = Made::new();
+        let certificates = Arc::new(Certificates::new(Arc::default()));
+        let watched = WatchedFiles::read(made.files.clone(), certificates.clone()).unwrap();
+        watched.show();
+        let (first, now) = (made.certificate(), SystemTime::now());
+        let next = made.renew(2, 3_600);
+        for _ in 0..2 {
+            watched.reload(now);
+            assert_eq!(certificates.shown().unwrap(), first, "it is not valid yet");
+        }
+        watched.reload(now + Duration::from_mins(10));
+        assert_eq!(certificates.shown().unwrap(), next);
+        watched.reload(now);
+        assert_eq!(certificates.shown().unwrap(), next, "it was taken, and has not changed");
+    }
+
+    #[test]
+    fn a_certificate_counts_until_it_ends() {
+        let made = Made::new();
+        let certificates = Arc::new(Certificates::new(Arc::default()));
+        let now = SystemTime::now();
+        assert!(!certificates.has_one_at(now), "there is none");
+        WatchedFiles::read(made.files.clone(), certificates.clone()).unwrap().show();
+        assert!(certificates.has_one_at(now));
+        assert!(!certificates.has_one_at(now + Duration::from_hours(2)), "it has ended");
     }
 
     #[test]

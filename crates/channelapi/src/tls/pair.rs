@@ -55,8 +55,8 @@ pub(super) struct Fingerprint([u8; 32]);
 #[derive(Debug, ThisError)]
 pub(crate) enum PairError {
     /// It cannot be read.
-    #[error("cannot read {}: {source}; check the paths in tls.cert and tls.key, and who may read them", path.display())]
-    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("cannot read {}: {error}; check the paths in tls.cert and tls.key, and who may read them", path.display())]
+    Unreadable { path: PathBuf, error: std::io::Error },
     /// There is no certificate in the file.
     #[error("{} holds no certificate; it must be PEM, with a line that says BEGIN CERTIFICATE", .0.display())]
     NoCertificate(PathBuf),
@@ -103,12 +103,26 @@ impl PairFiles {
 
     fn read(&self) -> Result<(Vec<u8>, Vec<u8>), PairError> {
         let read = |path: &Path| {
-            fs::read(path).map_err(|source| PairError::Unreadable { path: path.to_owned(), source })
+            fs::read(path).map_err(|error| PairError::Unreadable { path: path.to_owned(), error })
         };
         Ok((read(&self.certificate)?, read(&self.key)?))
     }
 
     fn judge(&self, certificate: &[u8], key: &[u8], now: SystemTime) -> Result<Pair, PairError> {
+        let pair = self.judge_for_later(certificate, key, now)?;
+        match pair.validity.begins_in(now) {
+            Some(after) => Err(PairError::NotYetValid(self.certificate.clone(), after)),
+            None => Ok(pair),
+        }
+    }
+
+    /// Judges all of a pair at `now` but whether it is valid already.
+    pub(super) fn judge_for_later(
+        &self,
+        certificate: &[u8],
+        key: &[u8],
+        now: SystemTime,
+    ) -> Result<Pair, PairError> {
         let no_certificate = || PairError::NoCertificate(self.certificate.clone());
         let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate)
             .collect::<Result<_, _>>()
@@ -126,11 +140,6 @@ impl PairFiles {
             })?;
         if let Ok(ago) = now.duration_since(validity.until) {
             return Err(PairError::Expired(self.certificate.clone(), ago));
-        }
-        if let Ok(after) = validity.from.duration_since(now)
-            && !after.is_zero()
-        {
-            return Err(PairError::NotYetValid(self.certificate.clone(), after));
         }
         Ok(Pair { certified: Arc::new(certified), validity, warnings: self.warnings() })
     }
@@ -150,6 +159,11 @@ impl Validity {
         let time = |seconds: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
         let validity = certificate.validity();
         Self { from: time(validity.not_before.timestamp()), until: time(validity.not_after.timestamp()) }
+    }
+
+    /// How long it is until the certificate is valid; none if that time has come.
+    pub(super) fn begins_in(self, now: SystemTime) -> Option<Duration> {
+        self.from.duration_since(now).ok().filter(|wait| !wait.is_zero())
     }
 
     /// How long the certificate is valid at all.
@@ -222,7 +236,10 @@ pub(super) mod tests {
         }
 
         fn refusal(&self) -> String {
-            self.files.load(SystemTime::now()).unwrap_err().to_string()
+            let error = self.files.load(SystemTime::now()).unwrap_err();
+            let refusal = error.to_string();
+            assert_eq!(format!("{:#}", anyhow::Error::from(error)), refusal, "the reason is told once");
+            refusal
         }
     }
 

@@ -69,14 +69,14 @@ pub enum KeyError {
         why: &'static str,
     },
     /// The file of a key of the list cannot be read.
-    #[error("cannot read the key file {} of the auth key `{name}`: {source}; check the path, and that the user running channelapi may read it", path.display())]
+    #[error("cannot read the key file {} of the auth key `{name}`: {error}; check the path, and that the user running channelapi may read it", path.display())]
     ListedIo {
         /// What the key is called.
         name: String,
         /// The file.
         path: PathBuf,
         /// What the system answered.
-        source: io::Error,
+        error: io::Error,
     },
     /// Two names for one key: nobody could say what it may do.
     #[error("`{one}` and `{other}` are the same key; make one for each, or join their scopes and channels")]
@@ -87,14 +87,14 @@ pub enum KeyError {
         other: String,
     },
     /// The disk said no.
-    #[error("cannot {action} {}: {source}; check that the user running channelapi may do that, or set CHANNELAPI_AUTH_KEY", path.display())]
+    #[error("cannot {action} {}: {error}; check that the user running channelapi may do that, or set CHANNELAPI_AUTH_KEY", path.display())]
     Io {
         /// What was tried.
         action: &'static str,
         /// The file or directory.
         path: PathBuf,
         /// What the system answered.
-        source: io::Error,
+        error: io::Error,
     },
     /// The system has no randomness to give.
     #[error("cannot generate an auth key, the system gave no random bytes: {0}; set CHANNELAPI_AUTH_KEY")]

@@ -18,7 +18,7 @@ use std::{
     time::SystemTime,
 };
 
-use rules::{PUBLIC, PUBLIC_KEYS, unusable, weakness};
+use rules::{PUBLIC, is_public, unusable, weakness};
 use single::{Unread, check_auth_key, read, resolve_auth_key};
 
 use super::{
@@ -213,7 +213,7 @@ fn read_listed(name: &str, path: &Path, warnings: &mut Vec<String>) -> Result<Se
             warnings.extend(about_file);
             Ok(key)
         }
-        Err(Unread::Io(source)) => Err(KeyError::ListedIo { name, path, source }),
+        Err(Unread::Io(error)) => Err(KeyError::ListedIo { name, path, error }),
         Err(Unread::Bad(why)) => Err(KeyError::BadListedFile { name, path, why }),
     }
 }
@@ -233,7 +233,7 @@ fn judge_listed(
     Ok(key.hash())
 }
 
-/// Of a hash nothing can be told but whether it is that of a key that everybody knows.
+/// Of a hash nothing can be told but whether it is one that everybody knows, or that of a key that everybody knows.
 fn judge_hash(
     name: &str,
     hash: &KeyHash,
@@ -243,7 +243,7 @@ fn judge_hash(
     if *hash == KeyHash::of(b"") {
         return Err(KeyError::UnusableListed { name: name.to_owned(), why: "is empty".to_owned() });
     }
-    if PUBLIC_KEYS.iter().any(|public| KeyHash::of(public.as_bytes()) == *hash) {
+    if is_public(hash) {
         excuse(name, PUBLIC.to_owned(), reach, warnings)?;
     }
     Ok(*hash)
@@ -277,9 +277,10 @@ pub fn listed_key(path: &Path) -> Option<Secret> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
+    use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt};
 
     use super::*;
+    use crate::config::pages;
 
     const ANYBODY: Reach = Reach { loopback: false, debug: false };
     const THIS_MACHINE: Reach = Reach { loopback: true, debug: false };
@@ -343,6 +344,8 @@ mod tests {
             ("short\n", &of_file, "the auth key `shop` is only 5 bytes long"),
             ("", &in_list("shop", &hash("changeme")), "the auth key `shop` is publicly known"),
             ("", &in_list("shop", &hash("s3cur3_t0k3n")), "the auth key `shop` is publicly known"),
+            // The example of `auth_keys.hash`.
+            ("", &in_list("shop", &hash("Hello World!")), "the auth key `shop` is publicly known"),
         ] {
             private(&file, content);
             let config = configuration(dir.path(), list);
@@ -366,11 +369,30 @@ mod tests {
         fs::remove_file(&file).unwrap();
         let error = resolve(&configuration(dir.path(), &of_file), THIS_MACHINE).unwrap_err();
         assert!(error.to_string().contains("cannot read the key file ") && error.exit_code() == 2, "{error}");
+        let text = error.to_string();
+        assert_eq!(format!("{:#}", anyhow::Error::from(error)), text, "the reason is told once");
 
         fs::write(&file, GOOD).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
         let warnings = resolve(&configuration(dir.path(), &of_file), ANYBODY).unwrap().warnings;
         assert!(warnings[0].contains("chmod 600"), "{warnings:?}");
+    }
+
+    #[test]
+    fn no_hash_that_our_pages_print_lets_anybody_in_where_strangers_can_reach_the_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let pages = pages::example() + &pages::reference();
+        let printed: BTreeSet<&str> =
+            pages.split('"').filter(|quoted| quoted.starts_with("sha256:")).collect();
+        assert_eq!(printed.len(), 2, "an example of the option, and one of the sample: {printed:?}");
+        for hash in printed {
+            let config = configuration(dir.path(), &in_list("shop", &format!("hash = '{hash}'")));
+            for error in [resolve(&config, ANYBODY).unwrap_err(), check(&config, ANYBODY).unwrap_err()] {
+                let text = error.to_string();
+                assert!(text.contains("the auth key `shop` is publicly known"), "{hash}: {text}");
+            }
+            assert!(resolve(&config, THIS_MACHINE).is_ok(), "{hash}");
+        }
     }
 
     #[test]

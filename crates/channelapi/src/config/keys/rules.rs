@@ -3,7 +3,10 @@
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 
 use super::KeyError;
-use crate::config::secret::Secret;
+use crate::config::{
+    secret::{KeyHash, Secret},
+    value::Value as _,
+};
 
 /// Shortest key that is not called weak: 16 random bytes cannot be guessed, and shorter ones are rarely random.
 const KEY_BYTES_MIN: usize = 16;
@@ -15,8 +18,14 @@ pub const KEY_BYTES_MAX: usize = 4096;
 pub(super) const GENERATED_BYTES: usize = 32;
 
 /// Keys that somebody has read somewhere: examples of ours and of the original, and what people type first.
-pub(super) const PUBLIC_KEYS: [&str; 8] =
+const PUBLIC_KEYS: [&str; 8] =
     ["s3cur3_t0k3n", "changeme", "change-me", "secret", "password", "channelapi", "auth_key", "token"];
+
+/// Hashes that our own pages print as examples. Of the first, everybody can find the key.
+const PRINTED_HASHES: [&str; 2] = [
+    "sha256:7f83b1657ff1fc53b92dc18148a1d65dfc2d4b1fa3d677284addd200126d9069",
+    "sha256:d9a8cae9b5c37e6e2ec49dbb1fb1e9bd0e57c3b7ba03b6ae3d1c9ba7cc6dfe1f",
+];
 
 /// A new key, for who asks for one.
 pub fn new_key() -> Result<Secret, KeyError> {
@@ -51,6 +60,12 @@ pub(super) fn unusable(key: &str) -> Option<String> {
 }
 
 pub(super) const PUBLIC: &str = "is publicly known";
+
+/// Whether a hash is that of a key that somebody has read somewhere, or was read somewhere itself.
+pub(super) fn is_public(hash: &KeyHash) -> bool {
+    PUBLIC_KEYS.iter().any(|public| KeyHash::of(public.as_bytes()) == *hash)
+        || PRINTED_HASHES.iter().any(|printed| KeyHash::parse(printed) == Ok(*hash))
+}
 
 /// Why somebody may know or guess the key.
 pub(super) fn weakness(key: &str) -> Option<String> {

@@ -97,7 +97,7 @@ pub(super) fn read_stored(path: &Path) -> Result<Option<(Secret, Vec<String>)>, 
     match read(path) {
         Ok(stored) => Ok(Some(stored)),
         Err(Unread::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(Unread::Io(source)) => Err(KeyError::Io { action: "read", path: path.to_owned(), source }),
+        Err(Unread::Io(error)) => Err(KeyError::Io { action: "read", path: path.to_owned(), error }),
         Err(Unread::Bad(why)) => Err(KeyError::BadFile { path: path.to_owned(), why }),
     }
 }
@@ -131,10 +131,10 @@ pub(super) fn read(path: &Path) -> Result<(Secret, Vec<String>), Unread> {
 pub(super) fn create(path: &Path) -> Result<(Secret, KeyOrigin, Vec<String>), KeyError> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let key = generate()?;
-    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|source| KeyError::Io {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|error| KeyError::Io {
         action: "create the directory",
         path: dir.to_owned(),
-        source,
+        error,
     })?;
     match write_new(dir, path, &key) {
         Ok(()) => Ok((Secret::new(key), KeyOrigin::Generated(path.to_owned()), Vec::new())),
@@ -145,8 +145,8 @@ pub(super) fn create(path: &Path) -> Result<(Secret, KeyOrigin, Vec<String>), Ke
                 read_stored(path)?.ok_or_else(|| KeyError::BadFile { path: path.to_owned(), why })?;
             Ok((key, KeyOrigin::Stored(path.to_owned()), warnings))
         }
-        Err(source) => {
-            Err(KeyError::Io { action: "write the generated key to", path: path.to_owned(), source })
+        Err(error) => {
+            Err(KeyError::Io { action: "write the generated key to", path: path.to_owned(), error })
         }
     }
 }

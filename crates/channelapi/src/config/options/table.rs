@@ -83,7 +83,8 @@ options! {
 
         /// Whether the trusted proxies begin each connection with a PROXY header, version 1 or 2.
         ///
-        /// Then a connection of theirs without one is closed. From everybody else such a header is a malformed request.
+        /// Then a connection of theirs without one is closed, on `tls.redirect_port` as well. From everybody else such a header is a
+        /// malformed request.
         proxy_protocol: bool = "false";
     }
 

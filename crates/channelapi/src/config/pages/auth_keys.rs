@@ -20,7 +20,7 @@ const ROTATION: &str = "To replace a key without a gap, add the new one, reload 
                         old one, or let it end with `expires`.";
 
 const RULES: &str = "A key in a `key_file` is held to the same rules as `auth_key`; a `hash` is refused if it is that of a \
-                     publicly known key.";
+                     publicly known key, or an example of this page.";
 
 const SAMPLE: &str = r#"
 ```toml

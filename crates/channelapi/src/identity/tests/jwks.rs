@@ -108,7 +108,7 @@ const QUICK: Times = Times {
 /// An issuer whose keys come from a provider, with somebody who fetches them.
 struct Fetched {
     issuers: Arc<Issuers>,
-    _keeper: JoinSet<()>,
+    keeper: JoinSet<()>,
 }
 
 impl Fetched {
@@ -118,7 +118,7 @@ impl Fetched {
         let mut keeper = JoinSet::new();
         let kept = issuers.clone();
         keeper.spawn(async move { kept.keep_up().await });
-        Self { issuers, _keeper: keeper }
+        Self { issuers, keeper }
     }
 
     async fn verify(&self, signer: &Signer, kid: &str) -> Result<(), Denied> {
@@ -280,6 +280,23 @@ async fn whoever_waits_for_a_provider_that_does_not_answer_waits_no_longer_than_
         assert_eq!(waited, Ok(Err(Denied::Unavailable)));
     }
     assert_eq!(provider.asked(), 1, "nobody fetches again: there is nothing to wait for");
+}
+
+#[tokio::test]
+async fn a_fetch_that_is_given_up_keeps_nobody_waiting() {
+    let signer = Signer::new("ES256");
+    let provider = Provider::start(Answer::Silence).await;
+    let (timeout, pause) = (Duration::from_hours(1), Duration::from_hours(1));
+    let mut fetched = Fetched::new(&provider, Times { timeout, pause, ..QUICK });
+    let asked = tokio::time::timeout(Duration::from_secs(30), async {
+        while provider.asked() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    asked.await.expect("the fetch begins");
+    fetched.keeper.shutdown().await;
+    let waited = tokio::time::timeout(Duration::from_secs(30), fetched.verify(&signer, "1")).await;
+    assert_eq!(waited, Ok(Err(Denied::Unavailable)));
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! What is kept of an authority: the account with its key, and the certificate with its key, each in one file that only its
 //! owner can read.
+//!
+//! Invariant: a certificate that cannot be used never takes the place of the one that is kept.
 
 use super::super::pair::{Pair, PairFiles};
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use instant_acme::AccountCredentials;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
@@ -78,23 +80,38 @@ impl Kept {
         Ok(())
     }
 
-    /// The certificate, if it is good, from the authority at `directory`, and has exactly these names.
-    pub(super) fn pair(&self, directory: &str, domains: &[String]) -> Option<Pair> {
-        let first_line = fs::read_to_string(self.certificate_path()).ok()?.lines().next()?.to_owned();
-        let is_from_there = first_line.strip_prefix(ISSUED_AT) == Some(directory);
-        let pair = self.any_pair().filter(|_| is_from_there)?;
-        (names(&pair.certified.cert[0])? == domains.iter().cloned().collect()).then_some(pair)
+    /// The certificate, if it is good at `now` or will be, from the authority at `directory`, and has exactly these names.
+    pub(super) fn pair(&self, directory: &str, domains: &[String], now: SystemTime) -> Option<Pair> {
+        let pem = fs::read_to_string(self.certificate_path()).ok()?;
+        if pem.lines().next()?.strip_prefix(ISSUED_AT) != Some(directory) {
+            return None;
+        }
+        let files = both_in(self.certificate_path());
+        let pair = files.judge_for_later(pem.as_bytes(), pem.as_bytes(), now).ok()?;
+        is_for(&pair, domains).then_some(pair)
     }
 
     /// The certificate, if it is good, whatever it is for.
     pub(super) fn any_pair(&self) -> Option<Pair> {
-        let path = self.certificate_path();
-        PairFiles { certificate: path.clone(), key: path }.load(SystemTime::now()).ok()
+        both_in(self.certificate_path()).load(SystemTime::now()).ok()
     }
 
-    /// Keeps a certificate with its key, from the authority at `directory`.
-    pub(super) fn keep_certificate(&self, directory: &str, pem: &str) -> io::Result<()> {
+    /// Keeps a certificate with its key, from the authority at `directory` for these names, if it is good at `now` or will be.
+    pub(super) fn keep_certificate(
+        &self,
+        directory: &str,
+        domains: &[String],
+        pem: &str,
+        now: SystemTime,
+    ) -> anyhow::Result<()> {
+        // It is in no file yet. This is what the reason calls it.
+        let answer = both_in(PathBuf::from("the answer of the authority"));
+        let pair = answer
+            .judge_for_later(pem.as_bytes(), pem.as_bytes(), now)
+            .context("the authority gave a certificate that cannot be used")?;
+        ensure!(is_for(&pair, domains), "the authority gave a certificate for other names");
         self.write(&self.certificate_path(), format!("{ISSUED_AT}{directory}\n{pem}").as_bytes())
+            .context("cannot keep the certificate")
     }
 
     fn account_path(&self) -> PathBuf {
@@ -120,6 +137,17 @@ impl Kept {
     }
 }
 
+/// A pair in one file.
+fn both_in(path: PathBuf) -> PairFiles {
+    PairFiles { certificate: path.clone(), key: path }
+}
+
+/// Whether a certificate has exactly these names.
+fn is_for(pair: &Pair, domains: &[String]) -> bool {
+    let wanted: BTreeSet<String> = domains.iter().cloned().collect();
+    names(&pair.certified.cert[0]).is_some_and(|names| names == wanted)
+}
+
 /// The names in a certificate.
 fn names(certificate: &CertificateDer<'_>) -> Option<BTreeSet<String>> {
     let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
@@ -137,28 +165,66 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 
+    const CA: &str = "https://ca.example/dir";
+
+    fn owned(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    /// The pair that was made last, as an authority gives it.
+    fn pem(made: &Made) -> String {
+        let read = |path| fs::read_to_string(path).unwrap();
+        read(&made.files.key) + &read(&made.files.certificate)
+    }
+
     #[test]
     fn a_certificate_is_kept_for_its_names_and_authority_only() {
         let made = Made::new();
         let kept = Kept::open(&made.dir.path().join("acme")).unwrap();
-        let pair = |names: &[&str]| {
-            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-            kept.pair("https://ca.example/dir", &names)
+        let now = SystemTime::now();
+        let keep = |directory: &str| {
+            kept.keep_certificate(directory, &owned(&["localhost"]), &pem(&made), now).unwrap();
         };
+        let pair = |names: &[&str]| kept.pair(CA, &owned(names), now);
         assert!(pair(&["localhost"]).is_none());
-        let read = |path| fs::read_to_string(path).unwrap();
-        let pem = read(&made.files.key) + &read(&made.files.certificate);
-        kept.keep_certificate("https://ca.example/dir", &pem).unwrap();
-        kept.keep_certificate("https://ca.example/dir", &pem).unwrap();
+        keep(CA);
+        keep(CA);
         assert!(pair(&["localhost"]).is_some());
         assert!(pair(&["localhost", "other.example"]).is_none());
         assert!(pair(&[]).is_none());
         // Whoever has tried out an authority for tests gets a real one when its directory is set.
-        kept.keep_certificate("https://staging.ca.example/dir", &pem).unwrap();
+        keep("https://staging.ca.example/dir");
         assert!(pair(&["localhost"]).is_none());
         assert!(kept.any_pair().is_some(), "better than nothing, meanwhile");
         let permissions = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(permissions(&kept.certificate_path()), 0o600);
         assert_eq!(permissions(&kept.0), 0o700);
+    }
+
+    /// By a clock that is wrong, each new certificate once took the place of a good one, was then found to be of no use, and was
+    /// ordered again.
+    #[test]
+    fn a_certificate_that_cannot_be_used_leaves_the_one_that_is_kept() {
+        let made = Made::new();
+        let kept = Kept::open(&made.dir.path().join("acme")).unwrap();
+        let (now, localhost) = (SystemTime::now(), owned(&["localhost"]));
+        let keep = |domains: &[&str]| kept.keep_certificate(CA, &owned(domains), &pem(&made), now);
+        let shown = || kept.pair(CA, &localhost, now).map(|pair| pair.certified.cert[0].to_vec());
+        let good = made.certificate();
+        keep(&["localhost"]).unwrap();
+        made.renew(-7_200, -3_600);
+        let refusal = format!("{:#}", keep(&["localhost"]).unwrap_err());
+        assert!(refusal.contains("the certificate in the answer of the authority expired"), "{refusal}");
+        assert_eq!(shown(), Some(good.clone()));
+        made.renew(-60, 3_600);
+        let refusal = format!("{:#}", keep(&["push.example.com"]).unwrap_err());
+        assert!(refusal.contains("for other names"), "{refusal}");
+        assert_eq!(shown(), Some(good));
+
+        // One that only has to be waited for is not lost.
+        let early = made.renew(3_600, 7_200);
+        keep(&["localhost"]).unwrap();
+        assert_eq!(shown(), Some(early));
+        assert!(kept.any_pair().is_none(), "its time has not come");
     }
 }

@@ -1,6 +1,9 @@
 //! Certificates from an authority that speaks ACME, such as Let's Encrypt: got when there is none, and renewed in time.
 //!
 //! `order.rs` gets one, `kept.rs` keeps it and the account.
+//!
+//! Invariant: what is kept is waited for while it is not valid yet, and between two orders there is a pause, whatever came of the
+//! first. So a clock that is wrong is no reason to ask an authority again and again.
 
 mod kept;
 mod order;
@@ -32,6 +35,13 @@ pub(crate) struct AcmeSettings {
     pub(crate) challenge: Challenge,
 }
 
+impl AcmeSettings {
+    /// Whether an authority can be recognised by what is in this file.
+    pub(crate) fn check_ca_file(path: &Path) -> anyhow::Result<()> {
+        order::builder_trusting(path).map(drop)
+    }
+}
+
 /// How an authority is shown that a name is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Challenge {
@@ -58,8 +68,8 @@ impl Acme {
         certificates: Arc<Certificates>,
         proofs: Arc<Proofs>,
     ) -> anyhow::Result<Self> {
-        if settings.ca_file.is_some() {
-            order::builder(&settings)?;
+        if let Some(path) = &settings.ca_file {
+            AcmeSettings::check_ca_file(path)?;
         }
         let kept = Kept::open(&data_dir.join("acme"))?;
         Ok(Self { settings, kept, certificates, proofs })
@@ -67,7 +77,8 @@ impl Acme {
 
     /// Shows the certificate that is kept, and gets new ones in time, until it is dropped.
     pub(crate) async fn keep_up(&self) {
-        let mut pair = self.kept_pair();
+        let now = SystemTime::now();
+        let mut pair = self.kept_pair(now).filter(|pair| pair.validity.begins_in(now).is_none());
         match &pair {
             Some(pair) => {
                 self.certificates.show(pair);
@@ -87,15 +98,20 @@ impl Acme {
         }
     }
 
-    /// Gets a certificate, however often it takes. The one before is shown meanwhile.
+    /// Gets another certificate than the one before, however often it takes. That one is shown meanwhile.
     async fn renew(&self, before: Option<&Pair>) -> Pair {
         let domains = self.settings.domains.join(", ");
         let mut pause = ACME_RETRY_MIN;
         loop {
-            match self.obtain().await {
+            // What is kept may have had to wait for its time, or for a clock that is right.
+            let kept = self.kept_when_valid().await.filter(|kept| is_other(kept, before));
+            let obtained = match kept {
+                Some(pair) => Ok(pair),
+                None => self.obtain().await.inspect(|_| CertificateOrdered::Issued.count()),
+            };
+            match obtained {
                 Ok(pair) => {
                     self.certificates.show(&pair);
-                    CertificateOrdered::Issued.count();
                     info!(domains, "new connections get the new certificate");
                     return pair;
                 }
@@ -118,19 +134,38 @@ impl Acme {
     }
 
     async fn obtain(&self) -> anyhow::Result<Pair> {
-        let account = order::account(&self.settings, &self.kept);
-        let ordered = async { order::order(&account.await?, &self.settings, &self.proofs).await };
+        let ordered = order::order(&self.settings, &self.kept, &self.proofs);
         let ordered = tokio::time::timeout(ACME_ORDER_TIMEOUT, ordered).await;
         self.proofs.clear();
         let pem = ordered.context("the authority did not answer in time")??;
-        let directory = &self.settings.directory;
-        self.kept.keep_certificate(directory, &pem).context("cannot keep the certificate")?;
-        self.kept_pair().context("the authority gave a certificate that cannot be used")
+        let AcmeSettings { directory, domains, .. } = &self.settings;
+        self.kept.keep_certificate(directory, domains, &pem, SystemTime::now())?;
+        self.kept_when_valid().await.context("the certificate is not where it was kept")
     }
 
-    /// What is kept of this authority for these names.
-    fn kept_pair(&self) -> Option<Pair> {
-        self.kept.pair(&self.settings.directory, &self.settings.domains)
+    /// What is kept of this authority for these names, as soon as it is valid. None if it will not be.
+    async fn kept_when_valid(&self) -> Option<Pair> {
+        let mut is_said = false;
+        loop {
+            let now = SystemTime::now();
+            let pair = self.kept_pair(now)?;
+            let Some(wait) = pair.validity.begins_in(now) else { return Some(pair) };
+            if !is_said {
+                let wait_s = wait.as_secs();
+                error!(
+                    wait_s,
+                    "the certificate that is kept is not valid yet; is the clock of this machine right?"
+                );
+                is_said = true;
+            }
+            // The clock may be set at any time.
+            tokio::time::sleep(wait.min(ACME_RETRY_MIN)).await;
+        }
+    }
+
+    /// What is kept of this authority for these names, if it is valid at `now` or will be.
+    fn kept_pair(&self, now: SystemTime) -> Option<Pair> {
+        self.kept.pair(&self.settings.directory, &self.settings.domains, now)
     }
 
     /// Tells the authority another address to write to, without waiting for the next order.
@@ -148,15 +183,23 @@ impl Acme {
     }
 }
 
-/// A certificate is renewed when two thirds of its life are over, a little earlier on some machines than on others.
+/// Whether a certificate is not the one before.
+fn is_other(pair: &Pair, before: Option<&Pair>) -> bool {
+    before.is_none_or(|before| pair.certified.cert != before.certified.cert)
+}
+
+/// A certificate is renewed when two thirds of its life are over, a little earlier on some machines than on others. By a clock that
+/// is ahead that is at once for each new one, so there is a pause in any case; only a life of minutes has no room for a whole one.
 fn until_renewal(pair: &Pair, now: SystemTime) -> Duration {
     let life = pair.validity.life();
     let age = jittered(life * 2 / 3, 24);
-    (pair.validity.from + age).duration_since(now).unwrap_or_default()
+    let wait = (pair.validity.from + age).duration_since(now).unwrap_or_default();
+    wait.max(ACME_RETRY_MIN.min(life / 8))
 }
 
 fn has_almost_ended(pair: &Pair, now: SystemTime) -> bool {
-    pair.validity.until.duration_since(now).is_ok_and(|left| left < pair.validity.life() / 8)
+    let left = pair.validity.until.duration_since(now).unwrap_or_default();
+    left < pair.validity.life() / 8
 }
 
 /// `time`, less a random part of one in `fraction` of it.
@@ -174,12 +217,63 @@ pub(in crate::tls) mod tests {
 
     /// Keeps a certificate for `localhost` in this directory, as if the authority had given it. Returns it.
     pub(in crate::tls) fn keep(made: &Made, directory: &str) -> Vec<u8> {
-        let issued = Made::new();
+        keep_made(made, directory, &Made::new())
+    }
+
+    /// The same with the one that was made last in `issued`.
+    fn keep_made(made: &Made, directory: &str, issued: &Made) -> Vec<u8> {
         let read = |path| fs::read_to_string(path).unwrap();
         let pem = read(&issued.files.key) + &read(&issued.files.certificate);
         let kept = Kept::open(&made.dir.path().join("acme")).unwrap();
-        kept.keep_certificate(directory, &pem).unwrap();
+        kept.keep_certificate(directory, &["localhost".to_owned()], &pem, SystemTime::now()).unwrap();
         issued.certificate()
+    }
+
+    /// Who looks after a certificate for `localhost` of an authority that does not answer, and what is shown.
+    fn acme(made: &Made) -> (Acme, Arc<Certificates>) {
+        let settings = AcmeSettings {
+            domains: vec!["localhost".to_owned()],
+            email: None,
+            directory: NOBODY.to_owned(),
+            ca_file: None,
+            challenge: Challenge::TlsAlpn,
+        };
+        let certificates = Arc::new(Certificates::new(Arc::default()));
+        let acme = Acme::new(settings, made.dir.path(), certificates.clone(), Arc::default()).unwrap();
+        (acme, certificates)
+    }
+
+    const NOBODY: &str = "https://127.0.0.1:9/dir";
+
+    #[tokio::test]
+    async fn a_certificate_that_is_not_valid_yet_is_waited_for_and_not_ordered_again() {
+        let (made, issued) = (Made::new(), Made::new());
+        let (acme, certificates) = acme(&made);
+        issued.renew(2, 3_600);
+        let early = keep_made(&made, NOBODY, &issued);
+        let shown = async {
+            while certificates.shown().is_none() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        // An order would fail, and the next look would be most of a minute later.
+        tokio::select! {
+            () = acme.keep_up() => unreachable!("it goes on until it is dropped"),
+            waited = tokio::time::timeout(Duration::from_secs(20), shown) => waited.expect("it is shown"),
+        }
+        assert_eq!(certificates.shown(), Some(early));
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_by_now_is_taken_before_anything_is_ordered() {
+        let made = Made::new();
+        let (acme, certificates) = acme(&made);
+        let before = made.files.load(SystemTime::now()).unwrap();
+        let kept = keep(&made, NOBODY);
+        let renewed = tokio::time::timeout(Duration::from_secs(20), acme.renew(Some(&before))).await.unwrap();
+        assert_eq!(renewed.certified.cert[0].to_vec(), kept);
+        assert_eq!(certificates.shown(), Some(kept));
+        assert!(!is_other(&renewed, Some(&renewed)) && is_other(&renewed, Some(&before)));
     }
 
     #[test]
@@ -191,8 +285,22 @@ pub(in crate::tls) mod tests {
             let wait = until_renewal(&pair, pair.validity.from).as_secs();
             assert!((57_499..=60_000).contains(&wait), "{wait}");
         }
-        assert_eq!(until_renewal(&pair, pair.validity.from + Duration::from_secs(60_001)), Duration::ZERO);
         let almost = |seconds| has_almost_ended(&pair, pair.validity.from + Duration::from_secs(seconds));
         assert!(!almost(60_000) && almost(80_000));
+        assert!(almost(90_001), "it has ended");
+    }
+
+    #[test]
+    fn between_two_orders_there_is_a_pause_even_if_a_new_certificate_looks_old() {
+        let made = Made::new();
+        made.renew(-1_000, 89_000);
+        let pair = made.files.load(SystemTime::now()).unwrap();
+        let wait = |pair: &Pair, age| until_renewal(pair, pair.validity.from + Duration::from_secs(age));
+        for age in [60_001, 80_000, 1_000_000] {
+            assert_eq!(wait(&pair, age), ACME_RETRY_MIN, "{age}");
+        }
+        made.renew(-1, 20);
+        let short = made.files.load(SystemTime::now()).unwrap();
+        assert!(wait(&short, 14) < Duration::from_secs(3), "it would end before a whole one is over");
     }
 }

@@ -13,64 +13,93 @@ use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair};
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::sign::CertifiedKey;
+use std::path::Path;
 use std::sync::Arc;
 use tracing::warn;
 
-/// The account that is kept, or else a new one. Asking for one means that the operator agreed to the authority's terms.
-pub(super) async fn account(settings: &AcmeSettings, kept: &Kept) -> anyhow::Result<Account> {
-    let builder = builder(settings)?;
-    let email = settings.email.as_deref();
-    let contact: Vec<String> = email.iter().map(|email| format!("mailto:{email}")).collect();
-    let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
-    if let Some(credentials) = kept.account(&settings.directory) {
-        let account =
-            builder.from_credentials(credentials).await.context("cannot use the account that is kept")?;
-        if kept.has_other_email(&settings.directory, email) {
-            // A certificate is worth more than a letter about it.
-            if let Err(error) = tell(&account, &contact, settings, kept).await {
-                let error = format!("{error:#}");
-                warn!(error, "the authority does not know acme.email yet");
-            }
+/// Gets a certificate, and returns it with its key as PEM. An account that the authority does not know any more is replaced.
+pub(super) async fn order(settings: &AcmeSettings, kept: &Kept, proofs: &Proofs) -> anyhow::Result<String> {
+    let ordered = order_as(&account(settings, kept).await?, settings, proofs).await;
+    match ordered {
+        Err(error) if is_unknown_account(&error) => {
+            warn!("the authority does not know the account that is kept; making another");
+            order_as(&new_account(settings, kept).await?, settings, proofs).await
         }
-        return Ok(account);
+        ordered => ordered,
     }
-    let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
-    let (account, credentials) = builder
-        .create(&new, settings.directory.clone(), None)
+}
+
+/// Whether the authority took no order because it does not know the account: it may have removed it, or lost its data.
+fn is_unknown_account(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<instant_acme::Error>() {
+        Some(instant_acme::Error::Api(problem)) => {
+            problem.r#type.as_deref().is_some_and(|kind| kind.ends_with("accountDoesNotExist"))
+        }
+        _ => false,
+    }
+}
+
+/// The account that is kept, or else a new one.
+pub(super) async fn account(settings: &AcmeSettings, kept: &Kept) -> anyhow::Result<Account> {
+    let Some(credentials) = kept.account(&settings.directory) else {
+        return new_account(settings, kept).await;
+    };
+    let account = builder(settings)?
+        .from_credentials(credentials)
         .await
-        .with_context(|| format!("cannot make an account at {}", settings.directory))?;
-    kept.keep_account(&settings.directory, email, credentials).context("cannot keep the account")?;
+        .context("cannot use the account that is kept")?;
+    if kept.has_other_email(&settings.directory, settings.email.as_deref()) {
+        // A certificate is worth more than a letter about it.
+        if let Err(error) = tell(&account, settings, kept).await {
+            let error = format!("{error:#}");
+            warn!(error, "the authority does not know acme.email yet");
+        }
+    }
     Ok(account)
 }
 
+/// A new account, which is kept in place of any other. Asking for one means that the operator agreed to the authority's terms.
+async fn new_account(settings: &AcmeSettings, kept: &Kept) -> anyhow::Result<Account> {
+    let contact = contact(settings);
+    let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
+    let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
+    let (account, credentials) = builder(settings)?
+        .create(&new, settings.directory.clone(), None)
+        .await
+        .with_context(|| format!("cannot make an account at {}", settings.directory))?;
+    kept.keep_account(&settings.directory, settings.email.as_deref(), credentials)
+        .context("cannot keep the account")?;
+    Ok(account)
+}
+
+/// Where the authority may write to.
+fn contact(settings: &AcmeSettings) -> Option<String> {
+    settings.email.as_deref().map(|email| format!("mailto:{email}"))
+}
+
 /// What talks to the authority, and knows it by what was configured.
-pub(super) fn builder(settings: &AcmeSettings) -> anyhow::Result<AccountBuilder> {
+fn builder(settings: &AcmeSettings) -> anyhow::Result<AccountBuilder> {
     match &settings.ca_file {
-        Some(path) => {
-            Account::builder_with_root(path).with_context(|| format!("cannot use {}", path.display()))
-        }
+        Some(path) => builder_trusting(path),
         None => Account::builder().context("cannot find out which authorities this machine trusts"),
     }
 }
 
+/// The same for an authority that is recognised by what is in this file.
+pub(super) fn builder_trusting(path: &Path) -> anyhow::Result<AccountBuilder> {
+    Account::builder_with_root(path).with_context(|| format!("cannot use {}", path.display()))
+}
+
 /// Tells the authority where it may write to from now on.
-async fn tell(
-    account: &Account,
-    contact: &[&str],
-    settings: &AcmeSettings,
-    kept: &Kept,
-) -> anyhow::Result<()> {
-    account.update_contacts(contact).await?;
+async fn tell(account: &Account, settings: &AcmeSettings, kept: &Kept) -> anyhow::Result<()> {
+    let contact = contact(settings);
+    account.update_contacts(&contact.iter().map(String::as_str).collect::<Vec<_>>()).await?;
     let Some(credentials) = kept.account(&settings.directory) else { return Ok(()) };
     kept.keep_account(&settings.directory, settings.email.as_deref(), credentials)
 }
 
-/// Gets a certificate, and returns it with its key as PEM.
-pub(super) async fn order(
-    account: &Account,
-    settings: &AcmeSettings,
-    proofs: &Proofs,
-) -> anyhow::Result<String> {
+/// Gets a certificate with this account.
+async fn order_as(account: &Account, settings: &AcmeSettings, proofs: &Proofs) -> anyhow::Result<String> {
     let names: Vec<Identifier> = settings.domains.iter().cloned().map(Identifier::Dns).collect();
     let mut order = account.new_order(&NewOrder::new(&names)).await.context("the authority took no order")?;
     let kind = match settings.challenge {
@@ -136,4 +165,25 @@ fn proof(name: &str, answer: &KeyAuthorization) -> anyhow::Result<CertifiedKey> 
     // Not `from_der`: it looks into the certificate, and knows nothing of the critical extension that is the proof.
     let key = default_provider().key_provider.load_private_key(key)?;
     Ok(CertifiedKey::new(vec![certificate.der().clone()], key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use instant_acme::Problem;
+
+    #[test]
+    fn an_account_that_is_not_known_is_told_from_all_other_problems() {
+        let check = |kind: Option<&str>, expected| {
+            let (kind, status) = (kind.map(str::to_owned), Some(400));
+            let problem = Problem { r#type: kind, detail: None, status, subproblems: Vec::new() };
+            let refused: Result<(), _> = Err(instant_acme::Error::Api(problem));
+            let error = refused.context("the authority took no order").unwrap_err();
+            assert_eq!(is_unknown_account(&error), expected, "{error:#}");
+        };
+        check(Some("urn:ietf:params:acme:error:accountDoesNotExist"), true);
+        check(Some("urn:ietf:params:acme:error:unauthorized"), false);
+        check(None, false);
+        assert!(!is_unknown_account(&anyhow::anyhow!("accountDoesNotExist")));
+    }
 }

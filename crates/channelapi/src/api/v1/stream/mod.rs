@@ -12,7 +12,7 @@ use super::query::Query;
 use crate::auth::Pass;
 use crate::config::origins::Origins;
 use crate::cores;
-use crate::http::{Body, Response};
+use crate::http::{Attempt, Body, Response};
 use crate::identity::{Credential, Denied, Identity};
 use crate::live::Live;
 use crate::waiting::{Reader, Readers};
@@ -147,7 +147,8 @@ pub(super) enum StreamGrant {
     Jwt { bearer: Bearer, ends_at: Instant },
 }
 
-/// Whether a request for a stream carries a token of the channel, and what is known of it then.
+/// Whether a request for a stream carries a token of the channel, and what is known of it then. Only one that is none may be a guess: an
+/// address from which come many that have ended is not refused for it, as at the doors of the sockets.
 pub(super) async fn opened_by_token(
     hub: &Hub,
     identity: &Identity,
@@ -158,7 +159,11 @@ pub(super) async fn opened_by_token(
     let Some(token) = query.ok().and_then(|mut query| query.take("token")) else {
         return Ok(None);
     };
-    match identity.verify(&token).await.map_err(refused)? {
+    let verified = identity.verify(&token).await;
+    if let (Err(Denied::Invalid), Some(attempt)) = (&verified, head.extensions.get::<Attempt>()) {
+        attempt.fail();
+    }
+    match verified.map_err(refused)? {
         Credential::Token(opened) => Ok((opened == *channel).then_some(StreamGrant::Token(token))),
         Credential::Jwt(claims) if !claims.grants(channel) => Ok(None),
         Credential::Jwt(claims) if hub.revocations.cover(&claims.bearer, [channel]) => {
