@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import net from "node:net";
 import { after, before, describe, it } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import { request } from "./http.js";
 import { Server } from "./server.js";
@@ -107,6 +108,62 @@ describe("one client", () => {
     }
     assert.deepEqual(packets.slice(-2), ["41", "1"]);
     assert.equal((await session.poll()).status, 400);
+  });
+
+  // What was on its way to such clients once filled the room of all, and nobody could be put out for it: whoever had one packet waiting and
+  // was sent another was closed as slow.
+  it("that polls and never reads takes no room from one that does", async (t) => {
+    const small = await Server.start(["--limits-slow-clients-memory", "1MiB"]);
+    const sockets = [];
+    t.after(() => {
+      sockets.forEach((socket) => socket.destroy());
+      return small.stop();
+    });
+    const metric = async (name) => {
+      const { body } = await request(`${small.url}/metrics`, { headers: { authorization: small.key } });
+      return Number(body.split("\n").find((line) => line.startsWith(`${name} `)).slice(name.length));
+    };
+    const enter = async (channel) => {
+      const session = await Polling.open(small.url);
+      await session.post("40");
+      await session.packets(2);
+      await session.post(join(await small.token(channel)));
+      assert.deepEqual(await session.packets(1), [joined(channel)]);
+      return session;
+    };
+    const honest = await enter("honest");
+    const data = JSON.stringify("x".repeat(200_000));
+    for (let i = 1; i <= 6; i += 1) {
+      const channel = `unread-${i}`;
+      const session = await enter(channel);
+      const socket = net.connect(small.port, "127.0.0.1");
+      sockets.push(socket);
+      socket.on("error", () => {});
+      await once(socket, "connect");
+      socket.pause();
+      const isEnough = async () =>
+        (await metric("channelapi_waiting_bytes")) >= i * 200_000 ||
+        (await metric('channelapi_disconnects_total{reason="slow_node"}')) > 0;
+      const flood = async () => {
+        while (!(await isEnough())) {
+          socket.write(`GET ${session.url.slice(small.url.length)} HTTP/1.1\r\nHost: x\r\n\r\n`);
+          await small.publish(channel, data);
+          await sleep(50); // What the kernel takes is soon gone.
+        }
+      };
+      await within(flood(), `answers of ${channel} that nobody reads`, 60_000);
+    }
+    const room = async () => {
+      while ((await metric("channelapi_waiting_bytes")) > 1_030_000) await sleep(50);
+    };
+    await within(room(), "the slowest to be put out");
+    const token = await small.token("honest");
+    for (const id of [1, 2]) {
+      const answer = await honest.post(`42${id}["join_channel",{"token":"${token}"}]`);
+      assert.deepEqual([answer.status, answer.body], [200, "ok"]);
+    }
+    assert.deepEqual(await honest.packets(4), [joined("honest"), "431[]", joined("honest"), "432[]"]);
+    assert.equal(await metric('channelapi_disconnects_total{reason="slow"}'), 0);
   });
 
   // Some clients send an empty `sid` when they mean none.

@@ -167,18 +167,60 @@ describe("join_channel with a JWT", () => {
 });
 
 describe("a JWT on an event stream", () => {
+  const status = async (url, channel, token, headers = {}) => {
+    const abort = new AbortController();
+    const answer = await fetch(`${url}/v1/channels/${channel}/stream?token=${token}`, { headers, signal: abort.signal });
+    abort.abort();
+    return answer.status;
+  };
+
   it("opens its channel and no other", async () => {
     const [mine, other] = [freshName(), freshName()];
-    const status = async (channel, token) => {
-      const abort = new AbortController();
-      const answer = await fetch(`${server.url}/v1/channels/${channel}/stream?token=${token}`, { signal: abort.signal });
-      abort.abort();
-      return answer.status;
-    };
     const token = sign([mine]);
-    assert.equal(await status(mine, token), 200);
-    assert.equal(await status(other, token), 403);
-    assert.equal(await status(mine, sign([mine], -60)), 403);
+    assert.equal(await status(server.url, mine, token), 200);
+    assert.equal(await status(server.url, other, token), 403);
+    assert.equal(await status(server.url, mine, sign([mine], -60)), 403);
+  });
+
+  // Once, whatever was refused counted as a guess, and with it everybody behind the same address.
+  it("is no guess when it has ended or opens another channel", async (t) => {
+    const strict = await Server.start(["--http-trusted-proxies", "127.0.0.1", "--limits-failed-tokens", "3"], { config: CONFIG });
+    t.after(() => strict.stop());
+    const [mine, other] = [freshName(), freshName()];
+    const ask = (token) => status(strict.url, mine, token, { "x-forwarded-for": "203.0.113.1" });
+    for (let round = 0; round < 5; round += 1) {
+      assert.deepEqual([await ask(sign([mine], -60)), await ask(sign([other]))], [403, 403]);
+    }
+    assert.equal(await ask(sign([mine])), 200);
+    assert.deepEqual([await ask("a"), await ask("b"), await ask("c"), await ask("d")], [403, 403, 403, 429]);
+  });
+});
+
+describe("a client that brings a hundred JWTs at once, again and again", () => {
+  const many = (own = freshName()) => [sign([own]), ...Array.from({ length: 127 }, () => sign([freshName()]))];
+
+  it("is put out when it does so to come in", async (t) => {
+    const wire = await Wire.open(server.url);
+    t.after(() => wire.close());
+    const packet = `40${JSON.stringify({ tokens: many(), channels: [freshName()] })}`;
+    wire.send(packet);
+    assert.match(await wire.next(), /^44.*"not_granted"/);
+    wire.send(packet);
+    await wire.expect("41");
+  });
+
+  it("is put out when it does so to stay", async (t) => {
+    const wire = await Wire.open(server.url);
+    t.after(() => wire.close());
+    const own = freshName();
+    wire.send(`40${JSON.stringify({ token: sign([own]), resume: false })}`);
+    assert.match(await wire.next(), /^40/);
+    await wire.expect('42["clientevent",{"data":"Connected","count":0}]');
+    const packet = `421["auth",${JSON.stringify({ tokens: many(own) })}]`;
+    wire.send(packet);
+    assert.match(await wire.next(), /^431\[\{.*"left":\[\]/);
+    wire.send(packet);
+    await wire.expect("41");
   });
 });
 
@@ -209,6 +251,35 @@ describe("the end of a JWT", () => {
     assert.deepEqual([gap.channel, gap.reason], [dropped, "no_cursor"]);
     await stock.message("left");
     assert.deepEqual(stock.recoveries, [false, false]);
+  });
+
+  it("leaves a channel that the next one does not open, and no restart makes whole what was missed there", async (t) => {
+    const [kept, dropped] = [freshName(), freshName()];
+    const stock = client(t, { token: sign([kept, dropped]) });
+    await stock.settled();
+    await stock.ask("auth", { token: sign([kept]) });
+    await publishAll(server, dropped, ["missed"]);
+    await publishAll(server, kept, ["heard"]);
+    await stock.kept("heard");
+    stock.socket.auth = { token: sign([kept, dropped]) };
+    await server.crashAndRestart();
+    await stock.message("missed");
+    const gaps = [await stock.nth("gap", 1), await stock.nth("gap", 2)].map(([gap]) => gap);
+    assert.deepEqual(gaps.find((gap) => gap.channel === dropped)?.reason, "no_cursor");
+    assert.deepEqual(stock.recoveries, [false, false]);
+  });
+
+  it("has left nothing behind if the client comes back to where it stood before it left", async (t) => {
+    const [kept, dropped] = [freshName(), freshName()];
+    const stock = client(t, { token: sign([kept, dropped]) });
+    await publishAll(server, kept, ["first"]);
+    await stock.kept("first");
+    await stock.ask("auth", { token: sign([kept]) });
+    await publishAll(server, dropped, ["missed"]);
+    stock.socket.auth = { token: sign([kept, dropped]) };
+    stock.socket.io.engine.close();
+    await stock.message("missed");
+    assert.deepEqual([stock.recoveries, stock.of("gap")], [[false, true], []]);
   });
 
   // Together, because each of them takes the half minute that the grace does.

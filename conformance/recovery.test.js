@@ -185,6 +185,7 @@ describe("a server of its own defaults", () => {
     await client.leave();
     client.socket.auth = { tokens };
     await client.comeBack();
+    assert.deepEqual(client.recoveries, [false]);
     for (const round of [1, 2, 3]) {
       await client.leave();
       if (round === 1) await server.crashAndRestart();
@@ -194,7 +195,7 @@ describe("a server of its own defaults", () => {
     }
   });
 
-  it("recovers a client that gained a channel, and from then on that channel too", async (t) => {
+  it("begins a new session for a client that gained a channel, with all of the others, and from then on recovers that channel too", async (t) => {
     const [old, gained] = [freshName(), freshName()];
     const tokens = [await server.token(old), await server.token(gained)];
     const client = await absentee(t, server, { tokens: tokens.slice(0, 1) });
@@ -203,7 +204,7 @@ describe("a server of its own defaults", () => {
     await publishAll(server, gained, ["before its time"]);
     client.socket.auth = { tokens };
     await client.comeBack();
-    assert.deepEqual([client.recoveries, replay(client)], [[true], [["message", "old 1"]]]);
+    assert.deepEqual([client.recoveries, replay(client)], [[false], [["message", "old 1"]]]);
     await publishAll(server, gained, ["gained 1"]);
     await client.kept("gained 1");
     await client.leave();
@@ -234,7 +235,26 @@ describe("a server of its own defaults", () => {
     await publishAll(server, kept, ["kept 3"]);
     client.socket.auth = { tokens };
     await client.comeBack();
-    assert.deepEqual([client.recoveries, replay(client)], [[true], [["message", "kept 3"]]]);
+    assert.deepEqual([client.recoveries, replay(client)], [[false], [["message", "kept 3"]]]);
+  });
+
+  it("calls nothing recovered of a channel that was gained, and left out once", async (t) => {
+    const [old, gained] = [freshName(), freshName()];
+    const tokens = [await server.token(old), await server.token(gained)];
+    const client = await absentee(t, server, { tokens: tokens.slice(0, 1) });
+    for (const brought of [tokens, tokens.slice(0, 1)]) {
+      await client.leave();
+      client.socket.auth = { tokens: brought };
+      await client.comeBack();
+      assert.deepEqual(client.recoveries, [false]);
+    }
+    await publishAll(server, gained, ["not heard"]);
+    await publishAll(server, old, ["heard"]);
+    await client.kept("heard");
+    await client.leave();
+    client.socket.auth = { tokens };
+    await client.comeBack();
+    assert.deepEqual([client.recoveries, replay(client)], [[false], []]);
   });
 
   it("does not let a client come back with a token that was revoked meanwhile", async (t) => {

@@ -43,7 +43,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi-core/broker",
-        &["model", "limits", "clock", "failpoint"],
+        &["model", "limits", "clock", "counters", "failpoint"],
         "it reaches the rooms above through the `PublicationSink` it is handed",
     ),
     room(
@@ -176,7 +176,11 @@ const ROOMS: &[Room] = &[
         ],
         "a credential is judged without knowing at which door it was brought",
     ),
-    room("channelapi/jwt", &["config", "identity"], "it judges by the configuration, and needs no server"),
+    room(
+        "channelapi/jwt",
+        &["config", "identity", "output"],
+        "it judges by the configuration, and needs no server",
+    ),
     room(
         "channelapi/gateway",
         &[
@@ -270,7 +274,7 @@ const ROOMS: &[Room] = &[
         "channelapi/main",
         &[
             "server", "cores", "client", "store", "jwt", "key", "cli", "config", "logging", "metrics",
-            "secrecy",
+            "output", "secrecy",
         ],
         "it reads the command line and starts what it asks for",
     ),

@@ -32,6 +32,15 @@ pub const FANOUT_WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Subscribers that are served before other tasks get a turn: about a millisecond of system calls.
 pub const FANOUT_CHUNK: usize = 256;
 
+/// A fan-out worker lets publications that overlap gather behind a round that took so long.
+pub const FANOUT_GATHER_FROM: Duration = Duration::from_millis(2);
+
+/// For which part of the round's time they may.
+pub const FANOUT_GATHER_PART: u32 = 16;
+
+/// For how long at most.
+pub const FANOUT_GATHER_MAX: Duration = Duration::from_millis(5);
+
 /// Jobs a fan-out worker takes at once. Publications of one channel among them are joined into one write.
 pub const FANOUT_BATCH: usize = 128;
 
@@ -74,7 +83,7 @@ pub const REQUEST_ID_BYTES_MAX: usize = 128;
 /// How often a stream without news says that it lives. Proxies usually give up a silent connection after a minute.
 pub const STREAM_HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// What is handed at a time to the connection of a stream, where it is not counted among what waits for clients.
+/// What is handed at a time to the connection of a stream or of a long answer, where it is not counted among what waits for clients.
 pub const STREAM_PIECE_BYTES: usize = 16 * 1024;
 
 /// How long a stream may not take a single byte, heartbeats included.
@@ -83,8 +92,8 @@ pub const STREAM_STALL_TIMEOUT: Duration = Duration::from_mins(1);
 /// Channels one connection may join.
 pub const CHANNELS_PER_CONNECTION_MAX: usize = 128;
 
-/// Channels that are remembered as added to sessions of clients that came back, about 50 bytes each.
-pub const ADDED_CHANNELS_MAX: usize = 100_000;
+/// Channels that are remembered as left by clients that stay in others, about 50 bytes each.
+pub const LEFT_CHANNELS_MAX: usize = 100_000;
 
 /// Bytes that may wait for one connection before it is closed as slow.
 /// 100,000 idle connections use none of it; 1,000 stalled ones use 1 GiB at most.
@@ -126,6 +135,9 @@ pub const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a poll that arrives during an upgrade is held back, so that the upgrade can overtake it.
 pub const PROBED_POLL_WAIT: Duration = Duration::from_millis(50);
+
+/// How soon a poll looks again for room on the way of its answer. Nobody tells when there is some.
+pub const POLL_ROOM_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a close may take on a connection whose peer does not read.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -9,7 +9,7 @@ use channelapi_core::broker::{Gap, History as _, PublicationSink, PublishRequest
 use channelapi_core::clock::Clock;
 use channelapi_core::delivery::{Delivery, End, Fanout, Form, FrameEncoder, From, Join, Subscriber};
 use channelapi_core::model::{
-    ChannelName, ConnectionId, Cursor, Durability, EventName, Policies, Policy, Publication, Retention,
+    ChannelName, Checkpoint, ConnectionId, Durability, EventName, Policies, Policy, Publication, Retention,
 };
 
 /// Connections in the channel of the fan-out.
@@ -47,8 +47,8 @@ impl FrameEncoder for Plain {
         out.extend_from_slice(&publication.data);
     }
 
-    fn checkpoint(&self, cursor: &Cursor, out: &mut Vec<u8>) {
-        out.extend_from_slice(&cursor.encode());
+    fn checkpoint(&self, checkpoint: &Checkpoint, out: &mut Vec<u8>) {
+        out.extend_from_slice(&checkpoint.encode());
     }
 
     fn gap(&self, _: &ChannelName, _: Gap, _: Form, _: &mut Vec<u8>) {}

@@ -81,7 +81,7 @@ fn text(config: &Config, keys: &ResolvedKeys, places: &Places, started: Duration
         format!("├─ Page       {url}/   (send and receive a first message)"),
         format!("├─ Socket.IO  {url}/socket.io/   (Engine.IO 4: websocket and polling)"),
         format!("├─ HTTP API   {api}/channel/NAME   {api}/message/NAME"),
-        format!("├─ Data       {data_dir}   (tokens; back it up)"),
+        format!("├─ Data       {data_dir}   (tokens, messages, keys; back it up)"),
         format!("├─ Key        {key}"),
         format!("└─ Try        curl -X POST {curl}/channel/demo -H \"Authorization: {key_value}\""),
     ];

@@ -4,7 +4,7 @@ use crate::api::sse;
 use crate::gateway::frames;
 use channelapi_core::broker::Gap;
 use channelapi_core::delivery::{Form, FrameEncoder};
-use channelapi_core::model::{ChannelName, Cursor, Publication};
+use channelapi_core::model::{ChannelName, Checkpoint, Publication};
 
 /// Encodes for everybody.
 pub(crate) struct Forms;
@@ -12,23 +12,30 @@ pub(crate) struct Forms;
 impl FrameEncoder for Forms {
     fn publication(&self, publication: &Publication, form: Form, out: &mut Vec<u8>) {
         match form {
-            Form::Plain | Form::Resumable => frames::publication(publication, false, out),
-            Form::Meta | Form::ResumableMeta => frames::publication(publication, true, out),
+            Form::Plain | Form::Resumable | Form::ResumableLeft => {
+                frames::publication(publication, false, out);
+            }
+            Form::Meta | Form::ResumableMeta | Form::ResumableMetaLeft => {
+                frames::publication(publication, true, out);
+            }
             Form::Stream => sse::publication(publication, false, out),
             Form::StreamMeta => sse::publication(publication, true, out),
         }
     }
 
-    fn checkpoint(&self, cursor: &Cursor, out: &mut Vec<u8>) {
-        frames::checkpoint(cursor, out);
+    fn checkpoint(&self, checkpoint: &Checkpoint, out: &mut Vec<u8>) {
+        frames::checkpoint(checkpoint, out);
     }
 
     fn gap(&self, channel: &ChannelName, gap: Gap, form: Form, out: &mut Vec<u8>) {
         match form {
             Form::Stream | Form::StreamMeta => sse::gap(channel, gap, out),
-            Form::Plain | Form::Meta | Form::Resumable | Form::ResumableMeta => {
-                frames::gap(channel, gap, out);
-            }
+            Form::Plain
+            | Form::Meta
+            | Form::Resumable
+            | Form::ResumableMeta
+            | Form::ResumableLeft
+            | Form::ResumableMetaLeft => frames::gap(channel, gap, out),
         }
     }
 }

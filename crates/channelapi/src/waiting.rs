@@ -1,19 +1,37 @@
 //! What waits for clients: for each, and for all of them together. Those for whom most waits go first.
+//!
+//! Whoever is put out gives back what is queued. Answers to polls that are on their way are in the hands of connections that write them:
+//! they count apart, and have only a part of the room. What finds none of it is queued until others are taken.
 
 use std::cmp::Reverse;
 use std::ops::{AddAssign, SubAssign};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes that wait for all clients of this process.
-static ALL: AtomicUsize = AtomicUsize::new(0);
+/// Bytes that are queued for all clients of this process.
+static QUEUED: AtomicUsize = AtomicUsize::new(0);
 
-/// Bytes that may wait for all of them.
+/// Bytes of answers to polls that their clients have not taken.
+static ON_THEIR_WAY: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes that may wait for all clients.
 static ALL_MAX: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+/// Of these, one in so many may be on its way. Even of the smallest limit that can be set, it is more than the largest publication.
+const ON_THEIR_WAY_FRACTION: usize = 2;
 
 /// Bytes that wait for all clients of this process.
 pub(crate) fn waiting_bytes() -> usize {
-    ALL.load(Ordering::Relaxed)
+    queued_bytes() + on_their_way()
+}
+
+/// Those that are queued.
+pub(crate) fn queued_bytes() -> usize {
+    QUEUED.load(Ordering::Relaxed)
+}
+
+fn on_their_way() -> usize {
+    ON_THEIR_WAY.load(Ordering::Relaxed)
 }
 
 /// Sets how many may wait for all of them.
@@ -21,9 +39,24 @@ pub(crate) fn set_waiting_bytes_max(bytes: usize) {
     ALL_MAX.store(bytes, Ordering::Relaxed);
 }
 
-/// Whether there is no room for so many more.
+/// How many may be queued for all of them, beside what is on its way.
+pub(crate) fn queued_bytes_max() -> usize {
+    room_beside(on_their_way(), ALL_MAX.load(Ordering::Relaxed))
+}
+
+/// What is on its way takes no more than its part: clients that take nothing leave room for others.
+fn room_beside(on_their_way: usize, all_max: usize) -> usize {
+    all_max - on_their_way.min(all_max / ON_THEIR_WAY_FRACTION)
+}
+
+/// Whether there is no room to queue so many more.
 pub(crate) fn is_full_with(more: usize) -> bool {
-    waiting_bytes().saturating_add(more) > ALL_MAX.load(Ordering::Relaxed)
+    queued_bytes().saturating_add(more) > queued_bytes_max()
+}
+
+/// How many more there is room for on their way.
+pub(crate) fn room_on_the_way() -> usize {
+    (ALL_MAX.load(Ordering::Relaxed) / ON_THEIR_WAY_FRACTION).saturating_sub(on_their_way())
 }
 
 /// A client for whom something may wait.
@@ -50,7 +83,7 @@ pub(crate) enum Slowest {
     Memory,
 }
 
-/// Ends those for whom most waits, until no more than `bytes` are left waiting for all.
+/// Ends those for whom most waits, until no more than `bytes` are queued for all.
 pub(crate) fn put_out_slowest(all: &[Arc<dyn Readers>], bytes: usize, reason: Slowest) {
     let readers = all.iter().flat_map(|some| some.readers());
     let mut waiting: Vec<_> =
@@ -66,7 +99,7 @@ pub(crate) fn put_out_slowest(all: &[Arc<dyn Readers>], bytes: usize, reason: Sl
     }
 }
 
-/// Bytes that wait for one client. They count for all until they are sent, or this is dropped.
+/// Bytes that are queued for one client. They count for all until they are sent, or this is dropped.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct WaitingBytes(usize);
 
@@ -80,20 +113,38 @@ impl WaitingBytes {
 impl AddAssign<usize> for WaitingBytes {
     fn add_assign(&mut self, more: usize) {
         self.0 += more;
-        ALL.fetch_add(more, Ordering::Relaxed);
+        QUEUED.fetch_add(more, Ordering::Relaxed);
     }
 }
 
 impl SubAssign<usize> for WaitingBytes {
     fn sub_assign(&mut self, less: usize) {
         self.0 -= less;
-        ALL.fetch_sub(less, Ordering::Relaxed);
+        QUEUED.fetch_sub(less, Ordering::Relaxed);
     }
 }
 
 impl Drop for WaitingBytes {
     fn drop(&mut self) {
-        ALL.fetch_sub(self.0, Ordering::Relaxed);
+        QUEUED.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
+/// Bytes of an answer to a poll that is on its way. They count until this is dropped.
+#[derive(Debug)]
+pub(crate) struct BytesOnTheWay(usize);
+
+impl BytesOnTheWay {
+    /// So many set out.
+    pub(crate) fn new(count: usize) -> Self {
+        ON_THEIR_WAY.fetch_add(count, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for BytesOnTheWay {
+    fn drop(&mut self) {
+        ON_THEIR_WAY.fetch_sub(self.0, Ordering::Relaxed);
     }
 }
 
@@ -119,6 +170,13 @@ mod tests {
     impl Readers for Crowd {
         fn readers(&self) -> Vec<Arc<dyn Reader>> {
             self.0.iter().map(|client| client.clone() as Arc<dyn Reader>).collect()
+        }
+    }
+
+    #[test]
+    fn what_is_on_its_way_leaves_room_to_what_is_queued() {
+        for (on_their_way, room) in [(0, 100), (30, 70), (50, 50), (1_000, 50)] {
+            assert_eq!(room_beside(on_their_way, 100), room, "{on_their_way}");
         }
     }
 

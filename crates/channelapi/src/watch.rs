@@ -1,7 +1,9 @@
 //! Watches over what the server uses: memory, and what waits for clients that do not read. Whoever is slowest goes first.
 
 use crate::admission::{Admission, Memory, Pressure};
-use crate::waiting::{Readers, Slowest, put_out_slowest, set_waiting_bytes_max, waiting_bytes};
+use crate::waiting::{
+    Readers, Slowest, put_out_slowest, queued_bytes, queued_bytes_max, set_waiting_bytes_max,
+};
 use channelapi_core::hub::Hub;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +23,9 @@ pub(crate) async fn watch(admission: Arc<Admission>, readers: Vec<Arc<dyn Reader
         let limits = admission.limits();
         set_waiting_bytes_max(limits.slow_bytes);
         // Nothing more is queued above the limit, so it is never quite reached.
-        if waiting_bytes() > limits.slow_bytes / 20 * 19 {
-            put_out_slowest(&readers, limits.slow_bytes / 4 * 3, Slowest::Node);
+        let queued_max = queued_bytes_max();
+        if queued_bytes() > queued_max / 20 * 19 {
+            put_out_slowest(&readers, queued_max / 4 * 3, Slowest::Node);
         }
         hub.gate.set_channel_rate(limits.publish_per_channel);
         hub.gate.set_key_rate(limits.publish_per_key);
@@ -34,7 +37,7 @@ pub(crate) async fn watch(admission: Arc<Admission>, readers: Vec<Arc<dyn Reader
             admission.note_memory(usage.used, usage.limit, pressure);
             hub.gate.set_closed(pressure != Pressure::None);
             if pressure == Pressure::Critical {
-                put_out_slowest(&readers, waiting_bytes() / 2, Slowest::Memory);
+                put_out_slowest(&readers, queued_bytes() / 2, Slowest::Memory);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::broker::Gap;
 use crate::limits::{CHECKPOINT_INTERVAL, JOINED_BYTES_MAX};
-use crate::model::{ChannelName, Cursor, Kept, Publication};
+use crate::model::{ChannelName, Checkpoint, Cursor, Kept, Position, Publication};
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
 
@@ -17,6 +17,10 @@ pub enum Form {
     Resumable,
     /// With where and when, and every batch ends with the cursor.
     ResumableMeta,
+    /// As [`Form::Resumable`], for who has left a channel.
+    ResumableLeft,
+    /// As [`Form::ResumableMeta`], for who has left a channel.
+    ResumableMetaLeft,
     /// As a server-sent event.
     Stream,
     /// As a server-sent event, with where and when.
@@ -24,13 +28,23 @@ pub enum Form {
 }
 
 impl Form {
-    const COUNT: usize = 6;
+    const COUNT: usize = 8;
 
     /// The form without checkpoints.
     pub(super) fn base(self) -> Self {
         match self {
-            Self::Resumable => Self::Plain,
-            Self::ResumableMeta => Self::Meta,
+            Self::Resumable | Self::ResumableLeft => Self::Plain,
+            Self::ResumableMeta | Self::ResumableMetaLeft => Self::Meta,
+            other => other,
+        }
+    }
+
+    /// The form for a connection that leaves a channel: its checkpoints say so from now on.
+    #[must_use]
+    pub fn leaving(self) -> Self {
+        match self {
+            Self::Resumable => Self::ResumableLeft,
+            Self::ResumableMeta => Self::ResumableMetaLeft,
             other => other,
         }
     }
@@ -47,7 +61,7 @@ pub trait FrameEncoder: Send + Sync + 'static {
     fn publication(&self, publication: &Publication, form: Form, out: &mut Vec<u8>);
 
     /// Appends the frame that tells a client where it stands.
-    fn checkpoint(&self, cursor: &Cursor, out: &mut Vec<u8>);
+    fn checkpoint(&self, checkpoint: &Checkpoint, out: &mut Vec<u8>);
 
     /// Appends the frame that tells a client that something is missing.
     fn gap(&self, channel: &ChannelName, gap: Gap, form: Form, out: &mut Vec<u8>);
@@ -125,6 +139,16 @@ impl Run {
         self.publications.len()
     }
 
+    /// How many of them are kept nowhere.
+    pub(super) fn volatile(&self) -> usize {
+        self.publications.iter().filter(|one| one.publication.kept.is_none()).count()
+    }
+
+    /// The places of those that are kept.
+    pub(super) fn positions(&self) -> impl Iterator<Item = Position> {
+        self.publications.iter().filter_map(|one| one.publication.kept).map(|kept| kept.position)
+    }
+
     /// The lowest turn among them.
     pub(super) fn first_turn(&self) -> Option<u64> {
         self.publications.iter().find_map(|one| one.publication.turn())
@@ -192,7 +216,8 @@ impl Checkpoints {
         }
         self.count += 1;
         let data = &publication.data;
-        let is_text = self.form == Form::Resumable && (data.starts_with(b"\"") || data == "null");
+        let ends_with_data = self.form.has_checkpoints() && self.form.base() == Form::Plain;
+        let is_text = ends_with_data && (data.starts_with(b"\"") || data == "null");
         if is_text {
             self.pending = stands;
         }
@@ -207,7 +232,8 @@ impl Checkpoints {
         if let Some(cursor) = self.pending.take()
             && self.form.has_checkpoints()
         {
-            encoder.checkpoint(&cursor, out);
+            let has_left = matches!(self.form, Form::ResumableLeft | Form::ResumableMetaLeft);
+            encoder.checkpoint(&Checkpoint { cursor, has_left }, out);
             self.last = Some(cursor);
         }
     }

@@ -11,6 +11,7 @@ mod catch_up;
 mod demand;
 mod encoded;
 mod fanout;
+mod gathering;
 mod holding;
 #[cfg(test)]
 mod schedules;

@@ -6,7 +6,7 @@
 use super::catch_up::CatchUp;
 use super::{Form, SharedSubscriber};
 use crate::broker::Top;
-use crate::model::{ChannelName, ConnectionId};
+use crate::model::{ChannelName, ConnectionId, Position};
 use slab::Slab;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -22,6 +22,8 @@ pub struct Subscriptions {
 struct Channel {
     name: ChannelName,
     subscriptions: Vec<Subscription>,
+    /// The history and the offset of the last publication that was served here. The offset is 0 before the first.
+    served: (u64, u64),
 }
 
 /// One connection in one channel.
@@ -63,12 +65,32 @@ impl Subscriptions {
         self.names.get(channel).map_or(&[], |&index| &self.channels[index].subscriptions)
     }
 
+    /// Notes which publications of a channel are served, and says whether they go on where the last one was: as long as somebody
+    /// subscribes to a channel, nothing of it is left out or comes twice.
+    pub(super) fn goes_on(
+        &mut self,
+        channel: &ChannelName,
+        positions: impl Iterator<Item = Position>,
+    ) -> bool {
+        let Some(channel) = self.names.get(channel).map(|index| &mut self.channels[*index]) else {
+            return true;
+        };
+        let mut goes_on = true;
+        for Position { epoch, offset, .. } in positions {
+            let (known, last) = channel.served;
+            goes_on &= last == 0 || known != epoch || offset == last + 1;
+            channel.served = (epoch, offset);
+        }
+        goes_on
+    }
+
     /// Adds a subscription. Says `false` if it was there already.
     pub(super) fn insert(&mut self, channel: &ChannelName, subscription: Subscription) -> bool {
         let index = match self.names.entry(channel.clone()) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(new) => {
-                let channel = Channel { name: channel.clone(), subscriptions: Vec::with_capacity(1) };
+                let subscriptions = Vec::with_capacity(1);
+                let channel = Channel { name: channel.clone(), subscriptions, served: (0, 0) };
                 *new.insert(self.channels.insert(channel))
             }
         };
@@ -188,6 +210,24 @@ mod tests {
         assert!(size_of::<Subscription>() <= 32, "{} bytes", size_of::<Subscription>());
         assert!(size_of::<Place>() <= 16, "{} bytes", size_of::<Place>());
         assert!(size_of::<Member>() <= 80, "{} bytes", size_of::<Member>());
+    }
+
+    #[test]
+    fn what_is_left_out_or_comes_twice_is_noticed() {
+        let name = ChannelName::parse("a").unwrap();
+        let mut subscriptions = Subscriptions::default();
+        let serve = |subscriptions: &mut Subscriptions, epoch, offsets: &[u64]| {
+            let positions = offsets.iter().map(|offset| Position { epoch, offset: *offset, tag: 0 });
+            subscriptions.goes_on(&name, positions)
+        };
+        assert!(serve(&mut subscriptions, 1, &[9, 7]), "nobody is here");
+        let (subscriber, form) = (Arc::new(Number(1)), Form::Plain);
+        subscriptions.insert(&name, Subscription { subscriber, live_from: 0, form, is_elsewhere: false });
+        assert!(serve(&mut subscriptions, 1, &[5, 6]) && serve(&mut subscriptions, 1, &[7]));
+        assert!(serve(&mut subscriptions, 2, &[1, 2]), "another history");
+        for wrong in [&[4_u64][..], &[4], &[4, 5, 7]] {
+            assert!(!serve(&mut subscriptions, 2, wrong), "{wrong:?}");
+        }
     }
 
     proptest! {

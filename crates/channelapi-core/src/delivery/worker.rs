@@ -2,11 +2,12 @@
 //!
 //! Publications that gathered while the worker was busy leave as one write per subscriber ("batch while busy"): those of one channel are
 //! joined once for all of its subscribers, those of different channels are held by each connection until the last of them. Nothing waits
-//! for company when there is time.
+//! for company when there is time; behind a long round of several, it does for a moment (`gathering.rs`).
 
 use super::catch_up::{Awaits, CatchUp};
 use super::demand::Demand;
 use super::encoded::{Checkpoints, Encoded, Form, FrameEncoder, Run};
+use super::gathering::Gathering;
 use super::holding::Holding;
 use super::subscriptions::{NOT_LIVE, Subscription};
 use super::{Delivery, End, SharedSubscriber, Subscriptions};
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use std::io;
 use std::sync::{Arc, Weak};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::error;
 
 /// A connection joins channels.
@@ -102,7 +104,17 @@ impl Worker {
     pub async fn run(mut self, history: Arc<dyn History>) {
         let mut batch = Vec::with_capacity(FANOUT_BATCH);
         let mut holding = Holding::default();
+        let mut gathering = Gathering::default();
         while self.jobs.recv_many(&mut batch, FANOUT_BATCH).await > 0 {
+            if matches!(batch[0], Job::Publish(_)) {
+                gathering.wait().await;
+                while batch.len() < FANOUT_BATCH
+                    && let Ok(job) = self.jobs.try_recv()
+                {
+                    batch.push(job);
+                }
+            }
+            let (began, mut count) = (Instant::now(), 0);
             let mut jobs = batch.drain(..).peekable();
             while let Some(job) = jobs.next() {
                 match job {
@@ -131,6 +143,10 @@ impl Worker {
                         {
                             run.push(next);
                         }
+                        if !self.subscriptions.goes_on(run.channel(), run.positions()) {
+                            COUNTERS.out_of_order.count();
+                            error!(channel = %run.channel(), "a publication does not follow the one before it");
+                        }
                         let is_more = matches!(jobs.peek(), Some(Job::Publish(_)));
                         let is_alone = !is_more && holding.is_empty();
                         let left_behind = self.publish(&mut run, (!is_alone).then_some(&mut holding)).await;
@@ -144,8 +160,12 @@ impl Worker {
                             self.reached = Some(Top { turn: last.turn, cursor: last.cursor });
                         }
                         self.demand.served(run.cost());
+                        count += run.count();
                     }
                 }
+            }
+            if count > 0 {
+                gathering.note(began, count, !self.jobs.is_empty());
             }
         }
     }
@@ -216,14 +236,16 @@ impl Worker {
         }
     }
 
-    /// A connection leaves one channel. What is read for it goes on without that one.
+    /// A connection leaves one channel. What is read for it goes on without that one, and where it stands says so.
     fn leave(&mut self, connection: ConnectionId, channel: &ChannelName) {
         if !self.subscriptions.remove_one(connection, channel) {
             return;
         }
         self.demand.unwant(channel, self.index);
+        self.subscriptions.for_each_of(connection, |_, other| other.form = other.form.leaving());
         if let Some(catch_up) = self.catching_up(connection) {
             catch_up.stop(channel);
+            catch_up.form = catch_up.form.leaving();
         }
     }
 
@@ -241,7 +263,7 @@ impl Worker {
     /// their channels, too, hold them. Returns those that had no room for them.
     async fn publish(&self, run: &mut Run, mut holding: Option<&mut Holding>) -> Vec<ConnectionId> {
         let mut left_behind = Vec::new();
-        let first_turn = run.first_turn();
+        let (first_turn, volatile) = (run.first_turn(), run.volatile());
         let channel = run.channel().clone();
         let mut chunks = self.subscriptions.of(&channel).chunks(FANOUT_CHUNK).peekable();
         while let Some(chunk) = chunks.next() {
@@ -249,7 +271,10 @@ impl Worker {
             for Subscription { subscriber, live_from, form, is_elsewhere } in chunk {
                 let later;
                 let frames = match (*live_from, first_turn) {
-                    (NOT_LIVE, _) => continue,
+                    (NOT_LIVE, _) => {
+                        lost += 1;
+                        continue;
+                    }
                     (live_from, Some(turn)) if live_from > turn => {
                         later = run.frames_from(live_from, *form);
                         let Some(frames) = &later else { continue };
@@ -266,14 +291,18 @@ impl Worker {
                         taken += 1;
                         bytes += frames.len();
                     }
-                    // What is kept nowhere is lost to who has no room for it.
-                    Delivery::Full if first_turn.is_none() => lost += 1,
-                    Delivery::Full => left_behind.push(subscriber.id()),
+                    Delivery::Full => {
+                        lost += 1;
+                        if first_turn.is_some() {
+                            left_behind.push(subscriber.id());
+                        }
+                    }
                 }
             }
             COUNTERS.deliveries.add(taken * run.count() as u64);
             COUNTERS.delivered_bytes.add(bytes as u64);
-            COUNTERS.volatile_losses.add(lost * run.count() as u64);
+            // Only what is kept is read from history later.
+            COUNTERS.volatile_losses.add(lost * volatile as u64);
             if chunks.peek().is_some() {
                 tokio::task::yield_now().await;
             }

@@ -143,7 +143,7 @@ impl Drop for Entry<'_> {
 mod tests {
     use super::*;
     use crate::delivery::{Form, FrameEncoder};
-    use crate::model::{Cursor, Publication};
+    use crate::model::{Checkpoint, Publication};
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -151,7 +151,7 @@ mod tests {
 
     impl FrameEncoder for Silence {
         fn publication(&self, _: &Publication, _: Form, _: &mut Vec<u8>) {}
-        fn checkpoint(&self, _: &Cursor, _: &mut Vec<u8>) {}
+        fn checkpoint(&self, _: &Checkpoint, _: &mut Vec<u8>) {}
         fn gap(&self, _: &ChannelName, _: crate::broker::Gap, _: Form, _: &mut Vec<u8>) {}
     }
 

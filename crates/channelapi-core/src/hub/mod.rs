@@ -254,14 +254,14 @@ mod tests {
     use super::*;
     use crate::broker::Gap;
     use crate::delivery::Form;
-    use crate::model::{ConsumerName, Cursor, Durability, Policy, Retention};
+    use crate::model::{Checkpoint, ConsumerName, Durability, Policy, Retention};
     use crate::state::{Ack, StoredPosition};
 
     struct Silence;
 
     impl FrameEncoder for Silence {
         fn publication(&self, _: &Publication, _: Form, _: &mut Vec<u8>) {}
-        fn checkpoint(&self, _: &Cursor, _: &mut Vec<u8>) {}
+        fn checkpoint(&self, _: &Checkpoint, _: &mut Vec<u8>) {}
         fn gap(&self, _: &ChannelName, _: Gap, _: Form, _: &mut Vec<u8>) {}
     }
 

@@ -20,6 +20,15 @@ pub struct Cursor {
     pub memory: u64,
 }
 
+/// Where a client stands, as it is told, and as it says when it comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// It has everything up to here of the channels it is in.
+    pub cursor: Cursor,
+    /// It was in other channels, too, which it has left since. Of those the cursor says nothing.
+    pub has_left: bool,
+}
+
 /// A text is no cursor of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it is no cursor of this server")]
@@ -27,6 +36,9 @@ pub struct CursorError;
 
 /// What every cursor begins with; the digit is its format.
 const PREFIX: &str = "ca1.";
+
+/// What a checkpoint begins with whose client has left a channel.
+const LEFT_PREFIX: &str = "cl1.";
 
 /// Bytes behind the prefix, before they become text.
 const BYTES: usize = CURSOR_BYTES + 2;
@@ -59,14 +71,28 @@ impl Cursor {
 
     /// Its text.
     pub fn encode(&self) -> [u8; CURSOR_CHARS] {
+        self.encode_behind(PREFIX)
+    }
+
+    fn encode_behind(&self, prefix: &str) -> [u8; CURSOR_CHARS] {
         let mut bytes = [0; BYTES];
         bytes[..CURSOR_BYTES].copy_from_slice(&self.to_bytes());
         let checksum = checksum(&bytes[..CURSOR_BYTES]);
         bytes[CURSOR_BYTES..].copy_from_slice(&checksum);
         let mut text = [0; CURSOR_CHARS];
-        text[..PREFIX.len()].copy_from_slice(PREFIX.as_bytes());
+        text[..PREFIX.len()].copy_from_slice(prefix.as_bytes());
         URL_SAFE_NO_PAD.encode_slice(bytes, &mut text[PREFIX.len()..]).expect("the size is right");
         text
+    }
+
+    fn decode(text: &str) -> Result<Self, CursorError> {
+        let mut bytes = [0; BYTES];
+        match URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
+            Ok(BYTES) => {}
+            _ => return Err(CursorError),
+        }
+        let (numbers, rest) = bytes.split_first_chunk().ok_or(CursorError)?;
+        if checksum(numbers) == *rest { Ok(Self::from_bytes(numbers)) } else { Err(CursorError) }
     }
 }
 
@@ -93,14 +119,25 @@ impl FromStr for Cursor {
     type Err = CursorError;
 
     fn from_str(text: &str) -> Result<Self, CursorError> {
-        let text = text.strip_prefix(PREFIX).ok_or(CursorError)?;
-        let mut bytes = [0; BYTES];
-        match URL_SAFE_NO_PAD.decode_slice(text, &mut bytes) {
-            Ok(BYTES) => {}
-            _ => return Err(CursorError),
+        Self::decode(text.strip_prefix(PREFIX).ok_or(CursorError)?)
+    }
+}
+
+impl Checkpoint {
+    /// Its text.
+    pub fn encode(&self) -> [u8; CURSOR_CHARS] {
+        self.cursor.encode_behind(if self.has_left { LEFT_PREFIX } else { PREFIX })
+    }
+}
+
+impl FromStr for Checkpoint {
+    type Err = CursorError;
+
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        match text.strip_prefix(LEFT_PREFIX) {
+            Some(cursor) => Ok(Self { cursor: Cursor::decode(cursor)?, has_left: true }),
+            None => Ok(Self { cursor: text.parse()?, has_left: false }),
         }
-        let (numbers, rest) = bytes.split_first_chunk().ok_or(CursorError)?;
-        if checksum(numbers) == *rest { Ok(Self::from_bytes(numbers)) } else { Err(CursorError) }
     }
 }
 
@@ -119,8 +156,17 @@ mod tests {
         }
 
         #[test]
+        fn a_checkpoint_says_whether_a_channel_was_left(sequence in 0_u64..1 << 48, has_left: bool) {
+            let checkpoint = Checkpoint { cursor: Cursor { generation: 1, sequence, memory: 2 }, has_left };
+            let text = String::from_utf8(checkpoint.encode().to_vec()).unwrap();
+            prop_assert_eq!(text.parse(), Ok(checkpoint));
+            prop_assert_eq!(text.parse(), if has_left { Err(CursorError) } else { Ok(checkpoint.cursor) });
+        }
+
+        #[test]
         fn other_text_is_no_cursor(text in ".{0,40}") {
             prop_assert_eq!(text.parse::<Cursor>(), Err(CursorError));
+            prop_assert_eq!(text.parse::<Checkpoint>(), Err(CursorError));
         }
 
         #[test]

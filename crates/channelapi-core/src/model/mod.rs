@@ -13,7 +13,7 @@ mod token;
 pub use bearer::{Bearer, Revocation, RevocationRequest, RevokedKind, is_claim};
 pub use channel::{ChannelName, ChannelNameError};
 pub use consumer::{ConsumerName, ConsumerNameError};
-pub use cursor::{CURSOR_BYTES, CURSOR_CHARS, Cursor, CursorError};
+pub use cursor::{CURSOR_BYTES, CURSOR_CHARS, Checkpoint, Cursor, CursorError};
 pub use event::{EventName, EventNameError};
 pub use policy::{Durability, Pattern, Policies, Policy, Retention};
 pub use position::{Position, PositionError};

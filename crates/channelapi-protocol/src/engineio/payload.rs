@@ -48,7 +48,8 @@ pub fn shared(frames: &Frame) -> Option<Bytes> {
 
 /// Moves up to `packets_max` packets from the front of `frames` to the end of a response's body, which may already hold some.
 /// If not all of them fit, it ends behind the last of those that `is_good_end`; if the first of those would not fit, the body ends before
-/// them all, unless it is empty. Returns how many it moved; `frames` keeps the others.
+/// them all. One that is empty ends wherever it is full then, but directly before a good end only if it would stay empty otherwise.
+/// Returns how many it moved; `frames` keeps the others.
 pub fn take(
     frames: &mut Frame,
     packets_max: usize,
@@ -86,11 +87,16 @@ fn packets_that_leave(
             good_end = Some(count);
         }
     }
-    match good_end {
-        _ if packets.as_bytes().is_empty() => count,
-        Some(count) => count,
-        None if !must_some && packets.any(|packet| is_good_end(packet.payload)) => 0,
-        None => count,
+    if packets.as_bytes().is_empty() {
+        return count;
+    }
+    if let Some(count) = good_end {
+        return count;
+    }
+    match packets.position(|packet| is_good_end(packet.payload)) {
+        Some(_) if !must_some => 0,
+        Some(0) if count > 1 => count.saturating_sub(1),
+        _ => count,
     }
 }
 
@@ -153,17 +159,19 @@ mod tests {
 
     #[test]
     fn ends_where_it_is_good_to_end() {
-        let wire: Vec<u8> = ["4a", "4!", "4b", "4c", "4!", "4d"]
-            .iter()
-            .flat_map(|text| Frame::text(&[text.as_bytes()]).into_wire())
-            .collect();
-        let mut frames = Frame::from_wire(wire.into());
-        let is_good_end = |payload: &[u8]| payload == b"4!";
-        let mut next = || {
-            let mut body = Vec::new();
-            take(&mut frames, 4, is_good_end, &mut body);
-            String::from_utf8(body).unwrap()
+        let check = |packets: &[&str], packets_max, expected: &[&str]| {
+            let wire: Vec<u8> =
+                packets.iter().flat_map(|text| Frame::text(&[text.as_bytes()]).into_wire()).collect();
+            let mut frames = Frame::from_wire(wire.into());
+            for expected in expected {
+                let mut body = Vec::new();
+                take(&mut frames, packets_max, |payload| payload == b"4!", &mut body);
+                assert_eq!(String::from_utf8(body).unwrap(), *expected, "{packets:?}");
+            }
+            assert!(frames.wire().is_empty(), "{packets:?}");
         };
-        assert_eq!([next(), next()], ["4a\x1e4!", "4b\x1e4c\x1e4!\x1e4d"]);
+        check(&["4a", "4!", "4b", "4c", "4!", "4d"], 4, &["4a\x1e4!", "4b\x1e4c\x1e4!\x1e4d"]);
+        check(&["4a", "4b", "4!", "4c"], 2, &["4a", "4b\x1e4!", "4c"]);
+        check(&["4a", "4!"], 1, &["4a", "4!"]);
     }
 }

@@ -184,7 +184,7 @@ fn http() -> Vec<Row> {
             "Idempotency keys that are remembered",
             core::IDEMPOTENCY_KEYS_MAX,
             "the oldest are forgotten before their 10 minutes are over",
-            "none",
+            "`idempotency_keys_forgotten`",
         ),
         fixed("Messages of a page of history", core::HISTORY_LIMIT_MAX, "400", "`requests_refused{invalid}`"),
         fixed("Revocations", core::REVOCATIONS_MAX, "409", "`requests_refused{conflict}`"),
@@ -328,6 +328,12 @@ fn clients() -> Vec<Row> {
             "limits.slow_clients_memory",
             "the slowest are closed",
             "`disconnects{slow_node}`",
+        ),
+        (
+            "of which answers to polls that are on their way",
+            "half".into(),
+            "small ones go, larger ones wait until others are taken",
+            "none: nothing is lost",
         ),
         fixed(
             "Confirmations under way",

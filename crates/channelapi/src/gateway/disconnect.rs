@@ -28,6 +28,8 @@ pub(super) enum Disconnect {
     Replaced,
     /// The JWT that the client was let in with has ended, and no new one has come.
     Expired,
+    /// What the client was let in with was revoked.
+    Revoked,
     /// The server stops.
     Drain,
     /// The client entered no namespace, or did not finish what it began, in time.
@@ -47,6 +49,7 @@ impl Disconnect {
             Self::ConnectTimeout => Some(CloseCode(4501)),
             Self::Protocol => Some(CloseCode(4500)),
             Self::Limit => Some(CloseCode(4503)),
+            Self::Revoked => Some(CloseCode(4504)),
             Self::WebSocket(code) => Some(code),
             Self::Lost
             | Self::Slow
@@ -76,6 +79,7 @@ impl Disconnect {
             Self::Limit => Disconnected::Limit,
             Self::Replaced => Disconnected::Replaced,
             Self::Expired => Disconnected::Expired,
+            Self::Revoked => Disconnected::Revoked,
             Self::Drain => Disconnected::Drain,
             Self::ConnectTimeout => Disconnected::ConnectTimeout,
             Self::Protocol => Disconnected::Protocol,
@@ -92,9 +96,9 @@ impl Disconnect {
     }
 
     /// Whether a polling client may still fetch what waits for it, with a poll that comes after the end: it said goodbye with
-    /// one request while the next poll was on its way, or is to hear that it did too much and stay away.
+    /// one request while the next poll was on its way, or is to hear that it is put out and stay away.
     pub(super) fn lingers(self) -> bool {
-        matches!(self, Self::Client | Self::Limit)
+        matches!(self, Self::Client | Self::Limit | Self::Revoked)
     }
 
     /// The last packet of a polling session. A client that said goodbye gets a noop, as in the reference server. When the server
@@ -109,9 +113,12 @@ impl Disconnect {
             | Self::SlowNode
             | Self::Memory
             | Self::Replaced => None,
-            Self::PingTimeout | Self::ConnectTimeout | Self::Protocol | Self::Limit | Self::WebSocket(_) => {
-                Some(Frame::CLOSE)
-            }
+            Self::PingTimeout
+            | Self::ConnectTimeout
+            | Self::Protocol
+            | Self::Limit
+            | Self::Revoked
+            | Self::WebSocket(_) => Some(Frame::CLOSE),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The frames of the seed contract, byte for byte.
 
 use channelapi_core::broker::Gap;
-use channelapi_core::model::{ChannelName, Cursor, Publication};
+use channelapi_core::model::{ChannelName, Checkpoint, Publication};
 use channelapi_protocol::engineio::Frame;
 use channelapi_protocol::socketio::{Kind, Packet};
 use serde_json::Value;
@@ -42,8 +42,8 @@ fn meta(publication: &Publication) -> String {
 const CHECKPOINT: &[u8] = br#"42["checkpoint",""#;
 
 /// Appends the event that tells a client where it stands. Stock clients remember it because it ends with text.
-pub(crate) fn checkpoint(cursor: &Cursor, out: &mut Vec<u8>) {
-    Frame::write_text(&[CHECKPOINT, &cursor.encode(), br#""]"#], out);
+pub(crate) fn checkpoint(checkpoint: &Checkpoint, out: &mut Vec<u8>) {
+    Frame::write_text(&[CHECKPOINT, &checkpoint.encode(), br#""]"#], out);
 }
 
 /// Whether a packet is a checkpoint. Polls do not tear it from the publication before it.
@@ -56,6 +56,11 @@ pub(crate) fn gap(channel: &ChannelName, gap: Gap, out: &mut Vec<u8>) {
     let channel = Value::from(channel.as_str());
     let event = format!(r#"42["gap",{{"channel":{channel},"reason":"{gap}"}}]"#);
     Frame::write_text(&[event.as_bytes()], out);
+}
+
+/// Puts a client out of the root namespace: a stock client does not come back by itself.
+pub(super) fn disconnect() -> Frame {
+    packet(&Packet::new(Kind::Disconnect, ""))
 }
 
 /// Tells a client that its JWT ends, and that it is sent away in so many milliseconds unless it brings a new one.
@@ -124,7 +129,7 @@ pub(super) fn join(frames: &[Frame]) -> Frame {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use channelapi_core::model::{EventName, Kept, Position};
+    use channelapi_core::model::{Cursor, EventName, Kept, Position};
 
     fn texts(frame: &Frame) -> Vec<String> {
         frame.frames().map(|packet| String::from_utf8(packet.payload.into()).unwrap()).collect()
@@ -179,7 +184,8 @@ mod tests {
             written(|out| publication(&published("message", "1", None), true, out)),
             [r#"42["message",1,{"channel":"a","ts":7}]"#]
         );
-        assert_eq!(written(|out| checkpoint(&cursor, out)), [format!(r#"42["checkpoint","{cursor}"]"#)]);
+        let stands = Checkpoint { cursor, has_left: false };
+        assert_eq!(written(|out| checkpoint(&stands, out)), [format!(r#"42["checkpoint","{cursor}"]"#)]);
         assert_eq!(
             written(|out| gap(&channel("a\"b"), Gap::Trimmed, out)),
             [r#"42["gap",{"channel":"a\"b","reason":"trimmed"}]"#]

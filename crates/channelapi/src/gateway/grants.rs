@@ -10,6 +10,7 @@
 
 use super::Gateway;
 use super::connection::Connection;
+use super::disconnect::Disconnect;
 use crate::metrics;
 use channelapi_core::clock::millis_of;
 use channelapi_core::delivery::Subscriber as _;
@@ -157,6 +158,8 @@ impl Gateway {
         // Nothing is published to it any more when it is told.
         _ = hub.disconnect(connection.id()).await;
         self.application.revoked(connection);
+        // It may have come in again meanwhile, on another core. With its connection, all ends that it is in.
+        connection.close(Disconnect::Revoked);
         metrics::PUT_OUT.count();
     }
 

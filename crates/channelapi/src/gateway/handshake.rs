@@ -2,7 +2,8 @@
 //! was.
 //!
 //! Nothing is remembered for a client that is away. What it comes back with says everything: the tokens are judged again, its
-//! pid names its session and channels, and its offset, the last checkpoint it received, says where it stands.
+//! pid names its session and channels, and its offset, the last checkpoint it received, says where it stands, and whether it has left
+//! one of them on the way.
 
 use super::connection::Connection;
 use super::disconnect::Disconnect;
@@ -12,12 +13,12 @@ use super::grants::Grants;
 use super::pid::{Pid, PidName};
 use super::requests::{Auth, AuthError};
 use super::socketio::admit;
-use crate::identity::{Claims, Credential, Denied};
+use crate::identity::{Claims, Credential, Denied, is_jwt};
 use crate::metrics::{JoinRefused, Resumed};
 use channelapi_core::broker::{Gap, History as _, Since, Start};
 use channelapi_core::delivery::{From, Join, Subscriber as _};
 use channelapi_core::limits::CHANNELS_PER_CONNECTION_MAX;
-use channelapi_core::model::{ChannelName, Cursor};
+use channelapi_core::model::{ChannelName, Checkpoint, Cursor};
 use channelapi_protocol::socketio::ROOT;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ impl Doors {
             let message = "too many tokens that are not good came from this address; wait a minute";
             return connection.send(&Refusal::new("too_many_attempts", message).frame());
         }
-        match self.outset(&auth).await {
+        match self.outset(connection, &auth).await {
             Ok(outset) => self.admit(connection, &auth, outset).await,
             Err(refusal) => {
                 refusal.counted().count();
@@ -64,8 +65,8 @@ impl Doors {
         }
     }
 
-    async fn outset(&self, auth: &Auth) -> Result<Outset, Refusal> {
-        let Opened { channels, grants } = self.open_all(auth).await?;
+    async fn outset(&self, connection: &Connection, auth: &Auth) -> Result<Outset, Refusal> {
+        let Opened { channels, grants } = self.open_all(connection, auth).await?;
         let outset = match &auth.pid {
             Some(pid) if auth.is_resumable => {
                 let outset = self.come_back(pid, &channels, auth.offset.as_deref());
@@ -79,10 +80,15 @@ impl Doors {
     }
 
     /// The channels that a client's tokens and JWTs open: those it wants, or all that they name.
-    async fn open_all(&self, auth: &Auth) -> Result<Opened, Refusal> {
+    async fn open_all(&self, connection: &Connection, auth: &Auth) -> Result<Opened, Refusal> {
         let mut channels = Vec::with_capacity(auth.tokens.len());
         let mut jwts = Vec::new();
-        for token in &auth.tokens {
+        let mut judged = HashSet::new();
+        for token in auth.tokens.iter().filter(|token| judged.insert(*token)) {
+            // The packet has paid for one of them.
+            if is_jwt(token) && !jwts.is_empty() && !connection.may_join() {
+                return Err(Refusal::new("bad_auth", "that are more JWTs than may be judged at once"));
+            }
             match self.identity.verify(token).await? {
                 Credential::Token(channel) if !channels.contains(&channel) => channels.push(channel),
                 Credential::Token(_) => {}
@@ -125,13 +131,14 @@ impl Doors {
                 starts.push((channel, from));
                 continue;
             };
-            let since = match since.as_str() {
-                "all" => Since::All,
-                "unread" => self.unread_since(&channel, &auth.consumer).await?,
-                cursor => Since::Cursor(cursor.parse().map_err(|_| {
-                    Refusal::new("bad_auth", "auth.since must be a cursor, \"all\" or \"unread\"")
-                })?),
-            };
+            let since =
+                match since.as_str() {
+                    "all" => Since::All,
+                    "unread" => self.unread_since(&channel, &auth.consumer).await?,
+                    place => Since::Cursor(place.parse().map(|stands: Checkpoint| stands.cursor).map_err(
+                        |_| Refusal::new("bad_auth", "auth.since must be a cursor, \"all\" or \"unread\""),
+                    )?),
+                };
             let Start { after, gap } = self.hub.broker.locate(&channel, since);
             gaps.extend(gap.map(|gap| (channel.clone(), gap)));
             starts.push((channel, From::After(after)));
@@ -154,17 +161,17 @@ impl Doors {
     /// A client is here again: it stays in its session if nothing is missing.
     fn come_back(&self, pid: &str, channels: &[ChannelName], offset: Option<&str>) -> Outset {
         let pid = Pid::parse(pid);
-        let cursor: Option<Cursor> = offset.and_then(|offset| offset.parse().ok());
+        let stands: Option<Checkpoint> = offset.and_then(|offset| offset.parse().ok());
         let mut gaps = Vec::new();
         let starts = channels.iter().map(|channel| {
-            let (from, gap) = self.return_to(channel, pid.as_ref(), cursor);
+            let (from, gap) = self.return_to(channel, pid.as_ref(), stands);
             gaps.extend(gap.map(|gap| (channel.clone(), gap)));
             (channel.clone(), from)
         });
         let starts: Vec<_> = starts.collect();
         let before = pid.as_ref().map(|pid| pid.name);
-        // One that comes back without a channel will not have heard it when it brings it again: that is another session.
-        let pid = pid.filter(|pid| gaps.is_empty() && pid.is_within(channels));
+        // With other channels it is another session: of one that it does not bring now, it will not have heard everything when it does.
+        let pid = pid.filter(|pid| gaps.is_empty() && pid.is_of(channels));
         let pid = pid.unwrap_or_else(|| self.new_session(channels, &starts));
         Outset { pid: Some(pid), before, channels: starts, gaps, grants: Grants::default() }
     }
@@ -174,19 +181,19 @@ impl Doors {
         &self,
         channel: &ChannelName,
         pid: Option<&Pid>,
-        cursor: Option<Cursor>,
+        stands: Option<Checkpoint>,
     ) -> (From, Option<Gap>) {
-        let (Some(pid), Some(cursor)) = (pid, cursor) else {
+        let (Some(pid), Some(Checkpoint { cursor, has_left })) = (pid, stands) else {
             // Without a place it is sent what it was sent before, as far as that is known.
-            return match cursor.or(pid.map(|pid| pid.start)) {
+            return match stands.map(|stands| stands.cursor).or(pid.map(|pid| pid.start)) {
                 Some(place) => (From::After(self.locate(channel, place).after), Some(Gap::NoCursor)),
                 None => (From::Now, Some(Gap::NoCursor)),
             };
         };
-        if self.sessions.is_new(pid, channel) {
+        if !pid.holds(channel) {
             return (From::Now, None);
         }
-        if self.sessions.has_left(pid, channel) {
+        if has_left && self.sessions.may_have_left(pid, channel) {
             // Its place says nothing of a channel in which it was not.
             return (From::After(self.locate(channel, pid.start).after), Some(Gap::NoCursor));
         }

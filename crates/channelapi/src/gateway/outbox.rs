@@ -5,14 +5,16 @@
 //!   is woken and nothing is copied for a client that keeps up.
 //! - What the socket does not take is queued in order, up to a limit; beyond that the outbox says so, and takes nothing. Nothing is
 //!   dropped silently.
-//! - What waits for all clients together is counted, and limited too.
+//! - What waits for all clients together is counted, and limited too; and so are the answers to polls that are on their way.
 //! - Queued frames fit both transports, so that a session may change over with a full queue.
 
 use super::frames;
 use crate::stream::WriteHalf;
-use crate::waiting::{WaitingBytes, is_full_with};
+use crate::waiting::{BytesOnTheWay, WaitingBytes, is_full_with, room_on_the_way};
 use bytes::Bytes;
-use channelapi_core::limits::{ANSWER_COPIED_BYTES_MAX, OUTBOX_ENTRY_BYTES, PACKETS_PER_POLL_MAX};
+use channelapi_core::limits::{
+    ANSWER_COPIED_BYTES_MAX, OUTBOX_ENTRY_BYTES, PACKETS_PER_POLL_MAX, STREAM_PIECE_BYTES,
+};
 use channelapi_protocol::engineio::{Frame, payload};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -127,10 +129,25 @@ impl Outbox {
         *self = Self::default();
     }
 
-    /// What waits as the body of a poll's answer, up to [`PACKETS_PER_POLL_MAX`]; the rest is for the next poll. One publication by
-    /// itself is the same memory for all who wait for it.
+    /// Whether there is room on its way for some of what waits, or nothing waits.
+    pub(super) fn may_set_out(&self) -> bool {
+        self.has_within(payload_bytes_max())
+    }
+
+    fn has_within(&self, bytes_max: usize) -> bool {
+        self.queue.front().is_none_or(|frames| packets_within(frames, bytes_max) > 0)
+    }
+
+    /// What waits as the body of a poll's answer, up to [`PACKETS_PER_POLL_MAX`] and to what there is room for on its way; the rest is for
+    /// the next poll. One publication by itself is the same memory for all who wait for it. If there is room for none of it, a client is told
+    /// to ask again.
     pub(super) fn take_payload(&mut self) -> Bytes {
+        self.take_within(payload_bytes_max())
+    }
+
+    fn take_within(&mut self, bytes_max: usize) -> Bytes {
         if self.queue.len() == 1
+            && self.queue[0].len() <= bytes_max
             && let Some(body) = payload::shared(&Frame::from_wire(self.queue[0].clone()))
         {
             self.queue.clear();
@@ -144,7 +161,9 @@ impl Outbox {
         {
             self.cost -= frames.len() + OUTBOX_ENTRY_BYTES;
             let mut frames = Frame::from_wire(frames);
-            let taken = payload::take(&mut frames, room, frames::is_checkpoint, &mut body);
+            let fitting = packets_within(frames.wire(), bytes_max.saturating_sub(body.len()));
+            let packets_max = room.min(fitting);
+            let taken = payload::take(&mut frames, packets_max, frames::is_checkpoint, &mut body);
             if !frames.wire().is_empty() {
                 // It ends where it should: what fits besides would be behind that.
                 self.cost += frames.wire().len() + OUTBOX_ENTRY_BYTES;
@@ -152,6 +171,9 @@ impl Outbox {
                 break;
             }
             room -= taken;
+        }
+        if body.is_empty() && !self.queue.is_empty() {
+            return payload::shared(&Frame::NOOP).unwrap_or_default();
         }
         on_its_way(body.into())
     }
@@ -203,11 +225,30 @@ fn forget_sent(queue: &mut VecDeque<Bytes>, cost: &mut WaitingBytes, mut sent: u
     }
 }
 
-/// A body that counts as waiting until its client has taken it, or is gone. Small ones are copied into their answers.
+/// Bytes that the body of a poll's answer may have. A small one always sets out.
+fn payload_bytes_max() -> usize {
+    room_on_the_way().max(STREAM_PIECE_BYTES)
+}
+
+/// How many of the first packets have so many bytes together, at most. Checkpoints go along with what is before them.
+fn packets_within(frames: &Bytes, bytes_max: usize) -> usize {
+    if frames.len() <= bytes_max {
+        return usize::MAX;
+    }
+    let packets = Frame::from_wire(frames.clone());
+    let mut bytes = 0;
+    let fitting = packets.frames().take_while(|packet| {
+        bytes += if frames::is_checkpoint(packet.payload) { 0 } else { packet.payload.len() };
+        bytes <= bytes_max
+    });
+    fitting.count()
+}
+
+/// A body that counts until its client has taken it, or is gone. Small ones are copied into their answers.
 fn on_its_way(body: Bytes) -> Bytes {
     struct Counted {
         body: Bytes,
-        _cost: WaitingBytes,
+        _bytes: BytesOnTheWay,
     }
 
     impl AsRef<[u8]> for Counted {
@@ -219,9 +260,7 @@ fn on_its_way(body: Bytes) -> Bytes {
     if body.len() <= ANSWER_COPIED_BYTES_MAX {
         return body;
     }
-    let mut cost = WaitingBytes::default();
-    cost += body.len();
-    Bytes::from_owner(Counted { body, _cost: cost })
+    Bytes::from_owner(Counted { _bytes: BytesOnTheWay::new(body.len()), body })
 }
 
 #[cfg(test)]
@@ -229,7 +268,7 @@ mod tests {
     use super::*;
     use crate::stream::Stream;
     use channelapi_core::limits::OUTBOX_BYTES_MAX;
-    use channelapi_core::model::Cursor;
+    use channelapi_core::model::{Checkpoint, Cursor};
     use std::future::poll_fn;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -261,7 +300,8 @@ mod tests {
     #[test]
     fn answers_end_behind_a_checkpoint() {
         let mut checkpoint = Vec::new();
-        frames::checkpoint(&Cursor { generation: 1, sequence: 2, memory: 0 }, &mut checkpoint);
+        let cursor = Cursor { generation: 1, sequence: 2, memory: 0 };
+        frames::checkpoint(&Checkpoint { cursor, has_left: false }, &mut checkpoint);
         let texts: Vec<u8> = (0..10)
             .flat_map(|_| [frame("42[\"message\",\"x\"]").to_vec(), checkpoint.clone()].concat())
             .collect();
@@ -269,6 +309,7 @@ mod tests {
         let ping = frame("2").to_vec();
         for entries in [
             vec![[object.clone(), texts.clone()].concat()],
+            vec![[object.repeat(PACKETS_PER_POLL_MAX - 1), texts.clone()].concat()],
             vec![ping.clone(), texts.clone()],
             vec![
                 [vec![ping.clone(); PACKETS_PER_POLL_MAX - 1].concat(), checkpoint.clone()].concat(),
@@ -300,6 +341,34 @@ mod tests {
                 "in order"
             );
         }
+    }
+
+    #[test]
+    fn where_there_is_little_room_polling_fetches_what_fits() {
+        let mut outbox = Outbox::default();
+        for entry in [[frame("4a"), frame("4b")].concat(), frame("4long").to_vec(), frame("4c").to_vec()] {
+            outbox.push(&entry.into(), OUTBOX_BYTES_MAX);
+        }
+        let cost = outbox.cost();
+        assert!(!outbox.has_within(1) && outbox.has_within(2));
+        assert_eq!(outbox.take_within(1), "6");
+        assert_eq!(outbox.cost(), cost, "it goes on waiting");
+        for (bytes_max, expected) in [(2, "4a"), (2, "4b"), (2, "6"), (6, "4long"), (0, "6")] {
+            assert_eq!(outbox.take_within(bytes_max), expected);
+        }
+        assert_eq!(outbox.take_payload(), "4c");
+        assert!(outbox.is_empty() && outbox.cost() == 0 && outbox.has_within(0));
+        // Whoever is told a text is told where it stands behind it.
+        let mut texts = frame("42[\"message\",\"x\"]").to_vec();
+        let text_bytes = Frame::from_wire(texts.clone().into()).frames().next().unwrap().payload.len();
+        let cursor = Cursor { generation: 1, sequence: 2, memory: 0 };
+        frames::checkpoint(&Checkpoint { cursor, has_left: false }, &mut texts);
+        outbox.push(&texts.repeat(2).into(), OUTBOX_BYTES_MAX);
+        for _ in 0..2 {
+            let body = outbox.take_within(text_bytes);
+            assert_eq!(body.split(|byte| *byte == 0x1e).count(), 2);
+        }
+        assert!(outbox.is_empty());
     }
 
     #[test]

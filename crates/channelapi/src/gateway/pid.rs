@@ -6,14 +6,13 @@
 //! ```
 //!
 //! It is a name, not a credential: whoever comes back must present the tokens again. The channels are in it, so that one that the
-//! client was not in before is not taken for one that it missed something of; and where the session began, so that a client that has lost its
-//! place can be given everything since.
+//! client was not in before is not taken for one that it missed something of, and none that it does not bring is called recovered later;
+//! and where the session began, so that a client that has lost its place can be given everything since.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use channelapi_core::limits::CHANNELS_PER_CONNECTION_MAX;
 use channelapi_core::model::{CURSOR_BYTES, ChannelName, Cursor};
-use std::collections::HashSet;
 use std::fmt;
 
 /// The name of a session. Nobody but its client knows it.
@@ -25,7 +24,7 @@ pub(super) struct Pid {
     pub(super) name: PidName,
     /// The client was sent everything behind this, or is about to be.
     pub(super) start: Cursor,
-    /// Which memory of sessions knows what was added to it, see `sessions.rs`.
+    /// Which memory of sessions knows what its client has left, see `sessions.rs`.
     pub(super) memory: u64,
     channels: Vec<u32>,
 }
@@ -40,10 +39,7 @@ impl Pid {
     pub(super) fn new(start: Cursor, memory: u64, channels: &[ChannelName]) -> Self {
         let mut name = [0; NAME_BYTES];
         getrandom::fill(&mut name).expect("the operating system has random numbers");
-        let mut channels: Vec<_> = channels.iter().map(hash).collect();
-        channels.sort_unstable();
-        channels.dedup();
-        Self { name, start, memory, channels }
+        Self { name, start, memory, channels: hashes(channels) }
     }
 
     /// Reads what a client came back with; `None` if it is not from us.
@@ -70,10 +66,9 @@ impl Pid {
         })
     }
 
-    /// Whether the session was in none but these channels.
-    pub(super) fn is_within(&self, channels: &[ChannelName]) -> bool {
-        let channels: HashSet<_> = channels.iter().map(hash).collect();
-        self.channels.iter().all(|hash| channels.contains(hash))
+    /// Whether these are the channels of the session, no more and no less.
+    pub(super) fn is_of(&self, channels: &[ChannelName]) -> bool {
+        self.channels == hashes(channels)
     }
 
     /// Whether the session was in a channel.
@@ -91,6 +86,13 @@ impl fmt::Display for Pid {
         bytes.extend(crc32fast::hash(&bytes).to_be_bytes());
         f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
     }
+}
+
+fn hashes(channels: &[ChannelName]) -> Vec<u32> {
+    let mut hashes: Vec<_> = channels.iter().map(hash).collect();
+    hashes.sort_unstable();
+    hashes.dedup();
+    hashes
 }
 
 /// Two channels of one client with the same hash would only make one of them count as old when it is new: more is replayed then.
@@ -112,7 +114,8 @@ mod tests {
         assert_eq!(Pid::parse(&text), Some(pid.clone()));
         assert!(channels.iter().all(|channel| pid.holds(channel)));
         assert!(!pid.holds(&ChannelName::parse("b").unwrap()));
-        assert!(pid.is_within(&channels) && !pid.is_within(&channels[1..]));
+        let more = [&channels[..], &[ChannelName::parse("b").unwrap()]].concat();
+        assert!(pid.is_of(&channels) && !pid.is_of(&channels[1..]) && !pid.is_of(&more));
         assert!(Pid::parse(&Pid::new(start, 4, &[]).to_string()).unwrap().channels.is_empty());
         let mut damaged = text.clone();
         damaged.replace_range(3..4, if &text[3..4] == "A" { "B" } else { "A" });

@@ -8,7 +8,7 @@ use super::random_id;
 use crate::admission::SessionPass;
 use crate::http::{self, BodyError, Request, Response};
 use bytes::Bytes;
-use channelapi_core::limits::{PACKETS_PER_POST_MAX, PROBED_POLL_WAIT};
+use channelapi_core::limits::{PACKETS_PER_POST_MAX, POLL_ROOM_PAUSE, PROBED_POLL_WAIT};
 use channelapi_protocol::engineio::{Packet, PollStart, RequestError, Violation, payload};
 use hyper::{Method, StatusCode};
 use std::future::poll_fn;
@@ -26,7 +26,9 @@ pub(super) fn open(gateway: &Arc<Gateway>, pass: SessionPass) -> Response {
     let PollEnd::Payload(open) = connection.end_brief_poll() else {
         return http::empty(StatusCode::SERVICE_UNAVAILABLE);
     };
-    gateway.sessions.lock().insert(sid, connection);
+    gateway.sessions.lock().insert(sid, connection.clone());
+    // Whoever ended it before has found nothing to forget here.
+    gateway.forget_if_over(&connection);
     payload_response(open)
 }
 
@@ -51,11 +53,11 @@ async fn poll(session: Arc<Connection>) -> Result<Response, RequestError> {
     let mut waiting = WaitingPoll { session: &session, is_answered: false };
     let end = match start {
         PollStart::Last => session.end_brief_poll(),
-        PollStart::Wait => poll_fn(|cx| session.poll_payload(cx, false)).await,
+        PollStart::Wait => packets(&session, false).await,
         PollStart::WaitBriefly => {
-            // Held back, or a client that has just sent `5` on its WebSocket could be told here to go on polling.
-            let packets = poll_fn(|cx| session.poll_payload(cx, true));
-            let in_time = tokio::time::timeout(PROBED_POLL_WAIT, packets).await;
+            // Held back, or a client that has just sent `5` on its WebSocket could be told here to go on polling. Boxed, because all who wait
+            // would hold room for it.
+            let in_time = Box::pin(tokio::time::timeout(PROBED_POLL_WAIT, packets(&session, true))).await;
             in_time.unwrap_or_else(|_| session.end_brief_poll())
         }
     };
@@ -65,6 +67,17 @@ async fn poll(session: Arc<Connection>) -> Result<Response, RequestError> {
         PollEnd::Payload(body) => Ok(payload_response(body)),
         PollEnd::Moved => Err(RequestError::BadRequest),
         PollEnd::Ended => Ok(http::empty(StatusCode::SERVICE_UNAVAILABLE)),
+    }
+}
+
+/// Waits until there are packets, and room for some of them on their way.
+async fn packets(session: &Connection, is_brief: bool) -> PollEnd {
+    loop {
+        if let Some(end) = poll_fn(|cx| session.poll_payload(cx, is_brief)).await {
+            return end;
+        }
+        // Boxed, because all who wait would hold room for it.
+        Box::pin(tokio::time::sleep(POLL_ROOM_PAUSE)).await;
     }
 }
 
@@ -163,4 +176,46 @@ fn refuse(session: &Connection, violation: Violation) -> RequestError {
 
 fn payload_response(body: Bytes) -> Response {
     http::fresh(StatusCode::OK, "text/plain; charset=UTF-8", body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Application, Settings};
+    use super::*;
+    use crate::admission::Admission;
+    use crate::config::origins::Origins;
+    use crate::live::Live;
+    use channelapi_core::clock::Clock;
+
+    /// Puts out whoever comes, as another core may do meanwhile.
+    struct PutsOut;
+
+    impl Application for PutsOut {
+        fn opened(&self, connection: &Arc<Connection>) {
+            connection.close(Disconnect::Memory);
+        }
+
+        fn message(&self, _: &Arc<Connection>, _: Inbound<'_>) -> Handled {
+            Handled::Now
+        }
+
+        fn drained(&self, _: &Connection) {}
+
+        fn revoked(&self, _: &Connection) {}
+
+        fn closed(&self, _: &Connection) {}
+    }
+
+    /// Once, it was remembered for good.
+    #[test]
+    fn a_session_that_is_put_out_while_it_opens_is_forgotten() {
+        let clock = Clock::manual(1_000_000);
+        let settings = Settings::new(25_000, 20_000, 65_536, Live::new(Origins::Any));
+        let admission = Admission::unlimited(clock.clone());
+        let gateway = Gateway::new(settings, Box::new(PutsOut), clock, admission.clone());
+        let pass = admission.admit_session(None).unwrap();
+        assert_eq!(open(&gateway, pass).status(), StatusCode::OK);
+        assert!(gateway.sessions.lock().is_empty());
+        assert_eq!((gateway.connections(), admission.sessions()), (0, 0));
+    }
 }

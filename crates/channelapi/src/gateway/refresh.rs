@@ -69,6 +69,7 @@ impl Doors {
             let session = {
                 let mut namespaces = connection.namespaces.lock();
                 namespaces.channels.retain(|known| known != channel);
+                namespaces.form = namespaces.form.leaving();
                 namespaces.pid.as_deref().copied()
             };
             if let Some(session) = session {

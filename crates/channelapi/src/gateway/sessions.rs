@@ -1,14 +1,12 @@
-//! The sessions of clients that come back: on which connection each is, and which channels were added to it on the way.
+//! The sessions of clients that come back: on which connection each is, and which channels its client has left while it stayed.
 //!
-//! A pid names the channels that its session began with. A channel that is added when the client returns has nothing to recover then,
-//! but everything the next time. That is remembered here, in memory. The memory is bounded and ends with the process, so it has a name,
-//! and every session knows under which one it began: for a session of another memory, a channel that its pid does not name counts as
-//! added before. Too much is replayed then, never too little.
-//!
-//! A channel that was left while the client stayed is remembered, too: what happens there meanwhile is not recovered.
+//! What happens in a channel that was left is not recovered when the client brings it again. It is remembered here which one it was, in
+//! memory. The memory is bounded and ends with the process, so it has a name, and every session knows under which one it began. The
+//! checkpoints of a client that has left something say so themselves: for a session of another memory, it may have been any of its
+//! channels. Too much is called missing then, never too little.
 
 use super::pid::{Pid, PidName, hash};
-use channelapi_core::limits::ADDED_CHANNELS_MAX;
+use channelapi_core::limits::LEFT_CHANNELS_MAX;
 use channelapi_core::model::{ChannelName, ConnectionId};
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
@@ -16,14 +14,12 @@ use std::collections::{HashMap, HashSet};
 /// The sessions that are here.
 pub(super) struct Sessions {
     state: Mutex<State>,
-    added_max: usize,
+    left_max: usize,
 }
 
 struct State {
     connections: HashMap<PidName, ConnectionId>,
-    /// The sessions, and the hashes of channels that were added to them.
-    added: HashSet<(PidName, u32)>,
-    /// The same for channels that were left.
+    /// The sessions, and the hashes of channels that were left.
     left: HashSet<(PidName, u32)>,
     /// The name of this memory.
     memory: u64,
@@ -32,12 +28,12 @@ struct State {
 impl Sessions {
     /// No sessions.
     pub(super) fn new() -> Self {
-        Self::with_room(ADDED_CHANNELS_MAX)
+        Self::with_room(LEFT_CHANNELS_MAX)
     }
 
-    fn with_room(added_max: usize) -> Self {
-        let (connections, added, left) = (HashMap::new(), HashSet::new(), HashSet::new());
-        Self { state: Mutex::new(State { connections, added, left, memory: random() }), added_max }
+    fn with_room(left_max: usize) -> Self {
+        let (connections, left) = (HashMap::new(), HashSet::new());
+        Self { state: Mutex::new(State { connections, left, memory: random() }), left_max }
     }
 
     /// The name of the memory for sessions that begin now.
@@ -66,31 +62,17 @@ impl Sessions {
     /// The client of a session has left a channel, and stays in others.
     pub(super) fn note_left(&self, session: PidName, channel: &ChannelName) {
         let mut state = self.state.lock();
-        if state.left.len() >= self.added_max {
+        if state.left.len() >= self.left_max {
             state.left = HashSet::new();
+            state.memory = random();
         }
         state.left.insert((session, hash(channel)));
     }
 
-    /// Whether a channel was left by the client of a session.
-    pub(super) fn has_left(&self, pid: &Pid, channel: &ChannelName) -> bool {
-        self.state.lock().left.contains(&(pid.name, hash(channel)))
-    }
-
-    /// Whether a channel is added to a session with this return of its client.
-    pub(super) fn is_new(&self, pid: &Pid, channel: &ChannelName) -> bool {
-        if pid.holds(channel) {
-            return false;
-        }
-        let mut state = self.state.lock();
-        if pid.memory != state.memory || !state.added.insert((pid.name, hash(channel))) {
-            return false;
-        }
-        if state.added.len() > self.added_max {
-            state.added = HashSet::new();
-            state.memory = random();
-        }
-        true
+    /// Whether a channel is one that the client of a session has left, or may be: not all is remembered.
+    pub(super) fn may_have_left(&self, pid: &Pid, channel: &ChannelName) -> bool {
+        let state = self.state.lock();
+        pid.memory != state.memory || state.left.contains(&(pid.name, hash(channel)))
     }
 }
 
@@ -112,44 +94,26 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_is_new_once() {
-        let sessions = Sessions::new();
-        let (one, other) = (pid(&sessions), pid(&sessions));
-        assert!(!sessions.is_new(&one, &channel("a")));
-        assert!(sessions.is_new(&one, &channel("b")));
-        assert!(!sessions.is_new(&one, &channel("b")));
-        assert!(sessions.is_new(&other, &channel("b")));
-    }
-
-    #[test]
     fn what_was_left_is_remembered_of_its_session() {
         let sessions = Sessions::new();
         let (one, other) = (pid(&sessions), pid(&sessions));
         sessions.note_left(one.name, &channel("a"));
-        assert!(sessions.has_left(&one, &channel("a")));
-        assert!(!sessions.has_left(&one, &channel("b")) && !sessions.has_left(&other, &channel("a")));
+        assert!(sessions.may_have_left(&one, &channel("a")));
+        assert!(
+            !sessions.may_have_left(&one, &channel("b")) && !sessions.may_have_left(&other, &channel("a"))
+        );
     }
 
-    /// What was added before is not known any more: the client must not be told that it has nothing to recover there, however often it
-    /// has come back since.
     #[test]
-    fn nothing_is_new_to_a_session_of_another_memory() {
-        let before = Sessions::new();
-        let restarted = pid(&before);
-        assert!(before.is_new(&restarted, &channel("b")));
-        let sessions = Sessions::with_room(2);
-        assert!(!sessions.is_new(&restarted, &channel("b")));
-        assert!(!sessions.is_new(&restarted, &channel("b")));
-
-        let (long, other) = (pid(&sessions), pid(&sessions));
-        assert!(sessions.is_new(&long, &channel("b")));
-        assert!(sessions.is_new(&other, &channel("b")));
-        assert!(sessions.is_new(&other, &channel("c")), "it is full, and begins anew");
-        for pid in [&long, &other] {
-            assert!(!sessions.is_new(pid, &channel("b")));
-            assert!(!sessions.is_new(pid, &channel("d")));
-        }
-        assert!(sessions.is_new(&pid(&sessions), &channel("b")));
+    fn what_was_left_in_another_memory_may_be_anything() {
+        let before = pid(&Sessions::new());
+        let sessions = Sessions::with_room(1);
+        assert!(sessions.may_have_left(&before, &channel("b")), "the server was started again");
+        let (one, other) = (pid(&sessions), pid(&sessions));
+        sessions.note_left(one.name, &channel("a"));
+        sessions.note_left(other.name, &channel("a"));
+        assert!(sessions.may_have_left(&one, &channel("a")), "there was no room for it");
+        assert!(sessions.may_have_left(&one, &channel("b")));
     }
 
     #[test]

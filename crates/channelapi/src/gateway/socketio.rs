@@ -195,5 +195,5 @@ pub(super) fn admit(connection: &Connection, namespace: &str, pid: Option<&str>)
 /// Puts a client out of the root namespace for good: a stock client does not come back by itself.
 pub(super) fn disconnect(connection: &Connection) {
     connection.namespaces.lock().leave(ROOT);
-    connection.send(&frames::packet(&Packet::new(Kind::Disconnect, "")));
+    connection.send(&frames::disconnect());
 }

@@ -4,7 +4,7 @@ use super::{Body, Response};
 use bytes::{Buf, Bytes};
 use channelapi_core::limits::ANSWER_COPIED_BYTES_MAX;
 use hyper::StatusCode;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use std::cell::Cell;
 use std::io::{self, Write as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,6 +14,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 #[derive(Debug)]
 pub(crate) struct Answer {
     status: StatusCode,
+    content_type: &'static str,
+    /// The others that it has.
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
 }
@@ -47,16 +49,16 @@ impl Wire {
     }
 }
 
-/// As many headers as our answers have.
-const HEADERS_ABOUT: usize = 6;
+/// As many headers as our answers have beside the usual ones.
+const HEADERS_ABOUT: usize = 2;
+
+/// That no cache may keep an answer.
+const NO_STORE: &str = "no-store";
 
 impl Answer {
     /// An answer that no cache may keep.
     pub(crate) fn fresh(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        let mut headers = Vec::with_capacity(HEADERS_ABOUT);
-        headers.push((CONTENT_TYPE, HeaderValue::from_static(content_type)));
-        headers.push((CACHE_CONTROL, HeaderValue::from_static("no-store")));
-        Self { status, headers, body: body.into() }
+        Self { status, content_type, headers: Vec::with_capacity(HEADERS_ABOUT), body: body.into() }
     }
 
     /// With one more header, which it does not have yet.
@@ -67,7 +69,10 @@ impl Answer {
 
     /// The bytes of the answer, on a connection that stays open unless `is_last`.
     pub(crate) fn into_wire(self, is_last: bool) -> Wire {
-        write(self.status, self.headers.iter().map(|(name, value)| (name, value)), &self.body, is_last)
+        let usual = [(CONTENT_TYPE.as_str(), self.content_type), (CACHE_CONTROL.as_str(), NO_STORE)];
+        let usual = usual.map(|(name, value)| (name, value.as_bytes()));
+        let others = in_bytes(self.headers.iter().map(|(name, value)| (name, value)));
+        write(self.status, usual.into_iter().chain(others), &self.body, is_last)
     }
 }
 
@@ -75,8 +80,10 @@ impl From<Answer> for Response {
     fn from(answer: Answer) -> Self {
         let mut response = Self::new(Body::whole(answer.body));
         *response.status_mut() = answer.status;
-        *response.headers_mut() = HeaderMap::with_capacity(HEADERS_ABOUT);
-        response.headers_mut().extend(answer.headers);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static(NO_STORE));
+        headers.extend(answer.headers);
         response
     }
 }
@@ -84,7 +91,13 @@ impl From<Answer> for Response {
 /// The bytes of a response whose body is known as a whole; `None` for others.
 pub(crate) fn to_wire(response: Response, is_last: bool) -> Option<Wire> {
     let (head, body) = response.into_parts();
-    Some(write(head.status, head.headers.iter(), &body.into_whole()?, is_last))
+    Some(write(head.status, in_bytes(&head.headers), &body.into_whole()?, is_last))
+}
+
+fn in_bytes<'a>(
+    headers: impl IntoIterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+    headers.into_iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
 /// Bytes of a head of ours.
@@ -92,7 +105,7 @@ const HEAD_BYTES_ABOUT: usize = 320;
 
 fn write<'a>(
     status: StatusCode,
-    headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+    headers: impl Iterator<Item = (&'a str, &'a [u8])>,
     body: &Bytes,
     is_last: bool,
 ) -> Wire {
@@ -110,7 +123,7 @@ fn write<'a>(
         out.extend_from_slice(b"\r\n");
     };
     for (name, value) in headers {
-        line(name.as_str(), value.as_bytes());
+        line(name, value);
     }
     // An answer that has no body of its own kind has no length either (RFC 9110 §8.6).
     if !status.is_informational() && status != StatusCode::NO_CONTENT {

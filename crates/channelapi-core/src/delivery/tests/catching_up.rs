@@ -83,8 +83,8 @@ async fn a_page_that_was_read_for_a_channel_that_was_left_is_read_again_without_
     drop(fanout.join(join(&client, &[("a", From::After(0)), ("b", From::After(0))], Form::Resumable)));
     // Queued right behind it: the page is still being read.
     fanout.leave(client.id, &channel("a")).await.unwrap();
-    until(|| client.events().last().is_some_and(|last| last == "@4")).await;
-    assert_eq!(client.events(), ["joined", "1:b", "2:b", "@4"]);
+    until(|| client.events().last().is_some_and(|last| last == "@4left")).await;
+    assert_eq!(client.events(), ["joined", "1:b", "2:b", "@4left"]);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! What is published while clients are there, come and go.
 
 use super::*;
+use crate::counters::COUNTERS;
 use crate::delivery::holding::Holding;
 use crate::limits::{FANOUT_WAITING_BYTES_MAX, HELD_BYTES_MAX};
 
@@ -84,6 +85,34 @@ async fn what_is_held_is_bounded_and_the_rest_is_sent_at_once() {
     for client in &clients {
         assert_eq!(client.written(), (1, String::new()), "one write each, and nothing is left");
     }
+}
+
+/// Once, only those were counted that left without any that is kept, and came to somebody who was live.
+#[tokio::test]
+async fn what_is_kept_nowhere_counts_as_lost_to_whoever_has_no_room_or_catches_up() {
+    const COUNT: u64 = 1_000;
+    let list = List::new(10);
+    let fanout = start(1, &list);
+    let client = Client::new(1, false);
+    fanout.join(join(&client, &[("a", From::Now)], Form::Plain)).await.unwrap();
+    let before = COUNTERS.volatile_losses.value();
+    // This test's runtime has one thread: what is kept leaves with many that are not, and the others come to who catches up.
+    list.publish(&fanout, "a", "kept");
+    for _ in 0..COUNT {
+        let (event, data) = (EventName::default(), Bytes::from_static(b"lost"));
+        fanout.deliver(Publication { channel: channel("a"), event, data, published_at: 0, kept: None });
+    }
+    // Other tests may lose some at the same time.
+    until(|| COUNTERS.volatile_losses.value() >= before + COUNT).await;
+    assert_eq!(client.events(), ["joined"]);
+    until(|| {
+        if client.drain() {
+            fanout.drained(client.id);
+        }
+        client.events().len() == 2
+    })
+    .await;
+    assert_eq!(client.events(), ["joined", "kept"]);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ mod live;
 use super::*;
 use crate::broker::{Depth, Gap, History, Loss, Page, PublicationSink as _, Reading, Top};
 use crate::limits::OUTBOX_LIVE_BYTES_MAX;
-use crate::model::{ChannelName, Cursor, EventName, Kept, Position, Publication};
+use crate::model::{ChannelName, Checkpoint, Cursor, EventName, Kept, Position, Publication};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -152,8 +152,9 @@ impl FrameEncoder for Words {
         out.push(b' ');
     }
 
-    fn checkpoint(&self, cursor: &Cursor, out: &mut Vec<u8>) {
-        out.extend_from_slice(format!("@{} ", cursor.sequence).as_bytes());
+    fn checkpoint(&self, checkpoint: &Checkpoint, out: &mut Vec<u8>) {
+        let left = if checkpoint.has_left { "left" } else { "" };
+        out.extend_from_slice(format!("@{}{left} ", checkpoint.cursor.sequence).as_bytes());
     }
 
     fn gap(&self, channel: &ChannelName, gap: Gap, _: Form, out: &mut Vec<u8>) {
@@ -182,9 +183,11 @@ impl List {
 
     /// Stores a publication, and leaves it to the test to hand it over.
     pub(super) fn store(&self, to: &str, data: &str) -> Publication {
-        let turn = self.publications.lock().len() as u64 + 1;
+        let mut publications = self.publications.lock();
+        let turn = publications.len() as u64 + 1;
+        let before = publications.iter().filter(|one| one.channel == channel(to)).count() as u64;
         let kept = Kept {
-            position: Position { epoch: 1, offset: 1, tag: 0 },
+            position: Position { epoch: 1, offset: before + 1, tag: 0 },
             turn,
             cursor: Cursor { generation: 1, sequence: turn, memory: 0 },
         };
@@ -195,7 +198,7 @@ impl List {
             published_at: 0,
             kept: Some(kept),
         };
-        self.publications.lock().push(publication.clone());
+        publications.push(publication.clone());
         publication
     }
 }

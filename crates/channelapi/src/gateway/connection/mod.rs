@@ -20,6 +20,7 @@ pub(super) use polling::PollEnd;
 use super::Gateway;
 use super::application::{Handled, Inbound};
 use super::disconnect::Disconnect;
+use super::frames;
 use super::namespaces::Namespaces;
 use super::outbox::{Held, Outbox, Pushed};
 use crate::admission::{AddressNumber, SessionPass};
@@ -31,6 +32,7 @@ use channelapi_core::delivery::{Delivery, End, Subscriber};
 use channelapi_core::limits::{CLOSED_SESSION_LINGER, OUTBOX_BYTES_MAX};
 use channelapi_core::model::ConnectionId;
 use channelapi_protocol::engineio::{Frame, Heartbeat, Session};
+use channelapi_protocol::socketio::ROOT;
 use parking_lot::Mutex;
 use state::State;
 use std::sync::Arc;
@@ -101,15 +103,15 @@ impl Connection {
     }
 
     fn exceed(&self) -> bool {
-        {
-            let mut state = self.state.lock();
+        self.namespaces.lock().leave(ROOT);
+        self.close_after(Disconnect::Limit, |state| {
             if state.session.is_polling() {
-                // It will fetch once more, and that is for the word that it is put out.
+                // It will fetch once more, and that is for the word that it is put out. What is given up for that is behind the place where
+                // it stands, and nothing else may follow.
                 state.outbox.detach();
             }
-        }
-        self.gateway.application.revoked(self);
-        self.close(Disconnect::Limit);
+            state.push(frames::disconnect().wire(), usize::MAX);
+        });
         false
     }
 
@@ -159,11 +161,17 @@ impl Connection {
 
     /// Ends the connection. Only the first reason counts.
     pub(super) fn close(&self, reason: Disconnect) {
+        self.close_after(reason, |_| ());
+    }
+
+    /// The same, with something that is done right before.
+    fn close_after(&self, reason: Disconnect, act: impl FnOnce(&mut State)) {
         {
             let mut state = self.state.lock();
             if state.ended.is_some() {
                 return;
             }
+            act(&mut state);
             state.end(reason);
         }
         debug!(connection = self.id.0, reason = reason.as_str(), "connection closed");

@@ -22,8 +22,13 @@ impl Connection {
         self.state.lock().session.begin_poll()
     }
 
-    /// Waits until there is something to answer a poll with. `is_brief` says that a noop will be sent soon anyway.
-    pub(in crate::gateway) fn poll_payload(&self, cx: &mut Context<'_>, is_brief: bool) -> Poll<PollEnd> {
+    /// Waits until there is something to answer a poll with. `is_brief` says that a noop will be sent soon anyway. `None` if it
+    /// has to wait for room on its way, of which nobody tells.
+    pub(in crate::gateway) fn poll_payload(
+        &self,
+        cx: &mut Context<'_>,
+        is_brief: bool,
+    ) -> Poll<Option<PollEnd>> {
         let mut state = self.state.lock();
         let is_awaited = state.session.is_polling() && (is_brief || !state.session.is_probed());
         if is_awaited && state.outbox.is_empty() {
@@ -32,10 +37,13 @@ impl Connection {
             }
             return Poll::Pending;
         }
+        if is_awaited && !state.outbox.may_set_out() {
+            return Poll::Ready(None);
+        }
         let end = state.end_poll();
         drop(state);
         self.tell_if_drained();
-        Poll::Ready(end)
+        Poll::Ready(Some(end))
     }
 
     /// Ends a poll that was held back for an upgrade which has not come.

@@ -82,17 +82,23 @@ impl Listener {
 
     /// Nothing is added any more; what waits is sent.
     pub(super) fn finish(&self) {
+        self.state.lock().finish();
+    }
+
+    /// Nothing is added any more, and what waits is given up: whoever comes back goes on behind what was sent.
+    fn give_up(&self) {
         let mut state = self.state.lock();
-        state.has_ended = true;
-        state.wake();
+        state.queue = VecDeque::new();
+        state.cost = WaitingBytes::default();
+        // Under the same lock: something that was added in between would stand behind a hole.
+        state.finish();
     }
 }
 
 impl State {
-    /// Gives up what waits.
-    fn forget_queue(&mut self) {
-        self.queue = VecDeque::new();
-        self.cost = WaitingBytes::default();
+    fn finish(&mut self) {
+        self.has_ended = true;
+        self.wake();
     }
 
     fn wake(&mut self) {
@@ -133,10 +139,10 @@ impl Subscriber for Listener {
     }
 
     fn end(&self, reason: End) {
-        if reason == End::Revoked {
-            self.state.lock().forget_queue();
+        match reason {
+            End::Revoked => self.give_up(),
+            End::Slow => self.finish(),
         }
-        self.finish();
     }
 }
 
@@ -150,8 +156,7 @@ impl Reader for Listener {
             Slowest::Node => Disconnected::SlowNode.count(),
             Slowest::Memory => Disconnected::Memory.count(),
         }
-        self.state.lock().forget_queue();
-        self.finish();
+        self.give_up();
     }
 }
 
