@@ -38,8 +38,8 @@ const DISK: &str = "128MiB";
 /// What is on disk at the end, at most, if something was given back before there was no room left: half of [`DISK`].
 const LEFT_MAX: usize = 64 * 1024 * 1024;
 
-/// So old may be what expires: a segment is full after some seconds.
-const AGE: &str = "2s";
+/// So old may be what expires: about as long as a segment takes to be full.
+const AGE: &str = "1s";
 
 const IN_FLIGHT: usize = 64;
 
