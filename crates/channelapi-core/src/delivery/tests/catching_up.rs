@@ -85,6 +85,9 @@ async fn a_page_that_was_read_for_a_channel_that_was_left_is_read_again_without_
     fanout.leave(client.id, &channel("a")).await.unwrap();
     until(|| client.events().last().is_some_and(|last| last == "@4left")).await;
     assert_eq!(client.events(), ["joined", "1:b", "2:b", "@4left"]);
+    list.publish(&fanout, "b", "3:b");
+    until(|| client.events().len() == 6).await;
+    assert_eq!(client.events()[4..], ["3:b", "@5left"], "also what it is sent live");
 }
 
 #[tokio::test]
