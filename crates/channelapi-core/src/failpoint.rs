@@ -5,7 +5,8 @@
 //! `abort` ends the process at once, as `kill -9` would; `error` lets the operation fail with an I/O error, for the places
 //! `append` and `sync`; `full` lets it fail as on a full disk; `panic` panics. The places, in the order of a group:
 //! `append`, `after-append`, `sync`, `after-sync`, `before-index`, `before-deliver`, `before-answer`; and of upkeep:
-//! `before-remove`, `before-rename`, `after-rename`.
+//! `before-remove`, `before-rename`, `after-rename`. `CHANNELAPI_SEGMENT_BYTES` is how large segments are, for tests that are to see them come
+//! and go.
 
 use std::io;
 
@@ -41,6 +42,14 @@ pub(crate) fn hit(place: &str) -> io::Result<()> {
         Some("full") => Err(io::ErrorKind::StorageFull.into()),
         _ => Err(io::Error::other(format!("failpoint {place}"))),
     }
+}
+
+/// How large segments are to be, if a test wants them other than they are.
+pub(crate) fn segment_bytes() -> Option<u64> {
+    if !cfg!(feature = "failpoints") {
+        return None;
+    }
+    std::env::var("CHANNELAPI_SEGMENT_BYTES").ok()?.parse().ok()
 }
 
 /// Passes a place where the process may be told to end.

@@ -25,25 +25,8 @@ impl Config {
 
     /// How the log is kept.
     pub fn store_settings(&self) -> StoreSettings {
-        StoreSettings {
-            disk_bytes_max: self.store.max_disk.bytes() as u64,
-            segment_bytes: segment_bytes(),
-            ..StoreSettings::default()
-        }
+        StoreSettings { disk_bytes_max: self.store.max_disk.bytes() as u64, ..StoreSettings::default() }
     }
-}
-
-/// Bytes of a segment. A test of the whole program that is to see them come and go wants small ones.
-#[cfg(feature = "failpoints")]
-fn segment_bytes() -> u64 {
-    let wanted = std::env::var("CHANNELAPI_SEGMENT_BYTES").ok().and_then(|bytes| bytes.parse().ok());
-    wanted.unwrap_or(StoreSettings::default().segment_bytes)
-}
-
-/// Bytes of a segment.
-#[cfg(not(feature = "failpoints"))]
-fn segment_bytes() -> u64 {
-    StoreSettings::default().segment_bytes
 }
 
 fn settings(durability: Durability, history: &History, replay: Replay) -> model::Policy {

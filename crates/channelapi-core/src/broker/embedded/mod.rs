@@ -55,6 +55,7 @@ pub use reader::{HistoryPage, HistoryQuery, Standing};
 
 use super::PublicationSink;
 use crate::clock::Clock;
+use crate::failpoint;
 use crate::limits::{
     LOG_AHEAD_BYTES, LOG_QUEUE_MAX, LOG_SEGMENT_BYTES, PUBLISH_ROOM_WAIT, RELAXED_SYNC_INTERVAL,
 };
@@ -212,6 +213,7 @@ impl EmbeddedBroker {
         policies: Policies,
         mut settings: StoreSettings,
     ) -> Result<Self, OpenError> {
+        settings.segment_bytes = failpoint::segment_bytes().unwrap_or(settings.segment_bytes);
         // Space is given back by segments: some must fit.
         settings.segment_bytes = settings.segment_bytes.min(settings.disk_bytes_max / 8);
         let policies = Arc::new(policies);
