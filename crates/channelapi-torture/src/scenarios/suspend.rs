@@ -19,7 +19,7 @@ const ASLEEP: Duration = Duration::from_secs(7);
 /// Whoever waited for the server is served again within that time.
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 /// How long the server starves, and what it gets meanwhile.
-const STARVED: Duration = Duration::from_secs(10);
+const STARVED: Duration = Duration::from_secs(6);
 const RUNS: Duration = Duration::from_millis(10);
 const STANDS: Duration = Duration::from_millis(90);
 
@@ -43,7 +43,7 @@ async fn round(orders: &Orders, seed: u64, report: &mut Report) -> Result<()> {
     sleep(CATCH_UP_MAX).await;
     let caught_up = site.now();
     // Long enough for everybody to be asked whether it is there.
-    sleep(2 * CATCH_UP_MAX).await;
+    sleep(Duration::from_secs(3)).await;
     crowd.complain().await.context("after it slept")?;
     starve(&server).await?;
     sleep(CATCH_UP_MAX).await;
