@@ -37,7 +37,7 @@ pub(super) enum Rewritten {
     Stopped,
 }
 
-/// Records that are looked up before others get the lock.
+/// Records that are looked at before others get the lock, and the core.
 const CHUNK: usize = 512;
 
 /// An entry whose record moves.
@@ -73,7 +73,10 @@ pub(super) fn rewrite(
     let mut records = Vec::new();
     let mut is_damaged = false;
     let end = scan(&bytes, |part| match part {
-        Part::Record(record, position, length) => records.push((record, position, length)),
+        Part::Record(record, position, length) => {
+            records.push((record, position, length));
+            give_way(records.len());
+        }
         Part::Damage(..) => is_damaged = true,
     });
     if is_damaged || end.kind != EndKind::Sealed || !is_contiguous(first, &records) {
@@ -88,6 +91,7 @@ pub(super) fn rewrite(
         if is_stopping.load(Ordering::Relaxed) {
             return Ok(Rewritten::Stopped);
         }
+        give_way(0);
         let stored = stored.read();
         for (place, (record, position, length)) in records.iter().enumerate() {
             let raw = &bytes[*position as usize..(position + length) as usize];
@@ -159,6 +163,7 @@ fn replace(
     failpoint::pass("after-rename");
     let id = stored.write().segments.identify(file);
     for moves in moves.chunks(CHUNK) {
+        give_way(0);
         let mut stored = stored.write();
         for Move { channel, from, to } in moves {
             stored.index.move_entry(channel, from, id, *to);
@@ -168,6 +173,7 @@ fn replace(
     while !ids.is_empty() {
         let chunk = ids.start..ids.end.min(ids.start + 2 * u32::try_from(CHUNK).expect("it is small"));
         ids.start = chunk.end;
+        give_way(0);
         let mut stored = stored.write();
         chunk.for_each(|channel| stored.index.move_anchor(channel, segment.id, id));
     }
@@ -212,8 +218,22 @@ fn last_prefaces(records: &[(Record<'_>, u32, u32)]) -> Vec<usize> {
 
 /// The places of the last record of each channel.
 fn last_of_channels<'a>(records: &'a [(Record<'_>, u32, u32)]) -> HashMap<&'a str, usize> {
-    let places = records.iter().enumerate();
-    places.filter_map(|(place, (record, ..))| Some((channel_of(record)?, place))).collect()
+    let mut last = HashMap::new();
+    for (place, (record, ..)) in records.iter().enumerate() {
+        if let Some(channel) = channel_of(record) {
+            last.insert(channel, place);
+        }
+        give_way(place);
+    }
+    last
+}
+
+/// Lets others run, who may have only this core, after each [`CHUNK`] of what was counted: publishers wait for them, and nobody waits
+/// for this.
+fn give_way(count: usize) {
+    if count.is_multiple_of(CHUNK) {
+        std::thread::yield_now();
+    }
 }
 
 /// The channel that a record is about.
