@@ -25,17 +25,20 @@ pub(crate) const STEADY: [&str; 8] =
 /// Clients that come back several times a second.
 pub(crate) const RESTLESS: [&str; 1] = ["flaky"];
 
-/// Keeps everything in the plain channels for as long as a run takes.
-pub(crate) fn configuration() -> String {
-    format!(
-        r#"[log]
+/// Says little, and keeps everything for as long as a run takes.
+pub(crate) const KEEPS_ALL: &str = r#"[log]
 level = "warn"
 
 [history]
 max_messages = 1000000
 max_age = "24h"
 max_bytes = "4GiB"
+"#;
 
+/// Keeps everything in the plain channels for as long as a run takes.
+pub(crate) fn configuration() -> String {
+    format!(
+        r#"{KEEPS_ALL}
 [[policy]]
 match = "trimmed-*"
 history = {{ max_messages = {TRIMMED_KEEPS}, max_age = "24h", max_bytes = "64MiB" }}

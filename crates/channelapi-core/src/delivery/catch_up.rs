@@ -20,7 +20,8 @@
 //!   channels is live.
 
 use super::Form;
-use crate::broker::{Loss, Reading};
+use super::encoded::{Checkpoints, FrameEncoder};
+use crate::broker::{Loss, Page, Reading, Top};
 use crate::model::ChannelName;
 use std::sync::{Arc, Weak};
 
@@ -99,4 +100,40 @@ impl CatchUp {
             reading.is_first = false;
         }
     }
+}
+
+/// The turn of a place, 0 if there is none.
+pub(super) fn turn_of(top: Option<Top>) -> u64 {
+    top.map_or(0, |top| top.turn)
+}
+
+/// The later one of two places.
+pub(super) fn later(one: Option<Top>, other: Option<Top>) -> Option<Top> {
+    if turn_of(one) > turn_of(other) { one } else { other.or(one) }
+}
+
+/// The frames of a page: what is missing, what there is, and where the client stands then. It stands at `stands` already; what is read
+/// moves it on if it counts.
+pub(super) fn encode(
+    page: &Page,
+    catch_up: &CatchUp,
+    stands: Option<Top>,
+    encoder: &dyn FrameEncoder,
+) -> Vec<u8> {
+    let mut frames = Vec::new();
+    for loss in &page.losses {
+        encoder.gap(&catch_up.readings[loss.reading].channel, loss.gap, catch_up.form, &mut frames);
+    }
+    let behind = |top: Option<Top>| later(stands, top.filter(|_| catch_up.counts)).map(|top| top.cursor);
+    let mut checkpoints = Checkpoints::new(catch_up.form);
+    for publication in &page.publications {
+        encoder.publication(publication, catch_up.form.base(), &mut frames);
+        let top = publication.kept.map(|kept| Top { turn: kept.turn, cursor: kept.cursor });
+        checkpoints.follow(publication, behind(top), encoder, &mut frames);
+    }
+    match behind(Some(page.reached)) {
+        Some(cursor) if catch_up.counts => checkpoints.finish_at(cursor, encoder, &mut frames),
+        _ => checkpoints.finish(encoder, &mut frames),
+    }
+    frames
 }

@@ -4,9 +4,9 @@
 //! joined once for all of its subscribers, those of different channels are held by each connection until the last of them. Nothing waits
 //! for company when there is time; behind a long round of several, it does for a moment (`gathering.rs`).
 
-use super::catch_up::{Awaits, CatchUp};
+use super::catch_up::{Awaits, CatchUp, encode, later, turn_of};
 use super::demand::Demand;
-use super::encoded::{Checkpoints, Encoded, Form, FrameEncoder, Run};
+use super::encoded::{Encoded, Form, FrameEncoder, Run};
 use super::gathering::Gathering;
 use super::holding::Holding;
 use super::subscriptions::{NOT_LIVE, Subscription};
@@ -495,33 +495,4 @@ impl Worker {
             subscriber.end(reason);
         }
     }
-}
-
-fn turn_of(top: Option<Top>) -> u64 {
-    top.map_or(0, |top| top.turn)
-}
-
-fn later(one: Option<Top>, other: Option<Top>) -> Option<Top> {
-    if turn_of(one) > turn_of(other) { one } else { other.or(one) }
-}
-
-/// The frames of a page: what is missing, what there is, and where the client stands then. It stands at `stands` already; what is read
-/// moves it on if it counts.
-fn encode(page: &Page, catch_up: &CatchUp, stands: Option<Top>, encoder: &dyn FrameEncoder) -> Vec<u8> {
-    let mut frames = Vec::new();
-    for loss in &page.losses {
-        encoder.gap(&catch_up.readings[loss.reading].channel, loss.gap, catch_up.form, &mut frames);
-    }
-    let behind = |top: Option<Top>| later(stands, top.filter(|_| catch_up.counts)).map(|top| top.cursor);
-    let mut checkpoints = Checkpoints::new(catch_up.form);
-    for publication in &page.publications {
-        encoder.publication(publication, catch_up.form.base(), &mut frames);
-        let top = publication.kept.map(|kept| Top { turn: kept.turn, cursor: kept.cursor });
-        checkpoints.follow(publication, behind(top), encoder, &mut frames);
-    }
-    match behind(Some(page.reached)) {
-        Some(cursor) if catch_up.counts => checkpoints.finish_at(cursor, encoder, &mut frames),
-        _ => checkpoints.finish(encoder, &mut frames),
-    }
-    frames
 }

@@ -22,6 +22,7 @@ use crate::link::Transport;
 use crate::publisher::{Publisher, Route, Target};
 use crate::server::{AUTH_KEY, Server};
 use crate::site::Site;
+use crate::town::KEEPS_ALL;
 
 /// Keeps everything, so that segments with something of it are rewritten and never removed.
 const KEPT: ChannelId = ChannelId(0);
@@ -103,14 +104,7 @@ async fn round(binary: &Path, seed: u64, report: &mut Report) -> Result<u64> {
 
 fn configuration() -> String {
     format!(
-        r#"[log]
-level = "warn"
-
-[history]
-max_messages = 1000000
-max_age = "24h"
-max_bytes = "4GiB"
-
+        r#"{KEEPS_ALL}
 [[policy]]
 match = "busy-*"
 history = {{ max_messages = {BUSY_KEEPS}, max_age = "24h", max_bytes = "64MiB" }}

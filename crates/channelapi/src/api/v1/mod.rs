@@ -8,6 +8,7 @@ mod json;
 mod problem;
 mod publish;
 mod query;
+mod request_id;
 mod revocations;
 mod stream;
 mod time;
@@ -20,21 +21,18 @@ use crate::auth::{Denied, Key, Pass, Place, identify, is_key_in_query};
 use crate::config::scope::Scope;
 use crate::http::{self, Answer, BodyError, Head, Headers as _, Received, Request, Response};
 use bytes::Bytes;
-use channelapi_core::limits::{API_BODY_BYTES_MAX, REQUEST_ID_BYTES_MAX};
+use channelapi_core::limits::API_BODY_BYTES_MAX;
 use channelapi_core::model::{ChannelName, ConsumerName};
 use hyper::body::Body as _;
-use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use problem::{Code, Problem};
+use request_id::{REQUEST_ID, request_id};
 use std::borrow::Cow;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use stream::StreamGrant;
-
-/// A request's own name for itself, which the answer repeats.
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Bytes of a body that are read, and thrown away, so that its sender is told why.
 const REFUSED_BYTES_MAX: usize = 4 * API_BODY_BYTES_MAX;
@@ -391,37 +389,6 @@ fn utf8(body: &Bytes) -> Result<&str, Problem> {
     std::str::from_utf8(body).map_err(|_| json::invalid("The body is not UTF-8."))
 }
 
-/// The client's name for the request, if it is harmless in a log, or a new one.
-fn request_id(given: Option<&[u8]>) -> HeaderValue {
-    let is_harmless =
-        |id: &&[u8]| (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
-    let id = match given.filter(is_harmless) {
-        Some(given) => HeaderValue::from_bytes(given),
-        None => HeaderValue::from_bytes(&hex(new_id())),
-    };
-    id.expect("visible ASCII is a header value")
-}
-
-/// A number as 16 digits.
-fn hex(number: u64) -> [u8; 16] {
-    let mut digits = [0; 16];
-    for (digit, shift) in digits.iter_mut().rev().zip((0..u64::BITS).step_by(4)) {
-        *digit = b"0123456789abcdef"[(number >> shift & 0xF) as usize];
-    }
-    digits
-}
-
-/// A name that no other request of this process has, and hardly any of another. It is no secret: asking the system for random
-/// numbers each time would cost more than all else that is done for it.
-fn new_id() -> u64 {
-    static FIRST: LazyLock<u64> =
-        LazyLock::new(|| getrandom::u64().expect("the operating system has random numbers"));
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    // Steps of an odd constant visit every number once, and neighbours look different.
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    FIRST.wrapping_add(count.wrapping_mul(0x9E37_79B9_7F4A_7C15))
-}
-
 /// One segment of a path, decoded. What is no text is nothing that we know either.
 fn text(segment: &str) -> String {
     percent_decode_str(segment).decode_utf8_lossy().into_owned()
@@ -489,15 +456,5 @@ mod tests {
             let refused = call(&Method::GET, path).err();
             assert_eq!(refused.map(|problem| problem.code), Some(Code::NotFound), "{path}");
         }
-    }
-
-    #[test]
-    fn a_request_keeps_the_name_it_has_if_that_is_harmless() {
-        let of = |id: &'static [u8]| request_id(Some(id));
-        assert_eq!(of(b"mine-1"), "mine-1");
-        for id in [&b"a b"[..], b"", b"\xFF", &[b'x'; 129]] {
-            assert_eq!(of(id).len(), 16);
-        }
-        assert_ne!(request_id(None), request_id(None));
     }
 }
