@@ -3,7 +3,12 @@
 //! Without a sanitizer, so that the stable compiler is enough: our own code has no `unsafe`, and the laws
 //! are assertions. The corpus grows in the build directory, starting from the seeds in fuzz/seeds/.
 
+mod aside;
+
+pub(crate) use aside::Aside;
+
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -50,9 +55,20 @@ const SIDE_BY_SIDE: usize = 2;
 
 /// All targets at once, so that none waits for the build of another.
 fn build(tree: &Tree) -> Result<()> {
-    let mut command = Tool::cargo(tree)?;
-    command.args(["fuzz", "build", "--fuzz-dir", "fuzz", "--sanitizer", "none", "--features", "fuzzer"]);
-    step::run("Build the fuzz targets", &mut command)
+    step::run("Build the fuzz targets", &mut building(tree)?)
+}
+
+fn building(tree: &Tree) -> Result<Command> {
+    cargo_fuzz(tree, "build")
+}
+
+/// It builds everything with instructions for the fuzzer in it, so nothing is shared with other builds; in a directory of its own it
+/// makes none of them wait.
+fn cargo_fuzz(tree: &Tree, command: &str) -> Result<Command> {
+    let mut cargo = Tool::cargo(tree)?;
+    cargo.env("CARGO_TARGET_DIR", tree.target("fuzz"));
+    cargo.args(["fuzz", command, "--fuzz-dir", "fuzz", "--sanitizer", "none", "--features", "fuzzer"]);
+    Ok(cargo)
 }
 
 /// One target is one file; its law and its seeds carry the same name.
@@ -70,17 +86,19 @@ fn targets(tree: &Tree) -> Result<Vec<String>> {
 }
 
 fn fuzz(tree: &Tree, target: &str, seconds: u32) -> Result<Command> {
-    let corpus = tree.target("fuzz-corpus").join(target);
-    let findings = tree.target("fuzz-findings").join(target);
-    for directory in [&corpus, &findings] {
-        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
-    }
-    let mut command = Tool::cargo(tree)?;
-    command.args(["fuzz", "run", "--fuzz-dir", "fuzz", "--sanitizer", "none", "--features", "fuzzer"]);
-    // What is found goes to the first directory; the seeds are only read.
-    command.arg(target).arg(corpus).arg(tree.path("fuzz/seeds").join(target));
+    let mut command = cargo_fuzz(tree, "run")?;
+    command.arg(target).args(seeds_of(tree, target)?);
     command.arg("--").arg(format!("-max_total_time={seconds}")).arg("-print_final_stats=1");
     // libFuzzer joins this with a file name as it is, so it has to end with a separator.
-    command.arg(format!("-artifact_prefix={}/", findings.display()));
+    command.arg(format!("-artifact_prefix={}/", tree.target("fuzz-findings").join(target).display()));
     Ok(command)
+}
+
+/// Where a target begins. What it finds goes to the first directory; the seeds are only read.
+fn seeds_of(tree: &Tree, target: &str) -> Result<[PathBuf; 2]> {
+    let corpus = tree.target("fuzz-corpus").join(target);
+    for directory in [&corpus, &tree.target("fuzz-findings").join(target)] {
+        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    }
+    Ok([corpus, tree.path("fuzz/seeds").join(target)])
 }

@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::Result;
 use clap::ValueEnum;
 
+use crate::fuzz::Aside;
 use crate::step::{self, Closing, Outcome};
 use crate::tree::Tree;
 use crate::{abuse, fuzz, run, setup, suites, torture};
@@ -45,7 +46,12 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
         None => setup::for_tests(tree)?,
         Some(part) => set_up(tree, part)?,
     }
+    let mut fuzzing = None;
     for part in PARTS.iter().filter(|part| arguments.only.is_none_or(|only| only == **part)) {
+        if arguments.only.is_none() && *part != Part::Rust {
+            // From here on tests mostly wait for something.
+            fuzzing.get_or_insert_with(|| Aside::start(tree));
+        }
         match part {
             Part::Rust => outcomes.extend(rust(tree)?),
             Part::Js => outcomes.push(javascript(tree)?),
@@ -60,6 +66,7 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
             }
         }
     }
+    outcomes.extend(fuzzing.map(Aside::finish).transpose()?);
     step::summarize(&outcomes);
     let but = if suites_ran { "" } else { ", BUT THE OFFICIAL SUITES DID NOT RUN (see above)" };
     println!("\nAll tests that ran passed{but}.");

@@ -23,14 +23,23 @@ impl Tool {
     /// Builds the tool unless this version is already there.
     pub(crate) fn install(&self, tree: &Tree) -> Result<()> {
         let Self { package, version } = self;
+        if let Some(mut install) = self.installing(tree) {
+            return step::run(&format!("Install {package} {version} (once, some minutes)"), &mut install);
+        }
+        println!("{package} {version} is installed");
+        Ok(())
+    }
+
+    /// What builds the tool; `None` if this version is already there.
+    pub(crate) fn installing(&self, tree: &Tree) -> Option<Command> {
+        let Self { package, version } = self;
         if self.installed_version(tree).is_some_and(|found| found == *version) {
-            println!("{package} {version} is installed");
-            return Ok(());
+            return None;
         }
         let mut install = tree.cargo();
         install.args(["install", package, "--version", version, "--locked", "--force"]);
         install.arg("--root").arg(tree.target("tools"));
-        step::run(&format!("Install {package} {version} (once, some minutes)"), &mut install)
+        Some(install)
     }
 
     /// A cargo that finds our tools as its subcommands.

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 const NOT_OURS: &[&str] = &["target", "node_modules", ".git", ".venv", "__pycache__"];
 
 /// The checkout this command runs in.
+#[derive(Clone)]
 pub(crate) struct Tree {
     root: PathBuf,
     target: PathBuf,
