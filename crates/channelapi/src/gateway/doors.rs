@@ -7,7 +7,7 @@ use super::requests::AuthError;
 use super::sessions::Sessions;
 use super::socketio::disconnect;
 use crate::identity::{Claims, Denied, Identity, is_jwt};
-use crate::metrics::JoinRefused;
+use crate::metrics::{JoinRefused, PUT_OUT};
 use channelapi_core::broker::Since;
 use channelapi_core::delivery::{self, Subscriber as _};
 use channelapi_core::hub::Hub;
@@ -108,13 +108,19 @@ impl Doors {
             return;
         }
         if connection.is_revoked(&self.hub.revocations) {
-            return self.turn_away(connection).await;
+            return self.put_out(connection).await;
         }
         for token in tokens.iter().filter(|token| !is_jwt(token)) {
             if matches!(self.identity.verify(token).await, Err(Denied::Invalid)) {
-                return self.turn_away(connection).await;
+                return self.put_out(connection).await;
             }
         }
+    }
+
+    /// Turns a client away that was in, because what it came in with is revoked.
+    pub(super) async fn put_out(&self, connection: &Arc<Connection>) {
+        PUT_OUT.count();
+        self.turn_away(connection).await;
     }
 
     /// Turns a client away: it leaves all its channels and then the namespace, as with the original.

@@ -14,7 +14,7 @@ use super::pid::{Pid, PidName};
 use super::requests::{Auth, AuthError};
 use super::socketio::admit;
 use crate::identity::{Claims, Credential, Denied, is_jwt};
-use crate::metrics::{JoinRefused, Resumed};
+use crate::metrics::{JoinRefused, Resumed, count_gap};
 use channelapi_core::broker::{Gap, History as _, Since, Start};
 use channelapi_core::delivery::{From, Join, Subscriber as _};
 use channelapi_core::limits::CHANNELS_PER_CONNECTION_MAX;
@@ -216,6 +216,7 @@ impl Doors {
         let admission = admit(connection, ROOT, pid.as_ref().map(Pid::to_string).as_deref());
         let mut reply = frames::join(&[admission, frames::connected()]).into_wire().to_vec();
         for (channel, gap) in gaps {
+            count_gap();
             frames::gap(&channel, gap, &mut reply);
         }
         // A client that is here is not there any more, even if a new session begins.

@@ -7,7 +7,7 @@ use super::doors::{Doors, Refusal, has_room};
 use super::frames;
 use super::requests::{JoinRequest, Place, Replay};
 use crate::identity::{Claims, Credential, Denied};
-use crate::metrics::JoinRefused;
+use crate::metrics::{JoinRefused, count_gap};
 use channelapi_core::broker::{Gap, History as _, Since, Start};
 use channelapi_core::delivery::{Form, From, Join};
 use channelapi_core::model::ChannelName;
@@ -158,7 +158,7 @@ impl Doors {
             Place::Since(since) => broker.locate(&channel, since),
             Place::Unread => match self.unread_since(&channel, &consumer).await {
                 Ok(since) => broker.locate(&channel, since),
-                Err(refusal) => return answer_error(connection, ack, &refusal),
+                Err(refusal) => return refuse_place(connection, ack, &refusal),
             },
         };
         if let Some(limit) = limit {
@@ -169,7 +169,7 @@ impl Doors {
         }
         let unread = match self.hub.consumers.position(&channel, &consumer).await {
             Ok(position) => position.unread,
-            Err(error) => return answer_error(connection, ack, &Refusal::unavailable(&error)),
+            Err(error) => return refuse_place(connection, ack, &Refusal::unavailable(&error)),
         };
         let standing = broker.standing(&channel);
         let mut answer = json!({
@@ -181,6 +181,7 @@ impl Doors {
             "unread": unread,
         });
         if let Some(gap) = gap {
+            count_gap();
             answer["reason"] = gap.as_str().into();
         }
         let mut reply = frames::joined(&channel, None).into_wire().to_vec();
@@ -220,6 +221,12 @@ fn remember(connection: &Connection, channel: &ChannelName) -> bool {
         channels.push(channel.clone());
     }
     is_new
+}
+
+/// Says that nobody knows from where on a client is to hear a channel, and counts it.
+fn refuse_place(connection: &Connection, ack: Option<u64>, refusal: &Refusal) {
+    refusal.counted().count();
+    answer_error(connection, ack, refusal);
 }
 
 /// Answers an event with what went wrong, if an answer was asked for.

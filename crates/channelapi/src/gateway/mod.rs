@@ -168,8 +168,9 @@ impl Gateway {
                 let (response, upgrade) = websocket::accept(request.headers(), arrival)?;
                 let upgraded = hyper::upgrade::on(&mut *request);
                 tokio::spawn(async move {
-                    if let Some((stream, sent)) = http::upgraded(upgraded).await {
-                        upgrade.begin(stream, Vec::new(), &sent).await;
+                    match http::upgraded(upgraded).await {
+                        Some((stream, sent)) => upgrade.begin(stream, Vec::new(), &sent).await,
+                        None => upgrade.lost(),
                     }
                 });
                 Ok(response)

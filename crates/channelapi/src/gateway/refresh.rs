@@ -28,7 +28,7 @@ impl Doors {
             }
         }
         if connection.is_revoked(&self.hub.revocations) {
-            self.turn_away(connection).await;
+            self.put_out(connection).await;
         }
     }
 

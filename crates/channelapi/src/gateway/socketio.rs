@@ -148,10 +148,11 @@ impl<E: Events> SocketIo<E> {
             return Handled::Now;
         };
         connection.clear_deadline();
-        match complete.packet() {
-            Ok(packet) => self.packet(connection, &packet, complete.received()),
-            Err(_) => Handled::Now,
-        }
+        let Ok(packet) = complete.packet() else {
+            connection.close(Disconnect::Protocol);
+            return Handled::Now;
+        };
+        self.packet(connection, &packet, complete.received())
     }
 }
 

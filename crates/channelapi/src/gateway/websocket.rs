@@ -103,6 +103,15 @@ impl Upgrade {
             Purpose::TurnAway => turn_away(stream, answer).await,
         }
     }
+
+    /// The client was gone before it got the socket. Counts it, if it was for a session.
+    pub(crate) fn lost(self) {
+        match self.0 {
+            Purpose::Open(..) => {}
+            Purpose::TakeOver(_) => UpgradeFailed::Unproven.count(),
+            Purpose::TurnAway => UpgradeFailed::Busy.count(),
+        }
+    }
 }
 
 /// A decoder that holds what a client sent behind its request.

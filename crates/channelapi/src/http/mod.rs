@@ -120,19 +120,30 @@ pub(crate) async fn refuse_body(headers: &HeaderMap, body: Received, limit: usiz
     }
 }
 
+/// What became of a body that nobody wants.
+enum Discarded {
+    /// It was read to its end, or broke off.
+    Over,
+    /// There is more of it than is read.
+    TooLarge,
+    /// Its rest did not arrive at once.
+    TooSlow,
+}
+
 /// Reads up to `limit` bytes of a body that nobody wants, for a moment.
-async fn discard_body(mut body: Received, limit: usize) {
+async fn discard_body(mut body: Received, limit: usize) -> Discarded {
     let reading = async {
         let mut left = limit;
         while let Some(Ok(frame)) = body.frame().await {
             let length = frame.data_ref().map_or(0, Bytes::len);
             match left.checked_sub(length) {
                 Some(rest) => left = rest,
-                None => break,
+                None => return Discarded::TooLarge,
             }
         }
+        Discarded::Over
     };
-    _ = tokio::time::timeout(HTTP_DISCARD_TIMEOUT, reading).await;
+    tokio::time::timeout(HTTP_DISCARD_TIMEOUT, reading).await.unwrap_or(Discarded::TooSlow)
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //!
 //! Invariant: a body that breaks the rules of HTTP/1 is counted, whether somebody reads it or not.
 
-use super::{Request, discard_body};
-use crate::metrics::HttpRefused;
+use super::{Discarded, Request, discard_body};
+use crate::metrics::{HttpRefused, HttpTimeout};
 use bytes::Bytes;
 use channelapi_core::limits::API_BODY_BYTES_MAX;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
@@ -40,11 +40,15 @@ impl Unread {
     }
 
     /// Reads, and throws away, the body that came back. Hyper would give up its connection instead, and say nothing of a body
-    /// that is malformed.
+    /// that is malformed. It does so when more is to come than is thrown away, which is counted.
     pub(crate) async fn discard(&self) {
         let Some(incoming) = self.0.lock().take() else { return };
         let body = Received { incoming: Some(incoming), whole: Bytes::new(), unread: None };
-        discard_body(body, API_BODY_BYTES_MAX).await;
+        match discard_body(body, API_BODY_BYTES_MAX).await {
+            Discarded::Over => {}
+            Discarded::TooLarge => HttpRefused::TooLarge.count(),
+            Discarded::TooSlow => HttpTimeout::Body.count(),
+        }
     }
 }
 

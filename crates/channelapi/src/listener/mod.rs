@@ -149,7 +149,8 @@ impl Listener {
             let stream = match stream.and_then(Travelling::arrive) {
                 Ok(stream) => stream,
                 Err(error) => {
-                    debug!(%error, "a connection was gone before it was served");
+                    ConnectionRefused::FileDescriptors.count();
+                    debug!(%error, "a connection cannot be watched on its core");
                     return;
                 }
             };

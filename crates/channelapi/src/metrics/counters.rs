@@ -18,7 +18,7 @@ families! {
         AddressRate = "address_rate",
         /// It sent no whole request, and had to make room for others.
         Handshakes = "handshakes",
-        /// The process has no file descriptor left.
+        /// The process has no file descriptor left, or the kernel watches no further one for it.
         FileDescriptors = "file_descriptors",
         /// The TLS handshake failed or took too long.
         Tls = "tls",
@@ -30,7 +30,8 @@ families! {
     "http_refused" by "reason" in HttpRefused {
         /// The head of a request, or the way its body is cut into chunks, breaks the rules of HTTP/1. The head was answered with 400.
         Malformed = "malformed",
-        /// The head of a request is larger than 16 KiB, or has more than 100 fields. It was answered with 431 or 414.
+        /// The head of a request is larger than 16 KiB, or has more than 100 fields, and was answered with 431 or 414; or the request has a
+        /// body of more than a megabyte that nobody wants.
         TooLarge = "too_large",
         /// The client speaks HTTP/2, which nobody has offered to it.
         Http2 = "http2",
@@ -132,6 +133,10 @@ families! {
         Channel = "channel",
         /// It carries a key in its address, where it ends up in logs.
         Query = "query",
+        /// The token or JWT that a stream was asked for with is not good.
+        Token = "token",
+        /// The page's origin is not in `http.cors_origins`: it may not read streams.
+        Origin = "origin",
         /// The address presented too many tokens for streams that are not good.
         TokenRate = "token_rate",
         /// There is no such route, method or thing.
@@ -160,7 +165,7 @@ families! {
         Unavailable = "unavailable",
     }
 
-    /// Connections of clients that have ended.
+    /// Connections of clients that have ended, and event streams that the server has ended.
     "disconnects" by "reason" in Disconnected {
         /// The client said goodbye.
         Client = "client",
@@ -256,7 +261,12 @@ pub(crate) static UPGRADED: Counter = Counter::new();
 /// Revocations that were made.
 pub(crate) static REVOKED: Counter = Counter::new();
 
-/// Connections and event streams that were ended because what they were let in with was revoked.
+/// A client is told that something is missing, by whoever lets it in. The fan-out counts what it tells itself.
+pub(crate) fn count_gap() {
+    COUNTERS.gaps.count();
+}
+
+/// Clients and event streams that were put out because what they were let in with was revoked, or because a publisher wanted it so.
 pub(crate) static PUT_OUT: Counter = Counter::new();
 
 totals! {
@@ -287,7 +297,7 @@ totals! {
     "upgrades" &UPGRADED;
     /// Revocations that were made.
     "revocations" &REVOKED;
-    /// Clients that were put out because their JWT was revoked.
+    /// Clients and event streams that were put out because their token or JWT was revoked, or by a request to disconnect their channel.
     "clients_revoked" &PUT_OUT;
     /// Panics. Each ends one task, and is a bug worth reporting; the log says more.
     "panics" &PANICS;

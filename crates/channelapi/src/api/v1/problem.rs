@@ -180,7 +180,7 @@ impl Problem {
     /// Counts it.
     pub(super) fn count(&self) {
         let reason = match self.code {
-            // Counted where the key is checked, which knows what was wrong with it.
+            // Counted where it is found out, which knows what was wrong: the key, the token or the page.
             Code::Forbidden => return,
             Code::KeyExpired => RequestRefused::WrongKey,
             Code::MissingScope => RequestRefused::Scope,

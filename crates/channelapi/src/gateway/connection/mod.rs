@@ -24,6 +24,7 @@ use super::frames;
 use super::namespaces::Namespaces;
 use super::outbox::{Held, Outbox, Pushed};
 use crate::admission::{AddressNumber, SessionPass};
+use crate::metrics::PUT_OUT;
 use crate::stream::WriteHalf;
 use crate::waiting::{Reader, Slowest};
 use bytes::Bytes;
@@ -277,7 +278,10 @@ impl Subscriber for Connection {
     fn end(&self, reason: End) {
         match reason {
             End::Slow => self.close(Disconnect::Slow),
-            End::Revoked => self.gateway.application.revoked(self),
+            End::Revoked => {
+                PUT_OUT.count();
+                self.gateway.application.revoked(self);
+            }
         }
     }
 }

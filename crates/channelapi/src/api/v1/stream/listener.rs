@@ -57,7 +57,6 @@ impl Listener {
     pub(super) fn end_if_revoked(&self, revocations: &Revocations) {
         if self.bearer.as_ref().is_some_and(|(bearer, channel)| revocations.cover(bearer, [channel])) {
             self.end(End::Revoked);
-            metrics::PUT_OUT.count();
         }
     }
 
@@ -80,25 +79,38 @@ impl Listener {
         if std::mem::take(&mut state.tells_when_drained) { Next::Drained } else { Next::Nothing }
     }
 
-    /// Nothing is added any more; what waits is sent.
-    pub(super) fn finish(&self) {
+    /// Nothing is added any more; what waits is sent. Counts why, as only the first reason does.
+    pub(super) fn finish(&self, reason: Disconnected) {
+        if self.state.lock().finish() {
+            reason.count();
+        }
+    }
+
+    /// The client has gone, or everything was sent.
+    pub(super) fn left(&self) {
         self.state.lock().finish();
     }
 
-    /// Nothing is added any more, and what waits is given up: whoever comes back goes on behind what was sent.
-    fn give_up(&self) {
+    /// Nothing is added any more, and what waits is given up: whoever comes back goes on behind what was sent. Counts why, and says whether
+    /// it was the first reason.
+    fn give_up(&self, reason: Disconnected) -> bool {
         let mut state = self.state.lock();
         state.queue = VecDeque::new();
         state.cost = WaitingBytes::default();
         // Under the same lock: something that was added in between would stand behind a hole.
-        state.finish();
+        let is_first = state.finish();
+        if is_first {
+            reason.count();
+        }
+        is_first
     }
 }
 
 impl State {
-    fn finish(&mut self) {
-        self.has_ended = true;
+    /// Says whether it had not ended before.
+    fn finish(&mut self) -> bool {
         self.wake();
+        !std::mem::replace(&mut self.has_ended, true)
     }
 
     fn wake(&mut self) {
@@ -140,8 +152,12 @@ impl Subscriber for Listener {
 
     fn end(&self, reason: End) {
         match reason {
-            End::Revoked => self.give_up(),
-            End::Slow => self.finish(),
+            End::Revoked => {
+                if self.give_up(Disconnected::Revoked) {
+                    metrics::PUT_OUT.count();
+                }
+            }
+            End::Slow => self.finish(Disconnected::Slow),
         }
     }
 }
@@ -152,11 +168,10 @@ impl Reader for Listener {
     }
 
     fn put_out(&self, reason: Slowest) {
-        match reason {
-            Slowest::Node => Disconnected::SlowNode.count(),
-            Slowest::Memory => Disconnected::Memory.count(),
-        }
-        self.give_up();
+        self.give_up(match reason {
+            Slowest::Node => Disconnected::SlowNode,
+            Slowest::Memory => Disconnected::Memory,
+        });
     }
 }
 
@@ -182,7 +197,7 @@ mod tests {
         for text in ["a", "b"] {
             assert_eq!(listener.deliver(&text.into(), 1000), Delivery::Taken);
         }
-        listener.finish();
+        listener.finish(Disconnected::Drain);
         assert_eq!(listener.deliver(&"c".into(), 1000), Delivery::Taken);
         assert_eq!([next(&listener), next(&listener)], [Next::Frames("a".into()), Next::Frames("b".into())]);
         assert_eq!(next(&listener), Next::End);

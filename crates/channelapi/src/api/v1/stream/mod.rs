@@ -15,6 +15,7 @@ use crate::cores;
 use crate::http::{Attempt, Body, Response};
 use crate::identity::{Credential, Denied, Identity};
 use crate::live::Live;
+use crate::metrics::{Disconnected, RequestRefused, count_gap};
 use crate::waiting::{Reader, Readers};
 use bytes::Bytes;
 use channelapi_core::broker::{History as _, Start};
@@ -84,7 +85,7 @@ impl Streams {
             std::mem::take(&mut open.streams)
         };
         for stream in streams.values() {
-            stream.listener.finish();
+            stream.listener.finish(Disconnected::Drain);
         }
     }
 
@@ -101,7 +102,7 @@ impl Streams {
             .map(|stream| stream.listener.clone())
             .collect();
         for listener in ended {
-            listener.finish();
+            listener.finish(Disconnected::Revoked);
         }
     }
 
@@ -177,11 +178,13 @@ pub(super) async fn opened_by_token(
     }
 }
 
+/// What is said to whoever brought a token that opens nothing. Counts it, unless the answer will.
 fn refused(denied: Denied) -> Problem {
-    match denied {
-        Denied::Unavailable => Problem::unavailable(&denied.message()),
-        denied => Problem::new(Code::Forbidden, sentence(&denied.message())),
+    if let Denied::Unavailable = denied {
+        return Problem::unavailable(&denied.message());
     }
+    RequestRefused::Token.count();
+    Problem::new(Code::Forbidden, sentence(&denied.message()))
 }
 
 /// `GET /v1/channels/{c}/stream`
@@ -217,6 +220,7 @@ pub(super) async fn open(
     };
     let mut reply = Vec::new();
     if let Some(gap) = gap {
+        count_gap();
         sse::gap(&channel, gap, &mut reply);
     }
     // A client that hears nothing before it is cut off knows where to go on, too.
@@ -249,7 +253,7 @@ pub(super) async fn open(
     Ok(response)
 }
 
-/// What lets a page read the answer, if it is a page that asks.
+/// What lets a page read the answer, if it is a page that asks. Counts one that may not.
 fn permission(origins: &Origins, headers: &HeaderMap) -> Result<HeaderMap, Problem> {
     let mut permission = HeaderMap::new();
     match (headers.get(ORIGIN), origins) {
@@ -263,6 +267,7 @@ fn permission(origins: &Origins, headers: &HeaderMap) -> Result<HeaderMap, Probl
             permission.insert(VARY, HeaderValue::from_static("Origin"));
         }
         (Some(_), Origins::Only(_)) => {
+            RequestRefused::Origin.count();
             let detail =
                 "Pages of this origin may not read streams; the option cors_origins names those that may.";
             return Err(Problem::new(Code::Forbidden, detail));
@@ -323,6 +328,7 @@ impl HttpBody for Events {
         let is_time = self.heartbeat.as_mut().poll(cx).is_ready();
         if is_time {
             if self.is_over() {
+                self.listener.finish(Disconnected::Expired);
                 return Poll::Ready(None);
             }
             self.await_heartbeat();
@@ -340,7 +346,7 @@ impl HttpBody for Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
-        self.listener.finish();
+        self.listener.left();
         self.streams.open.lock().streams.remove(&self.listener.id());
         // Nobody needs to wait for it.
         _ = self.streams.hub.disconnect(self.listener.id());
