@@ -4,7 +4,7 @@
 
 mod node;
 
-use node::{Client, KEY, Node, PATIENCE, ask, eventually};
+use node::{Client, KEY, Node, PATIENCE, ask, eventually, value_in};
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -62,6 +62,29 @@ fn clients_are_sent_away_one_after_the_other() {
     let took = ends[ends.len() - 1] - asked;
     assert!(took > Duration::from_millis(500), "{took:?} for a hundred, ten milliseconds each");
     assert_ne!(came, ends, "in no order that anything has to do with where they come from");
+    assert_eq!(node.ended(), Some(0));
+}
+
+#[test]
+fn whoever_is_sent_away_or_refused_while_it_stops_is_counted() {
+    // Three seconds, in which somebody else still asks on the connection that it has.
+    let mut node = Node::start("[drain]\ntimeout = '16s'\n");
+    let token = node.token("a");
+    let _clients: Vec<_> = (0..300).map(|_| Client::join(&node, &token)).collect();
+    let mut kept = node.connect();
+    let key = [("Authorization", KEY)];
+    let mut kept = |path: &str| ask(&mut kept, "GET", path, &key, "").unwrap();
+    assert_eq!(kept("/healthz").status, 200);
+    node.signal("-TERM");
+    let refused = eventually("a refusal", || {
+        Some(kept("/socket.io/?EIO=4&transport=polling")).filter(|answer| answer.status != 200)
+    });
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert_eq!(kept("/v1/channels/a/stream").status, 503);
+    let page = kept("/metrics").body;
+    assert_eq!(value_in(&page, "channelapi_handshakes_refused_total{reason=\"draining\"}"), 1);
+    assert_eq!(value_in(&page, "channelapi_requests_refused_total{reason=\"unavailable\"}"), 1);
+    assert!(value_in(&page, "channelapi_disconnects_total{reason=\"drain\"}") > 0);
     assert_eq!(node.ended(), Some(0));
 }
 

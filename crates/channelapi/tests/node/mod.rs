@@ -157,7 +157,8 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
     }
 }
 
-fn value_in(page: &str, series: &str) -> u64 {
+/// The value of one metric on a page of them.
+pub(crate) fn value_in(page: &str, series: &str) -> u64 {
     let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {series} in {page}")).parse().unwrap()
 }

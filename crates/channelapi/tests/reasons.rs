@@ -1,0 +1,310 @@
+//! Reasons for which the real server refuses, closes and puts out that need more than bytes to be provoked: each is counted as what it was.
+
+#![expect(clippy::unwrap_used, reason = "what fails around the server of a test fails the test")]
+
+mod node;
+
+use node::{Client, KEY, Node, ask, eventually};
+use rusqlite::Connection;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+/// Where a client stands that comes back.
+struct Stand {
+    pid: String,
+    checkpoint: String,
+}
+
+/// Enters with a token, as somebody who stands somewhere or for the first time.
+fn enter_with(node: &Node, token: &str, stand: Option<&Stand>) -> (Client, Stand) {
+    let before = stand.map_or_else(String::new, |Stand { pid, checkpoint }| {
+        format!(r#","pid":"{pid}","offset":"{checkpoint}""#)
+    });
+    let mut client = Client::open(node, &[]).unwrap();
+    client.send(&format!(r#"40{{"token":"{token}"{before}}}"#)).unwrap();
+    let admission = client.await_text("40{");
+    let pid = admission.split(r#""pid":""#).nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let checkpoint = client.await_text("checkpoint").split('"').nth(3).unwrap().to_owned();
+    (client, Stand { pid, checkpoint })
+}
+
+/// Asks for an event stream on a connection that stays open. The status of the answer comes along.
+fn stream(node: &Node, query: &str, headers: &[(&str, &str)]) -> (TcpStream, u16) {
+    let mut connection = node.connect();
+    let answer = ask(&mut connection, "GET", &format!("/v1/channels/a/stream{query}"), headers, "").unwrap();
+    (connection, answer.status)
+}
+
+#[test]
+fn what_clients_send_and_how_they_leave_is_counted() {
+    let node = Node::start("");
+    let token = node.token("a");
+    let publish = |headers: &[(&str, &str)]| {
+        let headers = [&[("Authorization", KEY)], headers].concat();
+        node.request("POST", "/v1/channels/a/messages", &headers, r#"{"data":1}"#).status
+    };
+    let once = [("Idempotency-Key", "one")];
+    assert_eq!([publish(&once), publish(&once)], [201, 200]);
+    assert_eq!(node.metric("channelapi_publication_repeats_total"), 1);
+
+    let mut client = Client::join(&node, &token);
+    client.send(r#"421["ack",{"channel":"a","offset":1}]"#).unwrap();
+    client.await_text(r#"431[{"offset":1"#);
+    assert_eq!(node.metric("channelapi_events_total{event=\"ack\"}"), 1);
+    client.send(r#"422["auth",{"token":"no-jwt"}]"#).unwrap();
+    client.await_text(r#"432[{"error""#);
+    assert_eq!(node.metric("channelapi_events_total{event=\"auth\"}"), 1);
+    publish(&[]);
+    client.await_text(r#"42["message",1]"#);
+    assert!(node.metric("channelapi_delivered_bytes_total") >= 16);
+    client.send("1").unwrap();
+    node.await_metric("channelapi_disconnects_total{reason=\"client\"}", |count| count == 1);
+}
+
+#[test]
+fn whoever_comes_back_is_counted_with_what_came_of_it() {
+    let node = Node::start("");
+    let token = node.token("a");
+    let (mut stale, stand) = enter_with(&node, &token, None);
+    let (_again, stand) = enter_with(&node, &token, Some(&stand));
+    assert_eq!(node.metric("channelapi_resumes_total{result=\"complete\"}"), 1);
+    assert_eq!(stale.rest().1, None, "it is closed, and nothing keeps it from coming back");
+    node.await_metric("channelapi_disconnects_total{reason=\"replaced\"}", |count| count == 1);
+    let nowhere = Stand { checkpoint: "no-checkpoint".to_owned(), ..stand };
+    enter_with(&node, &token, Some(&nowhere));
+    assert_eq!(node.metric("channelapi_resumes_total{result=\"gap\"}"), 1);
+    assert_eq!(node.metric("channelapi_gaps_total"), 1);
+    let mut client = Client::enter(&node);
+    client.send(&format!(r#"421["join_channel",{{"token":"{token}","since":"nowhere"}}]"#)).unwrap();
+    client.await_text("no_cursor");
+    assert_eq!(stream(&node, "?since=nowhere", &[("Authorization", KEY)]).1, 200);
+    assert_eq!(node.metric("channelapi_gaps_total"), 3, "by every door");
+}
+
+#[test]
+fn a_session_that_changes_its_transport_is_counted() {
+    let node = Node::start("");
+    let open = node.request("GET", "/socket.io/?EIO=4&transport=polling", &[], "").body;
+    let sid = open.split(r#""sid":""#).nth(1).unwrap().split('"').next().unwrap();
+    let mut stream = node.connect();
+    let upgrade = [
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let path = format!("/socket.io/?EIO=4&transport=websocket&sid={sid}");
+    assert_eq!(ask(&mut stream, "GET", &path, &upgrade, "").unwrap().status, 101);
+    let mut client = Client { stream };
+    client.send("2probe").unwrap();
+    client.await_text("3probe");
+    client.send("5").unwrap();
+    client.send("40").unwrap();
+    client.await_text("40{");
+    assert_eq!(node.metric("channelapi_upgrades_total"), 1);
+}
+
+/// Once, a stream that was refused for its token or its page was counted nowhere, nor one that the server had ended.
+#[test]
+fn a_stream_that_is_refused_or_ended_is_counted_with_its_reason() {
+    let node = Node::start("[http]\ncors_origins = ['https://good.example']\n");
+    let token = node.token("a");
+    assert_eq!(stream(&node, "?token=guessed", &[]).1, 403);
+    assert_eq!(node.metric("channelapi_requests_refused_total{reason=\"token\"}"), 1);
+    let page = [("Authorization", KEY), ("Origin", "https://evil.example")];
+    assert_eq!(stream(&node, "", &page).1, 403);
+    assert_eq!(node.metric("channelapi_requests_refused_total{reason=\"origin\"}"), 1);
+    assert_eq!(node.metric("channelapi_requests_refused_total{reason=\"no_key\"}"), 0, "and as nothing else");
+
+    let (mut listening, status) = stream(&node, &format!("?token={token}"), &[]);
+    let mut client = Client::join(&node, &token);
+    assert_eq!((status, node.metric("channelapi_clients_revoked_total")), (200, 0));
+    assert_eq!(node.call("DELETE", "/v1/channels/a/tokens", "").status, 200);
+    client.await_text("41");
+    listening.read_to_end(&mut Vec::new()).unwrap();
+    assert_eq!(node.metric("channelapi_clients_revoked_total"), 2);
+    assert_eq!(
+        node.metric("channelapi_disconnects_total{reason=\"revoked\"}"),
+        1,
+        "the client may stay outside"
+    );
+    assert_eq!(node.call("POST", "/v1/revocations", r#"{"channel":"b"}"#).status, 201);
+    assert_eq!(node.metric("channelapi_revocations_total"), 1);
+}
+
+/// Once, a connection was closed with the body of a request on it that nobody wanted, and nothing counted it.
+#[test]
+fn a_body_that_nobody_wants_and_nobody_waits_for_is_counted() {
+    let node = Node::start("");
+    let (large, late) = (
+        "channelapi_http_refused_total{reason=\"too_large\"}",
+        "channelapi_http_timeouts_total{stage=\"body\"}",
+    );
+    for (length, sent, counts) in [(3 << 20, 2 << 20, [1, 0]), (1_000, 1, [1, 1]), (1_000, 1_000, [1, 1])] {
+        let mut connection = node.connect();
+        write!(connection, "GET /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n").unwrap();
+        // The server may have hung up in the middle.
+        _ = connection.write_all(&vec![b'x'; sent]);
+        let mut status = [0; 12];
+        connection.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+        assert_eq!([node.metric(large), node.metric(late)], counts, "{sent} of {length} bytes");
+    }
+}
+
+#[test]
+fn a_client_that_wants_more_when_memory_has_become_short_is_closed() {
+    let node = Node::start("");
+    let token = node.token("a");
+    let mut clients = [Client::enter(&node), Client::open(&node, &[]).unwrap()];
+    let path = node.dir.path().join("channelapi.toml");
+    let settings = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{settings}\n[limits]\nmemory = '2MiB'\n")).unwrap();
+    node.signal("-HUP");
+    node.await_metric("channelapi_memory_limit_bytes", |limit| limit == 2 << 20);
+    // By both doors. They are to come back later, so they are told nothing.
+    clients[0].send(&format!(r#"42["join_channel",{{"token":"{token}"}}]"#)).unwrap();
+    clients[1].send(&format!(r#"40{{"token":"{token}"}}"#)).unwrap();
+    for client in &mut clients {
+        assert_eq!(client.rest().1, None);
+    }
+    assert_eq!(node.metric("channelapi_joins_refused_total{reason=\"memory\"}"), 2);
+    assert_eq!(node.metric("channelapi_disconnects_total{reason=\"memory\"}"), 2);
+}
+
+#[test]
+fn a_process_has_no_more_connections_than_its_file_descriptors_allow() {
+    const FILES: usize = 256;
+    if !Command::new("prlimit").arg("--version").stdout(Stdio::null()).status().is_ok_and(|it| it.success()) {
+        eprintln!("SKIPPED: there is no prlimit here, so file descriptors cannot be limited");
+        return;
+    }
+    let node = Node::start_by(&["prlimit", &format!("--nofile={FILES}:{FILES}")], "");
+    // Each is served, and stays.
+    let mut kept = Vec::new();
+    let refused = loop {
+        assert!(kept.len() < FILES, "all of {FILES} are taken");
+        let mut connection = node.connect();
+        let answer = ask(&mut connection, "GET", "/healthz", &[], "").unwrap();
+        if answer.status != 200 {
+            break answer;
+        }
+        kept.push(connection);
+    };
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
+    let page = ask(&mut kept[0], "GET", "/metrics", &[("Authorization", KEY)], "").unwrap().body;
+    assert!(page.contains("\nchannelapi_connections_refused_total{reason=\"node\"} 1\n"), "{page}");
+    assert!(
+        page.contains("\nchannelapi_connections_refused_total{reason=\"file_descriptors\"} 0\n"),
+        "{page}"
+    );
+}
+
+/// The file that holds what consumers have confirmed.
+fn state_of(node: &Node) -> Connection {
+    Connection::open(node.dir.path().join("data/state.db")).unwrap()
+}
+
+#[test]
+fn a_channel_has_no_more_consumers_than_it_may() {
+    let node = Node::start("");
+    let token = node.token("a");
+    assert_eq!(node.call("POST", "/message/a", r#"{"message":1}"#).status, 200);
+    let mut client = Client::join(&node, &token);
+    let mut confirm = |consumer: &str, answer: &str| {
+        client.send(&format!(r#"421["ack",{{"channel":"a","offset":1,"consumer":"{consumer}"}}]"#)).unwrap();
+        let answered = client.await_text("431[");
+        assert!(answered.contains(answer), "{answered}");
+    };
+    confirm("first", r#"{"offset":1"#);
+    let others = "WITH RECURSIVE number(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM number WHERE n < 10000) \
+                  INSERT INTO consumer SELECT 'a', n, (SELECT epoch FROM consumer WHERE consumer = 'first'), 1, 1 FROM number";
+    assert_eq!(state_of(&node).execute(others, []).unwrap(), 9_999);
+    confirm("one more", r#""too_many_consumers""#);
+    assert_eq!(node.metric("channelapi_acks_refused_total{reason=\"consumers\"}"), 1);
+    confirm("7", r#"{"offset":1"#);
+}
+
+/// Once, a join from what was unread that nobody could look up was refused, and counted nowhere.
+#[test]
+fn what_the_state_cannot_answer_is_refused_and_counted() {
+    let node = Node::start("");
+    let token = node.token("a");
+    assert_eq!(node.call("POST", "/message/a", r#"{"message":1}"#).status, 200);
+    let mut client = Client::join(&node, &token);
+    state_of(&node).execute_batch("DROP TABLE consumer").unwrap();
+    client.send(r#"421["ack",{"channel":"a","offset":1}]"#).unwrap();
+    client.await_text(r#"431[{"error":{"code":"unavailable""#);
+    assert_eq!(node.metric("channelapi_acks_refused_total{reason=\"unavailable\"}"), 1);
+    for (number, since) in [(1, r#""unread""#), (2, r#""all""#)] {
+        let join = format!(r#"422["join_channel",{{"token":"{token}","since":{since}}}]"#);
+        client.send(&join).unwrap();
+        client.await_text(r#"432[{"error":{"code":"unavailable""#);
+        assert_eq!(node.metric("channelapi_joins_refused_total{reason=\"unavailable\"}"), number, "{since}");
+    }
+    assert_eq!(node.call("GET", "/v1/channels/a/consumers", "").status, 503);
+    assert_eq!(node.metric("channelapi_requests_refused_total{reason=\"unavailable\"}"), 1);
+}
+
+/// A disk that takes its time for each sync, until this is dropped.
+struct SlowDisk(Child);
+
+impl SlowDisk {
+    /// If this machine lets us.
+    fn under(node: &Node) -> Option<Self> {
+        let slow =
+            ["-f", "-e", "trace=fdatasync,fsync", "-e", "inject=fdatasync,fsync:delay_enter=60s", "-p"];
+        let mut tracing = Command::new("strace");
+        tracing.args(slow).arg(node.child.id().to_string()).stderr(Stdio::piped());
+        let mut child = tracing.spawn().ok()?;
+        let mut said = BufReader::new(child.stderr.take()?).lines().map_while(Result::ok);
+        let is_attached = said.any(|line| line.contains("attached"));
+        let disk = Self(child);
+        // What it says further must not hold it up.
+        thread::spawn(move || said.for_each(drop));
+        is_attached.then_some(disk)
+    }
+}
+
+impl Drop for SlowDisk {
+    fn drop(&mut self) {
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+#[test]
+fn no_more_waits_for_a_slow_disk_than_may() {
+    let node = Node::start("");
+    let Some(disk) = SlowDisk::under(&node) else {
+        eprintln!("SKIPPED: there is no strace here that may slow the disk down");
+        return;
+    };
+    // A megabyte each, and 64 may wait.
+    let item = format!(r#"{{"channel":"a","data":"{}"}}"#, "x".repeat(250_000));
+    let body = format!(r#"{{"messages":[{}]}}"#, [item.as_str(); 4].join(","));
+    let head = format!(
+        "POST /v1/messages HTTP/1.1\r\nHost: test\r\nAuthorization: {KEY}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut publishers: Vec<_> = (0..80)
+        .map(|_| {
+            let mut connection = node.connect();
+            connection.write_all(head.as_bytes()).unwrap();
+            connection.write_all(body.as_bytes()).unwrap();
+            connection
+        })
+        .collect();
+    let overloaded = "channelapi_requests_refused_total{reason=\"overloaded\"}";
+    let refused = node.await_metric(overloaded, |count| count > 0);
+    assert!(refused <= 20 * 4, "{refused} of {} messages are refused", 80 * 4);
+    drop(disk);
+    // Whoever was let in had to wait for longer than a publisher is kept waiting, or not.
+    for publisher in &mut publishers {
+        let answer = node::read_answer(publisher).unwrap();
+        assert!([200, 504].contains(&answer.status), "{answer:?}");
+    }
+    eventually("an end of what waits", || (node.metric("channelapi_publishing_bytes") == 0).then_some(()));
+}
