@@ -18,7 +18,7 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
     step::run("Abuse", torture::program(tree).arg("abuse").args(&arguments.passed_on))
 }
 
-/// What `cargo xtask test` runs: all of it, in about a minute.
+/// What `cargo xtask test` runs: all of it, in about a minute and a half.
 pub(crate) fn watch(tree: &Tree) -> Result<Outcome> {
     torture::build(tree)?;
     let mut command = torture::program(tree);

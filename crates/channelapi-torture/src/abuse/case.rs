@@ -14,8 +14,8 @@ pub(super) struct Case {
     /// What it is found by: a letter for the room that is attacked, and a number.
     pub(super) row: &'static str,
     pub(super) promise: String,
-    /// The counter that goes up by at least one, as `/metrics` names it.
-    pub(super) counter: Option<String>,
+    /// The counters that go up by at least one, as `/metrics` names them.
+    pub(super) counters: Vec<String>,
     attack: Attack,
 }
 
@@ -25,7 +25,7 @@ where
     R: Future<Output = Result<()>> + Send + 'static,
 {
     let attack: Attack = Box::new(move |yard| Box::pin(attack(yard)));
-    Case { row, promise: promise.into(), counter: None, attack }
+    Case { row, promise: promise.into(), counters: Vec::new(), attack }
 }
 
 impl Case {
@@ -69,9 +69,9 @@ impl Case {
         self.counted("upgrades_failed_total", "reason", reason)
     }
 
-    /// An event means nothing, and is ignored.
-    pub(super) fn ignored(self) -> Self {
-        self.counted("events_total", "event", "unknown")
+    /// An event is taken for this one; for `unknown`, if it means nothing.
+    pub(super) fn event(self, name: &str) -> Self {
+        self.counted("events_total", "event", name)
     }
 
     /// A connection is closed because this took too long.
@@ -79,8 +79,9 @@ impl Case {
         self.counted("http_timeouts_total", "stage", stage)
     }
 
-    fn counted(self, family: &str, label: &str, value: &str) -> Self {
-        Self { counter: Some(format!("channelapi_{family}{{{label}=\"{value}\"}}")), ..self }
+    fn counted(mut self, family: &str, label: &str, value: &str) -> Self {
+        self.counters.push(format!("channelapi_{family}{{{label}=\"{value}\"}}"));
+        self
     }
 
     pub(super) async fn run(self, yard: Arc<Yard>) -> Result<()> {

@@ -82,8 +82,9 @@ fn all() -> [(String, Vec<Case>); 5] {
 /// Names all cases.
 pub(crate) fn list() {
     for case in all().into_iter().flat_map(|(_, cases)| cases) {
-        let counter = case.counter.map(|counter| format!(" [{counter}]")).unwrap_or_default();
-        println!("{:4} {}{counter}", case.row, case.promise);
+        print!("{:4} {}", case.row, case.promise);
+        case.counters.iter().for_each(|counter| print!(" [{counter}]"));
+        println!();
     }
 }
 
@@ -108,7 +109,7 @@ async fn attack(yard: Yard, cases: Vec<Case>) -> Result<Outcome> {
 
     let count = cases.len();
     let mut expected = BTreeMap::<String, u64>::new();
-    for counter in cases.iter().filter_map(|case| case.counter.clone()) {
+    for counter in cases.iter().flat_map(|case| case.counters.clone()) {
         *expected.entry(counter).or_default() += 1;
     }
     let mut failures = run_all(&yard, cases).await?;

@@ -19,6 +19,8 @@ proxy_protocol = true
 
 [limits]
 connections_per_address = 100
+connection_rate = 1
+connection_burst = 120
 handshakes = 64
 
 [log]
@@ -32,6 +34,8 @@ const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// More than may be in the middle of a request, and fewer than an address may have.
 const CROWD: usize = 90;
+/// As many connections as an address may open at once.
+const BURST: usize = 120;
 /// Newcomers, one after the other, who take their time.
 const NEWCOMERS: usize = 10;
 
@@ -55,6 +59,8 @@ pub(super) fn cases() -> Vec<Case> {
             too_many,
         )
         .connection_refused("address"),
+        case("H2", "an announced address opens so many connections a second and no more", too_fast)
+            .connection_refused("address_rate"),
         case("H2", format!("{CROWD} unfinished requests of one address cost it its own places"), crowd)
             .connection_refused("handshakes"),
     ]);
@@ -146,6 +152,22 @@ async fn too_many(yard: Arc<Yard>) -> Result<()> {
         answers.iter().map(|answer| answer.status).collect::<Vec<_>>()
     );
     is_served(&yard, "203.0.113.3").await
+}
+
+/// One after the other, so that it never has more than a few.
+async fn too_fast(yard: Arc<Yard>) -> Result<()> {
+    let request = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let mut served = 0;
+    loop {
+        let (answers, _) = announced(&yard, "203.0.113.5", request).await?.rest().await?;
+        if answers.first().is_none_or(|answer| answer.status == 429) {
+            break;
+        }
+        served += 1;
+        ensure!(served < BURST + 100, "{served} connections came at once");
+    }
+    ensure!(served >= BURST, "only {served} connections could come at once");
+    is_served(&yard, "203.0.113.6").await
 }
 
 /// Newcomers take a moment for their requests, in which a crowd from one address is in the middle of its own.

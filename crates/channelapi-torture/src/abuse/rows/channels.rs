@@ -79,7 +79,7 @@ pub(super) fn cases() -> Vec<Case> {
         case("S5", "a body that is nested without end is refused", deep_body).request_refused("invalid"),
         case("S11", "twenty thousand keys arrive as they were sent", many_keys),
         case("S11", "numbers and escapes that no language holds arrive as they were sent", odd_values),
-        case("H11", "a batch of too many is refused as a whole", large_batch).request_refused("invalid"),
+        case("H11", "a batch of too many is refused as a whole", large_batch).request_refused("too_large"),
         case("H11", "an idempotency key that is too long or broken is refused", bad_keys)
             .request_refused("invalid"),
         case("H11", "an idempotency key is not used for something else", reused_key)

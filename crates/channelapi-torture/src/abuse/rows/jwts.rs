@@ -9,11 +9,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
 use sha2::Sha256;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::super::case::{Case, case};
 use super::super::provider::{CROOKED, JWKS, Provider};
-use super::super::yard::{Yard, expect, heard};
+use super::super::wire::PATIENCE;
+use super::super::yard::{Yard, expect, heard, took_about};
+use crate::websocket::WebSocket;
 
 const SECRET: &str = "a secret of the yard, with more than 32 bytes";
 /// What everybody can have: the published key, as the text that it comes in, and in PEM form.
@@ -23,6 +25,8 @@ const PUBLIC_PEM: &str = "-----BEGIN PUBLIC KEY-----\n\
     -----END PUBLIC KEY-----\n";
 /// Fetching keys takes as long at most, and then some on a busy machine.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
+/// For another JWT, after the end of one.
+const GRACE: Duration = Duration::from_secs(25);
 /// JWTs with names of keys that nobody has.
 const UNKNOWN_KEYS: u32 = 200;
 /// What a server may have asked for once at its start, and once in each minute.
@@ -47,8 +51,13 @@ pub(super) fn cases() -> Vec<Case> {
         .into_iter()
         .enumerate()
         .map(|(index, (what, _))| {
-            case("A1", format!("a JWT {what} opens nothing"), move |yard| opens_nothing(yard, index))
-                .join_refused(if what == "whose time is over" { "expired" } else { "token" })
+            let promise = format!("a JWT {what} opens nothing");
+            let case = case("A1", promise, move |yard| opens_nothing(yard, index));
+            if what == "whose time is over" {
+                case.join_refused("expired")
+            } else {
+                case.join_refused("token")
+            }
         })
         .collect();
     cases.extend(CROOKED.map(|name| {
@@ -61,6 +70,13 @@ pub(super) fn cases() -> Vec<Case> {
     }));
     cases.extend([
         case("A1", "a JWT that is good opens its channels and no other", good),
+        case("A1", "a JWT that is good does not open another channel that is asked for", not_granted)
+            .join_refused("not_granted"),
+        case("A6", "a JWT that is revoked puts its client out, and opens nothing more", revoked)
+            .disconnected("revoked")
+            .join_refused("revoked"),
+        case("A6", "a client whose JWT has ended has 25 seconds for another one", ended)
+            .disconnected("expired"),
         case("A3", format!("{UNKNOWN_KEYS} unknown keys do not make the server ask for them"), unknown_keys)
             .join_refused("token"),
     ]);
@@ -197,14 +213,59 @@ async fn opens_nothing(yard: Arc<Yard>, index: usize) -> Result<()> {
 }
 
 async fn good(yard: Arc<Yard>) -> Result<()> {
-    let jwt = sign(SECRET, &hs256(), &claims_with("channels", json!(["A1-good"])).to_string());
+    let mut socket = let_in(&yard, &good_for("A1-good", "A1-good")).await?;
+    yard.publish("A1-goods", "\"for somebody else\"").await?;
+    yard.publish("A1-good", "\"for this one\"").await?;
+    expect(&mut socket, r#"42["message","for this one"]"#).await
+}
+
+async fn not_granted(yard: Arc<Yard>) -> Result<()> {
+    let mut socket = yard.websocket().await?;
+    let auth = json!({ "token": good_for("A1-mine", "A1-mine"), "channels": ["A1-theirs"] });
+    socket.send(&format!("40{auth}")).await?;
+    let refusal = heard(&mut socket).await?;
+    ensure!(refusal.starts_with("44{") && refusal.contains("\"not_granted\""), "heard {refusal}");
+    Ok(())
+}
+
+/// A client that a JWT has let in.
+async fn let_in(yard: &Yard, jwt: &str) -> Result<WebSocket> {
     let mut socket = yard.websocket().await?;
     socket.send(&format!("40{}", json!({ "token": jwt, "resume": false }))).await?;
     ensure!(heard(&mut socket).await?.starts_with("40{"), "it is not let in");
     expect(&mut socket, r#"42["clientevent",{"data":"Connected","count":0}]"#).await?;
-    yard.publish("A1-goods", "\"for somebody else\"").await?;
-    yard.publish("A1-good", "\"for this one\"").await?;
-    expect(&mut socket, r#"42["message","for this one"]"#).await
+    Ok(socket)
+}
+
+async fn revoked(yard: Arc<Yard>) -> Result<()> {
+    let jwt = good_for("A6", "A6-revoked");
+    let mut socket = let_in(&yard, &jwt).await?;
+    let body = json!({ "jti": "A6-revoked", "until": now() + 600 }).to_string();
+    let answer = yard.api("POST", "/v1/revocations", "", &body).await?;
+    ensure!(answer.status == 201, "a revocation was answered {}: {}", answer.status, answer.body);
+    expect(&mut socket, "41").await?;
+    let mut again = yard.websocket().await?;
+    again.send(&format!("40{}", json!({ "token": jwt }))).await?;
+    let refusal = heard(&mut again).await?;
+    ensure!(refusal.starts_with("44{") && refusal.contains("\"token_revoked\""), "heard {refusal}");
+    Ok(())
+}
+
+/// It has ended, but clocks may differ by ten seconds: its grace begins at once.
+async fn ended(yard: Arc<Yard>) -> Result<()> {
+    let mut claims = claims_with("exp", json!(now() - 8));
+    claims["channels"] = json!(["A6"]);
+    let mut socket = let_in(&yard, &sign(SECRET, &hs256(), &claims.to_string())).await?;
+    let began = Instant::now();
+    loop {
+        match timeout(PATIENCE, socket.receive()).await.context("it may stay")? {
+            Ok(ping) if ping == "2" => socket.send("3").await?,
+            // It is told that its JWT ends.
+            Ok(text) => ensure!(text.starts_with(r#"42["auth""#), "heard {text}"),
+            Err(_) => break,
+        }
+    }
+    took_about(began.elapsed(), GRACE)
 }
 
 async fn is_unavailable(yard: Arc<Yard>, name: &str) -> Result<()> {
@@ -236,5 +297,8 @@ async fn unknown_keys(yard: Arc<Yard>) -> Result<()> {
     }
     let asked = provider.asked("/good");
     ensure!((1..=FETCHES_MAX).contains(&asked), "the keys were asked for {asked} times");
+    let metrics = yard.metrics().await?;
+    let fetched = metrics.get(r#"channelapi_jwks_fetches_total{result="fetched"}"#).copied();
+    ensure!(fetched.is_some_and(|fetched| fetched > 0), "no fetch is counted");
     Ok(())
 }

@@ -64,6 +64,8 @@ pub(super) fn cases() -> Vec<Case> {
         case("E14", "only one websocket may take over a session", two_upgrades).upgrade_failed("busy"),
         case("E14", "a websocket that proves nothing leaves the session alone", failed_upgrades)
             .upgrade_failed("unproven"),
+        case("E14", "a session that ends takes the websocket with it that was to take over", ended_upgrade)
+            .upgrade_failed("ended"),
         case("E14", "what has moved to a websocket does not poll any more", moved_session)
             .handshake_refused("bad_request"),
         case("E15", "a session is not opened by anything but GET", other_methods)
@@ -269,6 +271,19 @@ async fn failed_upgrades(yard: Arc<Yard>) -> Result<()> {
     }
     let answer = yard.plain("POST", &session.path, "", "3").await?;
     ensure!(answer.status == 200, "the session ended with the websocket: {}", answer.body);
+    Ok(())
+}
+
+async fn ended_upgrade(yard: Arc<Yard>) -> Result<()> {
+    let session = yard.polling_inside().await?;
+    let query = format!("EIO=4&transport=websocket&sid={}", session.sid);
+    let (mut candidate, _) = WebSocket::open(yard.address, &query, "").await?;
+    candidate.send("2probe").await?;
+    expect(&mut candidate, "3probe").await?;
+    let answer = yard.plain("POST", &session.path, "", "1").await?;
+    ensure!(answer.status == 200, "a farewell was answered {}", answer.status);
+    let closed = timeout(PATIENCE, candidate.close_code()).await;
+    ensure!(closed.is_ok(), "the websocket outlives its session");
     Ok(())
 }
 

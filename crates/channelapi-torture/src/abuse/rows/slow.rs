@@ -14,6 +14,9 @@ use super::super::yard::{Yard, took_about, with_key};
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Long enough after an answer, and not long before that.
+const STILL_KEPT: Duration = Duration::from_secs(70);
 /// A server looks at its deadlines every ten seconds.
 const LATE: Duration = Duration::from_secs(15);
 const UNTAKEN: usize = 1000;
@@ -32,12 +35,16 @@ pub(super) fn cases() -> Vec<Case> {
         case("H2", format!("{CROWD} connections that say nothing hinder nobody who does"), silent_crowd)
             .connection_refused("handshakes"),
         case("H1", "a head that trickles in is given ten seconds", trickling_head).timed_out("head"),
-        case("H1", "a body that trickles in is given ten seconds", trickling_body).timed_out("body"),
+        case("H1", "a body that trickles in is given ten seconds", trickling_body)
+            .timed_out("body")
+            .request_refused("timeout"),
         case("H1", "a body of a slow line has time", steady_body),
         case("H1", "a polling body that trickles in is given ten seconds", trickling_polling_body)
             .timed_out("body"),
         case("H1", "an answer that nobody takes is given thirty seconds", untaken_answers)
             .timed_out("answer"),
+        case("H2", "a connection on which nothing more is asked is kept for 75 seconds", kept)
+            .timed_out("idle"),
         case("H2", format!("{CHURN} connections that come and go leave nothing behind"), churn),
         case("H2", "a thousand requests whose answers nobody reads are not kept in memory", unread_answers),
     ]
@@ -53,6 +60,14 @@ async fn idle(yard: Arc<Yard>) -> Result<()> {
         ensure!(took < HEAD_TIMEOUT + Duration::from_secs(10), "a silent connection was kept for {took:?}");
     }
     Ok(())
+}
+
+async fn kept(yard: Arc<Yard>) -> Result<()> {
+    let mut wire = yard.wire(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await?;
+    ensure!(wire.answer().await?.status == 200, "it is not served");
+    sleep(STILL_KEPT).await;
+    ensure!(!wire.is_over(), "it is not kept");
+    took_about(wire.hung_up().await?, IDLE_TIMEOUT)
 }
 
 /// Newcomers take a moment for their requests, while the crowd grows.
