@@ -114,14 +114,14 @@ enum Scenario {
         #[command(flatten)]
         cycles: Cycles,
         #[command(flatten)]
-        failing: Failing,
+        failing: FailingServer,
     },
     /// Small segments are removed and rewritten, and the process dies of it; needs a server with failpoints
     Rolling {
         #[command(flatten)]
         cycles: Cycles,
         #[command(flatten)]
-        failing: Failing,
+        failing: FailingServer,
     },
     /// The power fails: a server starts on copies of the disk of another
     PowerCut {
@@ -193,8 +193,9 @@ struct Cycles {
     cycles: Option<u32>,
 }
 
+/// Not called like the scenario: clap has groups by the names of both.
 #[derive(Args)]
-struct Failing {
+struct FailingServer {
     /// The server that can be told to fail [default: `channelapi-failpoints`, beside the server]
     #[arg(long, value_name = "FILE")]
     failing_server: Option<PathBuf>,

@@ -35,8 +35,8 @@ pub(super) enum Outcome {
     Dies,
     /// Publishers are refused, and the process ends soon with [`EXIT_IO`].
     Closes,
-    /// The publishers of one group are refused with this status, and everything goes on.
-    Refuses(u16),
+    /// The publishers of one group are refused with this status, which this counter counts, and everything goes on.
+    Refuses(u16, &'static str),
 }
 
 const FAILURES: [(&str, Outcome); 11] = [
@@ -49,8 +49,8 @@ const FAILURES: [(&str, Outcome); 11] = [
     ("before-answer:abort", Outcome::Dies),
     ("sync:error", Outcome::Closes),
     ("before-index:panic", Outcome::Closes),
-    ("append:error", Outcome::Refuses(503)),
-    ("append:full", Outcome::Refuses(507)),
+    ("append:error", Outcome::Refuses(503, r#"channelapi_requests_refused_total{reason="unavailable"}"#)),
+    ("append:full", Outcome::Refuses(507, r#"channelapi_requests_refused_total{reason="storage_full"}"#)),
 ];
 
 pub(crate) async fn run(orders: &Orders, failing: Option<&Path>) -> Result<()> {
@@ -98,7 +98,7 @@ pub(super) async fn fail(
     let refusals = |crowd: &Crowd, statuses: &[u16]| crowd.site.refusals(statuses);
     let closing = &[503, 504];
     let before = match outcome {
-        Outcome::Refuses(status) => refusals(crowd, &[status]),
+        Outcome::Refuses(status, _) => refusals(crowd, &[status]),
         Outcome::Dies | Outcome::Closes => refusals(crowd, closing),
     };
     server.environment.push(("CHANNELAPI_FAILPOINT".to_owned(), failpoint.to_owned()));
@@ -125,13 +125,16 @@ pub(super) async fn fail(
             ensure!(code == Some(EXIT_IO), "the server ended with {code:?} and not with {EXIT_IO}");
             ensure!(took <= EXIT_MAX + EXIT_NOISE, "the server ended {took:?} after it had refused");
         }
-        Outcome::Refuses(status) => {
+        Outcome::Refuses(status, counter) => {
             let end = Instant::now() + PATIENCE;
             while refusals(crowd, &[status]) == before {
                 ensure!(Instant::now() < end, "nobody was refused with {status}; it said:\n{}", server.log());
                 ensure!(!server.has_ended()?, "the server ended; it said:\n{}", server.log());
                 sleep(POLL).await;
             }
+            let page = server.metrics().await?;
+            let value = page.lines().find_map(|line| line.strip_prefix(counter));
+            ensure!(value.is_some_and(|value| value != " 0"), "{counter} is {value:?}");
             healed(server, crowd).await?;
             server.kill()?;
         }
