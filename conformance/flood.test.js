@@ -85,7 +85,9 @@ describe("one client", () => {
     const pump = async () => {
       while (isOpen) if (!socket.write(pings)) await Promise.race([new Promise((resolve) => socket.once("drain", resolve)), closed]);
     };
+    const before = await server.metric('channelapi_disconnects_total{reason="slow"}');
     await within(pump(), "the client to be closed as slow", 60_000);
+    assert.equal(await server.metric('channelapi_disconnects_total{reason="slow"}'), before + 1);
     const { body } = await request(`${server.url}/healthz`);
     assert.equal(JSON.parse(body).status, "ok");
   });
@@ -119,10 +121,7 @@ describe("one client", () => {
       sockets.forEach((socket) => socket.destroy());
       return small.stop();
     });
-    const metric = async (name) => {
-      const { body } = await request(`${small.url}/metrics`, { headers: { authorization: small.key } });
-      return Number(body.split("\n").find((line) => line.startsWith(`${name} `)).slice(name.length));
-    };
+    const metric = (name) => small.metric(name);
     const enter = async (channel) => {
       const session = await Polling.open(small.url);
       await session.post("40");

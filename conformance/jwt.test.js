@@ -296,6 +296,7 @@ describe("the end of a JWT", () => {
     await stock.kept("before");
     const reasons = await Promise.all([stock, seed].map((one) => within(new Promise((resolve) => one.socket.on("disconnect", resolve)), "the end of the grace", 40_000)));
     for (const reason of reasons) assert.equal(reason, "transport close");
+    assert.ok((await server.metric('channelapi_disconnects_total{reason="expired"}')) >= 2);
     await publishAll(server, channel, ["between"]);
     await stock.message("between");
     assert.deepEqual([stock.recoveries, stock.messages], [[false, true], ["before", "between"]]);
@@ -370,8 +371,10 @@ describe("a revocation", () => {
   it("ends event streams", async () => {
     const [channel, jti] = [freshName(), randomUUID()];
     const answer = await fetch(`${server.url}/v1/channels/${channel}/stream?token=${sign([channel], 600, { jti })}`);
+    const before = await server.metric("channelapi_clients_revoked_total");
     await revoke({ jti });
     await within(answer.text(), "the end of the stream");
+    assert.equal(await server.metric("channelapi_clients_revoked_total"), before + 1);
   });
 
   it("is listed in pages, and a disconnect takes nothing away", async (t) => {

@@ -173,6 +173,14 @@ export class Server {
     return request(this.api.url + path, { ...this.api, method: "POST", headers, body });
   }
 
+  /** The value of a metric, by its name with its labels. */
+  async metric(name) {
+    const { body } = await request(`${this.api.url}/metrics`, { ...this.api, headers: { authorization: this.key } });
+    const line = body.split("\n").find((line) => line.startsWith(`${name} `));
+    assert.ok(line, `there is no ${name} in ${body}`);
+    return Number(line.slice(name.length));
+  }
+
   async token(channel) {
     const answer = await this.post(`/channel/${encodeURIComponent(channel)}`);
     assert.equal(answer.status, 200, answer.body);

@@ -384,8 +384,9 @@ describe("a certificate", () => {
     assert.equal((await request(`http://localhost:${port}/.well-known/acme-challenge/none`)).status, 404);
     assert.equal((await request(`http://localhost:${port}/`, { headers: { host: "a b" } })).status, 400);
     const { body } = await request(`${leading.url}/metrics`, { ca: own.ca, headers: { authorization: leading.key } });
-    for (const reason of ["plain", "not_found", "invalid"]) {
-      assert.match(body, new RegExp(`^channelapi_requests_refused_total\\{reason="${reason}"\\} 1$`, "m"), "whoever sends a key without encryption is counted");
-    }
+    // Whoever sends a key without encryption is counted.
+    assert.match(body, /^channelapi_requests_refused_total\{reason="plain"\} 1$/m);
+    assert.match(body, /^channelapi_requests_refused_total\{reason="not_found"\} 1$/m);
+    assert.match(body, /^channelapi_requests_refused_total\{reason="invalid"\} 1$/m);
   });
 });
