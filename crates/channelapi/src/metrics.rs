@@ -4,6 +4,7 @@
 //!
 //! - `counters.rs` is what is counted, `readings.rs` what is read when somebody asks, `process.rs` of the kernel; `declare.rs` is how both
 //!   are written down.
+//! - `proven.rs` fails when a counter is added that no test looks at.
 //! - `page.rs` shows it all. It prints `docs/metrics.md` too, and a test fails when that differs.
 
 #[macro_use]
@@ -30,6 +31,17 @@ pub(crate) fn count_panics() {
         say(panic);
     }));
 }
+
+/// What one counter of this process says, by its name and label.
+#[cfg(test)]
+pub(crate) fn counted(series: &str) -> u64 {
+    let page = page(&Readings::default());
+    let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("there is no {series}"))
+}
+
+#[cfg(test)]
+mod proven;
 
 #[cfg(test)]
 mod tests {

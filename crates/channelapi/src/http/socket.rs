@@ -261,6 +261,12 @@ impl AsyncWrite for Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics;
+    use hyper::StatusCode;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn;
+    use std::convert::Infallible;
+    use tokio::io::AsyncWriteExt as _;
 
     async fn stalls_within(progress: &Progress, time: Duration) -> bool {
         tokio::time::timeout(time, progress.stalled()).await.is_ok()
@@ -313,6 +319,28 @@ mod tests {
         progress.flushed();
         assert!(!progress.is_busy());
         assert!(!stalls_within(&progress, HTTP_IDLE_TIMEOUT.saturating_sub(second)).await);
+    }
+
+    /// No client can do this: the socket under a connection of ours is always a [`Socket`].
+    #[tokio::test]
+    async fn an_upgraded_connection_that_is_no_socket_of_ours_is_counted() {
+        let counted =
+            || metrics::counted("channelapi_invariant_violations_total{invariant=\"upgraded_socket\"}");
+        let before = counted();
+        let (mut client, server) = tokio::io::duplex(4096);
+        client.write_all(b"GET / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n").await.unwrap();
+        let (told, outcome) = tokio::sync::oneshot::channel();
+        let told = Mutex::new(Some(told));
+        let answer = service_fn(|mut request| {
+            let (told, upgrade) = (told.lock().take().unwrap(), hyper::upgrade::on(&mut request));
+            tokio::spawn(async move { told.send(upgraded(upgrade).await.is_some()) });
+            let mut response = hyper::Response::new(String::new());
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            async { Ok::<_, Infallible>(response) }
+        });
+        http1::Builder::new().serve_connection(TokioIo::new(server), answer).with_upgrades().await.unwrap();
+        assert!(!outcome.await.unwrap());
+        assert_eq!(counted(), before + 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -18,6 +18,9 @@ pub(super) struct Total {
     pub(super) name: &'static str,
     pub(super) help: &'static str,
     pub(super) counter: &'static Counter,
+    /// Where it is in the code.
+    #[cfg(test)]
+    pub(super) place: &'static str,
 }
 
 /// One number that goes up and down, or is read elsewhere.
@@ -85,6 +88,8 @@ macro_rules! totals {
                 name: concat!("channelapi_", $metric, "_total"),
                 help: concat!($( $help ),+),
                 counter: $counter,
+                #[cfg(test)]
+                place: stringify!($counter),
             }, )+ ]
         }
     };

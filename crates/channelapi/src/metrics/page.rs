@@ -25,7 +25,7 @@ pub(crate) fn page(now: &Readings) -> String {
             _ = writeln!(page, "{name} {value}");
         }
     }
-    for Total { name, help, counter } in totals() {
+    for Total { name, help, counter, .. } in totals() {
         head(&mut page, name, help, "counter");
         _ = writeln!(page, "{name} {}", counter.value());
     }
