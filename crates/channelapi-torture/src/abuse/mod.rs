@@ -218,10 +218,13 @@ fn counted(
     expected: &BTreeMap<String, u64>,
 ) -> Result<()> {
     let value = |counters: &BTreeMap<String, u64>, name: &str| counters.get(name).copied().unwrap_or(0);
-    for (name, attacks) in expected {
+    let missing = expected.iter().filter_map(|(name, attacks)| {
         let counted = value(after, name) - value(before, name);
-        ensure!(counted >= *attacks, "{attacks} attacks are to be counted in {name}, and {counted} were");
-    }
+        let is_missing = counted < *attacks;
+        is_missing.then(|| format!("{attacks} attacks are to be counted in {name}, and {counted} were"))
+    });
+    let missing: Vec<_> = missing.collect();
+    ensure!(missing.is_empty(), "{}", missing.join("; "));
     Ok(())
 }
 
