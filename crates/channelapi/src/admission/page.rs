@@ -160,7 +160,7 @@ fn http() -> Vec<Row> {
             "Reading on in the body of a request that is refused or wants none",
             core::HTTP_DISCARD_TIMEOUT,
             "closed behind the answer; so it is after 1 MiB, or 4 MiB for the API",
-            "`http_timeouts{body}`, `http_refused{too_large}`; a request that is refused is counted as such",
+            "`http_timeouts{body}`, `http_refused{too_large}`, none more if the request is refused",
         ),
         bytes(
             "Body of a request to the API",
