@@ -78,7 +78,12 @@ impl Sheet {
         median(&self.rounds(row, column)?.values().copied().collect::<Vec<_>>())
     }
 
-    /// A Markdown table of medians.
+    /// The rows, from above.
+    pub(crate) fn row_names(&self) -> impl Iterator<Item = &'static str> {
+        self.rows.iter().map(|row| row.name)
+    }
+
+    /// A Markdown table of medians, each with its ratio to the first column in the same round.
     pub(crate) fn table(&self) -> String {
         let mut table = format!("### {}\n\n| median |", self.title);
         for column in &self.columns {
@@ -89,13 +94,11 @@ impl Sheet {
             let medians: Vec<_> = row.medians().collect();
             let _ = write!(table, "| {} |", row.name);
             for (column, value) in medians.iter().enumerate() {
-                let text = match (value, medians[0]) {
+                let text = match (value, row.ratio(column)) {
                     (None, _) => "–".to_owned(),
                     (Some(value), _) if !row.comparable => thousands(&format!("{value:.0}")),
-                    (Some(value), Some(base)) if column > 0 && base > 0.0 => {
-                        format!("{} ({}×)", figure(*value), figure(value / base))
-                    }
-                    (Some(value), _) => figure(*value),
+                    (Some(value), Some(ratio)) => format!("{} ({}×)", figure(*value), figure(ratio)),
+                    (Some(value), None) => figure(*value),
                 };
                 let _ = write!(table, " {text} |");
             }
@@ -108,11 +111,15 @@ impl Sheet {
     }
 
     pub(crate) fn json(&self) -> Value {
+        let all_rounds = self.rows.iter().flat_map(|row| &row.values).flat_map(BTreeMap::keys);
+        let count = all_rounds.max().map_or(0, |last| last + 1);
         let rows = self.rows.iter().map(|row| {
-            let peers = self.columns.iter().zip(&row.values).zip(row.medians());
-            let peers = peers.map(|((name, rounds), median)| {
-                let rounds: Vec<_> = rounds.values().collect();
-                ((*name).to_owned(), json!({ "median": median, "rounds": rounds }))
+            let peers = self.columns.iter().enumerate().zip(row.medians());
+            let peers = peers.map(|((column, name), median)| {
+                // In every column the first value is of the first round, also where somebody was not measured in all of them.
+                let rounds: Vec<_> = (0..count).map(|round| row.values[column].get(&round)).collect();
+                let ratio = row.ratio(column);
+                ((*name).to_owned(), json!({ "median": median, "ratio_to_first": ratio, "rounds": rounds }))
             });
             json!({ "metric": row.name, "peers": peers.collect::<serde_json::Map<_, _>>() })
         });
@@ -124,6 +131,18 @@ impl Row {
     /// By column.
     fn medians(&self) -> impl Iterator<Item = Option<f64>> {
         self.values.iter().map(|rounds| median(&rounds.values().copied().collect::<Vec<_>>()))
+    }
+
+    /// The median of a column's ratios to the first, each between two values of the same round: a slow minute hits both. `None` if there
+    /// is none that means anything.
+    fn ratio(&self, column: usize) -> Option<f64> {
+        if column == 0 || !self.comparable {
+            return None;
+        }
+        let of_first = |round| self.values[0].get(round).copied();
+        let pairs = self.values[column].iter().filter_map(|(round, value)| Some((value, of_first(round)?)));
+        let ratios: Option<Vec<_>> = pairs.map(|(value, base)| (base > 0.0).then(|| value / base)).collect();
+        median(&ratios?)
     }
 }
 
@@ -167,7 +186,27 @@ mod tests {
         assert_eq!(sheet.rounds("bytes", "floor"), Some(&BTreeMap::from([(1, 750.0)])));
         assert_eq!(sheet.rounds("bytes", "nobody"), None);
         assert_eq!(sheet.median("bytes", "channelapi"), Some(1500.0));
-        assert_eq!(sheet.json()["rows"][0]["peers"]["channelapi"]["rounds"], json!([1000.0, 1500.0, 9000.0]));
+        let peers = &sheet.json()["rows"][0]["peers"];
+        assert_eq!(peers["channelapi"]["rounds"], json!([1000.0, 1500.0, 9000.0]));
+        assert_eq!(
+            peers["floor"],
+            json!({ "median": 750.0, "ratio_to_first": 0.5, "rounds": [null, 750.0, null] })
+        );
+        assert_eq!(sheet.row_names().collect::<Vec<_>>(), ["bytes", "orders"]);
+    }
+
+    /// Medians of two columns may be of two rounds: then their quotient says more of the minutes than of who was measured in them.
+    #[test]
+    fn a_ratio_in_a_table_is_between_values_of_the_same_round() {
+        let mut sheet = Sheet::new("Test".to_owned(), vec!["ours", "theirs"]);
+        for (round, (ours, theirs)) in [(1.0, 2.0), (10.0, 20.0), (4.0, 40.0)].into_iter().enumerate() {
+            sheet.record(round, 0, vec![Sample::cost("time", ours)]);
+            sheet.record(round, 1, vec![Sample::cost("time", theirs)]);
+        }
+        assert!(sheet.table().contains("| time | 4.00 | 20.0 (2.00×) |"), "{}", sheet.table());
+        sheet.record(3, 0, vec![Sample::cost("time", 0.0)]);
+        sheet.record(3, 1, vec![Sample::cost("time", 1.0)]);
+        assert!(!sheet.table().contains('×'), "nothing is a multiple of nothing");
     }
 
     #[test]
