@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -100,6 +101,8 @@ pub(crate) struct Client {
     packets: VecDeque<String>,
     /// As the server announced it.
     pub(crate) ping_interval: Duration,
+    /// How many it has answered, those of WebSocket among them.
+    pub(crate) pings: Arc<AtomicUsize>,
     /// Of a resumable one: where it stood when it had joined.
     pub(crate) place: Option<Box<Place>>,
 }
@@ -109,7 +112,8 @@ impl Client {
     pub(crate) async fn join(address: SocketAddr, door: &Door) -> Result<Self> {
         let (packets, decoder) = (VecDeque::new(), Decoder::default());
         let stream = Stream::connect(address, door.tls()).await?;
-        let mut client = Self { stream, decoder, packets, ping_interval: Duration::ZERO, place: None };
+        let (interval, pings) = (Duration::ZERO, Arc::default());
+        let mut client = Self { stream, decoder, packets, ping_interval: interval, pings, place: None };
         client.upgrade(address, door.path()).await.context("the WebSocket handshake failed")?;
         match door {
             Door::Centrifuge(channel) => client.join_as_centrifuge(channel).await?,
@@ -183,19 +187,21 @@ impl Client {
     /// Hands every packet to `each` and answers pings, until the server closes the connection.
     pub(crate) async fn receive(mut self, mut each: impl FnMut(&str)) -> Result<()> {
         loop {
-            let mut pongs = Vec::new();
+            let mut answers = Vec::new();
             let mut take = |packet: &str| match answer_to_ping(packet) {
-                Some(pong) => pongs.push(pong),
+                Some(answer) => answers.push(answer),
                 None => each(packet),
             };
+            let mut pings = 0;
             if self.packets.is_empty() {
-                read_packets(&mut self.stream, &mut self.decoder, take).await?;
+                pings = read_packets(&mut self.stream, &mut self.decoder, take).await?;
             } else {
                 // What came together with the last answer of joining.
                 self.packets.drain(..).for_each(|packet| take(&packet));
             }
-            for pong in pongs {
-                self.send(pong).await?;
+            self.pings.fetch_add(pings + answers.len(), Ordering::Relaxed);
+            for answer in answers {
+                self.send(answer).await?;
             }
         }
     }
@@ -277,23 +283,33 @@ impl Paused {
     }
 }
 
-/// Waits for bytes and hands over the packets they complete; WebSocket pings are answered here.
-async fn read_packets(stream: &mut Stream, decoder: &mut Decoder, mut each: impl FnMut(&str)) -> Result<()> {
-    let mut pongs = Vec::new();
+/// Waits for bytes and hands over the packets they complete; WebSocket pings are answered here. Returns how many these were.
+async fn read_packets(
+    stream: &mut Stream,
+    decoder: &mut Decoder,
+    mut each: impl FnMut(&str),
+) -> Result<usize> {
+    let (mut answers, mut pings) = (Vec::new(), 0);
     let decode = |bytes: &[u8]| {
         decoder.feed(bytes, |frame| {
             match frame {
                 // Centrifuge puts several messages into one frame, a line each.
                 Frame::Text(packet) if packet.starts_with('{') => packet.lines().for_each(&mut each),
                 Frame::Text(packet) => each(packet),
-                Frame::Ping(payload) => pongs.extend(frame::pong(payload)),
+                Frame::Ping(payload) => {
+                    pings += 1;
+                    answers.extend(frame::pong(payload));
+                }
                 Frame::Close => bail!("the server closed the connection"),
             }
             Ok(())
         })
     };
     stream.read(decode).await?;
-    if pongs.is_empty() { Ok(()) } else { stream.write(&pongs).await }
+    if !answers.is_empty() {
+        stream.write(&answers).await?;
+    }
+    Ok(pings)
 }
 
 /// What is said to a ping; `None` if the packet is none.

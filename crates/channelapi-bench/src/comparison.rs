@@ -8,11 +8,15 @@ use clap::Args;
 use tokio::time::timeout;
 
 use crate::machine::Stolen;
+use crate::memory;
 use crate::peer::Peer;
 use crate::report::{Sample, Sheet};
 
 /// Longest time one measurement may take in one round, so that a benchmark always ends by itself.
 const ROUND_TIMEOUT: Duration = Duration::from_mins(10);
+
+/// So much later it is given up where nobody does before, so that it is said of whom it was.
+const LEEWAY: Duration = Duration::from_secs(10);
 
 /// How much of the machine was not there while something was measured: figures of a round that lost much are worth little.
 const STOLEN: &str = "taken away by the host, % of the machine";
@@ -70,23 +74,39 @@ pub(crate) async fn compare_columns(
 ) -> Result<Sheet> {
     let names = columns.iter().map(|(name, _)| *name).collect();
     let mut failed = vec![None; columns.len()];
+    let mut measured_rounds = vec![0; columns.len()];
     let mut sheet = take_turns(setup, title, names, async |column: usize| {
         if failed[column].is_some() {
             return Ok(Vec::new());
         }
-        match measure(column).await {
+        // Also one that hangs: whoever waits for it outside would give up all of them.
+        let measured = timeout(ROUND_TIMEOUT, measure(column)).await;
+        match measured.context("the round took too long").flatten() {
             Err(error) if !columns[column].1.is_ours() => {
                 let (name, _) = columns[column];
                 eprintln!("{name} failed and is left out from here on: {error:#}");
-                failed[column] = Some(format!("{name} failed: {error:#}"));
+                failed[column] = Some(failure(name, measured_rounds[column], &error));
                 Ok(Vec::new())
             }
-            measured => measured,
+            measured => {
+                measured_rounds[column] += 1;
+                measured
+            }
         }
     })
     .await?;
     sheet.notes.extend(failed.into_iter().flatten());
     Ok(sheet)
+}
+
+/// The line below a table of a column that ends before the last round.
+fn failure(name: &str, rounds: usize, error: &anyhow::Error) -> String {
+    let figures = match rounds {
+        0 => "it has no figures",
+        1 => "its figures are of the one time before",
+        _ => "its figures are of the times before",
+    };
+    format!("**{name} failed** in measurement {} of it; {figures}: {error:#}", rounds + 1)
 }
 
 /// Calls `measure` for every column in every round.
@@ -103,12 +123,13 @@ pub(crate) async fn take_turns(
             let name = columns[column];
             eprintln!("{}: round {} of {}, {name}", sheet.title, round + 1, setup.rounds);
             let samples = least_disturbed(setup.attempts, async || {
-                let samples = timeout(ROUND_TIMEOUT, measure(column)).await;
+                let samples = timeout(ROUND_TIMEOUT + LEEWAY, measure(column)).await;
                 samples.context("the round took too long").flatten()
             });
             sheet.record(round, column, samples.await.with_context(|| format!("measuring {name}"))?);
         }
     }
+    memory::explain(&mut sheet);
     Ok(sheet)
 }
 
@@ -121,9 +142,11 @@ async fn least_disturbed(
     for _ in 0..attempts {
         let before = Stolen::so_far();
         let mut samples = measure().await?;
-        let (Some(before), Some(now), false) = (before, Stolen::so_far(), samples.is_empty()) else {
-            return Ok(samples);
-        };
+        if samples.is_empty() {
+            // A peer that fails now may have figures of a try before.
+            break;
+        }
+        let (Some(before), Some(now)) = (before, Stolen::so_far()) else { return Ok(samples) };
         let stolen = 100.0 * now.share_since(before);
         samples.push(Sample::fact(STOLEN, stolen));
         if stolen < best.0 {
@@ -134,4 +157,48 @@ async fn least_disturbed(
         }
     }
     Ok(best.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETUP: Setup = Setup { rounds: 2, attempts: 1, no_pin: false, json: None };
+    const COLUMNS: [(&str, Peer); 3] =
+        [("channelapi", Peer::Channelapi), ("node", Peer::Node), ("sockudo", Peer::Sockudo)];
+
+    /// A peer that hung took the table of all others with it.
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_fails_or_hangs_leaves_the_others_their_figures() {
+        let mut calls = [0_u32; 3];
+        let measure = async |column: usize| {
+            calls[column] += 1;
+            match (column, calls[column]) {
+                (1, 2) => anyhow::bail!("a publication was lost"),
+                (2, _) => std::future::pending().await,
+                (_, call) => Ok(vec![Sample::cost("bytes", f64::from(call))]),
+            }
+        };
+        let sheet = compare_columns(&SETUP, "Test".to_owned(), &COLUMNS, measure).await.unwrap();
+        assert_eq!(calls, [2, 2, 1], "who has failed is not measured again");
+        let medians = COLUMNS.map(|(name, _)| sheet.median("bytes", name));
+        assert_eq!(medians, [Some(1.5), Some(1.0), None]);
+        let (node, sockudo) = ("a publication was lost", "the round took too long: deadline has elapsed");
+        assert_eq!(
+            sheet.notes,
+            [
+                format!(
+                    "**node failed** in measurement 2 of it; its figures are of the one time before: {node}"
+                ),
+                format!("**sockudo failed** in measurement 1 of it; it has no figures: {sockudo}"),
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn ours_may_not_fail() {
+        let measure = async |_: usize| anyhow::bail!("a connection was lost");
+        let error = compare_columns(&SETUP, "Test".to_owned(), &COLUMNS, measure).await.err().unwrap();
+        assert_eq!(format!("{error:#}"), "measuring channelapi: a connection was lost");
+    }
 }

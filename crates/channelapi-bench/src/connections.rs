@@ -14,11 +14,12 @@ use crate::cores::Cores;
 use crate::criteria::Wanted::AtMost;
 use crate::criteria::{Criterion, Goal};
 use crate::crowd::Crowd;
+use crate::memory;
 use crate::peer::Peer;
 use crate::process::{Server, allow_connections};
 use crate::receipts::Receipts;
 use crate::report::{Sample, Sheet};
-use crate::statistics::{each, real};
+use crate::statistics::{MEBIBYTE, each, real};
 
 /// How long a started server is left alone before its memory counts as that of an empty one.
 const START_SETTLE: Duration = Duration::from_secs(2);
@@ -56,6 +57,9 @@ enum Channels {
 
 const MEMORY: &str = "RSS per idle connection, bytes";
 const MEMORY_AFTER: &str = "RSS per connection after traffic, bytes";
+const SHARE: &str = "PSS per idle connection, bytes";
+const SHARE_AFTER: &str = "PSS per connection after traffic, bytes";
+const EMPTY: [&str; 2] = ["RSS of the empty server, MiB", "PSS of the empty server, MiB"];
 const JOIN: &str = "CPU per connect and join, µs";
 const IDLE: &str = "idle CPU per connection and second, ns";
 
@@ -128,21 +132,24 @@ async fn measure(options: &ConnectionsOptions, peer: Peer, cores: &Cores) -> Res
     let memory_after_traffic = server.memory()?;
 
     let idle = options.idle.map_or(crowd.ping_interval, Duration::from_secs);
-    let cpu = server.cpu()?;
+    let (cpu, pings) = (server.cpu()?, crowd.pings());
     sleep(idle).await;
-    let idle_cpu = server.cpu()?.since(&cpu).total;
-    crowd.check()?;
+    let (idle_cpu, pings) = (server.cpu()?.since(&cpu).total, crowd.pings() - pings);
+    crowd.finish(&receipts).await?;
 
-    let growth = |memory: usize| each(real(memory) - real(memory_empty), count);
-    Ok(vec![
-        Sample::cost(MEMORY, growth(memory_idle)),
-        Sample::cost(MEMORY_AFTER, growth(memory_after_traffic)),
-        Sample::cost("RSS of the empty server, MiB", real(memory_empty) / 1_048_576.0),
+    let of_one = |[empty, memory]: [f64; 2]| each(memory - empty, count);
+    let mut samples = memory::rows([MEMORY, SHARE], [memory_empty, memory_idle], of_one);
+    samples.extend(memory::rows([MEMORY_AFTER, SHARE_AFTER], [memory_empty, memory_after_traffic], of_one));
+    samples.extend(memory::rows(EMPTY, [memory_empty], |[bytes]| bytes / MEBIBYTE));
+    samples.extend([
         Sample::cost(JOIN, each(join_cpu.as_secs_f64() * 1e6, count)),
         Sample::cost("time until all have joined, s", join_time.as_secs_f64()),
         Sample::cost(IDLE, each(idle_cpu.as_secs_f64() * 1e9, count) / idle.as_secs_f64()),
+        // Whoever pings more often has more to do; whoever does not ping at all has nothing.
+        Sample::fact("… pings in that time", real(pings)),
         Sample::fact("deliveries before that", real(received)),
-    ])
+    ]);
+    Ok(samples)
 }
 
 /// One way in for each connection, and where to publish so that every connection receives each publication once.
@@ -156,14 +163,14 @@ async fn channels(
         let token = backend.token("shared").await?;
         return Ok((
             vec![peer.door(token); count],
-            vec![Target { channel: "shared".into(), subscribers: count }],
+            vec![Target { channel: "shared".into(), subscribers: 0..count }],
         ));
     }
     let (mut doors, mut targets) = (Vec::new(), Vec::new());
     for number in 0..count {
         let channel = format!("own-{number}");
         doors.push(peer.door(backend.token(&channel).await?));
-        targets.push(Target { channel: channel.into(), subscribers: 1 });
+        targets.push(Target { channel: channel.into(), subscribers: number..number + 1 });
     }
     Ok((doors, targets))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::client::Door;
 use crate::receipts::Receipts;
@@ -20,17 +20,31 @@ const JOINING_MAX: usize = 64;
 /// Longest wait for one connection; loopback needs milliseconds.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What comes twice comes soon: so long is waited for it in the end.
+const TOO_MUCH: Duration = Duration::from_millis(200);
+
 /// Clients that have joined. Dropping it closes them all.
 pub(crate) struct Crowd {
     clients: JoinSet<()>,
     lost: Arc<AtomicUsize>,
+    pings: Arc<AtomicUsize>,
     /// What the server announced.
     pub(crate) ping_interval: Duration,
 }
 
 impl Crowd {
-    /// One client per door; returns when all have joined, or with the first failure.
+    /// One client per door, with numbers from 0 on; returns when all have joined, or with the first failure.
     pub(crate) async fn gather(
+        address: SocketAddr,
+        doors: Vec<Door>,
+        receipts: &Arc<Receipts>,
+    ) -> Result<Self> {
+        Self::gather_from(0, address, doors, receipts).await
+    }
+
+    /// The same with numbers from `first` on: where there are several crowds, receipts tell their clients apart.
+    pub(crate) async fn gather_from(
+        first: usize,
         address: SocketAddr,
         doors: Vec<Door>,
         receipts: &Arc<Receipts>,
@@ -38,19 +52,25 @@ impl Crowd {
         let count = doors.len();
         let joining = Arc::new(Semaphore::new(JOINING_MAX));
         let (report, mut reports) = mpsc::channel(JOINING_MAX);
-        let mut crowd = Self { clients: JoinSet::new(), lost: Arc::default(), ping_interval: Duration::ZERO };
-        for (index, door) in doors.into_iter().enumerate() {
+        let mut crowd = Self {
+            clients: JoinSet::new(),
+            lost: Arc::default(),
+            pings: Arc::default(),
+            ping_interval: Duration::ZERO,
+        };
+        for (index, door) in (first..).zip(doors) {
             let (joining, report) = (joining.clone(), report.clone());
-            let (receipts, lost) = (receipts.clone(), crowd.lost.clone());
+            let (receipts, lost, pings) = (receipts.clone(), crowd.lost.clone(), crowd.pings.clone());
             crowd.clients.spawn(async move {
                 let Ok(turn) = joining.acquire_owned().await else { return };
                 let joined = timeout(JOIN_TIMEOUT, Visitor::join(address, &door)).await;
-                let client = match joined.context("timed out").flatten() {
+                let mut client = match joined.context("timed out").flatten() {
                     Ok(client) => client,
                     // A report that nobody reads: another client has failed before.
                     Err(error) => return drop(report.send(Err(error)).await),
                 };
                 drop(turn);
+                client.count_pings(pings);
                 let _ = report.send(Ok(client.ping_interval())).await;
                 drop(report);
                 let _ended = client.receive(|packet| receipts.received(index, packet)).await;
@@ -64,6 +84,18 @@ impl Crowd {
                 report.with_context(|| format!("client {} of {count} could not join", joined + 1))?;
         }
         Ok(crowd)
+    }
+
+    /// How many pings all of them have had since they joined.
+    pub(crate) fn pings(&self) -> usize {
+        self.pings.load(Ordering::Relaxed)
+    }
+
+    /// The end of a measurement: fails if a connection was lost, or if something comes that is too much.
+    pub(crate) async fn finish(&self, receipts: &Receipts) -> Result<()> {
+        sleep(TOO_MUCH).await;
+        receipts.check()?;
+        self.check()
     }
 
     /// Fails if a connection was lost since it joined.

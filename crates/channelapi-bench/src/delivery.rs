@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
 use crate::backend::{Backend, DATA_BYTES, OVERLAPPING, Style, Target};
@@ -91,12 +91,13 @@ async fn measure(options: &DeliveryOptions, count: usize, peer: Peer, cores: &Co
     let style = Style { data_bytes: options.size, ..Style::default() };
     let mut backend = Backend::with(&server, &receipts, OVERLAPPING, style).await?;
     let mut doors = vec![peer.door(backend.token("shared").await?); count];
-    let shared = Target { channel: "shared".into(), subscribers: count };
+    let shared = Target { channel: "shared".into(), subscribers: 0..count };
     let mut single = Vec::new();
     for number in 0..UNICAST_CHANNELS {
         let channel = format!("own-{number}");
         doors.push(peer.door(backend.token(&channel).await?));
-        single.push(Target { channel: channel.into(), subscribers: 1 });
+        let index = count + number;
+        single.push(Target { channel: channel.into(), subscribers: index..index + 1 });
     }
     let crowd = Crowd::gather(server.address, doors, &receipts).await?;
 
@@ -112,7 +113,8 @@ async fn measure(options: &DeliveryOptions, count: usize, peer: Peer, cores: &Co
     let overlapping = run.phase(OVERLAPPING, fanout).await?;
     let orders = receipts.distinct_orders();
     let to_one = run.phase(OVERLAPPING, unicast).await?;
-    crowd.check()?;
+    crowd.finish(&receipts).await?;
+    ensure_one_order(orders, peer)?;
     Ok(vec![
         Sample::cost(CPU, one_by_one.cpu),
         Sample::cost("… of it outside the kernel, µs", one_by_one.cpu_user),
@@ -127,6 +129,12 @@ async fn measure(options: &DeliveryOptions, count: usize, peer: Peer, cores: &Co
         Sample::cost("… … … p50 latency, ms", to_one.p50),
         Sample::cost("… … … p99 latency, ms", to_one.p99),
     ])
+}
+
+/// Our own promise is one order for all subscribers of a channel; what others promise is only told.
+pub(crate) fn ensure_one_order(orders: usize, peer: Peer) -> Result<()> {
+    ensure!(orders == 1 || !peer.is_ours(), "the subscribers of one channel saw {orders} different orders");
+    Ok(())
 }
 
 /// The parts of a running measurement.

@@ -15,16 +15,19 @@ use crate::comparison::{Setup, take_turns};
 use crate::cores::Cores;
 use crate::criteria::{Criterion, Wanted};
 use crate::crowd::Crowd;
+use crate::memory;
 use crate::peer::Peer;
 use crate::process::{Server, allow_connections};
 use crate::receipts::Receipts;
 use crate::report::{Sample, Sheet};
-use crate::statistics::{each, real};
+use crate::statistics::each;
 
 const COLUMNS: [&str; 4] = ["websocket", "resumable", "wss", "polling"];
 
 const MEMORY: &str = "RSS per idle connection, bytes";
 const MEMORY_AFTER: &str = "RSS per connection after traffic, bytes";
+const SHARE: &str = "PSS per idle connection, bytes";
+const SHARE_AFTER: &str = "PSS per connection after traffic, bytes";
 
 /// Bytes that an idle connection may cost. There is no bound for polling: each waits with an HTTP request.
 const BOUNDS: [(&str, f64); 3] = [("websocket", 2048.0), ("resumable", 2560.0), ("wss", 12_288.0)];
@@ -94,21 +97,21 @@ async fn measure(options: &KindsOptions, kind: &str, cores: &Cores) -> Result<Ve
     let crowd = Crowd::gather(address, vec![door; count], &receipts).await?;
     let joining = server.cpu()?.since(&before).total;
     sleep(settle).await;
+    crowd.check()?;
     let idle = server.memory()?;
     let mut backend = Backend::connect(&server, &receipts).await?;
-    let everybody = Target { channel: "shared".into(), subscribers: count };
+    let everybody = Target { channel: "shared".into(), subscribers: 0..count };
     let deliveries =
         if kind == "polling" { options.deliveries / POLLING_DELIVERS } else { options.deliveries };
     let traffic = vec![everybody; deliveries.div_ceil(count.max(1)).max(1)];
     backend.publish(OVERLAPPING, traffic).await.context("not all received a publication")?;
     drop(backend);
     sleep(settle).await;
-    crowd.check()?;
     let after = server.memory()?;
-    let growth = |memory: usize| each(real(memory) - real(empty), count);
-    Ok(vec![
-        Sample::cost(MEMORY, growth(idle)),
-        Sample::cost(MEMORY_AFTER, growth(after)),
-        Sample::cost("CPU per connect and join, µs", each(joining.as_secs_f64() * 1e6, count)),
-    ])
+    crowd.finish(&receipts).await?;
+    let of_one = |[empty, memory]: [f64; 2]| each(memory - empty, count);
+    let mut samples = memory::rows([MEMORY, SHARE], [empty, idle], of_one);
+    samples.extend(memory::rows([MEMORY_AFTER, SHARE_AFTER], [empty, after], of_one));
+    samples.push(Sample::cost("CPU per connect and join, µs", each(joining.as_secs_f64() * 1e6, count)));
+    Ok(samples)
 }

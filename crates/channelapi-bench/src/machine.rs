@@ -23,6 +23,8 @@ pub(crate) fn facts() -> Value {
         "cores": std::thread::available_parallelism().ok().map(usize::from),
         "memory": first("/proc/meminfo", "MemTotal"),
         "load": first("/proc/loadavg", ""),
+        // Where it does, code that a server has not used for a while is not resident any more.
+        "kernel takes cold pages away": first("/sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds", "").map(|count| count != "0"),
         "date": date.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()),
         "rustc": rustc.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()),
     })

@@ -22,6 +22,7 @@ mod history;
 mod kinds;
 mod lanes;
 mod machine;
+mod memory;
 mod outcome;
 mod paced;
 mod peer;

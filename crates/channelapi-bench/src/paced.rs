@@ -61,7 +61,7 @@ async fn measure(options: &PacedOptions, peer: Peer, cores: &Cores) -> Result<Ve
     let mut backend = Backend::connect(&server, &receipts).await?;
     let door = peer.door(backend.token("shared").await?);
     let crowd = Crowd::gather(server.address, vec![door; options.connections], &receipts).await?;
-    let target = Target { channel: "shared".into(), subscribers: options.connections };
+    let target = Target { channel: "shared".into(), subscribers: 0..options.connections };
     let warm_up = vec![target.clone(); OVERLAPPING];
     backend.publish(1, warm_up).await.context("warming up failed")?;
 
@@ -69,7 +69,7 @@ async fn measure(options: &PacedOptions, peer: Peer, cores: &Cores) -> Result<Ve
     let before = server.cpu()?;
     backend.publish_paced(options.rate, vec![target; options.publications]).await?;
     let used = server.cpu()?.since(&before).total;
-    crowd.check()?;
+    crowd.finish(&receipts).await?;
     let latencies = receipts.latencies();
     Ok(vec![
         Sample::cost("p50 latency, ms", milliseconds(permille(&latencies, 500))),

@@ -8,8 +8,9 @@ mod install;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
 
 use crate::client::Door;
@@ -47,8 +48,6 @@ pub(crate) struct Launch<'a> {
     pub(crate) port: u16,
     pub(crate) auth_key: &'a str,
     pub(crate) data_dir: &'a Path,
-    /// Where it may work.
-    pub(crate) folder: &'a Path,
 }
 
 impl Peer {
@@ -70,6 +69,12 @@ impl Peer {
     /// Whether it is part of this program or of this project, and has to work.
     pub(crate) fn is_ours(self) -> bool {
         matches!(self, Self::Channelapi | Self::Floor)
+    }
+
+    /// Like [`Self::prepare`], but what could not be installed once is not tried again: it may take twenty minutes to fail.
+    pub(crate) fn prepare_once(self) -> Result<()> {
+        static FAILED: Mutex<Vec<(Peer, String)>> = Mutex::new(Vec::new());
+        remembering(&FAILED, self, || self.prepare())
     }
 
     /// Installs what can be installed here; channelapi must have been built by whoever wants it measured.
@@ -138,10 +143,7 @@ impl Peer {
     pub(crate) fn version(self) -> Result<String> {
         match self {
             Self::Floor => Ok(env!("CARGO_PKG_VERSION").to_owned()),
-            Self::Channelapi => {
-                let output = Command::new(channelapi()?).arg("--version").output()?;
-                Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-            }
+            Self::Channelapi => said(channelapi()?, "--version"),
             Self::Socketioxide | Self::SocketioxideSystem => {
                 locked("socketioxide/Cargo.lock", "name = \"socketioxide\"\nversion = \"", "\"")
                     .map(|version| format!("socketioxide {version}"))
@@ -181,8 +183,6 @@ fn sockudo(installed: &Path, launch: &Launch<'_>) -> Command {
     command.env("SOCKUDO_DEFAULT_APP_MAX_CONNECTIONS", WITHOUT_LIMIT);
     command.env("SOCKUDO_DEFAULT_APP_MAX_BACKEND_EVENTS_PER_SECOND", WITHOUT_LIMIT);
     command.envs([("RATE_LIMITER_ENABLED", "false"), ("METRICS_ENABLED", "false")]);
-    // From here it would read a configuration and write logs.
-    command.current_dir(launch.folder);
     command
 }
 
@@ -193,6 +193,19 @@ fn started<A: AsRef<std::ffi::OsStr>>(
     let mut command = Command::new(program);
     command.args(arguments);
     command
+}
+
+/// Does something unless it is remembered that it failed for this peer; then that is the answer.
+fn remembering(
+    failed: &Mutex<Vec<(Peer, String)>>,
+    peer: Peer,
+    prepare: impl FnOnce() -> Result<()>,
+) -> Result<()> {
+    let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, why)) = failed.iter().find(|(known, _)| *known == peer) {
+        bail!("{why}");
+    }
+    prepare().inspect_err(|error| failed.push((peer, format!("{error:#}"))))
 }
 
 /// It lies beside this program.
@@ -207,6 +220,7 @@ fn socket_io() -> Result<String> {
 
 fn said(program: impl AsRef<std::ffi::OsStr>, question: &str) -> Result<String> {
     let output = Command::new(program).arg(question).output()?;
+    ensure!(output.status.success(), "it does not answer {question}");
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
@@ -233,6 +247,20 @@ mod tests {
             "[[package]]\nname = \"ab\"\nversion = \"1.0\"\n\n[[package]]\nname = \"b\"\nversion = \"2.1\"\n";
         assert_eq!(between(lock, "name = \"b\"\nversion = \"", "\""), Some("2.1"));
         assert_eq!(between(lock, "name = \"c\"\nversion = \"", "\""), None);
+    }
+
+    #[test]
+    fn what_could_not_be_installed_is_not_tried_in_every_benchmark() {
+        let (failed, mut tries) = (Mutex::new(Vec::new()), 0);
+        for _ in 0..2 {
+            let error = remembering(&failed, Peer::Sockudo, || {
+                tries += 1;
+                bail!("no compiler")
+            });
+            assert_eq!(error.unwrap_err().to_string(), "no compiler");
+            remembering(&failed, Peer::Node, || Ok(())).unwrap();
+        }
+        assert_eq!(tries, 1);
     }
 
     #[test]

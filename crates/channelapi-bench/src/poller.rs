@@ -4,6 +4,8 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -29,6 +31,8 @@ pub(crate) struct Poller {
     packets: VecDeque<String>,
     /// As the server announced it.
     pub(crate) ping_interval: Duration,
+    /// How many it has answered.
+    pub(crate) pings: Arc<AtomicUsize>,
 }
 
 impl Poller {
@@ -36,7 +40,8 @@ impl Poller {
     pub(crate) async fn join(address: SocketAddr, token: &str) -> Result<Self> {
         let stream = connect(address).await.context("cannot connect")?;
         let (sid, packets) = (String::new(), VecDeque::new());
-        let mut poller = Self { stream, address, sid, packets, ping_interval: Duration::ZERO };
+        let (interval, pings) = (Duration::ZERO, Arc::default());
+        let mut poller = Self { stream, address, sid, packets, ping_interval: interval, pings };
         let open = poller.next().await?;
         poller.ping_interval =
             ping_interval(&open).with_context(|| format!("unusable open packet {open:?}"))?;
@@ -68,7 +73,10 @@ impl Poller {
     async fn next(&mut self) -> Result<String> {
         loop {
             match self.packets.pop_front() {
-                Some(packet) if packet == "2" => self.send("3").await?,
+                Some(packet) if packet == "2" => {
+                    self.pings.fetch_add(1, Ordering::Relaxed);
+                    self.send("3").await?;
+                }
                 Some(packet) if packet == "1" => bail!("the server closed the session"),
                 Some(packet) => return Ok(packet),
                 None => {

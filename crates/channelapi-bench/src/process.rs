@@ -1,5 +1,6 @@
 //! A server process under test: started on a free port, watched, and killed when dropped, whatever happened before.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::certificate::Certificate;
 use crate::cores::{Awake, Cores};
 use crate::peer::{Launch, Peer};
 use crate::publisher::Publisher;
-use crate::usage::{Cpu, peak_memory, resident_memory};
+use crate::usage::{Cpu, Memory, family, peak_memory};
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -64,18 +65,19 @@ impl Running {
         Ok(())
     }
 
-    /// Resident bytes.
-    pub(crate) fn memory(&self) -> Result<usize> {
-        resident_memory(self.child.id())
+    /// What it has in memory, with all that it has started.
+    pub(crate) fn memory(&self) -> Result<Memory> {
+        Memory::of(&family(self.child.id())?)
     }
 
-    /// The most resident bytes it ever had.
+    /// The most resident bytes it ever had, without what it has started.
     pub(crate) fn memory_peak(&self) -> Result<usize> {
         peak_memory(self.child.id())
     }
 
+    /// What it has used, with all that it has started and that still lives.
     pub(crate) fn cpu(&self) -> Result<Cpu> {
-        Cpu::of(self.child.id())
+        Cpu::of(&family(self.child.id())?)
     }
 
     /// Where the server keeps what it must remember.
@@ -91,9 +93,24 @@ impl Running {
 
 fn spawn(cores: &Cores, folder: &Path, command: impl FnOnce(&Path) -> Result<Command>) -> Result<Child> {
     let mut command = command(folder)?;
+    clean(&mut command, folder);
     let log = File::create(folder.join("log"))?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     cores.as_server(|| command.spawn())?.with_context(|| format!("cannot start {command:?}"))
+}
+
+/// What of our environment a server is started with.
+const INHERITED: [&str; 5] = ["HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR"];
+
+/// A server is measured with its own settings: neither a configuration file where we were started nor a variable such as
+/// `CHANNELAPI_LOG_LEVEL`, `GOGC` or `NODE_OPTIONS` may change them.
+fn clean(command: &mut Command, folder: &Path) {
+    let own: Vec<_> =
+        command.get_envs().map(|(name, value)| (name.to_owned(), value.map(OsStr::to_owned))).collect();
+    command.env_clear();
+    command.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+    command.envs(own.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    command.current_dir(folder);
 }
 
 impl Drop for Running {
@@ -181,8 +198,8 @@ impl Server {
         self.process.data_dir()
     }
 
-    /// Resident bytes.
-    pub(crate) fn memory(&self) -> Result<usize> {
+    /// What it has in memory.
+    pub(crate) fn memory(&self) -> Result<Memory> {
         self.process.memory()
     }
 
@@ -204,8 +221,7 @@ fn command(
     folder: &Path,
 ) -> Result<Command> {
     let data_dir = folder.join("data");
-    let mut command =
-        peer.command(&Launch { port: address.port(), auth_key, data_dir: &data_dir, folder })?;
+    let mut command = peer.command(&Launch { port: address.port(), auth_key, data_dir: &data_dir })?;
     command.envs(variables.iter().map(|(name, value)| (name, value)));
     Ok(command)
 }
@@ -234,4 +250,26 @@ fn random_key() -> Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).context("no random bytes")?;
     Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever had a `channelapi.toml` where a benchmark was started, or `CHANNELAPI_…` in the environment, measured something else than
+    /// the defaults, and did not know it.
+    #[test]
+    fn nothing_around_us_changes_what_is_measured() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("env");
+        command.env("PORT", "1");
+        clean(&mut command, folder.path());
+        assert_eq!(command.get_current_dir(), Some(folder.path()));
+        let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        let mut names: Vec<_> =
+            said.lines().filter_map(|line| line.split_once('=')).map(|(name, _)| name).collect();
+        names.retain(|name| !INHERITED.contains(name));
+        assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some(), "cargo sets it for tests");
+        assert_eq!(names, ["PORT"]);
+    }
 }

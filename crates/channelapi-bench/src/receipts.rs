@@ -1,12 +1,15 @@
 //! Who received what, and when: the proof that a measured delivery took place.
 //!
-//! Invariant: a publication is complete only when exactly the expected number of connections have it; one more is
-//! counted as unexpected. Every connection's order is folded into one number, so differing orders show.
+//! Invariant: a publication is complete only when each of the expected connections has it, whole and once. What comes twice, comes to
+//! somebody else or is cut short makes up for nothing; it is counted. Every connection's order is folded into one number, so differing
+//! orders show.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use anyhow::{Result, ensure};
 use tokio::sync::oneshot;
 
 use crate::frame;
@@ -47,6 +50,7 @@ struct State {
     waiting: HashMap<u64, Waiting>,
     latencies: Vec<Duration>,
     unexpected: u64,
+    cut_short: u64,
     /// Of all packets, WebSocket framing included.
     bytes: usize,
     /// By connection: a hash over the numbers in the order they came.
@@ -55,15 +59,44 @@ struct State {
 
 struct Waiting {
     since: Instant,
+    /// Of its data.
+    bytes: usize,
+    subscribers: Range<usize>,
+    /// A bit for each subscriber.
+    has: Vec<u64>,
     missing: usize,
     complete: oneshot::Sender<()>,
 }
 
+impl Waiting {
+    /// Whether this connection should have it and has not.
+    fn take(&mut self, connection: usize) -> bool {
+        if !self.subscribers.contains(&connection) {
+            return false;
+        }
+        let index = connection - self.subscribers.start;
+        let (word, bit) = (&mut self.has[index / 64], 1 << (index % 64));
+        let is_first = *word & bit == 0;
+        *word |= bit;
+        self.missing -= usize::from(is_first);
+        is_first
+    }
+}
+
 impl Receipts {
-    /// Announces a publication that is about to be sent, or should have been. Resolves when `count` have it.
-    pub(crate) fn expect(&self, since: Instant, number: u64, count: usize) -> oneshot::Receiver<()> {
+    /// Announces a publication with so many bytes of data that is about to be sent, or should have been. Resolves when all these
+    /// connections have it.
+    pub(crate) fn expect(
+        &self,
+        since: Instant,
+        number: u64,
+        bytes: usize,
+        subscribers: Range<usize>,
+    ) -> oneshot::Receiver<()> {
         let (complete, completed) = oneshot::channel();
-        self.state().waiting.insert(number, Waiting { since, missing: count, complete });
+        let (missing, has) = (subscribers.len(), vec![0; subscribers.len().div_ceil(64)]);
+        let waiting = Waiting { since, bytes, subscribers, has, missing, complete };
+        self.state().waiting.insert(number, waiting);
         completed
     }
 
@@ -79,7 +112,14 @@ impl Receipts {
             return;
         };
         let latency = waiting.since.elapsed();
-        waiting.missing -= 1;
+        if packet.len() < waiting.bytes {
+            state.cut_short += 1;
+            return;
+        }
+        if !waiting.take(connection) {
+            state.unexpected += 1;
+            return;
+        }
         if waiting.missing == 0
             && let Some(done) = state.waiting.remove(&number)
         {
@@ -94,9 +134,13 @@ impl Receipts {
         self.state().waiting.get(&number).map_or(0, |waiting| waiting.missing)
     }
 
-    /// Publications that came twice, or to somebody who should not have them.
-    pub(crate) fn unexpected(&self) -> u64 {
-        self.state().unexpected
+    /// Fails if something came twice, to somebody who should not have it, or not as a whole.
+    pub(crate) fn check(&self) -> Result<()> {
+        let state = self.state();
+        let (unexpected, cut_short) = (state.unexpected, state.cut_short);
+        ensure!(unexpected == 0, "{unexpected} deliveries too many, or to the wrong connection");
+        ensure!(cut_short == 0, "{cut_short} deliveries that are shorter than what was published");
+        Ok(())
     }
 
     /// Bytes that all connections have received since the phase began.
@@ -164,7 +208,7 @@ mod tests {
     #[test]
     fn publication_is_complete_when_everybody_has_it() {
         let receipts = Receipts::default();
-        let mut complete = receipts.expect(Instant::now(), 5, 2);
+        let mut complete = receipts.expect(Instant::now(), 5, 200, 0..2);
         receipts.received(0, &packet(5));
         receipts.received(0, "42[\"clientevent\",{}]");
         assert!(complete.try_recv().is_err());
@@ -174,10 +218,43 @@ mod tests {
         assert_eq!(receipts.bytes(), bytes.iter().sum::<usize>());
         receipts.received(1, &packet(5));
         assert!(complete.try_recv().is_ok());
-        assert_eq!(receipts.unexpected(), 0);
+        receipts.check().unwrap();
         receipts.received(1, &packet(5));
-        assert_eq!(receipts.unexpected(), 1);
+        assert!(receipts.check().unwrap_err().to_string().starts_with("1 deliveries too many"));
         assert_eq!(receipts.latencies().len(), 2);
+    }
+
+    /// A server that delivered twice to one client and never to another was taken for one that had delivered to both, and one that
+    /// delivered to the wrong client for one that had delivered to the right one.
+    #[test]
+    fn what_comes_twice_or_elsewhere_or_in_part_makes_up_for_nothing() {
+        for (connection, text, problem) in [
+            (0, packet(5), "1 deliveries too many"),
+            (2, packet(5), "1 deliveries too many"),
+            (1, format!("42[\"message\",{}]", data(5, 60)), "1 deliveries that are shorter"),
+        ] {
+            let receipts = Receipts::default();
+            let mut complete = receipts.expect(Instant::now(), 5, 200, 0..2);
+            receipts.received(0, &packet(5));
+            receipts.received(connection, &text);
+            assert!(complete.try_recv().is_err(), "{problem}");
+            assert_eq!((receipts.missing(5), receipts.latencies().len()), (1, 1), "{problem}");
+            let said = receipts.check().unwrap_err().to_string();
+            assert!(said.starts_with(problem), "{said}");
+            receipts.received(1, &packet(5));
+            assert!(complete.try_recv().is_ok(), "{problem}");
+        }
+    }
+
+    #[test]
+    fn subscribers_need_not_begin_with_the_first_connection() {
+        let receipts = Receipts::default();
+        let mut complete = receipts.expect(Instant::now(), 0, 200, 60..200);
+        (60..199).for_each(|connection| receipts.received(connection, &packet(0)));
+        assert!(complete.try_recv().is_err());
+        receipts.received(199, &packet(0));
+        assert!(complete.try_recv().is_ok());
+        receipts.check().unwrap();
     }
 
     #[test]

@@ -19,11 +19,12 @@ use crate::client::{Client, Door, Place, checkpoint};
 use crate::comparison::{Setup, take_turns};
 use crate::cores::Cores;
 use crate::criteria::{Criterion, Wanted};
+use crate::memory;
 use crate::peer::Peer;
 use crate::process::{Server, allow_connections};
 use crate::receipts::Receipts;
 use crate::report::{Sample, Sheet};
-use crate::statistics::{each, mebibytes, real};
+use crate::statistics::{MEBIBYTE, each, mebibytes, real};
 
 const COLUMN: &str = "channelapi";
 
@@ -35,6 +36,9 @@ const MISSED: usize = 10;
 
 /// How long a server is left alone before its memory is read.
 const SETTLE: Duration = Duration::from_secs(5);
+
+/// How long is waited for what goes wrong when all are back; longer than the first pause of a client that is lost again.
+const AFTERWARDS: Duration = Duration::from_secs(2);
 
 /// Longest time until everybody is there, and is there again.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -69,7 +73,7 @@ async fn measure(count: usize, cores: &Cores) -> Result<Vec<Sample>> {
     let receipts = Arc::new(Receipts::default());
     let mut backend = Backend::connect(&server, &receipts).await?;
     let door = Door::handshake(&[backend.token("shared").await?], true);
-    let everybody = Target { channel: "shared".into(), subscribers: count };
+    let everybody = Target { channel: "shared".into(), subscribers: 0..count };
     let tally = Arc::new(Tally::default());
     let joining = Arc::new(Semaphore::new(JOINING_MAX));
     let mut clients = JoinSet::new();
@@ -93,17 +97,29 @@ async fn measure(count: usize, cores: &Cores) -> Result<Vec<Sample>> {
     until(&tally, &mut clients, is_complete).await?;
     let recovered = killed.elapsed();
     let (used, peak) = (server.cpu()?.since(&started).total, server.memory_peak()?);
+    // What comes twice comes soon, and so does the second loss of a connection.
+    sleep(AFTERWARDS).await;
+    receipts.check()?;
+    let again = tally.again.load(Ordering::Relaxed);
+    ensure!(
+        again == count,
+        "{count} clients came back {again} times: the server closed connections once more"
+    );
     let gaps = tally.unrecovered.load(Ordering::Relaxed);
     ensure!(gaps == 0, "{gaps} of {count} clients were not recovered");
-    Ok(vec![
+    let mut samples = vec![
         Sample::cost("from the kill until the server answers, s", answers.as_secs_f64()),
         Sample::cost(RECOVERED, recovered.as_secs_f64()),
         Sample::cost("CPU per client that comes back, µs", each(used.as_secs_f64() * 1e6, count)),
-        Sample::cost("RSS before the kill, MiB", mebibytes(steady)),
+    ];
+    let names = ["RSS before the kill, MiB", "PSS before the kill, MiB"];
+    samples.extend(memory::rows(names, [steady], |[bytes]| bytes / MEBIBYTE));
+    samples.extend([
         Sample::cost("peak RSS after it, MiB", mebibytes(peak)),
-        Sample::cost(PEAK, real(peak) / real(steady)),
+        Sample::cost(PEAK, real(peak) / real(steady.rss)),
         Sample::fact("tries that failed", real(tally.failed.load(Ordering::Relaxed))),
-    ])
+    ]);
+    Ok(samples)
 }
 
 /// How the clients fare.

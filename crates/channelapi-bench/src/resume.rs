@@ -12,7 +12,7 @@ use crate::comparison::{Setup, take_turns};
 use crate::cores::Cores;
 use crate::criteria::{Criterion, Wanted};
 use crate::crowd::Crowd;
-use crate::delivery::{PUBLICATIONS_MIN, Phase, Run};
+use crate::delivery::{PUBLICATIONS_MIN, Phase, Run, ensure_one_order};
 use crate::peer::Peer;
 use crate::process::{Server, allow_connections};
 use crate::receipts::Receipts;
@@ -82,7 +82,7 @@ async fn measure(
     for number in 0..if is_in_many { options.channels } else { 1 } {
         let channel = format!("channel-{number}");
         tokens.push(backend.token(&channel).await?);
-        targets.push(Target { channel: channel.into(), subscribers: options.connections });
+        targets.push(Target { channel: channel.into(), subscribers: 0..options.connections });
     }
     let door = Door::handshake(&tokens, is_resumable);
     let before = server.cpu()?;
@@ -99,7 +99,10 @@ async fn measure(
     let bytes_one_by_one = bytes(&receipts);
     let overlapping = run.phase(OVERLAPPING, targets).await?;
     let orders = receipts.distinct_orders();
-    crowd.check()?;
+    crowd.finish(&receipts).await?;
+    if !is_in_many {
+        ensure_one_order(orders, Peer::Channelapi)?;
+    }
 
     let Phase { cpu, p50, p99, .. } = one_by_one;
     Ok(vec![

@@ -12,13 +12,18 @@ use crate::client::{Client, Door};
 use crate::comparison::{Setup, take_turns};
 use crate::cores::Cores;
 use crate::lanes::{self, Dialect, Lanes, Work};
+use crate::memory;
 use crate::peer::Peer;
 use crate::process::Server;
 use crate::receipts;
 use crate::report::{Sample, Sheet};
-use crate::statistics::{each, real};
+use crate::statistics::{MEBIBYTE, each, real};
 
 const COLUMNS: [&str; 2] = ["reads along", "stalled"];
+
+const PUBLISHED: [&str; 2] =
+    ["RSS growth when all is published, MiB", "PSS growth when all is published, MiB"];
+const RECEIVED: [&str; 2] = ["RSS growth when all is received, MiB", "PSS growth when all is received, MiB"];
 
 /// How many requests are on their way at once.
 const IN_FLIGHT: usize = 64;
@@ -102,16 +107,14 @@ async fn measure(pending: u64, is_stalled: bool, cores: &Cores) -> Result<Vec<Sa
 
     let count = load.latencies.len();
     let catching_up = caught_up.saturating_duration_since(resumed).as_secs_f64();
-    let mib = |memory: usize| (real(memory) - real(empty)) / 1_048_576.0;
-    let mut samples = vec![
-        Sample::rate("publishes/s meanwhile", real(count) / load.elapsed.as_secs_f64()),
-        Sample::cost("RSS growth when all is published, MiB", mib(behind)),
-        Sample::cost("RSS growth when all is received, MiB", mib(after)),
-        Sample::cost(
-            "from the last publication (stalled: from reading on) until all is received, s",
-            catching_up,
-        ),
-    ];
+    let grown = |[empty, memory]: [f64; 2]| (memory - empty) / MEBIBYTE;
+    let mut samples = vec![Sample::rate("publishes/s meanwhile", real(count) / load.elapsed.as_secs_f64())];
+    samples.extend(memory::rows(PUBLISHED, [empty, behind], grown));
+    samples.extend(memory::rows(RECEIVED, [empty, after], grown));
+    samples.push(Sample::cost(
+        "from the last publication (stalled: from reading on) until all is received, s",
+        catching_up,
+    ));
     if is_stalled {
         samples.extend([
             Sample::rate("publications/s while catching up", real(count) / catching_up),

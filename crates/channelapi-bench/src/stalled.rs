@@ -10,11 +10,12 @@ use crate::client::Client;
 use crate::comparison::{Setup, take_turns};
 use crate::cores::Cores;
 use crate::crowd::Crowd;
+use crate::memory;
 use crate::peer::Peer;
 use crate::process::{Server, allow_connections};
 use crate::receipts::Receipts;
 use crate::report::{Sample, Sheet};
-use crate::statistics::{each, mebibytes, milliseconds, percentile};
+use crate::statistics::{MEBIBYTE, each, milliseconds, percentile};
 
 /// Of how many one does not read.
 const ONE_IN: usize = 10;
@@ -53,11 +54,11 @@ async fn measure(options: &StalledOptions, are_some_stalled: bool, cores: &Cores
     let mut backend = Backend::with(&server, &receipts, OVERLAPPING, style).await?;
     let door = peer.door(backend.token("shared").await?);
     let mut stalled = Vec::new();
-    for _ in 0..if are_some_stalled { count / ONE_IN } else { 0 } {
+    for _ in 0..if are_some_stalled { count.div_ceil(ONE_IN) } else { 0 } {
         stalled.push(Client::join(server.address, &door).await?);
     }
     let crowd = Crowd::gather(server.address, vec![door; count], &receipts).await?;
-    let target = Target { channel: "shared".into(), subscribers: count };
+    let target = Target { channel: "shared".into(), subscribers: 0..count };
     backend.publish(OVERLAPPING, vec![target.clone(); OVERLAPPING]).await.context("warming up failed")?;
 
     receipts.restart();
@@ -65,13 +66,15 @@ async fn measure(options: &StalledOptions, are_some_stalled: bool, cores: &Cores
     backend.publish(OVERLAPPING, vec![target; options.publications]).await?;
     let used = server.cpu()?.since(&before).total;
     let memory = server.memory()?;
-    crowd.check()?;
+    crowd.finish(&receipts).await?;
     drop(stalled);
     let latencies = receipts.latencies();
-    Ok(vec![
+    let mut samples = vec![
         Sample::cost("p50 latency of those who read, ms", milliseconds(percentile(&latencies, 50))),
         Sample::cost("p99 latency of those who read, ms", milliseconds(percentile(&latencies, 99))),
         Sample::cost("CPU per delivery to them, µs", each(used.as_secs_f64() * 1e6, latencies.len())),
-        Sample::cost("RSS growth, MiB", mebibytes(memory) - mebibytes(empty)),
-    ])
+    ];
+    let names = ["RSS growth, MiB", "PSS growth, MiB"];
+    samples.extend(memory::rows(names, [empty, memory], |[empty, memory]| (memory - empty) / MEBIBYTE));
+    Ok(samples)
 }

@@ -29,9 +29,12 @@ pub(crate) fn milliseconds(latency: Option<Duration>) -> f64 {
     latency.map_or(0.0, |latency| latency.as_secs_f64() * 1e3)
 }
 
+/// Bytes of one.
+pub(crate) const MEBIBYTE: f64 = 1_048_576.0;
+
 /// For tables.
 pub(crate) fn mebibytes(bytes: usize) -> f64 {
-    real(bytes) / 1_048_576.0
+    real(bytes) / MEBIBYTE
 }
 
 /// `total / count` in floating point: what one of `count` cost.

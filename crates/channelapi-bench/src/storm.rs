@@ -12,16 +12,18 @@ use crate::comparison::{Comparison, compare};
 use crate::cores::Cores;
 use crate::criteria::{Criterion, Wanted};
 use crate::crowd::Crowd;
+use crate::memory;
 use crate::peer::Peer;
 use crate::process::{Server, allow_connections};
 use crate::receipts::Receipts;
 use crate::report::{Sample, Sheet};
-use crate::statistics::{each, mebibytes, real};
+use crate::statistics::{MEBIBYTE, each, mebibytes, real};
 
 /// How long a started server is left alone before its memory is read.
 const START_SETTLE: Duration = Duration::from_secs(2);
 
 const AFTER: &str = "RSS afterwards, × before";
+const SHARE_AFTER: &str = "PSS afterwards, × before";
 
 /// Memory after a storm of connections.
 #[derive(Args)]
@@ -58,19 +60,24 @@ async fn measure(options: &StormOptions, peer: Peer, cores: &Cores) -> Result<Ve
         let crowd = Crowd::gather(server.address, vec![door.clone(); options.connections], &receipts).await?;
         crowd.check()?;
     }
-    let (took, peak) = (started.elapsed(), server.memory_peak()?);
+    let took = started.elapsed();
     sleep(Duration::from_secs(options.settle)).await;
     let (after, used) = (server.memory()?, server.cpu()?.since(&cpu).total);
+    let peak = server.memory_peak()?;
+    receipts.check()?;
     let count = options.connections * usize::from(options.waves);
-    Ok(vec![
-        Sample::cost("RSS before, MiB", mebibytes(before)),
-        Sample::cost("peak RSS, MiB", mebibytes(peak)),
-        Sample::cost("RSS afterwards, MiB", mebibytes(after)),
-        Sample::cost(AFTER, real(after) / real(before)),
+    let mut samples =
+        memory::rows(["RSS before, MiB", "PSS before, MiB"], [before], |[bytes]| bytes / MEBIBYTE);
+    samples.push(Sample::cost("peak RSS, MiB", mebibytes(peak)));
+    let names = ["RSS afterwards, MiB", "PSS afterwards, MiB"];
+    samples.extend(memory::rows(names, [after], |[bytes]| bytes / MEBIBYTE));
+    samples.extend(memory::rows([AFTER, SHARE_AFTER], [before, after], |[before, after]| after / before));
+    samples.extend([
         Sample::cost(
             "CPU per connection that comes, joins and leaves, µs",
             each(used.as_secs_f64() * 1e6, count),
         ),
         Sample::rate("connections per second", real(count) / took.as_secs_f64()),
-    ])
+    ]);
+    Ok(samples)
 }

@@ -11,6 +11,7 @@ use crate::cores::Cores;
 use crate::criteria::Wanted::AtMost;
 use crate::criteria::{Criterion, Goal};
 use crate::crowd::Crowd;
+use crate::disk::ensure_disk;
 use crate::peer::Peer;
 use crate::process::{Server, allow_connections};
 use crate::receipts::Receipts;
@@ -48,6 +49,10 @@ pub(crate) struct UnicastOptions {
 }
 
 pub(crate) async fn run(options: &UnicastOptions, cores: &Cores) -> Result<(Sheet, Vec<Criterion>)> {
+    if options.comparison.peers.contains(&Peer::Channelapi) {
+        // It stores what the peers do not.
+        ensure_disk(&std::env::temp_dir())?;
+    }
     allow_connections(options.connections + options.in_flight)?;
     let title = format!("To one of {} connections, {} in flight", options.connections, options.in_flight);
     let mut columns = Vec::new();
@@ -81,7 +86,7 @@ async fn measure(
     for number in 0..options.connections {
         let channel = format!("own-{number}");
         doors.push(peer.door(backend.token(&channel).await?));
-        targets.push(Target { channel: channel.into(), subscribers: 1 });
+        targets.push(Target { channel: channel.into(), subscribers: number..number + 1 });
     }
     let crowd = Crowd::gather(server.address, doors, &receipts).await?;
     let all = targets.iter().cycle();
@@ -93,7 +98,7 @@ async fn measure(
     let work = all.take(options.publications).cloned().collect();
     backend.publish(options.in_flight, work).await?;
     let used = server.cpu()?.since(&before);
-    crowd.check()?;
+    crowd.finish(&receipts).await?;
     let latencies = receipts.latencies();
     let cpu = each(used.total.as_secs_f64() * 1e6, latencies.len());
     Ok(vec![

@@ -1,4 +1,4 @@
-//! What a process has used so far, from `/proc`: memory now, CPU time since it began.
+//! What a server has used so far, from `/proc`: memory now, CPU time since it began. A server may be several processes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,17 +7,66 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-/// Resident memory in bytes, counted page by page: `statm` may lag behind by some pages per thread, and so may `status`, which
-/// is all that others than root are told of a process that hides its memory, as ours does.
-pub(crate) fn resident_memory(pid: u32) -> Result<usize> {
-    let exact = format!("/proc/{pid}/smaps_rollup");
-    let coarse = format!("/proc/{pid}/status");
-    let text = match fs::read_to_string(&exact) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => fs::read_to_string(&coarse),
-        text => text,
-    };
-    let text = text.with_context(|| format!("cannot read {exact}"))?;
-    parse_resident(&text).with_context(|| format!("unusable {exact}"))
+/// What a server has in memory at a moment, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Every page that is there for it, also those that it shares with other processes.
+    pub(crate) rss: usize,
+    /// The same with a page that several processes share counted in shares. `None` where the kernel does not tell us.
+    pub(crate) pss: Option<usize>,
+}
+
+impl Memory {
+    /// Of all these processes together. Counted page by page: `statm` may lag behind by some pages per thread, and so may `status`, which
+    /// is all that others than root are told of a process that hides its memory, as ours does.
+    pub(crate) fn of(pids: &[u32]) -> Result<Self> {
+        let mut sum = Self { rss: 0, pss: Some(0) };
+        for pid in pids {
+            let exact = format!("/proc/{pid}/smaps_rollup");
+            let text = match fs::read_to_string(&exact) {
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    fs::read_to_string(format!("/proc/{pid}/status"))
+                }
+                text => text,
+            };
+            let text = text.with_context(|| format!("cannot read {exact}"))?;
+            let one = Self::parse(&text).with_context(|| format!("unusable {exact}"))?;
+            sum.rss += one.rss;
+            sum.pss = sum.pss.zip(one.pss).map(|(sum, pss)| sum + pss);
+        }
+        Ok(sum)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let rss = kilobytes(text, "Rss:").or_else(|| kilobytes(text, "VmRSS:"))?;
+        Some(Self { rss, pss: kilobytes(text, "Pss:") })
+    }
+}
+
+/// A process and all that it has started, and those, as far as they live.
+pub(crate) fn family(pid: u32) -> Result<Vec<u32>> {
+    let mut parents = Vec::new();
+    for entry in fs::read_dir("/proc").context("cannot list /proc")? {
+        let Ok(child) = entry?.file_name().to_string_lossy().parse::<u32>() else { continue };
+        // A process may end, and its files with it, while we look.
+        let Ok(stat) = fs::read_to_string(format!("/proc/{child}/stat")) else { continue };
+        parents.extend(parse_parent(&stat).map(|parent| (child, parent)));
+    }
+    let mut family = vec![pid];
+    let mut next = 0;
+    while let Some(&member) = family.get(next) {
+        let children = parents.iter().filter(|(_, parent)| *parent == member).map(|(child, _)| *child);
+        family.extend(children);
+        next += 1;
+    }
+    Ok(family)
+}
+
+/// The second field behind the name, unless the process has ended and is only waited for.
+fn parse_parent(stat: &str) -> Option<u32> {
+    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
+    let state = fields.next()?;
+    fields.next().filter(|_| state != "Z")?.parse().ok()
 }
 
 /// The most resident memory a process ever had, in bytes.
@@ -27,16 +76,12 @@ pub(crate) fn peak_memory(pid: u32) -> Result<usize> {
     kilobytes(&text, "VmHWM:").with_context(|| format!("unusable {path}"))
 }
 
-fn parse_resident(text: &str) -> Option<usize> {
-    kilobytes(text, "Rss:").or_else(|| kilobytes(text, "VmRSS:"))
-}
-
 fn kilobytes(text: &str, key: &str) -> Option<usize> {
     let value = text.lines().find_map(|line| line.strip_prefix(key))?;
     Some(value.trim().strip_suffix(" kB")?.parse::<usize>().ok()? << 10)
 }
 
-/// CPU time of a process, user and system together.
+/// CPU time of a server, user and system together.
 ///
 /// The process-wide counter moves in ticks of 10 ms and knows all threads that ever lived; the scheduler's counters are
 /// exact to the nanosecond but only of living threads. [`Cpu::since`] takes the better of the two.
@@ -57,7 +102,19 @@ pub(crate) struct CpuUsed {
 }
 
 impl Cpu {
-    pub(crate) fn of(pid: u32) -> Result<Self> {
+    /// Of all these processes together.
+    pub(crate) fn of(pids: &[u32]) -> Result<Self> {
+        let mut sum = Self { user: Duration::ZERO, system: Duration::ZERO, threads: BTreeMap::new() };
+        for pid in pids {
+            let Self { user, system, threads } = Self::of_one(*pid)?;
+            sum.user += user;
+            sum.system += system;
+            sum.threads.extend(threads);
+        }
+        Ok(sum)
+    }
+
+    fn of_one(pid: u32) -> Result<Self> {
         let path = format!("/proc/{pid}/stat");
         let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         let (user, system) = parse_stat(&stat, rustix::param::clock_ticks_per_second())
@@ -125,8 +182,46 @@ mod tests {
     #[test]
     fn memory_is_read_in_bytes() {
         let text = "55d0-7ffe ---p 00000000 00:00 0    [rollup]\nRss:     1024 kB\nPss:      512 kB\n";
-        assert_eq!(parse_resident(text), Some(1 << 20));
-        assert_eq!(parse_resident("Pss: 1 kB\n"), None);
+        assert_eq!(Memory::parse(text), Some(Memory { rss: 1 << 20, pss: Some(512 << 10) }));
+        let coarse = "VmHWM:     3 kB\nVmRSS:     2 kB\n";
+        assert_eq!(Memory::parse(coarse), Some(Memory { rss: 2 << 10, pss: None }));
+        assert_eq!(Memory::parse("Pss: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn parents_are_found_behind_any_name() {
+        assert_eq!(parse_parent("42 (a ) R 1 (b) S 7 42 42 0 -1"), Some(7));
+        assert_eq!(parse_parent("42 (a) Z 7 42 42 0 -1"), None, "it has no memory any more");
+        assert_eq!(parse_parent("42 (a"), None);
+    }
+
+    /// A peer may be several processes: what only the first of them takes would be a part of its price.
+    #[test]
+    fn memory_and_time_are_those_of_all_processes() {
+        let mut shell = std::process::Command::new("sh");
+        // The second one works, and the first one waits for it.
+        shell.args(["-c", "sh -c 'while :; do :; done' & wait"]);
+        let mut child = shell.spawn().unwrap();
+        let until = std::time::Instant::now() + Duration::from_secs(20);
+        let all = loop {
+            let all = family(child.id()).unwrap();
+            let is_working = Cpu::of(&all).is_ok_and(|cpu| cpu.user >= Duration::from_millis(50));
+            assert!(std::time::Instant::now() < until, "{all:?} take no time");
+            if is_working {
+                break all;
+            }
+        };
+        let (first, both) = (Memory::of(&all[..1]).unwrap(), Memory::of(&all).unwrap());
+        let of_the_first = Cpu::of(&all[..1]).unwrap();
+        for pid in all.iter().rev() {
+            let pid = rustix::process::Pid::from_raw((*pid).try_into().unwrap()).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+        child.wait().unwrap();
+        assert_eq!(all.len(), 2, "{all:?}");
+        assert!(both.rss > first.rss && both.pss > first.pss, "{first:?}, {both:?}");
+        assert!(both.pss.unwrap() < both.rss, "they share the program");
+        assert!(of_the_first.user < Duration::from_millis(50), "{of_the_first:?}");
     }
 
     #[test]
@@ -156,12 +251,13 @@ mod tests {
     #[test]
     fn own_process_can_be_read() {
         let pid = std::process::id();
-        let resident = resident_memory(pid).unwrap();
-        assert!(resident > 0 && peak_memory(pid).unwrap() >= resident / 2);
-        let earlier = Cpu::of(pid).unwrap();
+        let Memory { rss, pss } = Memory::of(&[pid]).unwrap();
+        assert!(rss > 0 && peak_memory(pid).unwrap() >= rss / 2);
+        assert!(pss.is_some_and(|pss| pss > 0 && pss <= rss), "{pss:?} of {rss}");
+        let earlier = Cpu::of(&[pid]).unwrap();
         // On a busy machine it may take a while to get that much of it.
         let until = std::time::Instant::now() + Duration::from_secs(20);
-        while Cpu::of(pid).unwrap().since(&earlier).total < Duration::from_millis(10) {
+        while Cpu::of(&[pid]).unwrap().since(&earlier).total < Duration::from_millis(10) {
             assert!(std::time::Instant::now() < until, "this process uses time, but none is read");
         }
     }

@@ -1,6 +1,8 @@
 //! Whoever joins a crowd: a client over WebSocket, or one over HTTP long-polling.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -28,6 +30,14 @@ impl Visitor {
         match self {
             Self::WebSocket(client) => client.ping_interval,
             Self::Polling(poller) => poller.ping_interval,
+        }
+    }
+
+    /// From now on, adds each ping that it answers to `pings`.
+    pub(crate) fn count_pings(&mut self, pings: Arc<AtomicUsize>) {
+        match self {
+            Self::WebSocket(client) => client.pings = pings,
+            Self::Polling(poller) => poller.pings = pings,
         }
     }
 
