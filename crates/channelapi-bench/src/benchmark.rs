@@ -154,7 +154,7 @@ impl Comparison {
         let mut versions = Map::new();
         let mut present = Vec::new();
         for &peer in &self.peers {
-            let version = match peer.prepare().and_then(|()| peer.version()) {
+            let version = match peer.prepare_once().and_then(|()| peer.version()) {
                 Ok(version) => {
                     present.push(peer);
                     version

@@ -1,5 +1,6 @@
 //! All benchmarks in one go, and the page that shows what they found.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -10,6 +11,7 @@ use crate::Arguments;
 use crate::benchmark::Benchmark;
 use crate::cores::Cores;
 use crate::outcome::{Outcome, write_json};
+use crate::peer::Peer;
 use crate::{plot, results};
 
 /// Which benchmarks, and how.
@@ -85,6 +87,9 @@ pub(crate) struct SuiteOptions {
     /// Only these benchmarks, in this order.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     only: Vec<String>,
+    /// Peers on request that are measured, too, wherever socketioxide is. One that cannot be installed or fails only marks its own figures.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PEERS")]
+    with: Vec<Peer>,
     /// How often each is measured.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: Option<u16>,
@@ -197,6 +202,15 @@ fn arguments(suite: &Suite, options: &SuiteOptions, line: &str) -> Vec<String> {
     /// These count no connections.
     const WITHOUT_CONNECTIONS: [&str; 5] = ["publish", "batch", "slow", "history", "upkeep"];
     let mut words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+    let peers = words.iter().position(|word| word == "--peers").and_then(|index| words.get_mut(index + 1));
+    if let Some(peers) = peers.filter(|peers| peers.split(',').any(|peer| peer == Peer::Socketioxide.name()))
+    {
+        for peer in &options.with {
+            if !peers.split(',').any(|known| known == peer.name()) {
+                let _ = write!(peers, ",{}", peer.name());
+            }
+        }
+    }
     words.extend(["--rounds".to_owned(), options.rounds.unwrap_or(suite.rounds).to_string()]);
     if let Some(attempts) = options.attempts {
         words.extend(["--attempts".to_owned(), attempts.to_string()]);
@@ -223,6 +237,7 @@ mod tests {
     const PLAIN: SuiteOptions = SuiteOptions {
         results: None,
         only: Vec::new(),
+        with: Vec::new(),
         rounds: None,
         attempts: None,
         connections: None,
@@ -249,6 +264,33 @@ mod tests {
         assert_eq!(chosen(&["publish"]).unwrap().len(), 3);
         let refusal = chosen(&["batch", "bach"]).unwrap_err().to_string();
         assert!(refusal.starts_with("`bach` is not in `all`; what is: connections, kinds, "), "{refusal}");
+    }
+
+    /// One command measures a peer that takes long to build beside all others, in the same rounds.
+    #[test]
+    fn peers_on_request_are_measured_in_every_comparison() {
+        let with = vec![Peer::Sockudo, Peer::SocketioxideSystem, Peer::Node];
+        let options = SuiteOptions { with, ..PLAIN };
+        for suite in [&ALL, &QUICK] {
+            let mut benchmarks = std::collections::BTreeSet::new();
+            for line in suite.runs {
+                let arguments = arguments(suite, &options, line);
+                benchmark(&arguments).unwrap_or_else(|error| panic!("{line}: {error}"));
+                let Some(index) = arguments.iter().position(|word| word == "--peers") else { continue };
+                let peers: Vec<_> = arguments[index + 1].split(',').collect();
+                assert_eq!(peers.contains(&"sockudo"), peers.contains(&"socketioxide"), "{line}");
+                assert_eq!(
+                    peers.iter().filter(|peer| **peer == "node").count(),
+                    usize::from(peers.contains(&"node"))
+                );
+                if peers.contains(&"sockudo") {
+                    benchmarks.insert(arguments[0].clone());
+                }
+            }
+            for name in ["connections", "delivery", "paced", "unicast"] {
+                assert!(benchmarks.contains(name), "{name} of {}", suite.name);
+            }
+        }
     }
 
     #[test]

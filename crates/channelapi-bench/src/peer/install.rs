@@ -103,6 +103,8 @@ pub(super) fn sockudo() -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo.args(["install", "sockudo", "--version", SOCKUDO_VERSION, "--locked", "--root"]).arg(&root);
     cargo.env("CARGO_TARGET_DIR", folder()?).env("PROTOC", protoc()?);
+    // Its users have its allocator as it is; cargo gives us the settings of ours.
+    cargo.env_remove("JEMALLOC_SYS_WITH_MALLOC_CONF");
     run(&mut cargo)
 }
 
