@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use tokio::task::JoinSet;
 
@@ -24,6 +24,9 @@ const COLUMNS: [&str; 2] = ["one by one", "in batches"];
 
 /// Requests on their way at once: of single messages, and of batches.
 const IN_FLIGHT: [usize; 2] = [64, 8];
+
+/// Batches before it counts, or as many messages.
+const WARM_UP: u64 = 10;
 
 const CPU: &str = "CPU per message, µs";
 
@@ -52,31 +55,45 @@ pub(crate) async fn run(options: &BatchOptions, cores: &Cores) -> Result<(Sheet,
 
 async fn measure(options: &BatchOptions, is_batched: bool, cores: &Cores) -> Result<Vec<Sample>> {
     let server = Server::start(Peer::Channelapi, cores).await?;
-    let messages = options.size * options.batches;
-    let before = server.cpu()?;
-    let elapsed =
+    let (elapsed, used) =
         if is_batched { in_batches(options, &server).await? } else { one_by_one(options, &server).await? };
-    let used = server.cpu()?.since(&before).total;
-    let count = usize::try_from(messages)?;
+    let count = usize::try_from(options.size * options.batches)?;
     Ok(vec![
         Sample::rate("messages/s", real(count) / elapsed.as_secs_f64()),
         Sample::cost(CPU, each(used.as_secs_f64() * 1e6, count)),
     ])
 }
 
-async fn one_by_one(options: &BatchOptions, server: &Server) -> Result<Duration> {
+/// How long it took, and the server's CPU time. Connecting, and channels that are new, are no part of either.
+async fn one_by_one(options: &BatchOptions, server: &Server) -> Result<(Duration, Duration)> {
     let mut lanes = Lanes::connect(server.address, &server.auth_key, Dialect::V1, IN_FLIGHT[0]).await?;
-    let (publications, until) = (options.size * options.batches, Instant::now() + Duration::from_mins(5));
-    let load = lanes.publish(&Work { channels: options.size, publications, until, rate: None }).await?;
-    ensure!(load.latencies.len() as u64 == publications, "publishing takes longer than five minutes");
-    Ok(load.elapsed)
+    let work = |batches| Work {
+        channels: options.size,
+        publications: options.size * batches,
+        until: Instant::now() + Duration::from_mins(5),
+        rate: None,
+    };
+    lanes.publish(&work(WARM_UP)).await.context("warming up failed")?;
+    let (before, work) = (server.cpu()?, work(options.batches));
+    let load = lanes.publish(&work).await?;
+    let used = server.cpu()?.since(&before).total;
+    ensure!(load.latencies.len() as u64 == work.publications, "publishing takes longer than five minutes");
+    Ok((load.elapsed, used))
 }
 
-async fn in_batches(options: &BatchOptions, server: &Server) -> Result<Duration> {
+/// The same.
+async fn in_batches(options: &BatchOptions, server: &Server) -> Result<(Duration, Duration)> {
+    let mut connected = Vec::new();
+    for _ in 0..IN_FLIGHT[1] {
+        connected.push(server.publisher().await?);
+    }
+    for number in 0..WARM_UP {
+        publish(&mut connected[0], number, options.size).await.context("warming up failed")?;
+    }
     let mut publishers = JoinSet::new();
-    let started = Instant::now();
-    for first in 0..IN_FLIGHT[1] as u64 {
-        let (mut publisher, size) = (server.publisher().await?, options.size);
+    let (before, started) = (server.cpu()?, Instant::now());
+    for (first, mut publisher) in (0..).zip(connected) {
+        let size = options.size;
         let numbers: Vec<_> = (first..options.batches).step_by(IN_FLIGHT[1]).collect();
         publishers.spawn(async move {
             for number in numbers {
@@ -88,7 +105,7 @@ async fn in_batches(options: &BatchOptions, server: &Server) -> Result<Duration>
     while let Some(ended) = publishers.join_next().await {
         ended??;
     }
-    Ok(started.elapsed())
+    Ok((started.elapsed(), server.cpu()?.since(&before).total))
 }
 
 async fn publish(publisher: &mut Publisher, number: u64, size: u64) -> Result<()> {

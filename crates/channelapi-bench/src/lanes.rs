@@ -109,7 +109,11 @@ impl Lanes {
                     let (channel, data) = (channel(number, channels), receipts::data(number, DATA_BYTES));
                     let sent = match interval {
                         Some(interval) => {
-                            waited_until(started + interval.mul_f64(real_u64(number - first))).await
+                            let due = started + interval.mul_f64(real_u64(number - first));
+                            if due >= until {
+                                break;
+                            }
+                            waited_until(due).await
                         }
                         None => Instant::now(),
                     };
@@ -247,6 +251,30 @@ mod tests {
         ] {
             assert!(dialect.is_answered(answer.as_bytes()).is_err(), "{answer:?}");
         }
+    }
+
+    /// At one a second each of 64 publishers waited for its turn, the last one for a minute after the time was over.
+    #[tokio::test]
+    async fn nothing_is_published_when_the_time_is_over() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut lanes = Lanes::connect(listener.local_addr().unwrap(), "", Dialect::Redis, 4).await.unwrap();
+        let server = tokio::spawn(async move {
+            let mut streams = Vec::new();
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = [0; 1024];
+                streams.push(tokio::spawn(async move {
+                    while stream.read(&mut request).await.unwrap() > 0 {
+                        stream.write_all(b"$3\r\n1-0\r\n").await.unwrap();
+                    }
+                }));
+            }
+        });
+        let until = Instant::now() + Duration::from_millis(300);
+        let work = Work { channels: 1, publications: u64::MAX, until, rate: Some(0.1) };
+        let load = tokio::time::timeout(Duration::from_secs(8), lanes.publish(&work)).await.unwrap().unwrap();
+        assert_eq!(load.latencies.len(), 1, "the next one is due after ten seconds");
+        server.abort();
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use clap::Args;
 use crate::comparison::{Setup, take_turns};
 use crate::cores::Cores;
 use crate::criteria::{Criterion, Wanted};
+use crate::disk::ensure_disk;
 use crate::lanes::{Dialect, Lanes, Work};
 use crate::peer::Peer;
 use crate::process::Server;
@@ -59,6 +60,7 @@ pub(crate) struct UpkeepOptions {
 }
 
 pub(crate) async fn run(options: &UpkeepOptions, cores: &Cores) -> Result<(Sheet, Vec<Criterion>)> {
+    ensure_disk(&std::env::temp_dir())?;
     let title = format!("Publishing and upkeep of the log, {IN_FLIGHT} in flight");
     let fates = [Fate::Lives, Fate::IsReplaced, Fate::Expires];
     let measure = async |column: usize| measure(options.seconds, fates[column], cores).await;
