@@ -6,8 +6,14 @@ mod node;
 mod program;
 
 use std::{
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     process::{Child, Command, Output, Stdio},
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
 };
 
 use node::{KEY, Node, PATIENCE, eventually};
@@ -15,7 +21,11 @@ use program::{check, text};
 use serde_json::Value;
 
 fn start(node: &Node, line: &str) -> Child {
-    let url = format!("http://{}", node.address);
+    start_at(node.address, line)
+}
+
+fn start_at(address: SocketAddr, line: &str) -> Child {
+    let url = format!("http://{address}");
     let mut command = Command::new(env!("CARGO_BIN_EXE_channelapi"));
     let (verb, rest) = line.split_once(' ').unwrap();
     command.args(["bench", verb, "--server", &url, "--key", KEY]).args(rest.split(' ')).env_clear();
@@ -64,6 +74,7 @@ fn every_client_gets_every_publication() {
         let result = result(&node, &format!("fanout -c 20 --rate 50 -d 1s{kind}"));
         let figures = &result["figures"];
         let count = |name: &str| figures[name]["count"].as_u64().unwrap();
+        assert_eq!(result["due"], 50, "{result}");
         // Due at 0, 20, …, 980 ms; a busy machine may not come to the last ones in time.
         assert!((1..=50).contains(&count("publish")), "{result}");
         assert_eq!(count("deliver"), 20 * count("publish"), "{result}");
@@ -79,6 +90,7 @@ fn publishers_say_what_storing_takes() {
     let publish = &result["figures"]["publish"];
     is_in_order(publish);
     let stored = node.metric("channelapi_publications_total");
+    assert_eq!(result["due"], Value::Null, "as many as possible");
     // One more tries whether it can publish at all.
     assert_eq!(stored, publish["count"].as_u64().unwrap() + 1);
     let answer = node.call("GET", "/v1/channels/bench-2/messages?since=all", "");
@@ -136,6 +148,100 @@ fn an_interrupt_ends_it_with_what_was_measured() {
     check(&output, 0, &[r#""interrupted":true"#, r#""deliver":{"#], &["publishing"]);
 }
 
+/// An interrupt before anything happened is no result: a script that looks at the exit code alone would take it for one.
+#[test]
+fn an_interrupt_before_there_is_anything_is_a_failure() {
+    // It takes connections and answers nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let running = start_at(silent.local_addr().unwrap(), "fanout -c 5 --json");
+    let (_held, _) = silent.accept().unwrap();
+    let sent = Command::new("kill").args(["-TERM", &running.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let output = running.wait_with_output().unwrap();
+    check(
+        &output,
+        1,
+        &[r#""interrupted":true"#, r#""figures":{}"#],
+        &["interrupted before anything was measured"],
+    );
+}
+
+/// A server that answers requests, and lets no client in: nobody waits for a thousand clients to find out one by one.
+#[test]
+fn it_gives_up_when_nobody_is_let_in() {
+    let node = Node::start("");
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let closing =
+        thread::spawn(move || silent.incoming().take_while(Result::is_ok).map(drop).take(100).count());
+    let started = Instant::now();
+    let output = run(&node, &format!("connect -c 10000 --rate 20 --clients http://{address}"));
+    check(&output, 1, &[], &["error: no client could join: "]);
+    // All of them would take more than eight minutes.
+    assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
+    for _ in 0..100 {
+        _ = TcpStream::connect(address);
+    }
+    closing.join().unwrap();
+}
+
+/// What lets a client in and then closes its connection was asked again without a pause, and the run had no end.
+#[test]
+fn clients_that_are_lost_at_once_do_not_hurry_back() {
+    let node = Node::start("");
+    let cutter = Cutter::before(node.address);
+    let line = format!("resume -c 3 --rate 10 -d 4s --every 1h --clients http://{}", cutter.address);
+    let output = run(&node, &line);
+    // Pauses of 0.1, 0.2, 0.4, 0.8, 1.6 … seconds; without them each would come ten times a second.
+    let made = cutter.connections.load(Ordering::Relaxed);
+    assert!((6..=45).contains(&made), "{made} connections: {output:?}");
+}
+
+/// A proxy that carries the first three connections for a second, in which all join, and every other for a tenth of it.
+struct Cutter {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Cutter {
+    fn before(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, connections) = (listener.local_addr().unwrap(), Arc::<AtomicUsize>::default());
+        let counter = Arc::clone(&connections);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let is_early = counter.fetch_add(1, Ordering::Relaxed) < 3;
+                let time = Duration::from_millis(if is_early { 1000 } else { 100 });
+                let (client, server) = (client.unwrap(), TcpStream::connect(server).unwrap());
+                thread::spawn(move || {
+                    for (from, to) in [(&client, &server), (&server, &client)] {
+                        let (mut from, mut to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                        thread::spawn(move || std::io::copy(&mut from, &mut to));
+                    }
+                    thread::sleep(time);
+                    _ = client.shutdown(Shutdown::Both);
+                    _ = server.shutdown(Shutdown::Both);
+                });
+            }
+        });
+        Self { address, connections }
+    }
+}
+
+/// With nobody left there is nothing to wait for.
+#[test]
+fn it_ends_when_the_server_has_gone() {
+    let mut node = Node::start("");
+    let started = Instant::now();
+    let running = start(&node, "connect -c 5 -d 2m --json");
+    node.await_metric("channelapi_connections", |count| count == 5);
+    node.signal("-KILL");
+    node.ended();
+    let output = running.wait_with_output().unwrap();
+    check(&output, 1, &[r#""lost":{"count":5"#], &["5 connections were lost"]);
+    assert!(started.elapsed() < PATIENCE, "{:?}", started.elapsed());
+}
+
 #[test]
 fn a_table_is_for_people() {
     let node = Node::start("");
@@ -147,12 +253,21 @@ fn a_table_is_for_people() {
 
 #[test]
 fn what_cannot_work_is_said_at_once() {
-    let node = Node::start("");
-    let started = std::time::Instant::now();
+    let keys = tempfile::tempdir().unwrap();
+    let file = keys.path().join("tokens.key");
+    std::fs::write(&file, "tokens-only-0123456789").unwrap();
+    let node = Node::start(&format!(
+        "[[auth_keys]]\nname = 'tokens'\nscopes = ['tokens']\nkey_file = '{}'\n",
+        file.display()
+    ));
+    let started = Instant::now();
     for (line, expected) in [
         ("connect -d 1h --key wrong-wrong-wrong", "refused the key"),
         ("publish -d 1h --key wrong-wrong-wrong", "refused the key"),
         ("fanout -d 1h --clients http://127.0.0.1:1", "no client could join: "),
+        // It opens the door of a channel, and may not publish: every single publication would fail.
+        ("fanout -d 2m --key tokens-only-0123456789", "publish"),
+        ("resume -d 2m --key tokens-only-0123456789", "publish"),
     ] {
         check(&run(&node, line), 1, &[], &["error: ", expected]);
     }

@@ -145,6 +145,12 @@ pub(super) fn bench(
         None => defaults.rate,
         Some(text) => Some(positive(&text)?),
     };
+    let clients = u32::try_from(connections).map_or(f64::INFINITY, f64::from);
+    if load == Load::Connect && rate.is_some_and(|rate| clients / rate > DURATION_MAX.as_secs_f64()) {
+        return Err(wrong(
+            "until the last of them connects it takes more than an hour; raise --rate or lower --connections",
+        ));
+    }
     let looks_at_each = matches!(load, Load::Fanout | Load::Resume { .. });
     if looks_at_each && rate.unwrap_or_default() * duration.as_secs_f64() > PUBLICATIONS_MAX {
         return Err(wrong("these are more than 10,000,000 publications; lower --rate or --duration"));

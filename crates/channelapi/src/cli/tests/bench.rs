@@ -41,6 +41,7 @@ fn everything_about_a_load_can_be_said() {
     let bench = asked("bench fanout -c 7 --rate 0.5 -d 1m --size 1KiB --channel c --volatile --json");
     assert_eq!((bench.connections, bench.rate, bench.duration), (7, Some(0.5), Duration::from_mins(1)));
     assert_eq!((bench.channel.as_str(), bench.size, bench.is_volatile, bench.json), ("c", 1024, true, true));
+    assert_eq!(asked("bench connect -c 3600 --rate 1").connections, 3600);
     assert_eq!(asked("bench publish --channels 9").load, Load::Publish { channels: 9 });
     let (every, away) = (Duration::from_secs(2), Duration::from_millis(500));
     assert_eq!(asked("bench resume --every 2s --away 500ms").load, Load::Resume { every, away });
@@ -90,6 +91,10 @@ fn a_load_has_bounds() {
         (
             "bench fanout --rate 100000 -d 2m",
             "these are more than 10,000,000 publications; lower --rate or --duration",
+        ),
+        (
+            "bench connect -c 3601 --rate 1",
+            "until the last of them connects it takes more than an hour; raise --rate or lower --connections",
         ),
         ("bench fanout --chanel x", "unknown option `--chanel`; did you mean `--channel`?"),
         ("bench fanout --rate", "--rate needs a value; write --rate=100"),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::time::sleep;
+use tokio::time::timeout;
 
 use super::{
     course::{Course, Extent},
@@ -15,10 +15,10 @@ use crate::client::Failed;
 pub(super) async fn run(course: &Course) -> Result<(), Failed> {
     let door = Arc::new(course.door(false).await?);
     let stay = |_, socket| stay(course.clone(), socket, |_| ());
-    let crowd = Crowd::gather(course, door, course.bench.rate, stay).await?;
+    let mut crowd = Crowd::gather(course, door, course.bench.rate, stay).await?;
     course.begin("clients stay", Extent::Time(course.bench.duration));
-    sleep(course.bench.duration).await;
-    drop(crowd);
+    // There is nothing to wait for when all of them are lost.
+    _ = timeout(course.bench.duration, crowd.deserted()).await;
     Ok(())
 }
 

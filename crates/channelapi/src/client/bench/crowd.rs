@@ -21,10 +21,14 @@ const JOINING_MAX: usize = 64;
 /// The same where they come at a rate: a server that does not answer must not let them pile up.
 const JOINING_MAX_PACED: usize = 1024;
 
+/// When so many in the beginning could not join and none could, nobody will: each may have waited for as long as is waited for an
+/// answer.
+const HOPELESS: u64 = 64;
+
 /// Everybody who has joined; they are gone when it is dropped.
 pub(super) struct Crowd {
     pub(super) joined: u64,
-    _living: JoinSet<()>,
+    living: JoinSet<()>,
 }
 
 impl Crowd {
@@ -56,9 +60,9 @@ impl Crowd {
                 Err(why) if first.is_empty() => first = why,
                 Err(_) => {}
             }
-            heard == count
+            heard == count || (heard >= HOPELESS && joined == 0)
         };
-        let mut is_complete = false;
+        let mut is_over = false;
         while let Some((number, due)) = pace.next().await {
             let permit = Arc::clone(&joining).acquire_owned().await.expect("it is never closed");
             // Without a rate nobody is late: it is its turn now.
@@ -83,18 +87,26 @@ impl Crowd {
                 _ = teller.send(outcome);
             });
             while let Ok(outcome) = told.try_recv() {
-                is_complete = hear(outcome, &mut living);
+                is_over = hear(outcome, &mut living);
+            }
+            if is_over {
+                break;
             }
             // What has ended must not be kept until the end.
             while living.try_join_next().is_some() {}
         }
-        while !is_complete {
+        while !is_over {
             let outcome = told.recv().await.expect("a sender is held here");
-            is_complete = hear(outcome, &mut living);
+            is_over = hear(outcome, &mut living);
         }
         if joined == 0 {
             return Err(Failed(format!("no client could join: {first}")));
         }
-        Ok(Self { joined, _living: living })
+        Ok(Self { joined, living })
+    }
+
+    /// Waits until the last one has ended.
+    pub(super) async fn deserted(&mut self) {
+        while self.living.join_next().await.is_some() {}
     }
 }

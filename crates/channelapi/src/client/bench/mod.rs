@@ -14,6 +14,7 @@ mod publish;
 mod publisher;
 mod report;
 mod resume;
+mod seen;
 mod socket;
 mod tally;
 

@@ -14,10 +14,7 @@ use crate::client::Failed;
 
 pub(super) async fn run(course: &Course, channels: u64) -> Result<(), Failed> {
     // What would go wrong each time is said once.
-    let mut first = Publisher::new(course, 1);
-    let tried = first.publish(course, 0).await;
-    tried.map_err(|problem| Failed(problem.explain(&course.bench.target)))?;
-
+    try_to_publish(course).await?;
     course.begin("publishing", Extent::Time(course.bench.duration));
     let pace = Arc::new(Pace::of_time(course.bench.duration, course.bench.rate));
     let mut publishers = JoinSet::new();
@@ -27,6 +24,12 @@ pub(super) async fn run(course: &Course, channels: u64) -> Result<(), Failed> {
     }
     publishers.join_all().await;
     Ok(())
+}
+
+/// Publishes once, and says what keeps it from that.
+pub(super) async fn try_to_publish(course: &Course) -> Result<(), Failed> {
+    let tried = Publisher::new(course, 1).publish(course, 0).await;
+    tried.map_err(|problem| Failed(problem.explain(&course.bench.target)))
 }
 
 async fn work(course: Course, pace: Arc<Pace>, mut publisher: Publisher) {

@@ -37,7 +37,10 @@ impl<'a> Report<'a> {
     /// Whether everything went well.
     pub(super) fn verdict(&self) -> Result<(), Failed> {
         if self.mishaps.is_empty() {
-            return Ok(());
+            // A program that reads only the exit code must not take this for a result.
+            let is_nothing = self.is_interrupted && self.times.is_empty();
+            let nothing = || Err(Failed("interrupted before anything was measured".to_owned()));
+            return if is_nothing { nothing() } else { Ok(()) };
         }
         let kinds = self.mishaps.iter().map(|(mishap, mishaps)| {
             let (count, first) = (grouped(mishaps.count), &mishaps.first);
@@ -73,6 +76,7 @@ impl<'a> Report<'a> {
             "server": bench.target.server.to_string(),
             "connections": bench.connections,
             "rate": bench.rate,
+            "due": self.due().map(whole),
             "size": bench.size,
             "volatile": bench.is_volatile,
             "seconds": rounded(self.seconds.as_secs_f64()),
@@ -122,13 +126,16 @@ impl<'a> Report<'a> {
     /// How many publications were made and how many were due, if these differ by more than one in a hundred.
     #[expect(clippy::cast_precision_loss, reason = "both are far below 2^52")]
     fn shortfall(&self) -> Option<(u64, f64)> {
-        let bench = &self.course.bench;
-        if self.is_interrupted || bench.load == Load::Connect {
-            return None;
-        }
-        let due = (bench.rate? * bench.duration.as_secs_f64()).ceil();
+        let due = self.due().filter(|_| !self.is_interrupted)?;
         let made = self.times.get(&Figure::Publish).map_or(0, |times| times.histogram.len());
         ((made as f64) < due * 0.99).then_some((made, due))
+    }
+
+    /// How many publications were to be made in the time there was for it; `None` if it was as many as possible, or none.
+    fn due(&self) -> Option<f64> {
+        let bench = &self.course.bench;
+        let rate = bench.rate.filter(|_| bench.load != Load::Connect)?;
+        Some((rate * bench.duration.as_secs_f64()).ceil())
     }
 
     fn headline(&self) -> String {
@@ -176,13 +183,17 @@ fn grouped(number: u64) -> String {
     text
 }
 
+fn grouped_rate(rate: f64) -> String {
+    if rate < 100.0 { format!("{rate:.1}") } else { grouped(whole(rate)) }
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "rates are positive and far below 2^64"
+    reason = "rates and counts are positive and far below 2^64"
 )]
-fn grouped_rate(rate: f64) -> String {
-    if rate < 100.0 { format!("{rate:.1}") } else { grouped(rate.round() as u64) }
+fn whole(number: f64) -> u64 {
+    number.round() as u64
 }
 
 /// Three digits and a unit.

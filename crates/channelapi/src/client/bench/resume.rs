@@ -22,7 +22,9 @@ use super::{
     course::{Course, Extent},
     crowd::Crowd,
     pace::Pace,
+    publish::try_to_publish,
     publisher::{Publisher, Recogniser},
+    seen::Seen,
     socket::{Door, Place, Socket, checkpoint},
     tally::{Figure, Mishap, Trouble},
 };
@@ -37,35 +39,25 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long nothing may come to clients that are all there. What is missing then will not come any more.
 const QUIET: Duration = Duration::from_secs(5);
 
+/// How long after the last publication it is waited at most, whatever still comes.
+const LAST: Duration = Duration::from_mins(2);
+
 /// How often it is looked whether all are there.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The numbers that a client has.
+/// What a client has heard.
 #[derive(Debug, Default)]
-struct Seen {
-    /// All below this.
-    below: u64,
-    /// Some above: publications that are on their way together are stored in any order.
-    above: BTreeSet<u64>,
+struct Heard {
+    seen: Seen,
     /// Those that no checkpoint followed: a connection that breaks right there brings them again.
     unsettled: Vec<u64>,
 }
 
-impl Seen {
+impl Heard {
     /// Whether it is a new one.
     fn take(&mut self, number: u64) -> bool {
         self.unsettled.push(number);
-        if number < self.below || !self.above.insert(number) {
-            return false;
-        }
-        while self.above.remove(&self.below) {
-            self.below += 1;
-        }
-        true
-    }
-
-    fn has(&self, number: u64) -> bool {
-        number < self.below || self.above.contains(&number)
+        self.seen.take(number)
     }
 }
 
@@ -78,12 +70,20 @@ struct Ledger {
     failed: BTreeSet<u64>,
 }
 
+impl Ledger {
+    /// How many a client should have and has not.
+    fn missing(&self, seen: &Seen) -> u64 {
+        let excused = self.failed.iter().filter(|number| !seen.has(**number)).count() as u64;
+        self.issued - seen.count().min(self.issued) - excused
+    }
+}
+
 /// Everything that a client needs for its life.
 struct Client {
     course: Course,
     door: Arc<Door>,
     recogniser: Recogniser,
-    seen: Arc<Mutex<Seen>>,
+    heard: Arc<Mutex<Heard>>,
     place: Place,
     /// How many clients are away.
     away_now: Arc<AtomicU64>,
@@ -97,18 +97,20 @@ struct Client {
 
 pub(super) async fn run(course: &Course, every: Duration, away: Duration) -> Result<(), Failed> {
     let door = Arc::new(course.door(true).await?);
-    let seen: Vec<_> = (0..course.bench.connections).map(|_| Arc::default()).collect();
+    // What would go wrong each time is said once, before anybody waits for it.
+    try_to_publish(course).await?;
+    let heard: Vec<_> = (0..course.bench.connections).map(|_| Arc::default()).collect();
     // Nobody is cut off before everybody is there; the clock starts then.
     let (start, started) = tokio::sync::watch::channel(None);
     let recogniser = Recogniser::new(course);
     let away_now = Arc::new(AtomicU64::new(0));
     let live = |number: u64, socket: Socket| {
-        let seen: Arc<Mutex<Seen>> = Arc::clone(&seen[usize::try_from(number).unwrap_or_default()]);
+        let heard: Arc<Mutex<Heard>> = Arc::clone(&heard[usize::try_from(number).unwrap_or_default()]);
         let mut client = Client {
             course: course.clone(),
             door: Arc::clone(&door),
             recogniser: recogniser.clone(),
-            seen,
+            heard,
             place: socket.place.clone(),
             away_now: Arc::clone(&away_now),
             cut: Instant::now(),
@@ -150,19 +152,14 @@ pub(super) async fn run(course: &Course, every: Duration, away: Duration) -> Res
     publishers.join_all().await;
     let missing = || {
         let ledger = ledger.lock();
-        let of = |seen: &Arc<Mutex<Seen>>| {
-            let seen = seen.lock();
-            let is_missing = |number: &u64| !seen.has(*number) && !ledger.failed.contains(number);
-            (seen.below..ledger.issued).filter(is_missing).count() as u64
-        };
-        seen.iter().map(of).sum::<u64>()
+        heard.iter().map(|heard: &Arc<Mutex<Heard>>| ledger.missing(&heard.lock().seen)).sum::<u64>()
     };
     // Who could not join in the beginning has missed everything, and that is said already.
     let absent = (course.bench.connections - crowd.joined) * {
         let ledger = ledger.lock();
         ledger.issued - ledger.failed.len() as u64
     };
-    let (mut known, mut since) = (u64::MAX, Instant::now());
+    let (mut known, mut since, ends) = (u64::MAX, Instant::now(), Instant::now() + LAST);
     let still = loop {
         let still = missing() - absent;
         if still < known {
@@ -170,12 +167,15 @@ pub(super) async fn run(course: &Course, every: Duration, away: Duration) -> Res
         }
         // Who is away comes back or gives up by itself.
         let is_quiet = away_now.load(Ordering::Relaxed) == 0 && since.elapsed() > QUIET;
-        if still == 0 || is_quiet {
+        if still == 0 || is_quiet || Instant::now() > ends {
             break still;
         }
         sleep(LOOK).await;
     };
-    let why = || format!("nothing came any more for {} s", QUIET.as_secs());
+    let why = || {
+        let late = format!("they had not come {} s after the last publication", LAST.as_secs());
+        if Instant::now() > ends { late } else { format!("nothing came any more for {} s", QUIET.as_secs()) }
+    };
     course.tally.mishaps_of(Mishap::Missing, still, why);
     Ok(())
 }
@@ -199,12 +199,19 @@ async fn work(course: Course, pace: Arc<Pace>, ledger: Arc<Mutex<Ledger>>, mut p
 impl Client {
     /// Listens and is cut off in turn, until the run is over.
     async fn live(mut self, mut socket: Option<Socket>) {
+        // Of connections that are lost again at once: whatever closes them is not to be asked a thousand times a second.
+        let mut patience = Patience::endless();
         loop {
+            let began = Instant::now();
             let is_cut_again = self.cut < self.ends;
             let cut = self.cut;
             tokio::select! {
                 _why = self.listen(&mut socket) => {
                     self.away_now.fetch_add(1, Ordering::Relaxed);
+                    if began.elapsed() > QUIET {
+                        patience.renew();
+                    }
+                    sleep(patience.pause(Instant::now(), None).unwrap_or(QUIET)).await;
                 }
                 () = sleep_until(cut.into()), if is_cut_again => {
                     self.away_now.fetch_add(1, Ordering::Relaxed);
@@ -244,12 +251,12 @@ impl Client {
         let tally = &self.course.tally;
         if let Some(number) = self.recogniser.number(packet) {
             self.course.done.fetch_add(1, Ordering::Relaxed);
-            if !self.seen.lock().take(number) && !again.contains(&number) {
+            if !self.heard.lock().take(number) && !again.contains(&number) {
                 tally.mishap(Trouble::new(Mishap::Twice, format!("publication {number}")));
             }
         } else if let Some(cursor) = checkpoint(packet) {
             cursor.clone_into(&mut self.place.cursor);
-            self.seen.lock().unsettled.clear();
+            self.heard.lock().unsettled.clear();
         } else if packet.starts_with("42[\"gap\",") {
             tally.mishap(Trouble::new(Mishap::Gap, packet));
         }
@@ -270,7 +277,7 @@ impl Client {
                     }
                     self.place = place;
                     // What comes again was sent before anything else.
-                    let again = std::mem::take(&mut self.seen.lock().unsettled).into_iter().collect();
+                    let again = std::mem::take(&mut self.heard.lock().unsettled).into_iter().collect();
                     socket.early(|packet| self.hear(packet, &again));
                     return Ok(socket);
                 }
@@ -289,13 +296,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_seen_is_known_in_any_order() {
+    fn what_is_missing_is_what_is_stored_and_was_not_seen() {
         let mut seen = Seen::default();
-        for (number, is_new) in [(0, true), (2, true), (2, false), (1, true), (0, false), (4, true)] {
-            assert_eq!(seen.take(number), is_new, "{number}");
+        for number in [0, 1, 3, 6] {
+            seen.take(number);
         }
-        assert_eq!((seen.below, seen.above.len()), (3, 1));
-        let has: Vec<bool> = (0..6).map(|number| seen.has(number)).collect();
-        assert_eq!(has, [true, true, true, false, true, false]);
+        // 3 came although nobody knows that it is stored; 2 and 4 need not have come.
+        let ledger = Ledger { issued: 8, failed: BTreeSet::from([2, 3, 4]) };
+        assert_eq!(ledger.missing(&seen), 2, "5 and 7");
+        assert_eq!(Ledger::default().missing(&Seen::default()), 0);
     }
 }
