@@ -32,12 +32,18 @@ struct Part {
 pub(crate) fn check(tree: &Tree) -> Result<()> {
     step::announce("Bill of materials");
     let parts = parts(tree)?;
+    ensure_complete(&parts)?;
+    let in_it = parts.values().filter(|part| !part.is_for_building).count();
+    println!("{in_it} crates are in the server, {} more help to build it", parts.len() - in_it);
+    Ok(())
+}
+
+/// What is published without a licence or a checksum is of no use to whoever looks for one.
+fn ensure_complete(parts: &BTreeMap<String, Part>) -> Result<()> {
     for part in parts.values() {
         ensure!(!part.licence.is_empty(), "{} {} says no licence", part.name, part.version);
         ensure!(part.is_ours || part.checksum.is_some(), "{} {} has no checksum", part.name, part.version);
     }
-    let in_it = parts.values().filter(|part| !part.is_for_building).count();
-    println!("{in_it} crates are in the server, {} more help to build it", parts.len() - in_it);
     Ok(())
 }
 
@@ -48,9 +54,11 @@ pub(crate) fn version(tree: &Tree) -> Result<String> {
     Ok(ours.context("the server is not among its own parts")?.version.clone())
 }
 
-/// The bill.
+/// The bill. Fails if something is missing in it.
 pub(crate) fn bill(tree: &Tree) -> Result<String> {
-    let document = document(&parts(tree)?)?;
+    let parts = parts(tree)?;
+    ensure_complete(&parts)?;
+    let document = document(&parts)?;
     Ok(serde_json::to_string_pretty(&document)? + "\n")
 }
 
@@ -246,6 +254,19 @@ mod tests {
         let needed = bill["dependencies"].as_array().unwrap().iter().find(of_the_server).unwrap();
         let expected = ["builds", "macro", "runs"].map(|name| format!("pkg:cargo/{name}@1.0.0"));
         assert_eq!(needed["dependsOn"], json!(expected));
+    }
+
+    #[test]
+    fn nothing_is_published_without_a_licence_or_a_checksum() {
+        let part = |licence: &str, checksum: Option<&str>, is_ours| {
+            let (licence, checksum) = (licence.to_owned(), checksum.map(str::to_owned));
+            let part = Part { name: "a".to_owned(), licence, checksum, is_ours, ..Part::default() };
+            ensure_complete(&BTreeMap::from([("a".to_owned(), part)]))
+        };
+        part("MIT", Some("abc"), false).unwrap();
+        part("GPL-3.0-or-later", None, true).unwrap();
+        assert!(part("", Some("abc"), false).unwrap_err().to_string().contains("no licence"));
+        assert!(part("MIT", None, false).unwrap_err().to_string().contains("no checksum"));
     }
 
     #[test]

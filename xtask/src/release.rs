@@ -1,7 +1,7 @@
 //! `cargo xtask release`: what is published, built so that anybody can build it again and get the same bytes.
 //!
-//! Two builds, each from nothing and in a directory of its own, must give the same file. Beside it lies what is in it, and the
-//! checksums of all of it. The binary is linked to the system's C library: names of hosts are looked up through it, which a static
+//! Two builds, each from nothing and in a directory of its own, must give the same file. Beside it lies what is in it, what it was built
+//! with, and the checksums of all of it. The binary is linked to the system's C library: names of hosts are looked up through it, which a static
 //! one cannot do reliably.
 
 use std::env;
@@ -47,15 +47,19 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
         ensure!(first == second, "two builds of the same sources differ: {first} and {second}");
         println!("{first}");
     }
+    // Before the last release makes way.
+    let (bill, build) = (materials::bill(tree)?, circumstances(tree)?);
     let folder = tree.target(ARTIFACTS);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
     }
     fs::create_dir_all(&folder)?;
     let name = format!("channelapi-{}-{}", materials::version(tree)?, host(tree)?);
-    let mut files = vec![folder.join(&name), folder.join(format!("{name}.cdx.json"))];
+    let mut files = vec![name.clone(), format!("{name}.cdx.json"), format!("{name}.build.txt")];
+    let mut files: Vec<_> = files.drain(..).map(|name| folder.join(name)).collect();
     fs::copy(&first, &files[0]).with_context(|| format!("cannot copy {}", first.display()))?;
-    fs::write(&files[1], materials::bill(tree)?)?;
+    fs::write(&files[1], bill)?;
+    fs::write(&files[2], &build)?;
     for document in ["LICENSE", "CHANGELOG.md", "SECURITY.md"] {
         files.push(folder.join(document));
         fs::copy(tree.path(document), folder.join(document))?;
@@ -66,9 +70,57 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
         writeln!(sums, "{}  {name}", checksum(file)?)?;
     }
     fs::write(folder.join("SHA256SUMS"), &sums)?;
-    println!("\n{}:\n{sums}", folder.display());
+    println!("\n{}:\n{sums}\n{build}", folder.display());
+    println!(
+        "Before it is published, sign SHA256SUMS, for example with `gpg --armor --detach-sign SHA256SUMS`."
+    );
     println!("{}", why_not_static(tree)?);
     Ok(())
+}
+
+/// What whoever builds it again needs besides the sources: other compilers make other bytes.
+fn circumstances(tree: &Tree) -> Result<String> {
+    let first_line = |program: &str, arguments: &[&str]| {
+        let output = Command::new(program).current_dir(tree.path("")).args(arguments).output();
+        let said = output.ok().filter(|output| output.status.success()).map(|output| output.stdout);
+        let said = said.map(|said| String::from_utf8_lossy(&said).into_owned());
+        let line = said.as_deref().and_then(|said| said.lines().next()).map(|line| line.trim().to_owned());
+        line.unwrap_or_else(|| "unknown".to_owned())
+    };
+    let compiler = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+    let commit = first_line("git", &["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]);
+    Ok(format!(
+        "commit: {commit}\n{}\nC compiler: {}\nC library: {}\n",
+        said(tree, &["--version", "--verbose"])?,
+        first_line(&compiler, &["--version"]),
+        first_line("ldd", &["--version"]),
+    ))
+}
+
+/// Whether a variable of the environment could change what is built. What should, is in the sources.
+fn may_change_the_build(name: &str) -> bool {
+    const STARTS: [&str; 12] = [
+        "AWS_LC_",
+        "CARGO_BUILD_",
+        "CARGO_PROFILE_",
+        "CARGO_TARGET_",
+        "CFLAGS",
+        "CPPFLAGS",
+        "CXXFLAGS",
+        "HOST_CFLAGS",
+        "JEMALLOC_",
+        "LDFLAGS",
+        "RUSTC_",
+        "TARGET_CFLAGS",
+    ];
+    const NAMES: [&str; 5] = [
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_INCREMENTAL",
+        "LIBSQLITE3_FLAGS",
+        "RUSTFLAGS",
+        "SQLITE_MAX_VARIABLE_NUMBER",
+    ];
+    NAMES.contains(&name) || STARTS.iter().any(|start| name.starts_with(start))
 }
 
 /// Why there is no binary without a C library beside it.
@@ -105,6 +157,10 @@ fn build(tree: &Tree, name: &str) -> Result<PathBuf> {
     };
     let mut cargo = tree.cargo();
     cargo.args(["build", "--release", "--locked", "--package", "channelapi"]);
+    let names = env::vars_os().map(|(name, _)| name);
+    for name in names.filter(|name| may_change_the_build(&name.to_string_lossy())) {
+        cargo.env_remove(name);
+    }
     cargo.env("CARGO_TARGET_DIR", &target).env("CARGO_INCREMENTAL", "0");
     cargo.env("CARGO_ENCODED_RUSTFLAGS", remap("--remap-path-prefix=", "\x1f"));
     // What is written in C, too.
@@ -143,4 +199,36 @@ fn checksum(file: &Path) -> Result<String> {
         write!(text, "{byte:02x}")?;
     }
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `CARGO_BUILD_TARGET` put the binary where nobody looked for it; flags and settings of whoever builds were in it.
+    #[test]
+    fn what_is_set_around_a_build_is_not_in_it() {
+        for name in [
+            "CFLAGS_x86_64_unknown_linux_gnu",
+            "JEMALLOC_SYS_WITH_MALLOC_CONF",
+            "CARGO_BUILD_TARGET",
+            "RUSTFLAGS",
+        ] {
+            assert!(may_change_the_build(name), "{name}");
+        }
+        for name in
+            ["PATH", "HOME", "CARGO_HOME", "RUSTUP_TOOLCHAIN", "https_proxy", "CARGO_NET_OFFLINE", "CC"]
+        {
+            assert!(!may_change_the_build(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn it_is_told_what_a_release_was_built_with() {
+        let told = circumstances(&Tree::find().unwrap()).unwrap();
+        let value = |key: &str| told.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
+        assert!(value("commit").is_some() && value("C compiler").is_some(), "{told}");
+        assert!(value("host").is_some_and(|host| host.contains('-')), "{told}");
+        assert!(value("release").is_some_and(|release| release.starts_with("1.")), "{told}");
+    }
 }
