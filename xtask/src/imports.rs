@@ -216,6 +216,7 @@ const ROOMS: &[Room] = &[
             "live",
             "reload",
             "metrics",
+            "admission",
             "waiting",
             "channelapi-core/limits",
             "channelapi-core/clock",

@@ -351,7 +351,7 @@ pub(crate) async fn run(
     let socketio = SocketIo::new(events, config.socketio.connect_timeout);
     let admission = Admission::new(limits_of(&config), clock.clone());
     let gateway = Gateway::new(settings, Box::new(socketio), clock, admission.clone());
-    let api = Api::new(hub.clone(), identity.clone(), ring.clone(), origins.clone());
+    let api = Api::new(hub.clone(), identity.clone(), ring.clone(), origins.clone(), admission.clone());
     let readers = vec![gateway.clone(), api.readers()];
     let watch = tokio::spawn(watch::watch(admission.clone(), readers, hub.clone()));
     let upkeep = tokio::spawn(keep_up(hub.clone(), identity.clone()));

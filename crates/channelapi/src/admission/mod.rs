@@ -1,7 +1,8 @@
 //! Who may come in, and how much of everything strangers may have: the limits that can be set, and what is counted against them.
 //!
 //! - `settings.rs` turns the options into numbers, `rate.rs` is how often something may happen.
-//! - `addresses.rs` remembers what each address has open, `waiting.rs` the connections that have not sent a whole request yet.
+//! - `addresses.rs` remembers what each address has open, `users.rs` what each user has, `waiting.rs` the connections that have not sent a
+//!   whole request yet.
 //! - `memory.rs` looks at how much memory there is.
 //!
 //! Invariants:
@@ -15,11 +16,13 @@ mod memory;
 mod page;
 mod rate;
 mod settings;
+mod users;
 mod waiting;
 
 pub(crate) use memory::{Memory, Pressure};
 pub(crate) use rate::Pace;
 pub(crate) use settings::Limits;
+pub(crate) use users::{UserFull, UserPass};
 
 use crate::live::Live;
 use crate::metrics::{ConnectionRefused, HandshakeRefused};
@@ -29,6 +32,7 @@ use parking_lot::Mutex;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use users::Users;
 use waiting::Waiting;
 
 /// Decides who may come in.
@@ -36,6 +40,7 @@ pub(crate) struct Admission {
     limits: Live<Limits>,
     clock: Clock,
     addresses: Mutex<Addresses>,
+    users: Users,
     waiting: Waiting,
     /// Connections that speak HTTP.
     sockets: AtomicUsize,
@@ -70,6 +75,7 @@ impl Admission {
             limits: Live::new(limits),
             clock,
             addresses: Mutex::default(),
+            users: Users::default(),
             waiting: Waiting::default(),
             sockets: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),

@@ -78,6 +78,12 @@ fn connections() -> Vec<Row> {
             "`connections_refused{address}`",
         ),
         set(
+            "Connections and event streams of one user",
+            "limits.connections_per_user",
+            "`connect_error` with `too_many_connections`, or the answer to `join_channel`; event streams: 429 with `Retry-After`",
+            "`joins_refused{user}`, `requests_refused{user}`",
+        ),
+        set(
             "New connections a second of one address",
             "limits.connection_rate",
             "429 with `Retry-After`, closed; with TLS closed",
@@ -384,6 +390,12 @@ const CLOSING: &str = "
   message. Raise `limits.event_rate` for clients that confirm each of many messages.
 - **Levels of nesting.** What clients send may be nested 32 levels deep (`disconnects{protocol_error}`). The data of messages comes from whoever holds a
   key and is passed on as it is; it may be nested 128 levels deep.
+- **What waits for a client is counted in bytes**, each piece as 128 more than it has, and not in messages: many small ones are joined on
+  their way, and cost what they cost.
+- **A client that takes nothing has no time limit of its own.** The next ping waits behind what it does not take, so it is gone when that has no
+  answer in time (`disconnects{ping_timeout}`), or sooner when too much waits for it.
+- **A user** is the `sub` of a JWT together with its issuer. Whoever comes back through the handshake door with its `pid` takes over the place that its former
+  connection had. There is no limit unless you set one: only you know how many devices and pages a user has.
 - **A client that is told to come back** gets `Retry-After`; stock clients take no notice of it and come back after their
   own delay, which is random and grows.
 - **Clients cannot send anything to each other.** An event that means nothing here is counted and ignored.

@@ -12,6 +12,8 @@ pub(crate) struct Limits {
     pub(crate) sockets: usize,
     pub(crate) connections_per_address: u32,
     /// New connections of one address.
+    /// Connections that are held for one user.
+    pub(crate) connections_per_user: u32,
     pub(crate) connecting: Rate,
     pub(crate) handshakes: usize,
     /// Events of one client.
@@ -37,6 +39,7 @@ impl Limits {
     /// Nothing is limited.
     pub(crate) const NONE: Self = Self {
         connections: usize::MAX,
+        connections_per_user: u32::MAX,
         sockets: usize::MAX,
         connections_per_address: u32::MAX,
         connecting: Rate::UNLIMITED,
@@ -61,11 +64,15 @@ impl Limits {
             0 => room,
             connections => count(connections).min(room),
         };
-        let per_address = u32::try_from(set.connections_per_address).unwrap_or(u32::MAX);
+        let per = |number: u64| match number {
+            0 => u32::MAX,
+            number => u32::try_from(number).unwrap_or(u32::MAX),
+        };
         Self {
             connections,
             sockets: files.saturating_sub(reserve / 2).max(2),
-            connections_per_address: if per_address == 0 { u32::MAX } else { per_address },
+            connections_per_address: per(set.connections_per_address),
+            connections_per_user: per(set.connections_per_user),
             connecting: Rate::per_second(set.connection_rate, set.connection_burst),
             handshakes: count(set.handshakes),
             events: Rate::per_second(set.event_rate, set.event_burst),

@@ -9,6 +9,7 @@ mod seed;
 pub(crate) mod sse;
 mod v1;
 
+use crate::admission::Admission;
 use crate::auth::{Denied, KeyRing, Place, identify, is_key_in_query};
 use crate::config::Config;
 use crate::config::origins::Origins;
@@ -56,11 +57,17 @@ enum Route {
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 impl Api {
-    /// An API that lets in whoever has one of `keys`. Pages of `origins` may read streams.
-    pub(crate) fn new(hub: Arc<Hub>, identity: Arc<Identity>, keys: KeyRing, origins: Live<Origins>) -> Self {
+    /// An API that lets in whoever has one of `keys`. Pages of `origins` may read streams, of which `admission` counts those of users.
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        identity: Arc<Identity>,
+        keys: KeyRing,
+        origins: Live<Origins>,
+        admission: Arc<Admission>,
+    ) -> Self {
         let timeout = HTTP_IDLE_TIMEOUT.as_secs().saturating_sub(5);
         let keep_alive = HeaderValue::try_from(format!("timeout={timeout}")).expect("it is a header value");
-        let streams = Arc::new(Streams::new(hub.clone(), origins));
+        let streams = Arc::new(Streams::new(hub.clone(), origins, admission));
         Self { hub, identity, keys, keep_alive, streams }
     }
 

@@ -6,6 +6,7 @@ use super::grants::Grant;
 use super::requests::AuthError;
 use super::sessions::Sessions;
 use super::socketio::disconnect;
+use crate::admission::UserFull;
 use crate::identity::{Claims, Denied, Identity, is_jwt};
 use crate::metrics::{JoinRefused, PUT_OUT};
 use channelapi_core::broker::Since;
@@ -53,6 +54,11 @@ impl Refusal {
         Self::new("not_granted", "no token that the client brought opens this channel")
     }
 
+    /// Whom its JWT speaks of has as many connections as it may.
+    pub(super) fn too_many_connections() -> Self {
+        Self::new("too_many_connections", "the user has as many connections as it may")
+    }
+
     /// As what it is counted.
     pub(super) fn counted(&self) -> JoinRefused {
         match self.code {
@@ -62,6 +68,7 @@ impl Refusal {
             "not_granted" => JoinRefused::NotGranted,
             "too_many_channels" => JoinRefused::Channels,
             "too_many_attempts" => JoinRefused::TokenRate,
+            "too_many_connections" => JoinRefused::User,
             "unavailable" => JoinRefused::Unavailable,
             _ => JoinRefused::BadRequest,
         }
@@ -151,9 +158,9 @@ impl Doors {
     /// A client has left: its session is on no connection, unless it is on another already.
     pub(super) fn forget(&self, connection: &Connection) {
         connection.forget_grants();
-        let pid = connection.namespaces.lock().pid.take();
-        if let Some(pid) = pid {
-            self.sessions.leave(&pid, connection.id());
+        let session = connection.namespaces.lock().session.take();
+        if let Some(session) = session {
+            self.sessions.leave(&session, connection.id());
         }
     }
 }
@@ -165,6 +172,12 @@ impl From<AuthError> for Refusal {
             AuthError::TooManyChannels => "too_many_channels",
         };
         Self::new(code, &error.to_string())
+    }
+}
+
+impl From<UserFull> for Refusal {
+    fn from(_: UserFull) -> Self {
+        Self::too_many_connections()
     }
 }
 

@@ -7,10 +7,12 @@
 //! Invariants:
 //! - A channel is held by one grant, the one that it was joined with last; one that was joined with a token is held by none.
 //! - A grant without channels is forgotten, so there are never more than channels.
+//! - A connection has a place among those of each user whom one of its grants speaks of, and of nobody else.
 
 use super::Gateway;
 use super::connection::Connection;
 use super::disconnect::Disconnect;
+use crate::admission::{Admission, UserFull, UserPass};
 use crate::metrics;
 use channelapi_core::clock::millis_of;
 use channelapi_core::delivery::Subscriber as _;
@@ -24,6 +26,8 @@ use tracing::info;
 #[derive(Debug, Default)]
 pub(super) struct Grants {
     all: Vec<Grant>,
+    /// The connection's places among those of the users whom they speak of, one for each user.
+    places: Vec<UserPass>,
     /// Whether the client wants to hear of the end before it comes.
     is_told: bool,
     /// Of which end it has heard.
@@ -64,6 +68,35 @@ impl Grants {
 
     pub(super) fn is_empty(&self) -> bool {
         self.all.is_empty()
+    }
+
+    /// Takes a place among the connections of whom a JWT speaks of, unless there is one already.
+    pub(super) fn admit(&mut self, bearer: &Bearer, admission: &Arc<Admission>) -> Result<(), UserFull> {
+        if let Some(subject) = &bearer.subject
+            && !self.places.iter().any(|place| place.is_of(&bearer.issuer, subject))
+        {
+            self.places.push(admission.admit_user(&bearer.issuer, subject)?);
+        }
+        Ok(())
+    }
+
+    /// The same for all whom its grants speak of. The places of `former`, which has come to its end for this one, are taken over.
+    pub(super) fn admit_all(&mut self, former: Self, admission: &Arc<Admission>) -> Result<(), UserFull> {
+        self.places.extend(former.places);
+        let all = std::mem::take(&mut self.all);
+        let admitted = all.iter().try_for_each(|grant| self.admit(&grant.bearer, admission));
+        self.all = all;
+        admitted
+    }
+
+    /// Gives back the places of those of whom no grant speaks any more.
+    pub(super) fn settle(&mut self) {
+        let is_held = |place: &UserPass| {
+            self.all.iter().map(|grant| &grant.bearer).any(|bearer| {
+                bearer.subject.as_ref().is_some_and(|subject| place.is_of(&bearer.issuer, subject))
+            })
+        };
+        self.places.retain(is_held);
     }
 
     /// A JWT has opened channels, which it holds from now on.
@@ -178,6 +211,8 @@ impl Gateway {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::Limits;
+    use channelapi_core::clock::Clock;
 
     fn channel(name: &str) -> ChannelName {
         ChannelName::parse(name).unwrap()
@@ -216,6 +251,41 @@ mod tests {
         grants.release(&channel("c"));
         assert!(grants.is_empty() && grants.next_look().is_none());
         assert_eq!(grants.look(u64::MAX), Look::Wait);
+    }
+
+    #[test]
+    fn a_connection_has_one_place_for_each_user_whom_a_grant_speaks_of() {
+        let limits = Limits { connections_per_user: 1, ..Limits::NONE };
+        let admission = Admission::new(limits, Clock::system());
+        let is_there_room = |user| admission.admit_user(&"".into(), user).is_ok();
+        let mut grants = Grants::default();
+        for (user, name) in [("ann", "a"), ("ann", "b"), ("bob", "c")] {
+            let grant = grant(user, 100, &[name]);
+            assert_eq!(grants.admit(&grant.bearer, &admission), Ok(()));
+            grants.add(grant);
+            grants.settle();
+        }
+        grants.release(&channel("a"));
+        grants.release(&channel("c"));
+        grants.settle();
+        assert!(!is_there_room("ann") && is_there_room("bob"));
+
+        let mut another = Grants::default();
+        another.add(grant("ann", 100, &["a"]));
+        assert_eq!(another.admit_all(Grants::default(), &admission), Err(UserFull));
+        assert_eq!(another.admit_all(grants, &admission), Ok(()), "it has taken the place over");
+        assert!(!is_there_room("ann"));
+        drop(another);
+        assert!(is_there_room("ann"));
+    }
+
+    #[test]
+    fn a_user_without_a_name_is_not_counted() {
+        let limits = Limits { connections_per_user: 1, ..Limits::NONE };
+        let admission = Admission::new(limits, Clock::system());
+        let nobody = Bearer { subject: None, ..grant("", 100, &[]).bearer };
+        let mut all = [Grants::default(), Grants::default()];
+        assert!(all.iter_mut().all(|grants| grants.admit(&nobody, &admission).is_ok()));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::frames;
 use super::grants::Grants;
 use super::pid::{Pid, PidName};
 use super::requests::{Auth, AuthError};
+use super::sessions::Session;
 use super::socketio::admit;
 use crate::identity::{Claims, Credential, Denied, is_jwt};
 use crate::metrics::{JoinRefused, Resumed, count_gap};
@@ -66,17 +67,32 @@ impl Doors {
     }
 
     async fn outset(&self, connection: &Connection, auth: &Auth) -> Result<Outset, Refusal> {
-        let Opened { channels, grants } = self.open_all(connection, auth).await?;
+        let Opened { channels, mut grants } = self.open_all(connection, auth).await?;
+        let admission = &connection.gateway().admission;
         let outset = match &auth.pid {
             Some(pid) if auth.is_resumable => {
+                let pid = Pid::parse(pid);
+                let former = pid.as_ref().map(|pid| self.take_over(connection, pid)).unwrap_or_default();
+                grants.admit_all(former, admission)?;
                 let outset = self.come_back(pid, &channels, auth.offset.as_deref());
                 let resumed = if outset.gaps.is_empty() { Resumed::Complete } else { Resumed::Gap };
                 resumed.count();
                 outset
             }
-            _ => self.begin(channels, auth).await?,
+            _ => {
+                grants.admit_all(Grants::default(), admission)?;
+                self.begin(channels, auth).await?
+            }
         };
         Ok(Outset { grants, ..outset })
+    }
+
+    /// A client that is here is not there any more, even if a new session begins. Returns what JWTs have opened there, as its places are
+    /// the client's: it must not have to wait until the server notices that the connection is dead.
+    fn take_over(&self, connection: &Connection, pid: &Pid) -> Grants {
+        let stale = self.sessions.take(&pid.name).filter(|id| *id != connection.id());
+        let stale = stale.and_then(|stale| connection.gateway().connection(stale));
+        stale.map(|stale| stale.hand_over()).unwrap_or_default()
     }
 
     /// The channels that a client's tokens and JWTs open: those it wants, or all that they name.
@@ -159,8 +175,7 @@ impl Doors {
     }
 
     /// A client is here again: it stays in its session if nothing is missing.
-    fn come_back(&self, pid: &str, channels: &[ChannelName], offset: Option<&str>) -> Outset {
-        let pid = Pid::parse(pid);
+    fn come_back(&self, pid: Option<Pid>, channels: &[ChannelName], offset: Option<&str>) -> Outset {
         let stands: Option<Checkpoint> = offset.and_then(|offset| offset.parse().ok());
         let mut gaps = Vec::new();
         let starts = channels.iter().map(|channel| {
@@ -219,20 +234,15 @@ impl Doors {
             count_gap();
             frames::gap(&channel, gap, &mut reply);
         }
-        // A client that is here is not there any more, even if a new session begins.
-        let stale = before.and_then(|before| self.sessions.take(&before)).filter(|id| *id != connection.id());
-        if let Some(stale) = stale.and_then(|stale| connection.gateway().connection(stale)) {
-            stale.close(Disconnect::Replaced);
-        }
-        let session = pid.map(|pid| pid.name);
+        let session = pid.map(|pid| Session { name: pid.name, before });
         {
             let mut namespaces = connection.namespaces.lock();
             namespaces.form = form;
-            namespaces.pid = session.map(Box::new);
+            namespaces.session = session.map(Box::new);
             namespaces.channels = channels.iter().map(|(channel, _)| channel.clone()).collect();
         }
         if let Some(session) = session {
-            self.sessions.enter(session, connection.id());
+            self.sessions.enter(&session, connection.id());
             if !connection.is_open() {
                 // It has ended meanwhile, and said so perhaps before there was anything to forget.
                 self.sessions.leave(&session, connection.id());

@@ -6,6 +6,7 @@ use super::disconnect::Disconnect;
 use super::doors::{Doors, Refusal, has_room};
 use super::frames;
 use super::requests::{JoinRequest, Place, Replay};
+use crate::admission::UserFull;
 use crate::identity::{Claims, Credential, Denied};
 use crate::metrics::{JoinRefused, count_gap};
 use channelapi_core::broker::{Gap, History as _, Since, Start};
@@ -21,12 +22,14 @@ enum Unopened {
     NotGranted,
     /// It is a JWT that opens several.
     Ambiguous,
+    /// It is a JWT of a user that has as many connections as it may.
+    UserFull,
 }
 
 impl Unopened {
     /// Whether the client may well do better the next time.
     fn is_worth_an_answer(&self) -> bool {
-        matches!(self, Self::Denied(Denied::Expired) | Self::NotGranted | Self::Ambiguous)
+        matches!(self, Self::Denied(Denied::Expired) | Self::NotGranted | Self::Ambiguous | Self::UserFull)
     }
 }
 
@@ -35,6 +38,7 @@ impl std::convert::From<Unopened> for Refusal {
         match unopened {
             Unopened::Denied(denied) => denied.into(),
             Unopened::NotGranted => Self::not_granted(),
+            Unopened::UserFull => Self::too_many_connections(),
             Unopened::Ambiguous => {
                 Self::new("bad_request", "the token opens several channels: say which with {token, channel}")
             }
@@ -75,11 +79,19 @@ impl Doors {
             JoinRefused::BadRequest.count();
             return answer_error(connection, ack, &Refusal::new("bad_request", message));
         }
-        connection.change_grants(|grants| match claims {
+        let admitted = connection.change_grants(|grants| {
+            let Some(claims) = claims else {
+                grants.release(&channel);
+                return Ok(());
+            };
             // Before it is in the channel, so that whoever revokes something finds it.
-            Some(claims) => grants.add(self.grant(claims, vec![channel.clone()])),
-            None => grants.release(&channel),
+            grants.admit(&claims.bearer, admission)?;
+            grants.add(self.grant(claims, vec![channel.clone()]));
+            Ok(())
         });
+        if let Err(UserFull) = admitted {
+            return self.refuse(connection, ack, Unopened::UserFull).await;
+        }
         match replay {
             None => self.join_live(connection, ack, channel).await,
             Some(Ok(replay)) => self.join_since(connection, ack, channel, replay).await,

@@ -1,6 +1,6 @@
 //! What Socket.IO remembers of one client: where it is, and what it has not finished sending.
 
-use super::pid::PidName;
+use super::sessions::Session;
 use channelapi_core::delivery::Form;
 use channelapi_core::model::ChannelName;
 use channelapi_protocol::socketio::{Attachments, ROOT};
@@ -15,8 +15,8 @@ pub(super) struct Namespaces {
     pub(super) channels: Vec<ChannelName>,
     /// How it wants its publications.
     pub(super) form: Form,
-    /// What it may come back with, if it was let in through the handshake door.
-    pub(super) pid: Option<Box<PidName>>,
+    /// What it may come back to, if it was let in through the handshake door.
+    pub(super) session: Option<Box<Session>>,
 }
 
 impl Default for Namespaces {
@@ -27,7 +27,7 @@ impl Default for Namespaces {
             incomplete: None,
             channels: Vec::new(),
             form: Form::Plain,
-            pid: None,
+            session: None,
         }
     }
 }

@@ -58,19 +58,22 @@ impl Doors {
         }
         let taken = connection.change_grants(|grants| {
             if grants.is_empty() {
-                return None;
+                return Err(nowhere());
+            }
+            for claims in &all {
+                grants.admit(&claims.bearer, &connection.gateway().admission)?;
             }
             let left = self.replace(grants, all);
             let end = grants.first_end();
-            Some((grants.channels().cloned().collect::<Vec<_>>(), left, end, grants.is_told()))
+            Ok((grants.channels().cloned().collect::<Vec<_>>(), left, end, grants.is_told()))
         });
-        let (held, left, end, is_told) = taken.ok_or_else(nowhere)?;
+        let (held, left, end, is_told) = taken?;
         for channel in &left {
             let session = {
                 let mut namespaces = connection.namespaces.lock();
                 namespaces.channels.retain(|known| known != channel);
                 namespaces.form = namespaces.form.leaving();
-                namespaces.pid.as_deref().copied()
+                namespaces.session.as_ref().map(|session| session.name)
             };
             if let Some(session) = session {
                 self.sessions.note_left(session, channel);

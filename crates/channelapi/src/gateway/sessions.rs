@@ -17,6 +17,20 @@ pub(super) struct Sessions {
     left_max: usize,
 }
 
+/// What the session of a connection is found by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Session {
+    pub(super) name: PidName,
+    /// The one that its client came back from, if it is another. A client that never hears of the new one brings this again.
+    pub(super) before: Option<PidName>,
+}
+
+impl Session {
+    fn names(&self) -> impl Iterator<Item = PidName> {
+        self.before.into_iter().chain([self.name])
+    }
+}
+
 struct State {
     connections: HashMap<PidName, ConnectionId>,
     /// The sessions, and the hashes of channels that were left.
@@ -42,8 +56,9 @@ impl Sessions {
     }
 
     /// A session is on a connection from now on.
-    pub(super) fn enter(&self, session: PidName, connection: ConnectionId) {
-        self.state.lock().connections.insert(session, connection);
+    pub(super) fn enter(&self, session: &Session, connection: ConnectionId) {
+        let connections = &mut self.state.lock().connections;
+        connections.extend(session.names().map(|name| (name, connection)));
     }
 
     /// A session is on no connection any more. Returns the one it was on.
@@ -52,10 +67,12 @@ impl Sessions {
     }
 
     /// A session is not on this connection any more; perhaps it is on another one.
-    pub(super) fn leave(&self, session: &PidName, connection: ConnectionId) {
+    pub(super) fn leave(&self, session: &Session, connection: ConnectionId) {
         let connections = &mut self.state.lock().connections;
-        if connections.get(session) == Some(&connection) {
-            connections.remove(session);
+        for name in session.names() {
+            if connections.get(&name) == Some(&connection) {
+                connections.remove(&name);
+            }
         }
     }
 
@@ -120,12 +137,25 @@ mod tests {
     fn a_session_is_on_one_connection() {
         let sessions = Sessions::new();
         let name = pid(&sessions).name;
+        let session = Session { name, before: None };
         let [stale, new] = [ConnectionId(1), ConnectionId(2)];
-        sessions.enter(name, stale);
+        sessions.enter(&session, stale);
         assert_eq!(sessions.take(&name), Some(stale));
-        sessions.enter(name, new);
-        sessions.leave(&name, stale);
+        sessions.enter(&session, new);
+        sessions.leave(&session, stale);
         assert_eq!(sessions.take(&name), Some(new), "the stale one has left after it was replaced");
         assert_eq!(sessions.take(&name), None);
+    }
+
+    #[test]
+    fn a_client_that_did_not_hear_of_its_new_session_is_found_by_the_one_before() {
+        let sessions = Sessions::new();
+        let (before, name) = (pid(&sessions).name, pid(&sessions).name);
+        let session = Session { name, before: Some(before) };
+        sessions.enter(&session, ConnectionId(1));
+        assert_eq!([sessions.take(&before), sessions.take(&name)], [Some(ConnectionId(1)); 2]);
+        sessions.enter(&session, ConnectionId(1));
+        sessions.leave(&session, ConnectionId(1));
+        assert_eq!([sessions.take(&before), sessions.take(&name)], [None; 2]);
     }
 }

@@ -83,6 +83,8 @@ families! {
         NotGranted = "not_granted",
         /// The address presented too many such tokens.
         TokenRate = "token_rate",
+        /// The user has as many connections as `limits.connections_per_user` allows.
+        User = "user",
         /// There was no token, or something that is not understood.
         BadRequest = "bad_request",
         /// There is no such namespace.
@@ -139,6 +141,8 @@ families! {
         Origin = "origin",
         /// The address presented too many tokens for streams that are not good.
         TokenRate = "token_rate",
+        /// The user has as many connections as `limits.connections_per_user` allows.
+        User = "user",
         /// There is no such route, method or thing.
         NotFound = "not_found",
         /// It would have been sent without encryption: the port only leads to HTTPS.

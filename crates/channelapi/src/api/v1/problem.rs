@@ -158,6 +158,9 @@ codes! {
     /// Its address has tried too many tokens.
     TooManyAttempts "too_many_attempts" TOO_MANY_REQUESTS "Too many tokens that are not good came from this address"
         "Try again after the seconds in the header Retry-After; the option limits.failed_tokens says how many may be wrong."
+    /// Whom its JWT speaks of has too many connections.
+    TooManyConnections "too_many_connections" TOO_MANY_REQUESTS "The user has as many connections as it may"
+        "Try again after the seconds in the header Retry-After; the option limits.connections_per_user says how many there may be."
     /// Nobody knows.
     Indeterminate "indeterminate" GATEWAY_TIMEOUT "The outcome is unknown"
         "The message may or may not be stored. Repeat the request with the same Idempotency-Key: it is stored once."
@@ -199,6 +202,7 @@ impl Problem {
             Code::TooFast => RequestRefused::ChannelRate,
             Code::KeyTooFast => RequestRefused::KeyRate,
             Code::TooManyAttempts => RequestRefused::TokenRate,
+            Code::TooManyConnections => RequestRefused::User,
             Code::Unavailable | Code::Indeterminate => RequestRefused::Unavailable,
             Code::StorageFull => RequestRefused::StorageFull,
             Code::InvalidBody
@@ -248,7 +252,7 @@ impl Problem {
             Code::Unavailable | Code::Overloaded | Code::ShortOfMemory | Code::TooFast | Code::KeyTooFast => {
                 "1"
             }
-            Code::TooManyAttempts => "10",
+            Code::TooManyAttempts | Code::TooManyConnections => "10",
             _ => return answer,
         };
         answer = answer.with(RETRY_AFTER, HeaderValue::from_static(seconds));

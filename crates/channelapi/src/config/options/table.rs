@@ -225,6 +225,14 @@ options! {
         /// `http.trusted_proxies` is not limited, and a whole /64 of IPv6 is one address. `0` is no limit.
         connections_per_address: u64 = "2048" in "0" ..= "100000000";
 
+        /// Connections of clients, and event streams, at once that JWTs of one user have let in.
+        ///
+        /// A user is the `sub` of a JWT, together with its issuer; whoever has no JWT, or one without `sub`, is not counted. Beyond it,
+        /// a client is refused with the code `too_many_connections`. One that comes back takes the place of the connection that it
+        /// had before, even if the server has not noticed that it is dead; others count until then, which takes `socketio.ping_interval` and
+        /// `socketio.ping_timeout`. So leave some room. `0` is no limit.
+        connections_per_user: u64 = "0" in "0" ..= "100000000";
+
         /// New connections a second from one address.
         ///
         /// More are closed at once. `0` is no limit.

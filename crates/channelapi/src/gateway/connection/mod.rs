@@ -21,6 +21,7 @@ use super::Gateway;
 use super::application::{Handled, Inbound};
 use super::disconnect::Disconnect;
 use super::frames;
+use super::grants::Grants;
 use super::namespaces::Namespaces;
 use super::outbox::{Held, Outbox, Pushed};
 use crate::admission::{AddressNumber, SessionPass};
@@ -182,6 +183,13 @@ impl Connection {
             self.set_deadline(millis_of(CLOSED_SESSION_LINGER));
         }
         self.gateway.forget_if_over(self);
+    }
+
+    /// Ends the connection because its client is here with another one, which gets what JWTs have opened on this one.
+    pub(super) fn hand_over(&self) -> Grants {
+        let mut held = None;
+        self.close_after(Disconnect::Replaced, |state| held = state.grants.take());
+        held.map(|grants| *grants).unwrap_or_default()
     }
 
     /// Whether the connection has ended, though perhaps not everything is written.

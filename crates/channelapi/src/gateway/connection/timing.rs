@@ -77,6 +77,7 @@ impl Connection {
         self.look_in_time(|state| {
             let mut grants = state.grants.take().unwrap_or_default();
             let changed = change(&mut grants);
+            grants.settle();
             // Whoever has ended needs none any more.
             state.grants = Some(grants).filter(|grants| !grants.is_empty() && state.ended.is_none());
             changed

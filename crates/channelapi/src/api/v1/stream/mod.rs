@@ -9,6 +9,7 @@ use super::super::sse;
 use super::history::locate;
 use super::problem::{Code, Problem, sentence};
 use super::query::Query;
+use crate::admission::{Admission, UserFull, UserPass};
 use crate::auth::Pass;
 use crate::config::origins::Origins;
 use crate::cores;
@@ -56,6 +57,8 @@ pub(in super::super) struct Streams {
     hub: Arc<Hub>,
     /// Whose pages may read them.
     origins: Live<Origins>,
+    /// Who counts what users have open.
+    admission: Arc<Admission>,
     open: Mutex<Open>,
 }
 
@@ -73,8 +76,8 @@ struct Stream {
 }
 
 impl Streams {
-    pub(in super::super) fn new(hub: Arc<Hub>, origins: Live<Origins>) -> Self {
-        Self { hub, origins, open: Mutex::default() }
+    pub(in super::super) fn new(hub: Arc<Hub>, origins: Live<Origins>, admission: Arc<Admission>) -> Self {
+        Self { hub, origins, admission, open: Mutex::default() }
     }
 
     /// Ends all streams, and lets nobody open another.
@@ -112,6 +115,7 @@ impl Streams {
         pass: Option<Arc<Pass>>,
         bearer: Option<(Bearer, ChannelName)>,
         ends_at: Option<Instant>,
+        place: Option<UserPass>,
     ) -> Option<Events> {
         let mut open = self.open.lock();
         if open.is_draining {
@@ -123,7 +127,16 @@ impl Streams {
         open.streams.insert(listener.id(), Stream { listener: listener.clone(), pass: pass.clone() });
         let first = Instant::now() + STREAM_HEARTBEAT;
         let heartbeat = Box::pin(sleep_until(ends_at.map_or(first, |ends_at| ends_at.min(first))));
-        Some(Events { listener, streams: self.clone(), pass, heartbeat, ends_at })
+        Some(Events { listener, streams: self.clone(), pass, heartbeat, ends_at, _place: place })
+    }
+
+    /// A place among what the user of a JWT has open, if it speaks of one.
+    fn place_of(&self, bearer: &Bearer) -> Result<Option<UserPass>, Problem> {
+        let Some(subject) = &bearer.subject else { return Ok(None) };
+        let admitted = self.admission.admit_user(&bearer.issuer, subject);
+        admitted.map(Some).map_err(|UserFull| {
+            Problem::new(Code::TooManyConnections, "The user of the JWT has as many connections as it may.")
+        })
     }
 
     /// Ends the streams of whoever is revoked, whenever something is, until it is dropped.
@@ -212,7 +225,11 @@ pub(super) async fn open(
         Some(StreamGrant::Token(token)) => (Some(token), None, None),
         Some(StreamGrant::Jwt { bearer, ends_at }) => (None, Some((bearer, channel.clone())), Some(ends_at)),
     };
-    let events = streams.open(pass, bearer, ends_at).ok_or_else(stopping)?;
+    let place = match &bearer {
+        Some((bearer, _)) => streams.place_of(bearer)?,
+        None => None,
+    };
+    let events = streams.open(pass, bearer, ends_at, place).ok_or_else(stopping)?;
     let hub = &streams.hub;
     let Start { after, gap } = match since {
         Some(since) => locate(hub, &channel, &since),
@@ -290,6 +307,8 @@ struct Events {
     heartbeat: Pin<Box<Sleep>>,
     /// When it ends because what it was opened with has.
     ends_at: Option<Instant>,
+    /// Held as long as it is open, if a JWT of a user has opened it.
+    _place: Option<UserPass>,
 }
 
 impl Readers for Streams {
