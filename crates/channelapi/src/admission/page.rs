@@ -176,7 +176,7 @@ fn http() -> Vec<Row> {
         ),
         bytes("Data of a message", core::DATA_BYTES_MAX, "413", "`requests_refused{too_large}`"),
         fixed("Levels of the data of a message", core::DATA_DEPTH_MAX, "400", "`requests_refused{invalid}`"),
-        fixed("Messages of a batch", core::BATCH_ITEMS_MAX, "400", "`requests_refused{too_large}`"),
+        fixed("Messages of a batch", core::BATCH_ITEMS_MAX, "413", "`requests_refused{too_large}`"),
         bytes("Name of a channel", core::CHANNEL_NAME_BYTES_MAX, "400", "`requests_refused{invalid}`"),
         bytes("Name of an event", core::EVENT_NAME_BYTES_MAX, "400", "`requests_refused{invalid}`"),
         bytes(

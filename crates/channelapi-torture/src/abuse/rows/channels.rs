@@ -139,10 +139,27 @@ async fn odd_values(yard: Arc<Yard>) -> Result<()> {
 }
 
 async fn large_batch(yard: Arc<Yard>) -> Result<()> {
-    let items = vec![r#"{"channel":"H11","data":1}"#; 1001].join(",");
-    for body in [format!("[{items}]"), format!(r#"{{"messages":[{items}]}}"#)] {
-        let answer = yard.api("POST", "/v1/messages", "Content-Type: application/json\r\n", &body).await?;
-        ensure!((400..500).contains(&answer.status), "it was answered {} {}", answer.status, answer.body);
+    let item = r#"{"channel":"H11","data":1}"#;
+    let array = vec![item; 1001].join(",");
+    let names: Vec<String> = (0..1001).map(|number| format!(r#""H11-{number}""#)).collect();
+    let names = format!(r#"{{"channels":[{}],"data":1}}"#, names.join(","));
+    let lines = |count| vec![item; count].join("\n");
+    for (kind, body, status) in [
+        ("json", format!("[{array}]"), 400),
+        ("json", format!(r#"{{"messages":[{array}]}}"#), 413),
+        ("json", names, 413),
+        ("x-ndjson", lines(1001), 413),
+        // As many as a body holds, and far more than are looked at.
+        ("x-ndjson", lines((1 << 20) / (item.len() + 1)), 413),
+        // A million, which do not fit.
+        ("x-ndjson", "1\n".repeat(1_000_000), 413),
+    ] {
+        let kind = format!("Content-Type: application/{kind}\r\n");
+        let answer = yard.api("POST", "/v1/messages", &kind, &body).await?;
+        ensure!(answer.status == status, "it was answered {} {}", answer.status, answer.body);
+        let is_told =
+            status != 413 || answer.body.contains("batch_size") || answer.body.contains("too_large");
+        ensure!(is_told, "it does not say why: {}", answer.body);
     }
     let answer = yard.api("GET", "/v1/channels/H11/messages?since=all", "", "").await?;
     ensure!(!answer.body.contains("\"data\":1"), "a part of the batch was published");

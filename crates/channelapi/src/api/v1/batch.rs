@@ -159,7 +159,7 @@ impl Batch<'_> {
 
 fn check_size(count: usize) -> Result<(), Problem> {
     match count {
-        0 => Err(Problem::new(Code::BatchSize, "The batch has no items.")),
+        0 => Err(invalid("The batch has no items.")),
         1..=BATCH_ITEMS_MAX => Ok(()),
         _ => Err(Problem::new(Code::BatchSize, format!("The batch has more than {BATCH_ITEMS_MAX} items."))),
     }
@@ -360,8 +360,8 @@ mod tests {
         check(r#"{"channels":["a","a"],"data":1}"#, false, Code::InvalidBody);
         check(r#"{"channels":["a"],"messages":[],"data":1}"#, false, Code::InvalidBody);
         check(r#"{"messages":[{"channel":"a","data":1}],"data":1}"#, false, Code::UnknownField);
-        check(r#"{"messages":[]}"#, false, Code::BatchSize);
-        check("\n \n", true, Code::BatchSize);
+        check(r#"{"messages":[]}"#, false, Code::InvalidBody);
+        check("\n \n", true, Code::InvalidBody);
         check(&"{\"channel\":\"a\",\"data\":1}\n".repeat(1001), true, Code::BatchSize);
         check("{\"channel\":\"a\",\"data\":1}\n{\"channel\":\"a\",\"data\":", true, Code::InvalidBody);
     }

@@ -95,9 +95,6 @@ codes! {
     /// The key is where it does not belong.
     KeyInUrl "key_in_url" BAD_REQUEST "The URL has a parameter for a key"
         "Send the key as `Authorization: Bearer <key>` or as `X-API-Key: <key>`, and replace it: it is in logs now."
-    /// There are too few or too many items.
-    BatchSize "batch_size" BAD_REQUEST "The batch is empty or too long"
-        "Send 1 to 1,000 items, and the others in further requests."
     /// The key is missing or wrong.
     Forbidden "forbidden" FORBIDDEN "The API key is missing or wrong"
         "Send it as `Authorization: Bearer <key>` or as `X-API-Key: <key>`; the server's log says at its start where the key is from."
@@ -134,6 +131,9 @@ codes! {
     /// It is over a limit.
     TooLarge "too_large" PAYLOAD_TOO_LARGE "The request is too large"
         "Publish a reference to large data instead of the data, or divide the batch."
+    /// There are too many items.
+    BatchSize "batch_size" PAYLOAD_TOO_LARGE "The batch is too long"
+        "Send up to 1,000 items, and the others in further requests."
     /// Its body is compressed.
     Encoding "unsupported_encoding" UNSUPPORTED_MEDIA_TYPE "The body is encoded"
         "Send the body as it is, without a Content-Encoding."
