@@ -31,7 +31,7 @@ const DEFAULT: &str = "[log]\nlevel = \"warn\"\n";
 const AT_ONCE: usize = 48;
 /// Longer than any deadline of the server.
 const CASE_MAX: Duration = Duration::from_secs(100);
-/// What the attacks together may cost: two thousand connections, and buffers that have limits. A single one that is believed in what
+/// What the attacks together may cost: some thousand connections, and buffers that have limits. A single one that is believed in what
 /// it announces costs more.
 const MEMORY_MAX: u64 = 128 << 20;
 /// After the last attack; sessions that were left without a word live for 45 seconds.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 
 use super::super::case::{Case, case};
@@ -23,10 +24,14 @@ const UNTAKEN: usize = 1000;
 /// Connections that say nothing. With all others they stay below the number beyond which the oldest are sent away early.
 const IDLE: usize = 500;
 /// Far more than that.
-const CROWD: usize = 3000;
-const CHURN: usize = 3000;
-/// Of those that come and go, so many are open at the same time, at most.
-const CHURN_AT_ONCE: usize = 50;
+const CROWD: usize = 5000;
+/// Connections that come and go, and how many a second: three seconds, or as long as the machine takes for them.
+const CHURN: u32 = 6000;
+const CHURN_RATE: u32 = 2000;
+/// Of these, so many come at the same moment.
+const CHURN_AT_ONCE: u32 = 20;
+/// Somebody else is served after so many of them.
+const CHURN_PART: u32 = 500;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![
@@ -45,7 +50,13 @@ pub(super) fn cases() -> Vec<Case> {
             .timed_out("answer"),
         case("H2", "a connection on which nothing more is asked is kept for 75 seconds", kept)
             .timed_out("idle"),
-        case("H2", format!("{CHURN} connections that come and go leave nothing behind"), churn),
+        case(
+            "H2",
+            format!(
+                "{CHURN_RATE} connections a second that come and go hinder nobody, and leave nothing behind"
+            ),
+            churn,
+        ),
         case("H2", "a thousand requests whose answers nobody reads are not kept in memory", unread_answers),
     ]
 }
@@ -144,16 +155,30 @@ async fn trickling_polling_body(yard: Arc<Yard>) -> Result<()> {
 }
 
 async fn churn(yard: Arc<Yard>) -> Result<()> {
+    let mut ticks = interval(Duration::from_secs(1) / (CHURN_RATE / CHURN_AT_ONCE));
+    let mut coming = JoinSet::new();
     for number in 0..CHURN {
-        match number % 3 {
-            0 => drop(TcpStream::connect(yard.address).await?),
-            1 => Wire::connect(yard.address).await?.reset()?,
-            _ => drop(yard.wire(b"GET / HT").await?),
-        }
         if number % CHURN_AT_ONCE == 0 {
+            ticks.tick().await;
+        }
+        let there = Arc::clone(&yard);
+        coming.spawn(async move { come_and_go(&there, number).await });
+        if number % CHURN_PART == 0 {
             // Somebody else is served in between. That nothing stays is seen when all is over.
             yard.connections().await?;
+            while let Some(gone) = coming.try_join_next() {
+                gone??;
+            }
         }
+    }
+    coming.join_all().await.into_iter().collect()
+}
+
+async fn come_and_go(yard: &Yard, number: u32) -> Result<()> {
+    match number % 3 {
+        0 => drop(TcpStream::connect(yard.address).await?),
+        1 => Wire::connect(yard.address).await?.reset()?,
+        _ => drop(yard.wire(b"GET / HT").await?),
     }
     Ok(())
 }
