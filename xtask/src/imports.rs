@@ -102,7 +102,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/key",
-        &["config", "output"],
+        &["config", "output", "channelapi-core/limits"],
         "it makes what the configuration file wants, and needs no server",
     ),
     room(
@@ -119,7 +119,7 @@ const ROOMS: &[Room] = &[
     room("channelapi/live", &[], "a value is replaced without knowing what it is"),
     room(
         "channelapi/waiting",
-        &[],
+        &["channelapi-core/limits"],
         "what waits is counted, and its readers are put out, without knowing who they are",
     ),
     room(

@@ -1,4 +1,13 @@
 //! Every limit of the server, in one place: what the outside can grow has a bound here.
+//!
+//! Some numbers that look like limits are elsewhere, each beside the only code that it means something to:
+//! - The protocol crate stands alone. It is told its limits when it is used, but for those that its formats have: the levels of a client's JSON
+//!   (`socketio::DEPTH_MAX`), the bytes of a WebSocket's control frame, the largest number of an acknowledgement. So have the formats of the log,
+//!   of positions and of PROXY headers.
+//! - Where nothing is refused beyond it, a number is part of how something is done: what one system call, one buffer or one turn takes, how often
+//!   something is looked at, what goes the short way and what the long one (`listener/fast_path.rs`).
+//! - What makes a key or a secret good is judged in `config/keys/` and `identity/keys.rs`.
+//! - The verbs that talk to a server have limits of their own, in `client/` and `cli/`: they protect the one who types.
 
 use std::time::Duration;
 
@@ -77,8 +86,26 @@ pub const HISTORY_LIMIT_MAX: usize = 1000;
 /// of what it presents.
 pub const AUTH_KEYS_MAX: usize = 100;
 
+/// Bytes of an API key. Every request carries it, inside [`HTTP_HEADER_BYTES_MAX`].
+pub const AUTH_KEY_BYTES_MAX: usize = 4096;
+
+/// Bytes of the name of an API key.
+pub const AUTH_KEY_NAME_BYTES_MAX: usize = 64;
+
+/// Policies. All of them may be looked through for a channel; patterns make do with few.
+pub const POLICIES_MAX: usize = 1_000;
+
+/// Bytes of the configuration file: a hundred times any real one, and few enough for a path that is not a file at all.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Bytes of a file that a variable names. No key is longer, and a path such as /dev/zero must not be read for ever.
+pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
+
 /// Bytes of a request's own name for itself.
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// Bytes of the body of a request to the HTTP API that are read, and thrown away, so that its sender is told why it was refused.
+pub const API_DISCARD_BYTES_MAX: usize = 4 * API_BODY_BYTES_MAX;
 
 /// How often a stream without news says that it lives. Proxies usually give up a silent connection after a minute.
 pub const STREAM_HEARTBEAT: Duration = Duration::from_secs(15);
@@ -182,6 +209,9 @@ pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// can be takes a little over 18 KiB; a client's hello takes two.
 pub const TLS_INCOMING_BYTES_MAX: usize = 20 * 1024;
 
+/// Names in a certificate. More than these no authority puts into one.
+pub const ACME_DOMAINS_MAX: usize = 100;
+
 /// How long an authority may take for one certificate, with all its names.
 pub const ACME_ORDER_TIMEOUT: Duration = Duration::from_mins(5);
 
@@ -217,6 +247,34 @@ pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Connections that the kernel keeps for us until we accept them.
 pub const ACCEPT_BACKLOG: i32 = 4096;
+
+/// File descriptors that clients never get: one in so many of all there may be, and [`FILES_RESERVE_MIN`] at least.
+pub const FILES_RESERVE_FRACTION: usize = 50;
+
+/// The smallest reserve of file descriptors: for the store, the log, and some publishers.
+pub const FILES_RESERVE_MIN: usize = 64;
+
+/// Above this part of the memory, in percent, nothing new is taken.
+pub const MEMORY_HIGH_PERCENT: u64 = 85;
+
+/// Above this part, what is slow is closed.
+pub const MEMORY_CRITICAL_PERCENT: u64 = 95;
+
+/// Below this part, all is well again.
+pub const MEMORY_CALM_PERCENT: u64 = 80;
+
+/// Of the bytes that may wait for all clients, one in so many may be on its way. Even of the smallest limit that can be set, it is more than
+/// the largest publication.
+pub const ON_THEIR_WAY_FRACTION: usize = 2;
+
+/// The longest time between two closes while a node drains: with few clients, a stop is soon over.
+pub const DRAIN_PACE_MAX: Duration = Duration::from_millis(10);
+
+/// How long a drain may take when the disk has failed: clients should go elsewhere soon.
+pub const FENCED_DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long the last answers may take to reach the network when everything else is done, and a request that has begun to arrive for its rest.
+pub const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Consumers of one channel, whose names clients choose. The ack of one more is refused.
 pub const CONSUMERS_PER_CHANNEL_MAX: u64 = 10_000;
@@ -259,6 +317,9 @@ pub const TOKEN_CACHE_MAX: usize = 65_536;
 /// is half of that.
 pub const CLAIM_BYTES_MAX: usize = 255;
 
+/// Claims of one JWT. Comparing each with each must stay cheap.
+pub const JWT_CLAIMS_MAX: usize = 256;
+
 /// Levels of arrays and objects in a JWT.
 pub const JWT_DEPTH_MAX: usize = 32;
 
@@ -283,6 +344,9 @@ pub const KEY_FILE_BYTES_MAX: u64 = 256 * 1024;
 /// Bytes of an answer with a JWKS.
 pub const JWKS_BYTES_MAX: usize = 256 * 1024;
 
+/// Bytes of the head of such an answer.
+pub const JWKS_HEAD_BYTES_MAX: usize = 16 * 1024;
+
 /// Keys of a JWKS. A provider that changes its keys has two or three.
 pub const JWKS_KEYS_MAX: usize = 64;
 
@@ -303,6 +367,12 @@ pub const JWKS_STALE_MAX: Duration = Duration::from_hours(24);
 
 /// Revocations that are remembered, in memory and on disk, with at most 1 KiB each and usually a tenth of that. One more is refused.
 pub const REVOCATIONS_MAX: usize = 100_000;
+
+/// Revocations of a page, unless somebody wants another number.
+pub const REVOCATIONS_LIMIT: usize = 100;
+
+/// Revocations of a page that somebody may want.
+pub const REVOCATIONS_LIMIT_MAX: usize = 1000;
 
 /// How often revocations that have served their time are removed.
 pub const REVOCATION_PRUNE_INTERVAL: Duration = Duration::from_hours(1);
@@ -328,6 +398,9 @@ pub const TOKEN_PRUNE_MARGIN: Duration = Duration::from_hours(24);
 
 /// Requests that wait for the state store; more wait before they are queued.
 pub const STATE_QUEUE_MAX: usize = 4096;
+
+/// How long the state store waits for a file that somebody else has locked, a backup for instance.
+pub const STATE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Writes that are made durable together.
 pub const STATE_BATCH_MAX: usize = 512;

@@ -4,11 +4,12 @@ use std::io::{self, IsTerminal, Read};
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
+use channelapi_core::limits::AUTH_KEY_BYTES_MAX;
 use serde_json::json;
 
 use crate::config::{
     auth_keys::KeyName,
-    keys::{KEY_BYTES_MAX, new_key, weakness_of},
+    keys::{new_key, weakness_of},
     moment::Moment,
     options::AUTH_KEYS,
     pattern::ChannelPatterns,
@@ -70,7 +71,11 @@ fn read_key() -> anyhow::Result<Secret> {
         eprintln!("type the key, then Enter and Ctrl-D:");
     }
     let mut text = String::new();
-    input.by_ref().take(2 * KEY_BYTES_MAX as u64).read_to_string(&mut text).context("cannot read the key")?;
+    input
+        .by_ref()
+        .take(2 * AUTH_KEY_BYTES_MAX as u64)
+        .read_to_string(&mut text)
+        .context("cannot read the key")?;
     let key = Secret::new(text.trim_end_matches(['\n', '\r']));
     match weakness_of(&key) {
         Err(why) => {

@@ -31,6 +31,7 @@ use crate::{drain, health, listener, reload, watch};
 use channelapi_core::broker::carry_answers;
 use channelapi_core::clock::{Clock, millis_of};
 use channelapi_core::hub::{self, Hub, Readiness};
+use channelapi_core::limits::FENCED_DRAIN_TIMEOUT;
 use channelapi_core::state::{DataDirectory, DataDirectoryError};
 use front::Front;
 use hyper::http::request::Parts;
@@ -49,9 +50,6 @@ const EXIT_IN_USE: u8 = 75;
 
 /// The disk failed. (`EX_IOERR`: restarting alone may not help.)
 const EXIT_IO: u8 = 74;
-
-/// How long the last answers may take when the disk has failed: clients should go elsewhere soon.
-const FENCED_DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// An end that is not success: what to say, and the exit code.
 pub(crate) struct Failure {

@@ -3,6 +3,7 @@
 //! Whoever is put out gives back what is queued. Answers to polls that are on their way are in the hands of connections that write them:
 //! they count apart, and have only a part of the room. What finds none of it is queued until others are taken.
 
+use channelapi_core::limits::ON_THEIR_WAY_FRACTION;
 use std::cmp::Reverse;
 use std::ops::{AddAssign, SubAssign};
 use std::sync::Arc;
@@ -16,9 +17,6 @@ static ON_THEIR_WAY: AtomicUsize = AtomicUsize::new(0);
 
 /// Bytes that may wait for all clients.
 static ALL_MAX: AtomicUsize = AtomicUsize::new(usize::MAX);
-
-/// Of these, one in so many may be on its way. Even of the smallest limit that can be set, it is more than the largest publication.
-const ON_THEIR_WAY_FRACTION: usize = 2;
 
 /// Bytes that wait for all clients of this process.
 pub(crate) fn waiting_bytes() -> usize {

@@ -3,13 +3,12 @@
 
 use super::directory::DataDirectory;
 use super::{backup, schema};
-use crate::limits::{STATE_BATCH_MAX, STATE_QUEUE_MAX};
+use crate::limits::{STATE_BATCH_MAX, STATE_BUSY_TIMEOUT, STATE_QUEUE_MAX};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
@@ -143,7 +142,7 @@ pub(super) fn file_in(directory: &Path) -> PathBuf {
 /// A connection that changes nothing.
 fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(STATE_BUSY_TIMEOUT)?;
     Ok(connection)
 }
 
@@ -218,7 +217,7 @@ fn open_writer(path: &Path) -> Result<Connection, StateError> {
 }
 
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(STATE_BUSY_TIMEOUT)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "temp_store", "memory")

@@ -1,5 +1,6 @@
 //! How much memory there is, and how much of it is used: the server refuses work before the kernel ends it.
 
+use channelapi_core::limits::{MEMORY_CALM_PERCENT, MEMORY_CRITICAL_PERCENT, MEMORY_HIGH_PERCENT};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -27,22 +28,13 @@ impl Pressure {
     /// What a use of so many percent means after `before`: a little less than what began it ends it, so that it does not flutter.
     fn at(percent: u64, before: Self) -> Self {
         match percent {
-            HIGH.. if percent > CRITICAL => Self::Critical,
-            HIGH.. if percent > HIGH => Self::High,
-            CALM.. if before != Self::None => Self::High,
+            MEMORY_HIGH_PERCENT.. if percent > MEMORY_CRITICAL_PERCENT => Self::Critical,
+            MEMORY_HIGH_PERCENT.. if percent > MEMORY_HIGH_PERCENT => Self::High,
+            MEMORY_CALM_PERCENT.. if before != Self::None => Self::High,
             _ => Self::None,
         }
     }
 }
-
-/// Above this part of the memory, in percent, nothing new is taken.
-const HIGH: u64 = 85;
-
-/// Above this part, what is slow is closed.
-const CRITICAL: u64 = 95;
-
-/// Below this part, all is well again.
-const CALM: u64 = 80;
 
 /// What memory there is.
 #[derive(Debug)]
@@ -163,7 +155,7 @@ impl Cgroup {
     /// out; the kernel takes long to say how much that is.
     fn usage(&self) -> Option<Usage> {
         let usage = Usage { limit: self.bytes_max?, used: number_in(&self.usage)? };
-        if usage.part() < CALM * 100 {
+        if usage.part() < MEMORY_CALM_PERCENT * 100 {
             return Some(usage);
         }
         let stat = fs::read_to_string(&self.stat).unwrap_or_default();

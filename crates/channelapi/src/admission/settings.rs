@@ -2,6 +2,7 @@
 
 use super::rate::Rate;
 use crate::config::options;
+use channelapi_core::limits::{FILES_RESERVE_FRACTION, FILES_RESERVE_MIN};
 
 /// Everything that is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,9 +12,9 @@ pub(crate) struct Limits {
     /// Sessions, and connections that speak HTTP.
     pub(crate) sockets: usize,
     pub(crate) connections_per_address: u32,
-    /// New connections of one address.
     /// Connections that are held for one user.
     pub(crate) connections_per_user: u32,
+    /// New connections of one address.
     pub(crate) connecting: Rate,
     pub(crate) handshakes: usize,
     /// Events of one client.
@@ -32,16 +33,13 @@ pub(crate) struct Limits {
     pub(crate) memory: u64,
 }
 
-/// The smallest reserve of file descriptors: for the store, the log, and some publishers.
-const RESERVE_MIN: usize = 64;
-
 impl Limits {
     /// Nothing is limited.
     pub(crate) const NONE: Self = Self {
         connections: usize::MAX,
-        connections_per_user: u32::MAX,
         sockets: usize::MAX,
         connections_per_address: u32::MAX,
+        connections_per_user: u32::MAX,
         connecting: Rate::UNLIMITED,
         handshakes: usize::MAX,
         events: Rate::UNLIMITED,
@@ -58,7 +56,7 @@ impl Limits {
     pub(crate) fn of(set: &options::Limits, files: u64) -> Self {
         let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         let files = count(files);
-        let reserve = (files / 50).max(RESERVE_MIN);
+        let reserve = (files / FILES_RESERVE_FRACTION).max(FILES_RESERVE_MIN);
         let room = files.saturating_sub(reserve).max(1);
         let connections = match set.connections {
             0 => room,

@@ -1,13 +1,12 @@
 //! What an authority for certificates is asked for, and where.
 
+use channelapi_core::limits::ACME_DOMAINS_MAX;
+
 use super::value::{Shape, Value, not};
 
 /// Names for a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Domains(pub Vec<String>);
-
-/// More than these no authority puts into one certificate.
-const DOMAINS_MAX: usize = 100;
 
 impl Value for Domains {
     const SHAPE: Shape = Shape::List;
@@ -31,9 +30,9 @@ impl Value for Domains {
                 domains.push(domain);
             }
         }
-        if domains.len() > DOMAINS_MAX {
+        if domains.len() > ACME_DOMAINS_MAX {
             return Err(format!(
-                "{} are too many for one certificate; write {DOMAINS_MAX} at most",
+                "{} are too many for one certificate; write {ACME_DOMAINS_MAX} at most",
                 domains.len()
             ));
         }

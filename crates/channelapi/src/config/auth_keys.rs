@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use channelapi_core::limits::AUTH_KEYS_MAX;
+use channelapi_core::limits::{AUTH_KEY_NAME_BYTES_MAX, AUTH_KEYS_MAX};
 
 use super::{
     moment::Moment,
@@ -15,9 +15,6 @@ use super::{
     source::{GivenItem, Problem, Resolver, Setting, Source},
     value::{Shape, Value, not},
 };
-
-/// Longest name of a key.
-const NAME_BYTES_MAX: usize = 64;
 
 /// The name under which `auth_key` appears beside the others.
 pub const SINGLE_KEY: &str = "auth_key";
@@ -134,8 +131,11 @@ impl Value for KeyName {
         if text.is_empty() || !text.bytes().all(is_harmless) {
             return Err(not(text, "a name", "write letters, digits, dots, dashes and underscores"));
         }
-        if text.len() > NAME_BYTES_MAX {
-            return Err(format!("the name is {} bytes long, the limit is {NAME_BYTES_MAX}", text.len()));
+        if text.len() > AUTH_KEY_NAME_BYTES_MAX {
+            return Err(format!(
+                "the name is {} bytes long, the limit is {AUTH_KEY_NAME_BYTES_MAX}",
+                text.len()
+            ));
         }
         if text == SINGLE_KEY {
             return Err(format!("`{SINGLE_KEY}` is the name of the option; choose another"));

@@ -10,6 +10,8 @@ use std::{
     io::{self, Read},
 };
 
+use channelapi_core::limits::SECRET_FILE_BYTES_MAX;
+
 use super::{
     nearest::did_you_mean,
     options::{AUTH_KEYS, JWT, OPTIONS, POLICY, Spec, spec},
@@ -23,9 +25,6 @@ pub const CONFIG_VARIABLE: &str = "CHANNELAPI_CONFIG";
 pub const URL_VARIABLE: &str = "CHANNELAPI_URL";
 
 const PREFIX: &str = "CHANNELAPI_";
-
-/// No key is longer, and a path such as /dev/zero must not be read for ever.
-const SECRET_BYTES_MAX: u64 = 64 << 10;
 
 /// What the environment said.
 #[derive(Default)]
@@ -111,9 +110,9 @@ fn read_secret(path: &OsString) -> Result<String, String> {
     let shown = path.display();
     let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(SECRET_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .and_then(|file| file.take(SECRET_FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
         .map_err(|error| format!("cannot read the file {shown}: {error}{}", advice(error.kind())))?;
-    if bytes.len() as u64 > SECRET_BYTES_MAX {
+    if bytes.len() as u64 > SECRET_FILE_BYTES_MAX {
         return Err(format!("the file {shown} is larger than 64 KiB, which is no key"));
     }
     let text = String::from_utf8(bytes).map_err(|_| format!("the file {shown} is not UTF-8 text"))?;

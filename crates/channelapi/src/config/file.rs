@@ -7,13 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use channelapi_core::limits::CONFIG_FILE_BYTES_MAX;
+
 use super::{
     document,
     source::{Given, GivenItem, Problem},
 };
-
-/// Largest file that is read: a hundred times any real one, and small enough for a path that is not a file at all.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Looked at in this order when no file is named.
 pub const SEARCH: [&str; 2] = ["./channelapi.toml", "/etc/channelapi/channelapi.toml"];
@@ -66,10 +65,10 @@ fn open(path: &Path) -> io::Result<File> {
 fn read(path: &Path, file: File) -> Contents {
     let mode = file.metadata().map_or(0, |metadata| metadata.permissions().mode());
     let mut bytes = Vec::new();
-    if let Err(error) = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes) {
+    if let Err(error) = file.take(CONFIG_FILE_BYTES_MAX + 1).read_to_end(&mut bytes) {
         return unreadable(path, &error);
     }
-    if bytes.len() as u64 > FILE_BYTES_MAX {
+    if bytes.len() as u64 > CONFIG_FILE_BYTES_MAX {
         return unusable(path, "it is larger than 1 MiB; is it really a configuration file?");
     }
     let Ok(text) = String::from_utf8(bytes) else {

@@ -3,15 +3,14 @@
 //! The first that matches a channel decides. One that can never be the first is a mistake of its author, and refused
 //! like any other, because it would only be noticed when a channel keeps too little.
 
+use channelapi_core::limits::POLICIES_MAX;
+
 use super::{
     options::{Config, History, list_spec, spec},
     pattern::NamePattern,
     source::{GivenItem, Problem, Resolver, Setting, Source},
     value::{Durability, Shape, Value, not},
 };
-
-/// Policies that are looked through for every channel; patterns make do with few.
-const POLICIES_MAX: usize = 1_000;
 
 /// The settings of the channels that match a pattern, checked and complete.
 #[derive(Debug, Clone)]

@@ -50,7 +50,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use channelapi_core::clock::Clock;
 use channelapi_core::delivery::Subscriber as _;
-use channelapi_core::limits::FANOUT_CHUNK;
+use channelapi_core::limits::{DRAIN_PACE_MAX, FANOUT_CHUNK};
 use channelapi_core::model::ConnectionId;
 use channelapi_protocol::engineio::{self, Open, RequestError, Timing, Transport};
 use connection::Connection;
@@ -89,9 +89,6 @@ impl Settings {
         Self { timing: Timing { ping_interval, ping_timeout, lateness }, max_payload, origins }
     }
 }
-
-/// The longest time between two closes while the gateway drains: with few clients, a stop is soon over.
-const DRAIN_PACE_MAX: Duration = Duration::from_millis(10);
 
 /// All clients of one path.
 pub(crate) struct Gateway {

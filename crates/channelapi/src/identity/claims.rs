@@ -2,7 +2,7 @@
 
 use super::leeway;
 use channelapi_core::clock::millis_of;
-use channelapi_core::limits::{CHANNELS_PER_CONNECTION_MAX, JWT_LIFETIME_MAX};
+use channelapi_core::limits::{CHANNELS_PER_CONNECTION_MAX, JWT_CLAIMS_MAX, JWT_LIFETIME_MAX};
 use channelapi_core::model::{Bearer, ChannelName, Pattern, is_claim};
 use channelapi_protocol::socketio::is_deeper_than;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
@@ -116,9 +116,6 @@ pub(crate) enum ClaimError {
 
 /// The claims of a JWT, not yet believed.
 pub(super) struct RawClaims<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-/// Claims of one JWT. Comparing each with each must stay cheap.
-const CLAIMS_MAX: usize = 256;
 
 /// Values of the claim `typ` by which identity providers mark what is not meant to open anything.
 const NO_ACCESS: [&str; 4] = ["ID", "Refresh", "Offline", "Logout"];
@@ -279,7 +276,7 @@ impl<'de> Deserialize<'de> for RawClaims<'de> {
             fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
                 let mut claims: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::new();
                 while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
-                    if claims.len() >= CLAIMS_MAX {
+                    if claims.len() >= JWT_CLAIMS_MAX {
                         return Err(M::Error::custom("there are too many claims"));
                     }
                     if claims.iter().any(|(known, _)| *known == name) {

@@ -4,7 +4,7 @@
 
 use crate::config::jwt::JwksUrl;
 use bytes::Bytes;
-use channelapi_core::limits::JWKS_BYTES_MAX;
+use channelapi_core::limits::{JWKS_BYTES_MAX, JWKS_HEAD_BYTES_MAX};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Body as _;
 use hyper::client::conn::http1;
@@ -18,9 +18,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
-
-/// Bytes that the head of an answer may have.
-const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +64,7 @@ async fn ask(
     socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) -> Result<Bytes, FetchError> {
     let mut settings = http1::Builder::new();
-    settings.max_buf_size(HEAD_BYTES_MAX);
+    settings.max_buf_size(JWKS_HEAD_BYTES_MAX);
     let (mut sender, connection) =
         settings.handshake::<_, Empty<Bytes>>(TokioIo::new(socket)).await.map_err(FetchError::Http)?;
     // Carries the bytes, and ends with us.

@@ -23,6 +23,7 @@ use crate::admission::Admission;
 use crate::cores::{self, Cores};
 use crate::metrics::ConnectionRefused;
 use crate::stream::{Stream, Travelling};
+use channelapi_core::limits::LAST_ANSWERS_TIMEOUT;
 use peer::Arrival;
 use serve::Serving;
 use spare::Spare;
@@ -39,10 +40,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Connections that are accepted before those that are here get a turn.
 const ACCEPTS_PER_TURN: u32 = 16;
-
-/// How long the last answers may take to reach the network when everything else is done, and a request that has begun to arrive for
-/// its rest.
-const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The HTTP connections that are open, of all listeners.
 pub(crate) struct HttpConnections {

@@ -21,7 +21,7 @@ use crate::auth::{Denied, Key, Pass, Place, identify, is_key_in_query};
 use crate::config::scope::Scope;
 use crate::http::{self, Answer, BodyError, Head, Headers as _, Received, Request, Response};
 use bytes::Bytes;
-use channelapi_core::limits::API_BODY_BYTES_MAX;
+use channelapi_core::limits::{API_BODY_BYTES_MAX, API_DISCARD_BYTES_MAX};
 use channelapi_core::model::{ChannelName, ConsumerName};
 use hyper::body::Body as _;
 use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
@@ -33,9 +33,6 @@ use request_id::{REQUEST_ID, request_id};
 use std::borrow::Cow;
 use std::sync::Arc;
 use stream::StreamGrant;
-
-/// Bytes of a body that are read, and thrown away, so that its sender is told why.
-const REFUSED_BYTES_MAX: usize = 4 * API_BODY_BYTES_MAX;
 
 /// Segments of the longest path that means something, behind `/v1`.
 const SEGMENTS_MAX: usize = 4;
@@ -202,7 +199,7 @@ impl Api {
         let answer = match self.admit_v1(&head).await {
             Ok((call, admitted)) => self.call(call, admitted, &head, body).await,
             Err(problem) => {
-                http::refuse_body(&head.headers, body, REFUSED_BYTES_MAX).await;
+                http::refuse_body(&head.headers, body, API_DISCARD_BYTES_MAX).await;
                 Err(problem)
             }
         };
@@ -374,7 +371,7 @@ async fn read(headers: &HeaderMap, body: Received) -> Result<Bytes, Problem> {
     let too_large =
         || Problem::new(Code::TooLarge, format!("The body is larger than {API_BODY_BYTES_MAX} bytes."));
     if body.size_hint().lower() > API_BODY_BYTES_MAX as u64 {
-        http::refuse_body(headers, body, REFUSED_BYTES_MAX).await;
+        http::refuse_body(headers, body, API_DISCARD_BYTES_MAX).await;
         return Err(too_large());
     }
     http::read_body(body, API_BODY_BYTES_MAX).await.map_err(|error| match error {

@@ -9,15 +9,10 @@ use crate::identity::Identity;
 use crate::metrics;
 use bytes::Bytes;
 use channelapi_core::hub::{Hub, RevocationError, TokenError, kept_until};
+use channelapi_core::limits::{REVOCATIONS_LIMIT, REVOCATIONS_LIMIT_MAX};
 use channelapi_core::model::{ChannelName, Revocation, RevocationRequest, RevokedKind, is_claim};
 use hyper::StatusCode;
 use std::sync::Arc;
-
-/// Revocations of a page, unless somebody wants another number.
-const LIMIT: usize = 100;
-
-/// Revocations of a page that somebody may want.
-const LIMIT_MAX: usize = 1000;
 
 /// `POST /v1/revocations`
 pub(super) async fn revoke(hub: &Arc<Hub>, identity: &Identity, body: &Bytes) -> Result<Response, Problem> {
@@ -54,9 +49,9 @@ async fn carry_out(hub: &Hub, what: RevocationRequest) -> Result<Revocation, Pro
 pub(super) async fn list(hub: &Hub, query: &str) -> Result<Response, Problem> {
     let mut query = Query::parse(query)?;
     let after = query.take_as("after", "the id of a revocation")?.unwrap_or(0);
-    let limit = query.take_as("limit", "a number from 1 to 1,000")?.unwrap_or(LIMIT);
+    let limit = query.take_as("limit", "a number from 1 to 1,000")?.unwrap_or(REVOCATIONS_LIMIT);
     query.finish()?;
-    if !(1..=LIMIT_MAX).contains(&limit) {
+    if !(1..=REVOCATIONS_LIMIT_MAX).contains(&limit) {
         return Err(query::refused("`limit` must be a number from 1 to 1,000."));
     }
     let page = hub.revocations.page(after, limit + 1).await;

@@ -10,7 +10,7 @@ mod rules;
 mod single;
 
 pub use error::KeyError;
-pub use rules::{KEY_BYTES_MAX, new_key, weakness_of};
+pub use rules::{new_key, weakness_of};
 pub use single::{key_file, stored_key};
 
 use std::{

@@ -2,6 +2,8 @@
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 
+use channelapi_core::limits::AUTH_KEY_BYTES_MAX;
+
 use super::KeyError;
 use crate::config::{
     secret::{KeyHash, Secret},
@@ -10,9 +12,6 @@ use crate::config::{
 
 /// Shortest key that is not called weak: 16 random bytes cannot be guessed, and shorter ones are rarely random.
 const KEY_BYTES_MIN: usize = 16;
-
-/// Longest key: every request carries it, inside the limit for all of its headers.
-pub const KEY_BYTES_MAX: usize = 4096;
 
 /// Bytes of randomness in a key of ours.
 pub(super) const GENERATED_BYTES: usize = 32;
@@ -45,8 +44,8 @@ pub(super) fn unusable(key: &str) -> Option<String> {
     if key.is_empty() {
         return Some("is empty".to_owned());
     }
-    if key.len() > KEY_BYTES_MAX {
-        return Some(format!("is {} bytes long, the limit is {KEY_BYTES_MAX}", key.len()));
+    if key.len() > AUTH_KEY_BYTES_MAX {
+        return Some(format!("is {} bytes long, the limit is {AUTH_KEY_BYTES_MAX}", key.len()));
     }
     if key.chars().any(char::is_control) {
         return Some(

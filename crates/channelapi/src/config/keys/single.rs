@@ -11,9 +11,10 @@ use std::{
 
 use super::{
     KeyError, KeyOrigin, Reach,
-    rules::{KEY_BYTES_MAX, generate, unusable, weakness},
+    rules::{generate, unusable, weakness},
 };
 use crate::config::secret::Secret;
+use channelapi_core::limits::AUTH_KEY_BYTES_MAX;
 
 /// The key that may do everything.
 #[derive(Debug)]
@@ -113,7 +114,7 @@ pub(super) fn read(path: &Path) -> Result<(Secret, Vec<String>), Unread> {
     let file = File::open(path).map_err(Unread::Io)?;
     let mode = file.metadata().map_err(Unread::Io)?.permissions().mode();
     let mut bytes = Vec::new();
-    file.take(KEY_BYTES_MAX as u64 * 2).read_to_end(&mut bytes).map_err(Unread::Io)?;
+    file.take(AUTH_KEY_BYTES_MAX as u64 * 2).read_to_end(&mut bytes).map_err(Unread::Io)?;
     let text = String::from_utf8(bytes).map_err(|_| Unread::Bad("is not text"))?;
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
@@ -253,7 +254,7 @@ mod tests {
 
     #[test]
     fn keys_that_no_header_can_carry_are_refused_everywhere() {
-        let long = "x".repeat(KEY_BYTES_MAX + 1);
+        let long = "x".repeat(AUTH_KEY_BYTES_MAX + 1);
         for (key, part) in [
             ("", "is empty"),
             ("sixteen-bytes-and\nmore", "control character"),
