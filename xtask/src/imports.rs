@@ -264,6 +264,7 @@ const ROOMS: &[Room] = &[
             "gateway",
             "api",
             "forms",
+            "channelapi-core/limits",
             "channelapi-core/broker",
             "channelapi-core/hub",
             "channelapi-core/clock",
