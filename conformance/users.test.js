@@ -73,9 +73,9 @@ async function enterInTime(t, auth, options) {
   await within(trying(), "a place to be given back");
 }
 
-async function counted(family, label, at = server) {
+async function counted(counter, at = server) {
   const { body } = await request(`${at.url}/metrics`, { headers: { authorization: at.key } });
-  const line = body.split("\n").find((text) => text.startsWith(`channelapi_${family}_total{reason="${label}"} `));
+  const line = body.split("\n").find((text) => text.startsWith(`channelapi_${counter} `));
   return Number(line.split(" ").at(-1));
 }
 
@@ -90,11 +90,11 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
     };
 
     it("are limited, those of others are not, and each gives its place back", async (t) => {
-      const before = await counted("joins_refused", "user");
+      const before = await counted('joins_refused_total{reason="user"}');
       const { user, channel, auth, clients } = await full(t);
       assert.equal(await attempt(t, auth, { transports }), "too_many_connections");
       assert.equal(await attempt(t, { jwt: sign(user, [freshName()]) }, { transports }), "too_many_connections", "with another JWT");
-      assert.equal(await counted("joins_refused", "user"), before + 2);
+      assert.equal(await counted('joins_refused_total{reason="user"}'), before + 2);
 
       // Nobody else pays for it: not a user of the same name elsewhere, and not those who have no name.
       await enter(t, { token: sign(freshUser(), [channel]) }, { transports });
@@ -194,7 +194,7 @@ describe("the doors for one user", () => {
   it("an event stream takes a place, too", async (t) => {
     const [user, channel] = [freshUser(), freshName()];
     const path = `/channels/${channel}/stream?token=${sign(user, [channel])}`;
-    const before = await counted("requests_refused", "user");
+    const before = await counted('requests_refused_total{reason="user"}');
     const gone = new AbortController();
     await enter(t, { token: sign(user, [channel]) });
     const opened = request(`${server.url}/v1${path}`, { signal: gone.signal }).catch(() => "closed");
@@ -204,7 +204,7 @@ describe("the doors for one user", () => {
     const answer = await request(`${server.url}/v1${path}`);
     assertProblem({ ...answer, json: JSON.parse(answer.body) }, 429, "too_many_connections");
     assert.equal(answer.headers["retry-after"], "10");
-    assert.equal(await counted("requests_refused", "user"), before + 1);
+    assert.equal(await counted('requests_refused_total{reason="user"}'), before + 1);
     assert.equal((await EventStream.open(t, server, `/channels/${channel}/stream`)).status, 200, "who has the key is no user");
     gone.abort();
     assert.equal(await opened, "closed");
