@@ -127,6 +127,7 @@ const ROOMS: &[Room] = &[
         &["config", "metrics", "live", "channelapi-core/limits", "channelapi-core/clock"],
         "whoever decides about everybody knows nobody",
     ),
+    room("channelapi/upkeep", &[], "work begins anew without anyone knowing what it is"),
     room("channelapi/secrecy", &[], "the process is closed to others without knowing what it does"),
     room(
         "channelapi/reload",
@@ -168,6 +169,7 @@ const ROOMS: &[Room] = &[
             "reload",
             "metrics",
             "trust",
+            "upkeep",
             "channelapi-core/limits",
             "channelapi-core/clock",
             "channelapi-core/model",
@@ -259,6 +261,7 @@ const ROOMS: &[Room] = &[
             "redirect",
             "tls",
             "drain",
+            "upkeep",
             "waiting",
             "watch",
             "gateway",

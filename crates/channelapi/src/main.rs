@@ -30,6 +30,7 @@ pub mod store;
 mod stream;
 mod tls;
 mod trust;
+mod upkeep;
 mod waiting;
 mod watch;
 

@@ -1,6 +1,7 @@
 //! Wires the rooms together and runs them: the product's server, and the one for the official suites.
 
 mod front;
+mod going;
 #[cfg(test)]
 mod sizes;
 
@@ -34,6 +35,7 @@ use channelapi_core::hub::{self, Hub, Readiness};
 use channelapi_core::limits::FENCED_DRAIN_TIMEOUT;
 use channelapi_core::state::{DataDirectory, DataDirectoryError};
 use front::Front;
+use going::{going, keep_up};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use std::convert::Infallible;
@@ -285,12 +287,6 @@ impl Server {
     }
 }
 
-/// Looks after everything that has to be written, removed or fetched from time to time.
-async fn keep_up(hub: Arc<Hub>, identity: Arc<Identity>) {
-    let Hub { tokens, revocations, consumers, .. } = &*hub;
-    tokio::join!(tokens.keep_up(), revocations.keep_up(), consumers.keep_up(), identity.keep_up());
-}
-
 /// The limits that were set, for a process with as many file descriptors as this one may have.
 fn limits_of(config: &Config) -> Limits {
     Limits::of(&config.limits, metrics::max_files().unwrap_or(u64::MAX))
@@ -351,9 +347,13 @@ pub(crate) async fn run(
     let gateway = Gateway::new(settings, Box::new(socketio), clock, admission.clone());
     let api = Api::new(hub.clone(), identity.clone(), ring.clone(), origins.clone(), admission.clone());
     let readers = vec![gateway.clone(), api.readers()];
-    let watch = tokio::spawn(watch::watch(admission.clone(), readers, hub.clone()));
+    let watched = Arc::new((admission.clone(), readers, hub.clone()));
+    let watch = tokio::spawn(going("watching over memory", watched, |watched| {
+        let (admission, readers, hub) = (*watched).clone();
+        watch::watch(admission, readers, hub)
+    }));
     let upkeep = tokio::spawn(keep_up(hub.clone(), identity.clone()));
-    let heartbeats = tokio::spawn(gateway.clone().keep_time());
+    let heartbeats = tokio::spawn(going("sending pings", gateway.clone(), Gateway::keep_time));
     let mut parts: Vec<_> = front.reloading().into_iter().collect();
     parts.extend(changeable(verbosity, origins, admission.live_limits(), ring, identity, &api));
     let reloading = tokio::spawn(Reloader::new(&config, reread, parts).run(hangups));
@@ -366,7 +366,7 @@ pub(crate) async fn run(
         page: Page::new(),
         certificates: front.certificates(),
     });
-    let revoking = tokio::spawn(server.clone().keep_revoked_out());
+    let revoking = tokio::spawn(going("ending what is revoked", server.clone(), Server::keep_revoked_out));
 
     banner::announce(&config, &keys, &front.places()?, started.elapsed());
     let broker = hub.broker.clone();

@@ -7,6 +7,7 @@ use super::jwks::{Found, Jwks, Times};
 use super::keys::{KeyError, KeySet};
 use crate::config::jwt::{Issuer as Settings, KeySource};
 use crate::trust::{TrustError, trusting};
+use crate::upkeep::keep_going;
 use channelapi_core::limits::{KEY_FILE_BYTES_MAX, TOKEN_BYTES_MAX};
 use channelapi_core::model::{Pattern, is_claim};
 use channelapi_protocol::socketio::is_deeper_than;
@@ -159,13 +160,17 @@ impl Issuers {
         self.0.iter().any(|issuer| *issuer.name == *name)
     }
 
-    /// Fetches keys, until it is dropped.
+    /// Fetches keys, until it is dropped. A panic costs an issuer no more than a pause.
     pub(crate) async fn keep_up(&self) {
         let mut tasks = JoinSet::new();
         for issuer in &self.0 {
             if let Keys::Fetched(jwks) = &issuer.keys {
-                let jwks = jwks.clone();
-                tasks.spawn(async move { jwks.keep_up().await });
+                let (jwks, pause) = (jwks.clone(), jwks.pause());
+                let begin = move || {
+                    let jwks = jwks.clone();
+                    async move { jwks.keep_up().await }
+                };
+                tasks.spawn(keep_going("fetching the keys of an issuer", pause, begin));
             }
         }
         while tasks.join_next().await.is_some() {}

@@ -102,6 +102,11 @@ impl Jwks {
         (&self.url, &self.ca, &self.algorithms) == (&other.url, &other.ca, &other.algorithms)
     }
 
+    /// The shortest time between two fetches.
+    pub(super) fn pause(&self) -> Duration {
+        self.times.pause
+    }
+
     /// The keys that a JWT may have been signed with. If none fits, and it is time to fetch them again, that is waited for.
     pub(super) async fn find(&self, algorithm: Algorithm, kid: Option<&str>) -> Found {
         // From before the look on, so that no end of a fetch is missed.

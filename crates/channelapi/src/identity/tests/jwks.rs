@@ -299,6 +299,19 @@ async fn a_fetch_that_is_given_up_keeps_nobody_waiting() {
     assert_eq!(waited, Ok(Err(Denied::Unavailable)));
 }
 
+/// Once, the first panic was the end: the keys that were there grew old, and all clients of the issuer were locked out for good.
+#[tokio::test]
+async fn a_panic_costs_an_issuer_no_more_than_a_pause() {
+    let (first, second) = (Signer::new("ES256"), Signer::new("ES256"));
+    let provider = Provider::start(Answer::Keys(vec![first.jwk("1")])).await;
+    // No clock counts that far: whoever wants to know when the next fetch is due panics behind each of them.
+    let fetched = Fetched::new(&provider, Times { refresh: Duration::MAX, ..QUICK });
+    fetched.until(&first, "1", Ok(())).await;
+    provider.say(Answer::Keys(vec![second.jwk("2")]));
+    fetched.until(&second, "2", Ok(())).await;
+    fetched.until(&first, "1", Err(Denied::Invalid)).await;
+}
+
 #[tokio::test]
 async fn of_several_keys_with_one_name_each_verifies_what_it_has_signed_but_not_without_that_name() {
     let signers: Vec<_> = (0..3).map(|_| Signer::new("ES256")).collect();
