@@ -75,7 +75,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/http",
-        &["stream", "metrics", "channelapi-core/limits"],
+        &["stream", "metrics", "waiting", "channelapi-core/limits"],
         "shared answers serve every face and know none",
     ),
     room(

@@ -15,9 +15,9 @@ mod process;
 mod readings;
 
 pub(crate) use counters::{
-    AckRefused, CertificateOrdered, CertificateReloaded, ConnectionRefused, Disconnected, EventReceived,
-    HandshakeRefused, HttpRefused, HttpTimeout, InvariantViolated, JoinRefused, JwksFetched, OPENED, PUT_OUT,
-    REVOKED, RequestRefused, Resumed, UPGRADED, UpgradeFailed, count_gap,
+    ANSWERS_GIVEN_UP, AckRefused, CertificateOrdered, CertificateReloaded, ConnectionRefused, Disconnected,
+    EventReceived, HandshakeRefused, HttpRefused, HttpTimeout, InvariantViolated, JoinRefused, JwksFetched,
+    OPENED, PUT_OUT, REVOKED, RequestRefused, Resumed, UPGRADED, UpgradeFailed, count_gap,
 };
 pub(crate) use page::{CONTENT_TYPE, page};
 pub(crate) use process::{max_files, resident_bytes};

@@ -350,7 +350,7 @@ pub(crate) async fn run(
     let watched = Arc::new((admission.clone(), readers, hub.clone()));
     let watch = tokio::spawn(going("watching over memory", watched, |watched| {
         let (admission, readers, hub) = (*watched).clone();
-        watch::watch(admission, readers, hub)
+        watch::watch(admission, readers, Arc::new(http::UntakenAnswers), hub)
     }));
     let upkeep = tokio::spawn(keep_up(hub.clone(), identity.clone()));
     let heartbeats = tokio::spawn(going("sending pings", gateway.clone(), Gateway::keep_time));

@@ -1,7 +1,8 @@
 //! What waits for clients: for each, and for all of them together. Those for whom most waits go first.
 //!
 //! Whoever is put out gives back what is queued. Answers to polls that are on their way are in the hands of connections that write them:
-//! they count apart, and have only a part of the room. What finds none of it is queued until others are taken.
+//! they count apart, and have only a part of the room. What finds none of it is queued until others are taken. When memory is short, the
+//! largest answers that are not taken go, too.
 
 use channelapi_core::limits::ON_THEIR_WAY_FRACTION;
 use std::cmp::Reverse;
@@ -83,11 +84,21 @@ pub(crate) enum Slowest {
 
 /// Ends those for whom most waits, until no more than `bytes` are queued for all.
 pub(crate) fn put_out_slowest(all: &[Arc<dyn Readers>], bytes: usize, reason: Slowest) {
+    put_out(all, |_| bytes, reason);
+}
+
+/// Ends those for whom most waits, until half of what waits for all is gone.
+pub(crate) fn put_out_slower_half(all: &[Arc<dyn Readers>], reason: Slowest) {
+    put_out(all, |total| total / 2, reason);
+}
+
+fn put_out(all: &[Arc<dyn Readers>], may_stay: impl FnOnce(usize) -> usize, reason: Slowest) {
     let readers = all.iter().flat_map(|some| some.readers());
     let mut waiting: Vec<_> =
         readers.map(|reader| (reader.waiting_bytes(), reader)).filter(|(waiting, _)| *waiting > 0).collect();
     waiting.sort_unstable_by_key(|(waiting, _)| Reverse(*waiting));
     let mut total: usize = waiting.iter().map(|(waiting, _)| waiting).sum();
+    let bytes = may_stay(total);
     for (waiting, reader) in waiting {
         if total <= bytes {
             break;
@@ -97,9 +108,10 @@ pub(crate) fn put_out_slowest(all: &[Arc<dyn Readers>], bytes: usize, reason: Sl
     }
 }
 
-/// Bytes that are queued for one client. They count for all until they are sent, or this is dropped.
+/// Bytes that are queued for one client. They count for all until they are sent, or this is dropped. Small, because every connection has
+/// one: nobody has gigabytes waiting.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct WaitingBytes(usize);
+pub(crate) struct WaitingBytes(u32);
 
 impl WaitingBytes {
     /// How many they are.
@@ -194,3 +206,6 @@ mod tests {
         assert_eq!(*kinds[0][2].1.lock(), Some(Slowest::Memory));
     }
 }
+        kinds.iter().flatten().for_each(|one| *one.1.lock() = None);
+        put_out_slower_half(&all, Slowest::Memory);
+        assert_eq!(is_out(), [vec![false, false, true], vec![true, false]], "30 and 20 of 65");

@@ -2,7 +2,8 @@
 
 use crate::admission::{Admission, Memory, Pressure};
 use crate::waiting::{
-    Readers, Slowest, put_out_slowest, queued_bytes, queued_bytes_max, set_waiting_bytes_max,
+    Readers, Slowest, put_out_slower_half, put_out_slowest, queued_bytes, queued_bytes_max,
+    set_waiting_bytes_max,
 };
 use channelapi_core::hub::Hub;
 use std::sync::Arc;
@@ -13,8 +14,15 @@ use tracing::{error, info, warn};
 /// How often to look. It takes a few system calls; a container with little memory can be full within a second.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Watches over all `readers` until it is dropped.
-pub(crate) async fn watch(admission: Arc<Admission>, readers: Vec<Arc<dyn Readers>>, hub: Arc<Hub>) {
+/// Watches over all `readers` until it is dropped. `answers` are those that are not taken: they have room of their own, so they go only when
+/// memory is short.
+pub(crate) async fn watch(
+    admission: Arc<Admission>,
+    readers: Vec<Arc<dyn Readers>>,
+    answers: Arc<dyn Readers>,
+    hub: Arc<Hub>,
+) {
+    let everybody: Vec<_> = readers.iter().cloned().chain([answers]).collect();
     let mut memory = Memory::find();
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -37,7 +45,7 @@ pub(crate) async fn watch(admission: Arc<Admission>, readers: Vec<Arc<dyn Reader
             admission.note_memory(usage.used, usage.limit, pressure);
             hub.gate.set_closed(pressure != Pressure::None);
             if pressure == Pressure::Critical {
-                put_out_slowest(&readers, queued_bytes() / 2, Slowest::Memory);
+                put_out_slower_half(&everybody, Slowest::Memory);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The real server in a control group with little memory: it refuses work, and the kernel never has to end it.
+//! The real server with little memory: it refuses work, gives up what nobody takes, and the kernel never has to end it.
 
 #![expect(clippy::unwrap_used, reason = "what fails around the server of a test fails the test")]
 
@@ -6,6 +6,7 @@ mod node;
 
 use node::{Node, eventually};
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 /// A control group of this test.
@@ -83,4 +84,52 @@ fn the_kernel_never_has_to_end_a_server_that_is_flooded() {
     });
     assert_eq!(node.request("GET", "/readyz", &[], "").status, 200);
     drop(node);
+}
+
+/// A polling client that has asked for what there is, which is much, and takes none of it.
+fn untaken_poll(node: &Node, token: &str) -> std::net::TcpStream {
+    const PATH: &str = "/socket.io/?EIO=4&transport=polling";
+    let open = node.request("GET", PATH, &[], "").body;
+    let path = format!("{PATH}&sid={}", open.split('"').nth(3).unwrap());
+    let entry = format!(r#"40{{"token":"{token}","since":"all"}}"#);
+    assert_eq!(node.request("POST", &path, &[], &entry).status, 200);
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    // What the system takes of it is not the server's.
+    socket.set_recv_buffer_size(4 << 10).unwrap();
+    socket.set_tcp_mss(1_400).unwrap();
+    socket.connect(&node.address.into()).unwrap();
+    let mut stream = std::net::TcpStream::from(socket);
+    stream.set_read_timeout(Some(node::PATIENCE)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+    stream
+}
+
+/// Once, they were ended by nothing but the time that a client may take for its answer.
+#[test]
+fn answers_that_nobody_takes_go_when_memory_is_short() {
+    let mut node = Node::start("[limits]\nmemory = '1GiB'\n");
+    let token = node.token("a");
+    let body = format!(r#"{{"message":"{}"}}"#, "x".repeat(100_000));
+    for _ in 0..8 {
+        assert_eq!(node.call("POST", "/message/a", &body).status, 200);
+    }
+    let began = std::time::Instant::now();
+    let untaken: Vec<_> = (0..8).map(|_| untaken_poll(&node, &token)).collect();
+    node.await_metric("channelapi_waiting_bytes", |bytes| bytes > 8 * 100_000);
+    assert_eq!(node.metric("channelapi_answers_given_up_total"), 0);
+    let path = node.dir.path().join("channelapi.toml");
+    let settings = fs::read_to_string(&path).unwrap();
+    fs::write(&path, settings.replace("1GiB", "4MiB")).unwrap();
+    node.signal("-HUP");
+    node.await_log("limits.memory");
+    node.await_metric("channelapi_answers_given_up_total", |given_up| given_up == 8);
+    for mut stream in untaken {
+        // What was on its way comes, and then the end, however it looks.
+        let mut received = Vec::new();
+        _ = stream.read_to_end(&mut received);
+        assert!(received.len() < 300_000, "{} bytes", received.len());
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(25), "it is not the time that ended them");
+    assert_eq!(node.metric("channelapi_http_timeouts_total{stage=\"answer\"}"), 0);
+    assert_eq!(node.request("GET", "/healthz", &[], "").status, 200);
 }

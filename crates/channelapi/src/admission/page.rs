@@ -125,8 +125,8 @@ fn connections() -> Vec<Row> {
         set(
             "Memory",
             "limits.memory",
-            "above 85 %: 503 with `Retry-After`, joins are closed; above 95 %: the slowest are closed",
-            "`handshakes_refused{memory}`, `joins_refused{memory}`, `requests_refused{memory}`, `disconnects{memory}`",
+            "above 85 %: 503 with `Retry-After`, joins are closed; above 95 %: the slowest are closed, and answers that are not taken",
+            "`handshakes_refused{memory}`, `joins_refused{memory}`, `requests_refused{memory}`, `disconnects{memory}`, `answers_given_up`",
         ),
     ]
 }

@@ -37,6 +37,11 @@ impl Wire {
         head
     }
 
+    /// How many bytes there are.
+    pub(crate) fn len(&self) -> usize {
+        self.head.len() + self.long_body.as_ref().map_or(0, |body| body.len())
+    }
+
     /// The bytes, if they are in one piece.
     pub(crate) fn as_one(&self) -> Option<&[u8]> {
         self.long_body.is_none().then_some(&self.head)

@@ -9,6 +9,7 @@ mod line_ends;
 mod peer;
 mod received;
 mod socket;
+mod untaken;
 
 pub(crate) use answer::{Answer, Wire, to_wire};
 pub(crate) use attempt::Attempt;
@@ -18,6 +19,7 @@ pub(crate) use headers::{Headers, as_text};
 pub(crate) use peer::Peer;
 pub(crate) use received::{Received, Unread};
 pub(crate) use socket::{Progress, Socket, upgraded};
+pub(crate) use untaken::UntakenAnswers;
 
 use crate::metrics::HttpTimeout;
 use bytes::Bytes;

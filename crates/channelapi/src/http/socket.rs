@@ -4,6 +4,7 @@
 //! gets little time; a publisher that keeps its connection for the next publication is welcome to.
 
 use super::line_ends::LineEnds;
+use super::untaken::Untaken;
 use crate::metrics::{HttpTimeout, InvariantViolated};
 use crate::stream::Stream;
 use bytes::Bytes;
@@ -36,20 +37,29 @@ pub(crate) struct Socket {
 #[derive(Debug)]
 pub(crate) struct Progress(Mutex<Stage>);
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 enum Stage {
     /// Nothing has arrived, since then. A new connection must send a head at once.
     New(Instant),
-    /// Between two requests, since then.
-    Idle(Instant),
+    /// Between two requests, since then; so many bytes of the answer to the first are not sent yet.
+    Idle(Instant, usize),
     /// In the head of a request, since then.
     Head(Instant),
-    /// An answer waits for a client that does not take it, since then; so many bytes were taken meanwhile.
-    Blocked(Instant, u64),
+    /// An answer waits for a client that does not take it. Boxed, because most connections never come to that.
+    Blocked(Box<Blocked>),
     /// A request is being answered; whoever does that has deadlines of its own.
     Busy,
     /// The answer is a stream, of which the client took something then. It is never silent, so who takes nothing is gone.
     Stream(Instant),
+}
+
+/// An answer that waits for a client.
+#[derive(Debug)]
+struct Blocked {
+    since: Instant,
+    /// Bytes that were taken meanwhile.
+    taken: u64,
+    answer: Untaken,
 }
 
 /// What of a request has arrived.
@@ -107,11 +117,11 @@ pub(crate) async fn upgraded(upgrade: OnUpgrade) -> Option<(Stream, Bytes)> {
 }
 
 impl Socket {
-    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    fn note(&self, written: Poll<io::Result<usize>>, cx: &Context<'_>) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Ready(Ok(bytes)) => self.progress.sent(*bytes),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.progress.blocked(),
+            Poll::Pending => self.progress.blocked(cx),
         }
         written
     }
@@ -123,9 +133,9 @@ impl Progress {
         *self.0.lock() = Stage::Busy;
     }
 
-    /// It is answered.
-    pub(crate) fn end(&self) {
-        *self.0.lock() = Stage::Idle(Instant::now());
+    /// It is answered with so many bytes, more or less, which are to be sent now.
+    pub(crate) fn end(&self, bytes: usize) {
+        *self.0.lock() = Stage::Idle(Instant::now(), bytes);
     }
 
     /// It is answered with a stream.
@@ -135,22 +145,22 @@ impl Progress {
 
     /// Whether a request has begun to arrive, is being answered, or its client has not taken the whole answer yet.
     pub(crate) fn is_busy(&self) -> bool {
-        matches!(*self.0.lock(), Stage::Head(_) | Stage::Busy | Stage::Blocked(..))
+        matches!(*self.0.lock(), Stage::Head(_) | Stage::Busy | Stage::Blocked(_))
     }
 
     /// Ready when the client has been silent, or slow with the head of a request, for too long. Counts it.
     pub(crate) async fn stalled(&self) {
         loop {
             let now = Instant::now();
-            let (look_at, timeout) = match *self.0.lock() {
-                Stage::Idle(since) => (since + HTTP_IDLE_TIMEOUT, HttpTimeout::Idle),
-                Stage::New(since) | Stage::Head(since) => (since + HTTP_HEADER_TIMEOUT, HttpTimeout::Head),
+            let (look_at, timeout) = match &*self.0.lock() {
+                Stage::Idle(since, _) => (*since + HTTP_IDLE_TIMEOUT, HttpTimeout::Idle),
+                Stage::New(since) | Stage::Head(since) => (*since + HTTP_HEADER_TIMEOUT, HttpTimeout::Head),
                 Stage::Busy => (now + HTTP_HEADER_TIMEOUT, HttpTimeout::Head),
-                Stage::Blocked(since, taken) => {
-                    let earned = Duration::from_secs(taken / HTTP_WRITE_RATE_MIN);
-                    (since + HTTP_WRITE_TIMEOUT + earned, HttpTimeout::Answer)
+                Stage::Blocked(blocked) => {
+                    let earned = Duration::from_secs(blocked.taken / HTTP_WRITE_RATE_MIN);
+                    (blocked.since + HTTP_WRITE_TIMEOUT + earned, HttpTimeout::Answer)
                 }
-                Stage::Stream(since) => (since + STREAM_STALL_TIMEOUT, HttpTimeout::Answer),
+                Stage::Stream(since) => (*since + STREAM_STALL_TIMEOUT, HttpTimeout::Answer),
             };
             if look_at <= now {
                 timeout.count();
@@ -166,9 +176,9 @@ impl Progress {
         let mut stage = self.0.lock();
         match *stage {
             Stage::New(since) => *stage = Stage::Head(since),
-            Stage::Idle(_) => *stage = Stage::Head(Instant::now()),
+            Stage::Idle(..) => *stage = Stage::Head(Instant::now()),
             Stage::Head(_) => return Part::Head,
-            Stage::Blocked(..) | Stage::Busy | Stage::Stream(_) => return Part::Body,
+            Stage::Blocked(_) | Stage::Busy | Stage::Stream(_) => return Part::Body,
         }
         Part::Beginning
     }
@@ -176,24 +186,41 @@ impl Progress {
     fn sent(&self, bytes: usize) {
         match &mut *self.0.lock() {
             Stage::Stream(since) => *since = Instant::now(),
-            Stage::Blocked(_, taken) => *taken += bytes as u64,
-            Stage::New(_) | Stage::Idle(_) | Stage::Head(_) | Stage::Busy => {}
+            Stage::Blocked(blocked) => {
+                blocked.taken += bytes as u64;
+                blocked.answer.taken(bytes);
+            }
+            Stage::Idle(_, left) => *left = left.saturating_sub(bytes),
+            Stage::New(_) | Stage::Head(_) | Stage::Busy => {}
         }
     }
 
     /// The client does not take what is written.
-    fn blocked(&self) {
+    fn blocked(&self, cx: &Context<'_>) {
         let mut stage = self.0.lock();
-        if let Stage::Idle(_) = *stage {
-            *stage = Stage::Blocked(Instant::now(), 0);
+        if let Stage::Idle(_, left) = *stage {
+            let (since, answer) = (Instant::now(), Untaken::new(left));
+            *stage = Stage::Blocked(Box::new(Blocked { since, taken: 0, answer }));
+        }
+        if let Stage::Blocked(blocked) = &*stage {
+            blocked.answer.wait(cx);
         }
     }
 
-    /// Everything was taken.
+    /// An error if the answer was given up that waits for its client.
+    fn check(&self) -> io::Result<()> {
+        match &*self.0.lock() {
+            Stage::Blocked(blocked) => blocked.answer.check(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Everything was taken that was written so far.
     fn flushed(&self) {
         let mut stage = self.0.lock();
-        if let Stage::Blocked(..) = *stage {
-            *stage = Stage::Idle(Instant::now());
+        if let Stage::Blocked(blocked) = &*stage {
+            let left = blocked.answer.left();
+            *stage = Stage::Idle(Instant::now(), left);
         }
     }
 }
@@ -230,8 +257,9 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.progress.check()?;
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.note(written)
+        self.note(written, cx)
     }
 
     fn poll_write_vectored(
@@ -239,8 +267,9 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.progress.check()?;
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.note(written)
+        self.note(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -267,6 +296,7 @@ mod tests {
     use hyper::service::service_fn;
     use std::convert::Infallible;
     use tokio::io::AsyncWriteExt as _;
+    use std::task::Waker;
 
     async fn stalls_within(progress: &Progress, time: Duration) -> bool {
         tokio::time::timeout(time, progress.stalled()).await.is_ok()
@@ -282,7 +312,7 @@ mod tests {
 
         progress.begin();
         assert!(!stalls_within(&progress, 10 * HTTP_IDLE_TIMEOUT).await, "a held poll");
-        progress.end();
+        progress.end(0);
         assert!(!stalls_within(&progress, almost(HTTP_IDLE_TIMEOUT)).await, "a kept connection");
         assert!(!progress.is_busy());
         progress.received();
@@ -291,7 +321,7 @@ mod tests {
         assert!(!stalls_within(&progress, almost(HTTP_HEADER_TIMEOUT)).await);
         progress.received();
         assert!(stalls_within(&progress, 2 * second).await, "each byte of a head does not buy time");
-        progress.end();
+        progress.end(0);
         assert!(
             stalls_within(&progress, HTTP_IDLE_TIMEOUT + HTTP_HEADER_TIMEOUT).await,
             "an idle connection"
@@ -301,13 +331,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_waits_for_whoever_takes_some_of_it() {
         let second = Duration::from_secs(1);
-        let progress = Progress(Mutex::new(Stage::Idle(Instant::now())));
+        let progress = Progress(Mutex::new(Stage::Idle(Instant::now(), 0)));
         assert!(!progress.is_busy());
-        progress.blocked();
+        progress.blocked(&Context::from_waker(Waker::noop()));
         assert!(progress.is_busy(), "a stop must not cut the answer off");
         assert!(!stalls_within(&progress, HTTP_WRITE_TIMEOUT.saturating_sub(second)).await);
         progress.sent(10 * usize::try_from(HTTP_WRITE_RATE_MIN).unwrap());
-        progress.blocked();
+        progress.blocked(&Context::from_waker(Waker::noop()));
         assert!(
             !stalls_within(&progress, 10 * second).await,
             "it has taken its time, and ten seconds' worth"

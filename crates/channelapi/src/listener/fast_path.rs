@@ -161,7 +161,7 @@ impl<'a, S: Service> FastPath<'a, S> {
 
     /// Writes an answer, for as long as its client takes it.
     async fn answer(&mut self, wire: &Wire) -> io::Result<()> {
-        self.progress.end();
+        self.progress.end(wire.len());
         match wire.as_one() {
             Some(bytes) => self.reader.socket.write_all(bytes).await?,
             // Boxed, because every connection would have room for it.

@@ -10,6 +10,7 @@ use crate::metrics::HttpRefused;
 use crate::stream::Stream;
 use channelapi_core::limits::{HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX, HTTP_TARGET_BYTES_MAX};
 use hyper::StatusCode;
+use hyper::body::Body as _;
 use hyper::header::{CONNECTION, HOST, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -110,7 +111,13 @@ impl<S: Service> Serving<S> {
                 if response.body().is_stream() {
                     progress.stream();
                 } else {
-                    progress.end();
+                    progress.end(
+                        response
+                            .body()
+                            .size_hint()
+                            .exact()
+                            .map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+                    );
                 }
                 drop(under_way);
                 Ok::<_, Infallible>(response)

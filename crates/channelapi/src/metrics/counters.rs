@@ -259,6 +259,9 @@ pub(super) static PANICS: Counter = Counter::new();
 /// Connections of clients that were opened.
 pub(crate) static OPENED: Counter = Counter::new();
 
+/// Answers that were given up.
+pub(crate) static ANSWERS_GIVEN_UP: Counter = Counter::new();
+
 /// Sessions that changed from polling to WebSocket.
 pub(crate) static UPGRADED: Counter = Counter::new();
 
@@ -297,6 +300,8 @@ totals! {
     "idempotency_keys_forgotten" &COUNTERS.keys_forgotten;
     /// Connections of clients that were opened.
     "connections_opened" &OPENED;
+    /// Answers, most of them to polls, that were given up with their connections, because memory was short and their clients did not take them.
+    "answers_given_up" &ANSWERS_GIVEN_UP;
     /// Sessions that changed from polling to WebSocket.
     "upgrades" &UPGRADED;
     /// Revocations that were made.
