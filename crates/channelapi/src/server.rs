@@ -47,8 +47,9 @@ use tracing::{error, info, warn};
 /// What is configured cannot be used. (`EX_CONFIG`: starting again would end the same way.)
 const EXIT_CONFIG: u8 = 78;
 
-/// Another process has the data directory. (`EX_TEMPFAIL` of sysexits.h: trying later may help.)
-const EXIT_IN_USE: u8 = 75;
+/// The data directory is not ours now: another process has it, or another version wrote what is in it. (`EX_TEMPFAIL` of sysexits.h: trying
+/// later may help.)
+const EXIT_NOT_OURS: u8 = 75;
 
 /// The disk failed. (`EX_IOERR`: restarting alone may not help.)
 const EXIT_IO: u8 = 74;
@@ -311,7 +312,7 @@ pub(crate) async fn run(
         );
     }
     let directory = DataDirectory::open(&config.data_dir).map_err(|error| {
-        let code = if matches!(error, DataDirectoryError::InUse(_)) { EXIT_IN_USE } else { 1 };
+        let code = if matches!(error, DataDirectoryError::InUse(_)) { EXIT_NOT_OURS } else { 1 };
         Failure { error: error.into(), code }
     })?;
     let reach = Reach::of(&config);
@@ -330,7 +331,11 @@ pub(crate) async fn run(
         policies: config.policies(),
         store: config.store_settings(),
     };
-    let hub = Arc::new(Hub::start(&directory, clock.clone(), node, Arc::new(Forms))?);
+    let hub = Hub::start(&directory, clock.clone(), node, Arc::new(Forms)).map_err(|error| {
+        let code = if error.is_of_another_version() { EXIT_NOT_OURS } else { 1 };
+        Failure { error: error.into(), code }
+    })?;
+    let hub = Arc::new(hub);
     for core in cores.runtimes() {
         core.spawn(carry_answers());
     }

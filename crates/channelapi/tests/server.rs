@@ -6,8 +6,9 @@ mod port;
 mod program;
 
 use std::{
+    collections::BTreeMap,
     io::{BufRead, BufReader, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
@@ -64,6 +65,43 @@ impl Server {
         let mut child = self.running.take().expect("it runs");
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// Stops it as a process manager would.
+    fn stop(&mut self) {
+        let mut child = self.running.take().expect("it runs");
+        let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        assert!(status.success() && child.wait().unwrap().success());
+    }
+
+    /// Tries to start it, and waits until it has ended by itself.
+    fn refused(&self) -> Output {
+        let mut child =
+            program(self.dir.path(), &[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        for _ in 0..PATIENCE.as_millis() / 10 {
+            if child.try_wait().unwrap().is_some() {
+                return child.wait_with_output().unwrap();
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        child.kill().unwrap();
+        panic!("it did not end: {:?}", child.wait_with_output());
+    }
+
+    /// Every file in its data directory, but for the lock and what SQLite makes beside its file while it is open.
+    fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let (mut files, mut folders) = (BTreeMap::new(), vec![self.dir.path().join("data")]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if !["lock", "state.db-wal", "state.db-shm"].iter().any(|name| path.ends_with(name)) {
+                    files.insert(path.clone(), std::fs::read(path).unwrap());
+                }
+            }
+        }
+        files
     }
 
     /// Runs a verb where the server's files are; nothing says where it is but they.
@@ -286,6 +324,69 @@ fn a_data_directory_is_summed_up_and_what_is_wrong_with_it_is_found() {
     damaged(&["0 segments, ", "\nlog: missing"]);
     let report = from_json(&server.verb(&["store", "verify", "-o", "json"]));
     assert!(report["state_damage"][0].as_str().unwrap().starts_with("log: missing"), "{report}");
+}
+
+/// The checksum in the header of a segment.
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0_u32, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg()))
+    })
+}
+
+/// The start is refused with these words, and changes nothing.
+fn assert_refused(server: &Server, said: &[&str]) {
+    let before = server.files();
+    let refused = server.refused();
+    let text = program::text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(75), "{text}");
+    for part in said {
+        assert!(text.contains(part), "{part:?} is missing from {text}");
+    }
+    let after = server.files();
+    assert!(before == after, "changed: {:?} to {:?}", before.keys(), after.keys());
+}
+
+#[test]
+fn a_directory_of_a_newer_version_is_refused_and_left_as_it_is() {
+    let mut server = Server::start();
+    for number in 0..10 {
+        assert!(server.verb(&["publish", "demo", &number.to_string()]).status.success());
+    }
+    server.stop();
+    let data = server.dir.path().join("data");
+
+    let state = data.join("state.db");
+    let set_format = |format: i64| {
+        let state = rusqlite::Connection::open(&state).unwrap();
+        let found: i64 = state.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
+        state.pragma_update(None, "user_version", format).unwrap();
+        found
+    };
+    let ours = set_format(99);
+    let knows = format!("knows up to {ours}");
+    assert_refused(&server, &["state.db has format 99", &knows, "start the newer version"]);
+    set_format(ours);
+
+    // A segment has its format in its eighth byte.
+    let segment = data.join("log/0000000000000001.log");
+    let sound = std::fs::read(&segment).unwrap();
+    let mut newer = sound.clone();
+    newer[7] += 1;
+    let checksum = crc32(&newer[..24]);
+    newer[24..28].copy_from_slice(&checksum.to_le_bytes());
+    std::fs::write(&segment, newer).unwrap();
+    let said = [
+        "data/log: ",
+        "0000000000000001.log was written in another format",
+        "start the version that wrote it",
+    ];
+    assert_refused(&server, &said);
+    std::fs::write(&segment, sound).unwrap();
+
+    // The version that wrote it goes on with it.
+    server.run();
+    let all = server.verb(&["subscribe", "demo", "--since", "0", "--count", "10"]);
+    check(&all, 0, &["0\n1\n2\n3\n4\n5\n6\n7\n8\n9\n"], &[]);
 }
 
 fn from_json(output: &Output) -> Value {

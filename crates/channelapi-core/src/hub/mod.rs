@@ -87,6 +87,13 @@ pub enum StartError {
     },
 }
 
+impl StartError {
+    /// Whether another version wrote what is there. Nothing was changed, and that version can go on with it.
+    pub fn is_of_another_version(&self) -> bool {
+        matches!(self, Self::State(StateError::Newer { .. }) | Self::Log { error: OpenError::Format(_), .. })
+    }
+}
+
 impl Hub {
     /// Starts a node on its data directory.
     pub fn start(
