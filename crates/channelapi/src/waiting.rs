@@ -82,7 +82,7 @@ pub(crate) enum Slowest {
     Memory,
 }
 
-/// Ends those for whom most waits, until no more than `bytes` are queued for all.
+/// Ends those for whom most waits, until no more than `bytes` wait for all.
 pub(crate) fn put_out_slowest(all: &[Arc<dyn Readers>], bytes: usize, reason: Slowest) {
     put_out(all, |_| bytes, reason);
 }
@@ -116,28 +116,32 @@ pub(crate) struct WaitingBytes(u32);
 impl WaitingBytes {
     /// How many they are.
     pub(crate) fn count(&self) -> usize {
-        self.0
+        self.0 as usize
     }
 }
 
 impl AddAssign<usize> for WaitingBytes {
     fn add_assign(&mut self, more: usize) {
-        self.0 += more;
+        self.0 += counted(more);
         QUEUED.fetch_add(more, Ordering::Relaxed);
     }
 }
 
 impl SubAssign<usize> for WaitingBytes {
     fn sub_assign(&mut self, less: usize) {
-        self.0 -= less;
+        self.0 -= counted(less);
         QUEUED.fetch_sub(less, Ordering::Relaxed);
     }
 }
 
 impl Drop for WaitingBytes {
     fn drop(&mut self) {
-        QUEUED.fetch_sub(self.0, Ordering::Relaxed);
+        QUEUED.fetch_sub(self.count(), Ordering::Relaxed);
     }
+}
+
+fn counted(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("a connection is full long before 4 GiB wait for it")
 }
 
 /// Bytes of an answer to a poll that is on its way. They count until this is dropped.
@@ -204,8 +208,8 @@ mod tests {
         put_out_slowest(&all, 15, Slowest::Memory);
         assert_eq!(is_out(), [vec![false, false, true], vec![true, false]]);
         assert_eq!(*kinds[0][2].1.lock(), Some(Slowest::Memory));
-    }
-}
         kinds.iter().flatten().for_each(|one| *one.1.lock() = None);
         put_out_slower_half(&all, Slowest::Memory);
         assert_eq!(is_out(), [vec![false, false, true], vec![true, false]], "30 and 20 of 65");
+    }
+}

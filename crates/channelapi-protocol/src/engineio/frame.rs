@@ -54,6 +54,20 @@ impl Frame {
         self.0
     }
 
+    /// How many of the bytes behind the first `sent` belong to a frame that begins before them.
+    pub fn rest_of_frame(&self, sent: usize) -> usize {
+        let mut frames = self.frames();
+        loop {
+            let walked = self.0.len().saturating_sub(frames.as_bytes().len());
+            if let Some(rest) = walked.checked_sub(sent) {
+                return rest;
+            }
+            if frames.next().is_none() {
+                return self.0.len().saturating_sub(sent);
+            }
+        }
+    }
+
     /// Drops all but the last `length` bytes, which must begin with a frame.
     pub(super) fn keep_last(&mut self, length: usize) {
         let start = self.0.len().saturating_sub(length);
@@ -109,6 +123,8 @@ mod tests {
         let joined: Vec<u8> = parts.iter().flat_map(|frame| frame.wire().to_vec()).collect();
         let joined = Frame::from_wire(joined.into());
         let walked: Vec<_> = joined.frames().map(|packet| (packet.is_binary, packet.payload)).collect();
+        let rests: Vec<_> = [0, 1, 7, 8, 10, 11, 70_000].map(|sent| joined.rest_of_frame(sent)).into();
+        assert_eq!(rests, [0, 6, 0, 2, 0, 70_009, 20]);
         assert_eq!(walked, [(false, &b"42[1]"[..]), (true, &[7]), (false, &long), (false, b"2")]);
     }
 }

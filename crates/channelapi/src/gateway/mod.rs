@@ -26,6 +26,7 @@ mod namespaces;
 mod outbox;
 mod pid;
 mod polling;
+mod queue;
 mod refresh;
 mod requests;
 mod sessions;

@@ -9,28 +9,23 @@
 //! - Queued frames fit both transports, so that a session may change over with a full queue.
 
 use super::frames;
+use super::queue::Queue;
 use crate::stream::WriteHalf;
-use crate::waiting::{BytesOnTheWay, WaitingBytes, is_full_with, room_on_the_way};
+use crate::waiting::{BytesOnTheWay, is_full_with, room_on_the_way};
 use bytes::Bytes;
 use channelapi_core::limits::{
     ANSWER_COPIED_BYTES_MAX, OUTBOX_ENTRY_BYTES, PACKETS_PER_POLL_MAX, STREAM_PIECE_BYTES,
 };
 use channelapi_protocol::engineio::{Frame, payload};
-use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::task::{Context, Poll, ready};
-
-/// Buffers that one system call takes.
-const SLICES_MAX: usize = 64;
 
 /// Packets on their way to one client.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     /// Where packets go; without it (polling) they wait to be fetched.
     socket: Option<WriteHalf>,
-    queue: VecDeque<Bytes>,
-    /// What the queue costs: its bytes, and [`OUTBOX_ENTRY_BYTES`] for each entry.
-    cost: WaitingBytes,
+    queue: Queue,
 }
 
 /// What became of a frame.
@@ -66,7 +61,7 @@ impl Outbox {
     /// Sends or queues whole frames, unless something waits already and more than `bytes_max` would then.
     pub(super) fn push(&mut self, frames: &Bytes, bytes_max: usize) -> Pushed {
         let sent = match &self.socket {
-            Some(socket) if self.queue.is_empty() => match socket.try_write(frames) {
+            Some(socket) if self.queue.frames.is_empty() => match socket.try_write(frames) {
                 Ok(sent) if sent == frames.len() => {
                     return if socket.is_behind() { Pushed::Queued } else { Pushed::Sent };
                 }
@@ -76,34 +71,47 @@ impl Outbox {
             },
             _ => 0,
         };
-        let rest = frames.slice(sent..);
-        let cost = rest.len() + OUTBOX_ENTRY_BYTES;
         // What was sent in part must go on.
-        if !self.queue.is_empty() && (self.cost.count() + cost > bytes_max || is_full_with(cost)) {
+        if !self.queue.frames.is_empty() && !self.has_room(frames, bytes_max) {
             return Pushed::Full;
         }
-        self.cost += cost;
-        self.queue.push_back(rest);
+        self.queue.push(frames.clone());
+        self.queue.forget_sent(sent);
         Pushed::Queued
+    }
+
+    /// The same, before whatever waits: for what would come too late behind it, and may stand anywhere.
+    pub(super) fn push_ahead(&mut self, frame: &Bytes, bytes_max: usize) -> Pushed {
+        if self.queue.frames.is_empty() {
+            return self.push(frame, bytes_max);
+        }
+        if !self.has_room(frame, bytes_max) {
+            return Pushed::Full;
+        }
+        self.queue.push_ahead(frame.clone());
+        Pushed::Queued
+    }
+
+    fn has_room(&self, frames: &Bytes, bytes_max: usize) -> bool {
+        let cost = frames.len() + OUTBOX_ENTRY_BYTES;
+        self.queue.cost.count() + cost <= bytes_max && !is_full_with(cost)
     }
 
     /// Queues whole frames behind which more come at once, on the same conditions. Says whether they are the first that wait: then
     /// somebody has to [let them out](Self::let_out).
     pub(super) fn hold(&mut self, frames: &Bytes, bytes_max: usize) -> Held {
         let is_first = self.is_empty();
-        let cost = frames.len() + OUTBOX_ENTRY_BYTES;
-        if !is_first && (self.cost.count() + cost > bytes_max || is_full_with(cost)) {
+        if !is_first && !self.has_room(frames, bytes_max) {
             return Held::Full;
         }
-        self.cost += cost;
-        self.queue.push_back(frames.clone());
+        self.queue.push(frames.clone());
         if is_first { Held::First } else { Held::Behind }
     }
 
     /// Writes what waits, as far as the socket takes it at once. What it does not take waits for [`Self::poll_flush`].
     pub(super) fn let_out(&mut self) -> io::Result<()> {
         let Some(socket) = &self.socket else { return Ok(()) };
-        match write_queue(socket, &mut self.queue, &mut self.cost) {
+        match self.queue.write(socket) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
             _ => Ok(()),
         }
@@ -111,12 +119,12 @@ impl Outbox {
 
     /// What the queue costs.
     pub(super) fn cost(&self) -> usize {
-        self.cost.count()
+        self.queue.cost.count()
     }
 
     /// Whether nothing waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty() && !self.socket.as_ref().is_some_and(WriteHalf::is_behind)
+        self.queue.frames.is_empty() && !self.socket.as_ref().is_some_and(WriteHalf::is_behind)
     }
 
     /// Lets the packets out through a WebSocket from now on.
@@ -135,7 +143,7 @@ impl Outbox {
     }
 
     fn has_within(&self, bytes_max: usize) -> bool {
-        self.queue.front().is_none_or(|frames| packets_within(frames, bytes_max) > 0)
+        self.queue.frames.front().is_none_or(|frames| packets_within(frames, bytes_max) > 0)
     }
 
     /// What waits as the body of a poll's answer, up to [`PACKETS_PER_POLL_MAX`] and to what there is room for on its way; the rest is for
@@ -146,33 +154,33 @@ impl Outbox {
     }
 
     fn take_within(&mut self, bytes_max: usize) -> Bytes {
-        if self.queue.len() == 1
-            && self.queue[0].len() <= bytes_max
-            && let Some(body) = payload::shared(&Frame::from_wire(self.queue[0].clone()))
+        if self.queue.frames.len() == 1
+            && self.queue.frames[0].len() <= bytes_max
+            && let Some(body) = payload::shared(&Frame::from_wire(self.queue.frames[0].clone()))
         {
-            self.queue.clear();
-            self.cost -= self.cost.count();
+            self.queue.frames.clear();
+            self.queue.cost -= self.queue.cost.count();
             return on_its_way(body);
         }
         let mut body = Vec::new();
         let mut room = PACKETS_PER_POLL_MAX;
         while room > 0
-            && let Some(frames) = self.queue.pop_front()
+            && let Some(frames) = self.queue.frames.pop_front()
         {
-            self.cost -= frames.len() + OUTBOX_ENTRY_BYTES;
+            self.queue.cost -= frames.len() + OUTBOX_ENTRY_BYTES;
             let mut frames = Frame::from_wire(frames);
             let fitting = packets_within(frames.wire(), bytes_max.saturating_sub(body.len()));
             let packets_max = room.min(fitting);
             let taken = payload::take(&mut frames, packets_max, frames::is_checkpoint, &mut body);
             if !frames.wire().is_empty() {
                 // It ends where it should: what fits besides would be behind that.
-                self.cost += frames.wire().len() + OUTBOX_ENTRY_BYTES;
-                self.queue.push_front(frames.into_wire());
+                self.queue.cost += frames.wire().len() + OUTBOX_ENTRY_BYTES;
+                self.queue.frames.push_front(frames.into_wire());
                 break;
             }
             room -= taken;
         }
-        if body.is_empty() && !self.queue.is_empty() {
+        if body.is_empty() && !self.queue.frames.is_empty() {
             return payload::shared(&Frame::NOOP).unwrap_or_default();
         }
         on_its_way(body.into())
@@ -181,11 +189,11 @@ impl Outbox {
     /// Writes what waits, until all of it is out.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(socket) = &self.socket else {
-            let is_stuck = !self.queue.is_empty();
+            let is_stuck = !self.queue.frames.is_empty();
             return Poll::Ready(if is_stuck { Err(io::ErrorKind::NotConnected.into()) } else { Ok(()) });
         };
         loop {
-            match write_queue(socket, &mut self.queue, &mut self.cost) {
+            match self.queue.write(socket) {
                 Ok(()) => return socket.poll_flush(cx),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     ready!(socket.poll_write_ready(cx))?;
@@ -193,35 +201,6 @@ impl Outbox {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
-    }
-}
-
-/// Writes a queue into a socket, until all of it is out or the socket says why not.
-fn write_queue(socket: &WriteHalf, queue: &mut VecDeque<Bytes>, cost: &mut WaitingBytes) -> io::Result<()> {
-    while !queue.is_empty() {
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let waiting = queue.len().min(SLICES_MAX);
-        for (slice, frames) in slices.iter_mut().zip(&*queue) {
-            *slice = IoSlice::new(frames);
-        }
-        let sent = socket.try_write_vectored(&slices[..waiting])?;
-        forget_sent(queue, cost, sent);
-    }
-    // A queue that was long once should not stay large.
-    queue.shrink_to_fit();
-    Ok(())
-}
-
-fn forget_sent(queue: &mut VecDeque<Bytes>, cost: &mut WaitingBytes, mut sent: usize) {
-    *cost -= sent;
-    while let Some(first) = queue.front_mut() {
-        if sent < first.len() {
-            bytes::Buf::advance(first, sent);
-            return;
-        }
-        sent -= first.len();
-        *cost -= OUTBOX_ENTRY_BYTES;
-        queue.pop_front();
     }
 }
 

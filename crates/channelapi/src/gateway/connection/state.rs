@@ -77,6 +77,15 @@ impl State {
         pushed
     }
 
+    /// Sends a frame, or queues it before whatever waits.
+    pub(super) fn push_ahead(&mut self, frame: &Bytes, bytes_max: usize) -> Pushed {
+        let pushed = self.outbox.push_ahead(frame, bytes_max);
+        if pushed == Pushed::Queued {
+            self.wake();
+        }
+        pushed
+    }
+
     /// When to look at the connection next: at its deadline, or for the sake of a JWT.
     pub(super) fn next_look(&self) -> u64 {
         let grants = self.grants.as_ref().and_then(|grants| grants.next_look());

@@ -24,7 +24,8 @@ impl Connection {
             match state.heartbeat.tick(now, &self.gateway.settings.timing) {
                 Beat::Wait(next) => (Some(next), None),
                 Beat::Ping(next) => {
-                    let failed = match state.push(Frame::PING.wire(), OUTBOX_BYTES_MAX) {
+                    // Over a slow link, what waits would take longer than the client may.
+                    let failed = match state.push_ahead(Frame::PING.wire(), OUTBOX_BYTES_MAX) {
                         Pushed::Sent | Pushed::Queued => None,
                         Pushed::Full => Some(Disconnect::Slow),
                         Pushed::Broken => Some(Disconnect::Lost),
