@@ -65,8 +65,15 @@ fn main() -> ExitCode {
             let reread = Box::new(move || reread(file.as_deref()));
             run(|cores| server::run(*config, verbosity, reread, cores))
         }
-        Ok(Invocation::Publish(request)) => return finish(client::publish(request)),
-        Ok(Invocation::Subscribe(request)) => return finish(client::subscribe(request)),
+        // These hold a key, too, and may go on for hours.
+        Ok(Invocation::Publish(request)) => {
+            secrecy::keep();
+            return finish(client::publish(request));
+        }
+        Ok(Invocation::Subscribe(request)) => {
+            secrecy::keep();
+            return finish(client::subscribe(request));
+        }
         Ok(Invocation::Bench(request)) => return finish(client::bench(*request)),
         Ok(Invocation::Jwt(request)) => {
             return finish(jwt::run(request).map_err(|error| Failed(error.to_string())));
