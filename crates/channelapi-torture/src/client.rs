@@ -6,6 +6,7 @@
 //! application would: it keeps the place of the last message that it got in each channel.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -46,6 +47,8 @@ pub(crate) struct Plan {
     pub(crate) away: RangeInclusive<u64>,
     /// Does not read while clients are told to stall.
     pub(crate) stalls: bool,
+    /// The near end of its link to the server, if it has one of its own.
+    pub(crate) via: Option<SocketAddr>,
 }
 
 /// A channel, and what opens it.
@@ -148,7 +151,8 @@ impl Actor {
     /// One connection from beginning to end; `Ok` if this side ended it.
     async fn visit(&mut self) -> Result<()> {
         let situation = self.site.situation();
-        let connecting = timeout(ANSWER_MAX, Link::connect(self.site.address, self.plan.transport));
+        let address = self.plan.via.unwrap_or(self.site.address);
+        let connecting = timeout(ANSWER_MAX, Link::connect(address, self.plan.transport));
         let mut link =
             connecting.await.map_err(|_| broken("the server did not open a session in time"))??;
         if !self.site.is_still(situation) {

@@ -27,7 +27,7 @@ pub(crate) async fn until_ahead(site: &Site, hours: i64) -> Result<()> {
         let response = http.exchange(&request).await?;
         let date = response.header("date").context("an answer without a date")?;
         let seconds = parse(date).with_context(|| format!("unusable date {date:?}"))?;
-        if (seconds - now()? - hours * 3600).abs() <= LATE {
+        if (seconds - unix_seconds()? - hours * 3600).abs() <= LATE {
             return Ok(());
         }
         ensure!(
@@ -38,8 +38,8 @@ pub(crate) async fn until_ahead(site: &Site, hours: i64) -> Result<()> {
     }
 }
 
-/// Seconds since 1970.
-fn now() -> Result<i64> {
+/// Seconds since 1970, by our own clock.
+pub(crate) fn unix_seconds() -> Result<i64> {
     Ok(i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?)
 }
 

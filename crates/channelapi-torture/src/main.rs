@@ -7,6 +7,7 @@
 mod abuse;
 mod archive;
 mod broken;
+mod cgroup;
 mod checker;
 mod choices;
 mod client;
@@ -15,10 +16,12 @@ mod date;
 mod faketime;
 mod history;
 mod http;
+mod jwt;
 mod link;
 mod machine;
 mod packet;
 mod publisher;
+mod relay;
 mod scenarios;
 mod server;
 mod site;
@@ -41,7 +44,7 @@ use crate::scenarios::disk_full::Obstacle;
 use crate::scenarios::kill::Lives;
 use crate::scenarios::{
     Orders, bit_rot, clock, clock_jump, disk_full, failing, half_open, kill, power_cut, restored_backup,
-    rolling, second_process, slow, suspend, sync_order,
+    rolling, second_process, short_memory, slow, slow_link, suspend, sync_order,
 };
 
 /// Breaks the server on purpose and proves that nothing accepted was lost.
@@ -88,6 +91,22 @@ enum Scenario {
     Slow {
         #[command(flatten)]
         cycles: Cycles,
+    },
+    /// Clients behind links that pass little
+    SlowLink {
+        #[command(flatten)]
+        cycles: Cycles,
+        /// What each link passes a second, in KiB
+        #[arg(long, value_name = "KIB", default_value_t = 96)]
+        rate: u64,
+    },
+    /// A container with little memory is flooded
+    ShortMemory {
+        #[command(flatten)]
+        cycles: Cycles,
+        /// How long
+        #[arg(long, value_name = "N", default_value_t = 4)]
+        seconds: u64,
     },
     /// strace watches that nothing is answered before it is synced
     SyncOrder {
@@ -286,6 +305,8 @@ async fn run(scenario: &Scenario, binary: PathBuf, seed: u64) -> Result<()> {
         Scenario::SecondProcess { cycles } => second_process::run(&orders(cycles, 2)).await,
         Scenario::RestoredBackup { cycles } => restored_backup::run(&orders(cycles, 5)).await,
         Scenario::Slow { cycles } => slow::run(&orders(cycles, 1)).await,
+        Scenario::SlowLink { cycles, rate } => slow_link::run(&orders(cycles, 1), rate << 10).await,
+        Scenario::ShortMemory { cycles, seconds } => short_memory::run(&orders(cycles, 1), *seconds).await,
         Scenario::PowerCut { cycles } => power_cut::run(&orders(cycles, 10)).await,
         Scenario::Clock { cycles, faketime, jumps } => {
             clock::run(&orders(cycles, 1), faketime.libfaketime.as_deref(), jumps).await

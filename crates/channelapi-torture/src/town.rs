@@ -61,10 +61,20 @@ pub(crate) fn channels() -> Vec<Channel> {
 }
 
 pub(crate) async fn gather(site: &Arc<Site>, seed: u64) -> Result<Crowd> {
-    let channels = channels();
+    gather_in(site, seed, channels()).await
+}
+
+/// Without the channel that is kept in memory, which may have to make room for others.
+pub(crate) async fn gather_on_disk(site: &Arc<Site>, seed: u64) -> Result<Crowd> {
+    let mut channels = channels();
+    channels.retain(|channel| channel.durable);
+    gather_in(site, seed, channels).await
+}
+
+async fn gather_in(site: &Arc<Site>, seed: u64, channels: Vec<Channel>) -> Result<Crowd> {
     let tickets = tickets(site, &channels).await?;
     let mut crowd = Crowd::gather(Arc::clone(site), channels, plans(&tickets), seed).await?;
-    let all: Vec<_> = PLAIN.into_iter().chain([TRIMMED, MEMORY]).collect();
+    let all: Vec<_> = tickets.iter().map(|ticket| ticket.channel).collect();
     // A memory channel forgets its keys with everything else, so nobody relies on them there.
     let durable = &all[..5];
     for (route, channels) in [
@@ -87,11 +97,12 @@ fn plans(tickets: &[Ticket]) -> Vec<Plan> {
         name: name.to_owned(),
         door,
         transport,
-        channels: channels.iter().map(|channel| tickets[channel.index()].clone()).collect(),
+        channels: channels.iter().filter_map(|channel| tickets.get(channel.index()).cloned()).collect(),
         meta: door == Door::Explicit,
         breaks: None,
         away: 0..=0,
         stalls: false,
+        via: None,
     };
     let flaky = |plan: Plan, breaks: RangeInclusive<u64>, away| Plan { breaks: Some(breaks), away, ..plan };
     let (socket, polling) = (Transport::WebSocket, Transport::Polling);

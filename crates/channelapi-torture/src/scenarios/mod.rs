@@ -3,6 +3,7 @@
 pub(crate) mod bit_rot;
 pub(crate) mod clock;
 pub(crate) mod clock_jump;
+mod clock_jwts;
 pub(crate) mod disk_full;
 pub(crate) mod failing;
 pub(crate) mod half_open;
@@ -12,7 +13,9 @@ pub(crate) mod read_only;
 pub(crate) mod restored_backup;
 pub(crate) mod rolling;
 pub(crate) mod second_process;
+pub(crate) mod short_memory;
 pub(crate) mod slow;
+pub(crate) mod slow_link;
 pub(crate) mod suspend;
 pub(crate) mod sync_order;
 

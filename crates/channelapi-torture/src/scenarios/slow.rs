@@ -70,6 +70,7 @@ async fn measure(orders: &Orders, slow: u32, seed: u64, report: &mut Report) -> 
         breaks: None,
         away: 0..=0,
         stalls,
+        via: None,
     };
     let reader = plan("reader".to_owned(), false);
     let plans = std::iter::once(reader).chain((0..slow).map(|number| plan(format!("slow-{number}"), true)));
@@ -89,17 +90,18 @@ async fn measure(orders: &Orders, slow: u32, seed: u64, report: &mut Report) -> 
     history.publishes.extend(publisher.into_log());
     no_doubts(&history)?;
     report.add(&history, &server).await?;
-    Ok(Outcome { growth: i64::try_from(peak - before)?, latency: latency(&history) })
+    Ok(Outcome { growth: i64::try_from(peak - before)?, latency: latency(&history, "reader") })
 }
 
-fn latency(history: &History) -> Duration {
+/// 99 of 100 messages reached a client within this time after they were accepted.
+pub(super) fn latency(history: &History, name: &str) -> Duration {
     let accepted: HashMap<MessageId, Time> = history
         .publishes
         .iter()
         .filter_map(|publish| Some((publish.id, publish.answers().first()?.at)))
         .collect();
-    let reader = history.clients.iter().find(|client| client.name == "reader");
-    let entries = reader.into_iter().flat_map(|client| &client.events);
+    let client = history.clients.iter().find(|client| client.name == name);
+    let entries = client.into_iter().flat_map(|client| &client.events);
     let mut late: Vec<_> = entries
         .filter_map(|entry| match &entry.event {
             Event::Delivered(delivered) => Some(entry.at.0.saturating_sub(accepted.get(&delivered.id)?.0)),

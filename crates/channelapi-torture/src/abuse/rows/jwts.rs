@@ -6,15 +6,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Value, json};
-use sha2::Sha256;
 use tokio::time::{Instant, timeout};
 
 use super::super::case::{Case, case};
 use super::super::provider::{CROOKED, JWKS, Provider};
 use super::super::wire::PATIENCE;
 use super::super::yard::{Yard, expect, heard, took_about};
+use crate::jwt::{hs256, part, sign};
 use crate::websocket::WebSocket;
 
 const SECRET: &str = "a secret of the yard, with more than 32 bytes";
@@ -97,23 +96,6 @@ fn claims_with(name: &str, value: Value) -> Value {
     let mut claims = claims("secret");
     claims[name] = value;
     claims
-}
-
-fn part(text: &str) -> String {
-    URL_SAFE_NO_PAD.encode(text)
-}
-
-/// A JWT by HMAC.
-pub(super) fn sign(secret: &str, header: &Value, payload: &str) -> String {
-    let message = format!("{}.{}", part(&header.to_string()), part(payload));
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("a secret has any length");
-    mac.update(message.as_bytes());
-    format!("{message}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()))
-}
-
-/// The header of one.
-pub(super) fn hs256() -> Value {
-    json!({"alg": "HS256", "typ": "JWT"})
 }
 
 /// What nobody may get in with. Some name a place of the provider's where nobody must ask.

@@ -10,7 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::super::case::{Case, case};
 use super::super::yard::{Yard, expect, heard, with_key};
-use super::jwts::{hs256, now, sign};
+use super::jwts::now;
+use crate::jwt::{hs256, sign};
 use crate::server::AUTH_KEY;
 use crate::websocket::WebSocket;
 
