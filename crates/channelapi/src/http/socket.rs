@@ -295,8 +295,8 @@ mod tests {
     use hyper::server::conn::http1;
     use hyper::service::service_fn;
     use std::convert::Infallible;
-    use tokio::io::AsyncWriteExt as _;
     use std::task::Waker;
+    use tokio::io::AsyncWriteExt as _;
 
     async fn stalls_within(progress: &Progress, time: Duration) -> bool {
         tokio::time::timeout(time, progress.stalled()).await.is_ok()
