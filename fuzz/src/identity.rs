@@ -128,6 +128,7 @@ fn leeway() -> u64 {
 /// In the place of keys that are fetched.
 mod jwks {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use jsonwebtoken::Algorithm;
 
@@ -163,6 +164,10 @@ mod jwks {
 
         pub(super) fn is_like(&self, _: &Self) -> bool {
             false
+        }
+
+        pub(super) fn pause(&self) -> Duration {
+            Duration::MAX
         }
 
         pub(super) async fn find(&self, _: Algorithm, _: Option<&str>) -> Found {

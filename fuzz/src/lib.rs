@@ -13,6 +13,7 @@ mod identity;
 pub mod laws;
 mod server;
 mod trust;
+mod upkeep;
 
 #[cfg(test)]
 mod cost;
