@@ -239,10 +239,6 @@ pub const HTTP_WRITE_RATE_MIN: u64 = 1024;
 /// How long the network may take to confirm what was sent, before a connection counts as lost.
 pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bytes that the kernel may hold of one connection before it has sent them. It would take megabytes, and what is in its hands cannot be
-/// overtaken: at 8 KiB a second these take 8 seconds, and a ping has 20 for its answer.
-pub const TCP_UNSENT_BYTES: u32 = 64 * 1024;
-
 /// How long a connection may be silent before the kernel asks whether the peer is still there, and how often it asks then.
 pub const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
 

@@ -122,12 +122,6 @@ fn connections() -> Vec<Row> {
             "the others are forgotten, with their rates",
             "none",
         ),
-        bytes(
-            "Bytes of one connection that the kernel takes before it sends them",
-            core::TCP_UNSENT_BYTES as usize,
-            "they wait in the server, where a ping overtakes them",
-            "none: nothing is lost",
-        ),
         set(
             "Memory",
             "limits.memory",

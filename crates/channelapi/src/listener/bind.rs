@@ -4,9 +4,7 @@
 
 use super::place::Place;
 use crate::stream::Stream;
-use channelapi_core::limits::{
-    ACCEPT_BACKLOG, TCP_KEEPALIVE, TCP_KEEPALIVE_INTERVAL, TCP_UNSENT_BYTES, TCP_USER_TIMEOUT,
-};
+use channelapi_core::limits::{ACCEPT_BACKLOG, TCP_KEEPALIVE, TCP_KEEPALIVE_INTERVAL, TCP_USER_TIMEOUT};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use std::fs::{self, Permissions};
 use std::io;
@@ -129,7 +127,6 @@ fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
         &TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE_INTERVAL),
     )?;
     socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
-    socket.set_tcp_notsent_lowat(TCP_UNSENT_BYTES)?;
     socket.bind(&address.into())?;
     socket.listen(ACCEPT_BACKLOG)?;
     TcpListener::from_std(socket.into())
