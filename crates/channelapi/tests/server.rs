@@ -52,11 +52,15 @@ impl Server {
             program(self.dir.path(), &["--log-format", "json"]).stderr(Stdio::piped()).spawn().unwrap();
         let log = lines_of(child.stderr.take().unwrap());
         self.running = Some(child);
+        let mut said = Vec::new();
         loop {
-            let line = log.recv_timeout(PATIENCE).expect("the server gets ready");
+            let Ok(line) = log.recv_timeout(PATIENCE) else {
+                panic!("the server does not get ready:\n{}", said.join("\n"));
+            };
             if line.contains("\"ready\"") {
                 return;
             }
+            said.push(line);
         }
     }
 
