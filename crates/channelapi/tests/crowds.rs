@@ -4,7 +4,7 @@
 
 mod node;
 
-use node::{Client, Node, PATIENCE, ask};
+use node::{Client, Node, PATIENCE, POLLING};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
@@ -12,8 +12,6 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
-
-const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 
 /// The ways in which a client can be gone.
 const WAYS: [fn(&Node, &str); 4] = [clean, reset, silent_poll, half_upgrade];
@@ -39,18 +37,7 @@ fn silent_poll(node: &Node, _: &str) {
 
 /// It begins to change over to WebSocket, and does not go on.
 fn half_upgrade(node: &Node, _: &str) {
-    let open = node.request("GET", POLLING, &[], "").body;
-    let sid = open.split(r#""sid":""#).nth(1).unwrap().split('"').next().unwrap();
-    let mut stream = node.connect();
-    let upgrade = [
-        ("Connection", "Upgrade"),
-        ("Upgrade", "websocket"),
-        ("Sec-WebSocket-Version", "13"),
-        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
-    ];
-    let path = format!("/socket.io/?EIO=4&transport=websocket&sid={sid}");
-    assert_eq!(ask(&mut stream, "GET", &path, &upgrade, "").unwrap().status, 101);
-    Client { stream }.send("2probe").unwrap();
+    Client::upgrading(node).send("2probe").unwrap();
 }
 
 /// `ABANDON_CYCLES` says how many clients come and go; `cargo xtask soak` lets a million.

@@ -5,7 +5,7 @@
 mod node;
 mod program;
 
-use node::{Client, Node, eventually};
+use node::{Client, Node, UPGRADE, eventually};
 use std::io::{Read as _, Write as _};
 
 #[test]
@@ -123,13 +123,7 @@ fn a_full_node_says_so_and_publishers_still_get_through() {
     let token = node.token("a");
     let mut clients = [Client::join(&node, &token), Client::join(&node, &token)];
     for path in ["/socket.io/?EIO=4&transport=polling", "/socket.io/?EIO=4&transport=websocket"] {
-        let upgrade = [
-            ("Connection", "Upgrade"),
-            ("Upgrade", "websocket"),
-            ("Sec-WebSocket-Version", "13"),
-            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
-        ];
-        let refused = node.request("GET", path, &upgrade, "");
+        let refused = node.request("GET", path, &UPGRADE, "");
         assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")), "{path}");
     }
     assert_eq!(node.metric("channelapi_handshakes_refused_total{reason=\"node\"}"), 2);

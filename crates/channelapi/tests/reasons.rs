@@ -86,18 +86,7 @@ fn whoever_comes_back_is_counted_with_what_came_of_it() {
 #[test]
 fn a_session_that_changes_its_transport_is_counted() {
     let node = Node::start("");
-    let open = node.request("GET", "/socket.io/?EIO=4&transport=polling", &[], "").body;
-    let sid = open.split(r#""sid":""#).nth(1).unwrap().split('"').next().unwrap();
-    let mut stream = node.connect();
-    let upgrade = [
-        ("Connection", "Upgrade"),
-        ("Upgrade", "websocket"),
-        ("Sec-WebSocket-Version", "13"),
-        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
-    ];
-    let path = format!("/socket.io/?EIO=4&transport=websocket&sid={sid}");
-    assert_eq!(ask(&mut stream, "GET", &path, &upgrade, "").unwrap().status, 101);
-    let mut client = Client { stream };
+    let mut client = Client::upgrading(&node);
     client.send("2probe").unwrap();
     client.await_text("3probe");
     client.send("5").unwrap();

@@ -238,7 +238,28 @@ pub(crate) struct Client {
     pub(crate) stream: TcpStream,
 }
 
+/// Where a session by polling is opened.
+pub(crate) const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
+
+/// The headers that ask for a WebSocket.
+pub(crate) const UPGRADE: [(&str, &str); 4] = [
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
 impl Client {
+    /// Opens a session by polling and asks for a WebSocket for it, which has said nothing yet.
+    pub(crate) fn upgrading(node: &Node) -> Self {
+        let open = node.request("GET", POLLING, &[], "").body;
+        let sid = open.split(r#""sid":""#).nth(1).unwrap().split('"').next().unwrap();
+        let mut stream = node.connect();
+        let path = format!("/socket.io/?EIO=4&transport=websocket&sid={sid}");
+        assert_eq!(ask(&mut stream, "GET", &path, &UPGRADE, "").unwrap().status, 101);
+        Self { stream }
+    }
+
     /// Opens a WebSocket; says no more than what Engine.IO says.
     pub(crate) fn open(node: &Node, headers: &[(&str, &str)]) -> Result<Self, Answer> {
         Self::open_on(node.connect(), headers)
