@@ -392,8 +392,8 @@ const CLOSING: &str = "
   key and is passed on as it is; it may be nested 128 levels deep.
 - **What waits for a client is counted in bytes**, each piece as 128 more than it has, and not in messages: many small ones are joined on
   their way, and cost what they cost.
-- **A client that takes nothing has no time limit of its own.** The next ping waits behind what it does not take, so it is gone when that has no
-  answer in time (`disconnects{ping_timeout}`), or sooner when too much waits for it.
+- **A client that takes nothing has no time limit of its own.** The next ping goes before whatever waits here, but not before what the kernel has
+  taken, so it is gone when that has no answer in time (`disconnects{ping_timeout}`), or sooner when too much waits for it.
 - **A user** is the `sub` of a JWT together with its issuer. Whoever comes back through the handshake door with its `pid` takes over the place that its former
   connection had. There is no limit unless you set one: only you know how many devices and pages a user has.
 - **A client that is told to come back** gets `Retry-After`; stock clients take no notice of it and come back after their
