@@ -20,7 +20,6 @@ const SHORT: &[Scenario] = &[
     &["restored-backup", "--cycles", "2"],
     &["second-process", "--cycles", "1"],
     &["slow", "--cycles", "1"],
-    &["short-memory", "--seconds", "4"],
     &["sync-order", "--cycles", "1"],
     &["failing", "--cycles", "1"],
     &["rolling", "--cycles", "1"],
