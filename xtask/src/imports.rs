@@ -75,7 +75,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/http",
-        &["stream", "metrics", "waiting", "channelapi-core/limits"],
+        &["stream", "metrics", "waiting", "receiving", "channelapi-core/limits"],
         "shared answers serve every face and know none",
     ),
     room(
@@ -118,6 +118,11 @@ const ROOMS: &[Room] = &[
     room("channelapi/cores", &[], "a core serves whatever it is given"),
     room("channelapi/live", &[], "a value is replaced without knowing what it is"),
     room(
+        "channelapi/receiving",
+        &["channelapi-core/limits"],
+        "what has not arrived is counted, without knowing what it will be",
+    ),
+    room(
         "channelapi/waiting",
         &["channelapi-core/limits"],
         "what waits is counted, and its readers are put out, without knowing who they are",
@@ -153,7 +158,7 @@ const ROOMS: &[Room] = &[
     room("channelapi/health", &["http"], "it says what it is told"),
     room(
         "channelapi/listener",
-        &["stream", "http", "cores", "config", "metrics", "admission", "channelapi-core/limits"],
+        &["stream", "http", "cores", "config", "metrics", "admission", "receiving", "channelapi-core/limits"],
         "it accepts for whoever it is handed",
     ),
     room(
@@ -186,6 +191,7 @@ const ROOMS: &[Room] = &[
     room(
         "channelapi/gateway",
         &[
+            "receiving",
             "stream",
             "http",
             "cores",
@@ -237,13 +243,14 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/watch",
-        &["admission", "waiting", "channelapi-core/hub"],
+        &["admission", "waiting", "receiving", "channelapi-core/hub", "channelapi-core/limits"],
         "it looks at what there is and tells those who can do something",
     ),
     room("channelapi/drain", &["gateway", "listener"], "it sends away whoever they hold"),
     room(
         "channelapi/server",
         &[
+            "receiving",
             "http",
             "cores",
             "auth",

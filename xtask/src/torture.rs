@@ -20,6 +20,7 @@ const SHORT: &[Scenario] = &[
     &["restored-backup", "--cycles", "2"],
     &["second-process", "--cycles", "1"],
     &["slow", "--cycles", "1"],
+    &["short-memory", "--cycles", "2"],
     &["sync-order", "--cycles", "1"],
     &["failing", "--cycles", "1"],
     &["rolling", "--cycles", "1"],

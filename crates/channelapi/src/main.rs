@@ -22,6 +22,7 @@ mod logging;
 mod metrics;
 pub mod output;
 mod page;
+mod receiving;
 mod redirect;
 mod reload;
 mod secrecy;

@@ -5,7 +5,7 @@ mod going;
 #[cfg(test)]
 mod sizes;
 
-use crate::admission::{Admission, Limits};
+use crate::admission::{Admission, Limits, Memory};
 use crate::api::{Api, Publishing};
 use crate::auth::{Denied, KeyRing};
 use crate::banner;
@@ -25,6 +25,7 @@ use crate::live::Live;
 use crate::logging::Verbosity;
 use crate::metrics::{self, Readings, RequestRefused};
 use crate::page::Page;
+use crate::receiving::receiving_bytes;
 use crate::reload::{Part, Reloader, Reread, Used};
 use crate::tls::Certificates;
 use crate::waiting::waiting_bytes;
@@ -216,6 +217,7 @@ impl Server {
             handshakes: self.admission.waiting() as u64,
             waiting_bytes: waiting_bytes() as u64,
             publishing_bytes: self.hub.gate.bytes() as u64,
+            receiving_bytes: receiving_bytes() as u64,
             memory_used,
             memory_limit,
             store_bytes: store.bytes,
@@ -326,10 +328,11 @@ pub(crate) async fn run(
     let stopping = drain::signalled()?;
     let hangups = reload::hangups()?;
     let clock = Clock::system();
+    let memory = Memory::find().limit(config.limits.memory.bytes() as u64).unwrap_or(u64::MAX);
     let node = hub::Settings {
         cores: cores.runtimes(),
         policies: config.policies(),
-        store: config.store_settings(),
+        store: config.store_settings().within(memory),
     };
     let hub = Hub::start(&directory, clock.clone(), node, Arc::new(Forms)).map_err(|error| {
         let code = if error.is_of_another_version() { EXIT_NOT_OURS } else { 1 };

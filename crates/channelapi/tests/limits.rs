@@ -368,6 +368,44 @@ fn slow_clients_together_hold_no_more_than_they_may() {
 }
 
 #[test]
+fn what_is_still_to_come_holds_no_more_than_it_may() {
+    // Of 480 MiB, a sixteenth is for what has not arrived as a whole.
+    let node = Node::start("[limits]\nmemory = '480MiB'\n");
+    node.await_metric("channelapi_memory_limit_bytes", |limit| limit > 0);
+    let token = node.token("a");
+    let head = "POST /v1/channels/a/messages HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n";
+    let post_part = |bytes| {
+        let mut stream = node.connect();
+        // Those that are refused may be so before they have sent all of it.
+        _ = write!(stream, "{head}Authorization: {}\r\n\r\n{}", node::KEY, "x".repeat(bytes));
+        stream
+    };
+    // The second half fills what the large ones leave.
+    let begun: Vec<_> = (0..80).map(|index| post_part(if index < 40 { 900_000 } else { 40_000 })).collect();
+    let refused = "channelapi_requests_refused_total{reason=\"overloaded\"}";
+    node.await_metric(refused, |refused| refused > 0);
+    assert!(node.metric("channelapi_receiving_bytes") <= 31 << 20);
+    // Little finds room.
+    assert_eq!(node.call("POST", "/message/a", r#"{"message":"b"}"#).status, 200);
+    // WebSocket messages of which the last byte is missing: the first ones may still find room.
+    let message = [&[0x01, 0xFE, 0xEA, 0x60, 0, 0, 0, 0][..], "x".repeat(59_999).as_bytes()].concat();
+    let clients: Vec<_> = (0..40)
+        .map(|_| {
+            let mut client = Client::join(&node, &token);
+            _ = client.stream.write_all(&message);
+            client
+        })
+        .collect();
+    node.await_metric("channelapi_disconnects_total{reason=\"memory\"}", |closed| closed > 0);
+    assert!(node.metric("channelapi_receiving_bytes") <= 31 << 20);
+    drop(clients);
+    drop(begun);
+    node.await_metric("channelapi_receiving_bytes", |bytes| bytes == 0);
+    let large = format!(r#"{{"message":"{}"}}"#, "x".repeat(200_000));
+    assert_eq!(node.call("POST", "/message/a", &large).status, 200);
+}
+
+#[test]
 fn a_process_without_file_descriptors_still_answers_and_recovers() {
     let node = Node::start("");
     let mut publisher = node.connect();

@@ -6,7 +6,7 @@
 use crate::broker::PublishError;
 use crate::clock::Clock;
 use crate::delivery::Fanout;
-use crate::limits::{PACED_MAX, PUBLISH_ROOM_WAIT, PUBLISHING_BYTES_MAX};
+use crate::limits::{PACED_MAX, PUBLISH_ROOM_WAIT, PUBLISHING_BYTES_MAX, PUBLISHING_FRACTION, share};
 use crate::model::ChannelName;
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -14,10 +14,11 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Lets publications in.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Gate {
     /// Bytes of publications that are being stored.
     bytes: AtomicUsize,
+    bytes_max: AtomicUsize,
     is_closed: AtomicBool,
     channels: Paces<ChannelName>,
     /// By their names, which the configuration gives.
@@ -39,7 +40,25 @@ impl<K> Default for Paces<K> {
     }
 }
 
+impl Default for Gate {
+    fn default() -> Self {
+        Self {
+            bytes: AtomicUsize::new(0),
+            bytes_max: AtomicUsize::new(PUBLISHING_BYTES_MAX),
+            is_closed: AtomicBool::new(false),
+            channels: Paces::default(),
+            keys: Paces::default(),
+        }
+    }
+}
+
 impl Gate {
+    /// Takes so much at once as befits a node that may use so many bytes of memory.
+    pub fn set_memory(&self, memory: u64) {
+        let bytes_max = share(PUBLISHING_BYTES_MAX, memory, PUBLISHING_FRACTION);
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
+    }
+
     /// Takes nothing while memory is short.
     pub fn set_closed(&self, is_closed: bool) {
         self.is_closed.store(is_closed, Ordering::Relaxed);
@@ -83,7 +102,7 @@ impl Gate {
         let entry = Entry { gate: self, bytes };
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         // One batch alone may be larger than all.
-        if before > 0 && before + bytes > PUBLISHING_BYTES_MAX {
+        if before > 0 && before + bytes > self.bytes_max.load(Ordering::Relaxed) {
             return Err(PublishError::Overloaded);
         }
         Ok(entry)

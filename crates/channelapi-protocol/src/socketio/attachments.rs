@@ -46,6 +46,11 @@ impl Attachments {
         Ok(())
     }
 
+    /// Bytes of memory held for what has arrived.
+    pub fn held_bytes(&self) -> usize {
+        self.received.iter().map(Vec::capacity).sum::<usize>().saturating_add(self.text.capacity())
+    }
+
     /// Whether all have arrived.
     pub fn is_complete(&self) -> bool {
         self.received.len() >= self.expected

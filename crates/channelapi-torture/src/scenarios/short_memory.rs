@@ -1,5 +1,5 @@
-//! A container with little memory is flooded with publications, connections and clients that read nothing: what is too much is refused, the
-//! kernel never has to end the server, and those who mean it well lose nothing.
+//! A container with little memory is flooded with publications, with clients that read nothing, and with requests and messages that are not
+//! sent to their end: what is too much is refused, the kernel never has to end the server, and those who mean it well lose nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -18,7 +20,7 @@ use crate::site::Site;
 use crate::town;
 use crate::websocket::WebSocket;
 
-const MEMORY: u64 = 128 << 20;
+const MEMORY: u64 = 96 << 20;
 /// What is kept in memory, as much as there is.
 const FLOOD: &str = "flood";
 const POLICY: &str = "\n[[policy]]\nmatch = \"flood\"\ndurability = \"memory\"\nhistory = { max_messages = 1000000, max_age = \"24h\", max_bytes = \"4GiB\" }\n";
@@ -26,11 +28,21 @@ const DATA_BYTES: usize = 200_000;
 const PUBLISHERS: usize = 4;
 /// Of each kind that reads nothing.
 const DEAF: usize = 60;
+/// Of each kind that does not send what it began.
+const HOARDERS: usize = 60;
+/// How long it is held. A server gives them ten seconds.
+const HOARD_FOR: Duration = Duration::from_millis(900);
+/// Bytes that a publisher announces, and sends all but one of.
+const BODY_BYTES: usize = 1_000_000;
+/// The same of a client's message.
+const MESSAGE_BYTES: u16 = 60_000;
 /// Long enough for much to wait for them.
 const DEAF_FOR: Duration = Duration::from_millis(700);
 const PAUSE: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(20);
 const CALM_MAX: Duration = Duration::from_secs(30);
+
+const OVERLOADED: &str = "channelapi_requests_refused_total{reason=\"overloaded\"}";
 
 /// What became of the flood.
 #[derive(Default)]
@@ -39,6 +51,7 @@ struct Flood {
     refused: AtomicU64,
     opened: AtomicU64,
     turned_away: AtomicU64,
+    hoarded: AtomicU64,
 }
 
 pub(crate) async fn run(orders: &Orders, seconds: u64) -> Result<()> {
@@ -66,6 +79,9 @@ async fn round(orders: &Orders, seed: u64, length: Duration, report: &mut Report
     for index in 0..2 * DEAF {
         floods.spawn(be_deaf(Arc::clone(&site), token.clone(), index % 2 == 0, Arc::clone(&flood)));
     }
+    for index in 0..2 * HOARDERS {
+        floods.spawn(hoard(Arc::clone(&site), index % 2 == 0, Arc::clone(&flood)));
+    }
     let (began, mut peak) = (Instant::now(), 0);
     while began.elapsed() < length {
         crowd.complain().await.context("while memory was short")?;
@@ -92,20 +108,25 @@ async fn round(orders: &Orders, seed: u64, length: Duration, report: &mut Report
     let page = server.metrics().await?;
     let metric = |name: &str| page.lines().find_map(|line| line.strip_prefix(name)).unwrap_or(" ?").trim();
     println!(
-        "of the flood {} messages were stored and {} refused, {} clients came and {} were turned away; {} readers and {} answers were given up; \
+        "of the flood {} messages were stored and {} refused, {} clients came and {} were turned away; {} hoarders, of which {} requests and {} clients were turned away; {} answers were given up; \
          at most {} of {} MiB were used, and all was well {} ms after it",
         count(&flood.stored),
         count(&flood.refused),
         count(&flood.opened),
         count(&flood.turned_away),
+        count(&flood.hoarded),
+        metric(OVERLOADED),
         metric("channelapi_disconnects_total{reason=\"memory\"}"),
         metric("channelapi_answers_given_up_total"),
         peak >> 20,
         MEMORY >> 20,
         ready_after.as_millis()
     );
-    ensure!(count(&flood.refused) > 0, "nothing was refused, so memory was never short");
-    ensure!(count(&flood.turned_away) > 0, "nobody was turned away, so memory was never short");
+    ensure!(
+        metric(OVERLOADED).parse::<u64>().is_ok_and(|refused| refused > 0),
+        "nobody who hoards was refused"
+    );
+    ensure!(count(&flood.stored) > 0, "nothing was taken at all");
     server.stop().await
 }
 
@@ -140,6 +161,42 @@ async fn be_deaf(site: Arc<Site>, token: String, polls: bool, flood: Arc<Flood>)
         }
         sleep(PAUSE).await;
     }
+}
+
+/// Begins what it does not end, for as long as it is let, and comes again.
+async fn hoard(site: Arc<Site>, publishes: bool, flood: Arc<Flood>) {
+    loop {
+        let begun = timeout(PATIENCE, async {
+            if publishes { begin_body(&site).await.map(drop) } else { begin_message(&site).await.map(drop) }
+        });
+        if begun.await.is_ok_and(|begun| begun.is_ok()) {
+            flood.hoarded.fetch_add(1, Ordering::Relaxed);
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+async fn begin_body(site: &Site) -> Result<()> {
+    let mut stream = TcpStream::connect(site.address).await?;
+    let head = format!(
+        "POST /v1/channels/{FLOOD}/messages HTTP/1.1\r\nHost: a\r\nContent-Length: {BODY_BYTES}\r\n{}\r\n",
+        site.authorization()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(&vec![b'x'; BODY_BYTES - 1]).await?;
+    sleep(HOARD_FOR).await;
+    Ok(())
+}
+
+async fn begin_message(site: &Site) -> Result<()> {
+    let mut socket = WebSocket::connect(site.address, true).await?;
+    socket.receive().await?;
+    // A text, masked with zeros, of which the last byte is missing.
+    let head = [&[0x81, 0xFE][..], &MESSAGE_BYTES.to_be_bytes(), &[0; 4]].concat();
+    socket.send_bytes(&head).await?;
+    socket.send_bytes(&vec![b'x'; usize::from(MESSAGE_BYTES) - 1]).await?;
+    sleep(HOARD_FOR).await;
+    Ok(())
 }
 
 /// Kept, so that it stays open.

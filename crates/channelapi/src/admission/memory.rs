@@ -65,6 +65,12 @@ impl Usage {
         Pressure::at(self.used.saturating_mul(100) / self.limit.max(1), before)
     }
 
+    /// Bytes until it means more than `pressure`.
+    pub(crate) fn left_until_worse(self, pressure: Pressure) -> u64 {
+        let percent = if pressure == Pressure::None { MEMORY_HIGH_PERCENT } else { MEMORY_CRITICAL_PERCENT };
+        (self.limit / 100).saturating_mul(percent).saturating_sub(self.used)
+    }
+
     fn part(self) -> u64 {
         self.used.saturating_mul(10_000) / self.limit.max(1)
     }
@@ -83,17 +89,35 @@ impl Memory {
         Self { cgroups, machine, limits_stay_for: 0 }
     }
 
-    /// The use that is closest to its limit: of the process against what was set, `set`, or of one of its groups against the
-    /// kernel's limit. `None` where the system says nothing.
-    pub(crate) fn look(&mut self, set: u64) -> Option<Usage> {
+    /// How many bytes there may be in use: as many as was set, `set`, or the machine has, or fewer if the kernel limits one of the groups.
+    /// `None` where the system says nothing.
+    pub(crate) fn limit(&mut self, set: u64) -> Option<u64> {
+        self.read_limits();
+        let groups = self.cgroups.iter().filter_map(|group| group.bytes_max);
+        groups.chain(self.own_limit(set)).min()
+    }
+
+    fn own_limit(&self, set: u64) -> Option<u64> {
+        if set > 0 { Some(set) } else { self.machine }
+    }
+
+    /// Reads the limits of the groups, unless they were read lately.
+    fn read_limits(&mut self) {
         if self.limits_stay_for == 0 {
             self.limits_stay_for = LOOKS_PER_LIMIT;
             self.cgroups.iter_mut().for_each(Cgroup::read_limit);
         }
+    }
+
+    /// The use that is closest to its limit: of the process against what was set, `set`, or of one of its groups against the
+    /// kernel's limit. `None` where the system says nothing.
+    pub(crate) fn look(&mut self, set: u64) -> Option<Usage> {
+        self.read_limits();
         self.limits_stay_for -= 1;
         let cgroups = self.cgroups.iter().filter_map(Cgroup::usage);
-        let limit = if set > 0 { Some(set) } else { self.machine };
-        let own = limit.and_then(|limit| Some(Usage { used: crate::metrics::resident_bytes()?, limit }));
+        let own = self
+            .own_limit(set)
+            .and_then(|limit| Some(Usage { used: crate::metrics::resident_bytes()?, limit }));
         cgroups.chain(own).max_by_key(|usage| usage.part())
     }
 }
@@ -200,7 +224,8 @@ mod tests {
     #[test]
     fn the_process_is_measured_against_what_was_set() {
         let mut memory = Memory { cgroups: Vec::new(), machine: None, limits_stay_for: 0 };
-        assert_eq!(memory.look(0), None);
+        assert_eq!((memory.look(0), memory.limit(0)), (None, None));
+        assert_eq!(memory.limit(1 << 20), Some(1 << 20));
         let usage = memory.look(1 << 20).unwrap();
         assert_eq!((usage.limit, usage.pressure(Pressure::None)), (1 << 20, Pressure::Critical));
         assert_eq!(memory.look(1 << 50).unwrap().pressure(Pressure::None), Pressure::None);

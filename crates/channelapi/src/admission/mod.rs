@@ -19,7 +19,7 @@ mod settings;
 mod users;
 mod waiting;
 
-pub(crate) use memory::{Memory, Pressure};
+pub(crate) use memory::{Memory, Pressure, Usage};
 pub(crate) use rate::Pace;
 pub(crate) use settings::Limits;
 pub(crate) use users::{UserFull, UserPass};

@@ -128,6 +128,12 @@ fn connections() -> Vec<Row> {
             "above 85 %: 503 with `Retry-After`, joins are closed; above 95 %: the slowest are closed, and answers that are not taken",
             "`handshakes_refused{memory}`, `joins_refused{memory}`, `requests_refused{memory}`, `disconnects{memory}`, `answers_given_up`",
         ),
+        bytes(
+            "Requests and messages whose rest is still to come",
+            core::RECEIVING_BYTES_MAX,
+            "503 `overloaded`; a poll's request gets 503, and its client is closed, as is a WebSocket; 4 KiB always find room",
+            "`requests_refused{overloaded}`, `disconnects{memory}`",
+        ),
     ]
 }
 
@@ -394,6 +400,9 @@ const CLOSING: &str = "
   their way, and cost what they cost.
 - **A client that takes nothing has no time limit of its own.** The next ping goes before whatever waits here, but not before what the kernel has
   taken, so it is gone when that has no answer in time (`disconnects{ping_timeout}`), or sooner when too much waits for it.
+- **A small memory** holds less. Where the server may use fewer than 4 GiB (`limits.memory`, or what the container or the machine has), what
+  waits for clients and publications that are kept in memory only get an eighth of it each at most, and a sixteenth each the newest part of the log,
+  what is being stored, what is still to come as a whole, and a segment of the log; there is an idempotency key for each 4 KiB.
 - **A user** is the `sub` of a JWT together with its issuer. Whoever comes back through the handshake door with its `pid` takes over the place that its former
   connection had. There is no limit unless you set one: only you know how many devices and pages a user has.
 - **A client that is told to come back** gets `Retry-After`; stock clients take no notice of it and come back after their

@@ -298,6 +298,11 @@ fn body_refusal(error: BodyError) -> Refusal {
         ),
         BodyError::TooSlow => Refusal::new(StatusCode::REQUEST_TIMEOUT, "The body did not arrive in time."),
         BodyError::Broken => Refusal::new(StatusCode::BAD_REQUEST, "The body could not be read."),
+        BodyError::NoRoom => Refusal::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too many large bodies are on their way. Try again.",
+        )
+        .because(RequestRefused::Overloaded),
     }
 }
 

@@ -108,9 +108,14 @@ async fn post(session: Arc<Connection>, request: Request) -> Result<Response, Re
         Ok(body) => body,
         Err(error) => {
             // What broke off was cut by the network, mostly; what is malformed is counted where it was found.
-            session.close(if error == BodyError::Broken { Disconnect::Lost } else { Disconnect::Protocol });
+            session.close(match error {
+                BodyError::Broken => Disconnect::Lost,
+                BodyError::NoRoom => Disconnect::Memory,
+                BodyError::TooLarge | BodyError::TooSlow => Disconnect::Protocol,
+            });
             return match error {
                 BodyError::TooLarge => Ok(http::empty(StatusCode::PAYLOAD_TOO_LARGE)),
+                BodyError::NoRoom => Ok(http::empty(StatusCode::SERVICE_UNAVAILABLE)),
                 BodyError::TooSlow => Ok(http::empty(StatusCode::REQUEST_TIMEOUT)),
                 BodyError::Broken => Err(RequestError::BadRequest),
             };

@@ -7,8 +7,10 @@
 use super::application::{Application, Handled, Inbound};
 use super::connection::Connection;
 use super::disconnect::Disconnect;
+use super::namespaces::Incomplete;
 use super::{frames, random_id};
 use crate::metrics::JoinRefused;
+use crate::receiving::Receiving;
 use channelapi_core::clock::millis_of;
 use channelapi_core::limits::{ATTACHMENTS_MAX, ATTACHMENTS_TIMEOUT};
 use channelapi_protocol::engineio::Frame;
@@ -119,7 +121,8 @@ impl<E: Events> SocketIo<E> {
         }
         match Attachments::new(text, &packet, connection.gateway().settings.max_payload) {
             Ok(attachments) => {
-                connection.namespaces.lock().incomplete = Some(Box::new(attachments));
+                let incomplete = Incomplete { attachments, receiving: Receiving::default() };
+                connection.namespaces.lock().incomplete = Some(Box::new(incomplete));
                 connection.set_deadline(millis_of(ATTACHMENTS_TIMEOUT));
             }
             Err(_) => connection.close(Disconnect::Protocol),
@@ -130,12 +133,11 @@ impl<E: Events> SocketIo<E> {
     fn binary(&self, connection: &Arc<Connection>, bytes: &[u8]) -> Handled {
         let complete = {
             let mut namespaces = connection.namespaces.lock();
-            let pushed = namespaces.incomplete.as_mut().map(|incomplete| incomplete.push(bytes));
-            if let Some(Ok(())) = pushed {
-                Ok(namespaces.incomplete.take_if(|incomplete| incomplete.is_complete()))
-            } else {
-                Err(Disconnect::Protocol)
-            }
+            let pushed = match &mut namespaces.incomplete {
+                None => Err(Disconnect::Protocol),
+                Some(incomplete) => incomplete.push(bytes),
+            };
+            pushed.map(|()| namespaces.incomplete.take_if(|incomplete| incomplete.attachments.is_complete()))
         };
         let complete = match complete {
             Ok(complete) => complete,
@@ -144,7 +146,7 @@ impl<E: Events> SocketIo<E> {
                 None
             }
         };
-        let Some(complete) = complete else {
+        let Some(complete) = complete.map(|complete| complete.attachments) else {
             return Handled::Now;
         };
         connection.clear_deadline();

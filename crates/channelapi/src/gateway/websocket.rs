@@ -13,6 +13,7 @@ use super::{Arrival, Gateway, random_id};
 use crate::admission::SessionPass;
 use crate::http::{self, Headers, Response};
 use crate::metrics::UpgradeFailed;
+use crate::receiving::Receiving;
 use crate::stream::{ReadHalf, Stream, WriteHalf, with_read_buffer};
 use channelapi_core::limits::{
     CLOSE_TIMEOUT, FRAGMENTS_MAX, MESSAGE_TIMEOUT, MESSAGES_PER_TURN, UPGRADE_TIMEOUT,
@@ -219,6 +220,8 @@ struct Task {
     is_behind: bool,
     /// When the message began of which a part has arrived, in seconds of the gateway's clock; 0 without one.
     unfinished_since: u32,
+    /// What is here of that message.
+    receiving: Receiving,
 }
 
 /// Bytes of what the runtime keeps of a WebSocket while it idles.
@@ -233,7 +236,15 @@ pub(super) fn task_bytes() -> usize {
 impl Task {
     fn start(connection: Arc<Connection>, read: ReadHalf, decoder: Decoder) {
         // What came behind the handshake is in the decoder.
-        let task = Self { connection, read, decoder, handling: None, is_behind: true, unfinished_since: 0 };
+        let task = Self {
+            connection,
+            read,
+            decoder,
+            handling: None,
+            is_behind: true,
+            unfinished_since: 0,
+            receiving: Receiving::default(),
+        };
         tokio::spawn(task.run());
     }
 
@@ -323,9 +334,13 @@ impl Task {
     /// Ends a client that began a message, and for too long sends everything but the rest of it. Whoever sends nothing at all is found
     /// by the heartbeat.
     fn check_unfinished(&mut self) -> Option<Disconnect> {
+        let is_held = self.receiving.hold(self.decoder.held_bytes());
         if !self.decoder.is_mid_message() {
             self.unfinished_since = 0;
             return None;
+        }
+        if is_held.is_err() {
+            return Some(Disconnect::Memory);
         }
         // So many seconds are more than a century.
         let now = u32::try_from(self.connection.gateway().now() / 1000).unwrap_or(u32::MAX).max(1);

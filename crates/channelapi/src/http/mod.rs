@@ -22,6 +22,7 @@ pub(crate) use socket::{Progress, Socket, upgraded};
 pub(crate) use untaken::UntakenAnswers;
 
 use crate::metrics::HttpTimeout;
+use crate::receiving::{NoRoom, Receiving};
 use bytes::Bytes;
 use channelapi_core::limits::{HTTP_BODY_RATE_MIN, HTTP_BODY_TIMEOUT, HTTP_DISCARD_TIMEOUT};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -76,6 +77,8 @@ pub(crate) enum BodyError {
     TooSlow,
     /// The connection broke.
     Broken,
+    /// Too much is held of other bodies that have not arrived.
+    NoRoom,
 }
 
 /// Reads a body of at most `limit` bytes. It must arrive in time: what has arrived buys time for the rest.
@@ -88,17 +91,11 @@ where
     }
     let began = Instant::now();
     let received = AtomicU64::new(0);
-    let reading = Limited::new(body, limit).inspect_frame(|frame| {
-        let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-        received.fetch_add(bytes, Ordering::Relaxed);
-    });
-    let mut reading = pin!(reading.collect());
+    let mut reading = pin!(take_whole(Limited::new(body, limit), &received));
     loop {
         let due = body_due(began, received.load(Ordering::Relaxed));
         match timeout_at(due, reading.as_mut()).await {
-            Ok(Ok(body)) => return Ok(body.to_bytes()),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(BodyError::TooLarge),
-            Ok(Err(_)) => return Err(BodyError::Broken),
+            Ok(taken) => return taken,
             // More has arrived meanwhile.
             Err(_) if body_due(began, received.load(Ordering::Relaxed)) > due => {}
             Err(_) => {
@@ -107,6 +104,34 @@ where
             }
         }
     }
+}
+
+/// Takes all of a body, and notes how much has arrived.
+async fn take_whole<B>(body: Limited<B>, received: &AtomicU64) -> Result<Bytes, BodyError>
+where
+    B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
+{
+    let mut body = pin!(body);
+    let (mut first, mut rest) = (Bytes::new(), Vec::new());
+    let mut receiving = Receiving::default();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            if error.is::<LengthLimitError>() { BodyError::TooLarge } else { BodyError::Broken }
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        if first.is_empty() {
+            first = data;
+        } else {
+            if rest.is_empty() {
+                rest.extend_from_slice(&first);
+            }
+            rest.extend_from_slice(&data);
+        }
+        let here = first.len().max(rest.len());
+        received.store(here as u64, Ordering::Relaxed);
+        receiving.hold(here.max(rest.capacity())).map_err(|NoRoom| BodyError::NoRoom)?;
+    }
+    Ok(if rest.is_empty() { first } else { rest.into() })
 }
 
 /// When the rest of a body must be here, of which so many bytes are.

@@ -16,6 +16,7 @@ use crate::admission::SocketPass;
 use crate::http::{
     Head, Headers as _, Parsed, Peer, Progress, Received, Request, Socket, Wire, headers_room, to_wire,
 };
+use crate::receiving::{NoRoom, Receiving};
 use crate::stream::with_read_buffer;
 use bytes::Bytes;
 use channelapi_core::limits::HTTP_HEADER_BYTES_MAX;
@@ -63,7 +64,11 @@ impl<'a, S: Service> FastPath<'a, S> {
         progress: &'a Progress,
         pass: SocketPass,
     ) -> Self {
-        Self { reader: Reader { serving, socket, begun: Vec::new() }, progress, pass }
+        Self {
+            reader: Reader { serving, socket, begun: Vec::new(), receiving: Receiving::default() },
+            progress,
+            pass,
+        }
     }
 
     /// Answers requests until one comes that is not for us. Once `is_stopping`, an answer is the last.
@@ -218,6 +223,7 @@ struct Reader<'a, S> {
     socket: Socket,
     /// What has arrived of a request that is not here as a whole, or not for us.
     begun: Vec<u8>,
+    receiving: Receiving,
 }
 
 /// A request.
@@ -262,17 +268,24 @@ impl<S: Service> Reader<'_, S> {
                 self.begun.extend_from_slice(bytes);
                 let begun = std::mem::take(&mut self.begun);
                 let read = self.recognize(&begun);
-                if matches!(read, Read::Part | Read::Other) {
-                    self.begun = begun;
-                }
-                return Poll::Ready(read);
+                return Poll::Ready(self.keep(read, begun));
             }
             let read = self.recognize(bytes);
-            if matches!(read, Read::Part | Read::Other) {
-                self.begun = bytes.to_vec();
-            }
-            Poll::Ready(read)
+            let is_kept = matches!(read, Read::Part | Read::Other);
+            Poll::Ready(if is_kept { self.keep(read, bytes.to_vec()) } else { read })
         })
+    }
+
+    /// Keeps what has arrived of a request that is not here as a whole, or not for us. Where there is no room to wait for the rest of a large
+    /// one, it is not for us.
+    fn keep(&mut self, read: Read<S>, begun: Vec<u8>) -> Read<S> {
+        let is_kept = matches!(read, Read::Part | Read::Other);
+        let is_part = matches!(read, Read::Part);
+        let held = self.receiving.hold(if is_part { begun.capacity() } else { 0 });
+        if is_kept {
+            self.begun = begun;
+        }
+        if is_part && held == Err(NoRoom) { Read::Other } else { read }
     }
 
     /// Ready when the client has gone. What it sends meanwhile is in [`Reader::begun`]; of somebody who sends more than a head, we do

@@ -18,6 +18,8 @@ pub(crate) struct Readings {
     pub(crate) waiting_bytes: u64,
     /// Bytes of publications that are being stored.
     pub(crate) publishing_bytes: u64,
+    /// Bytes of requests and messages whose rest is still to come.
+    pub(crate) receiving_bytes: u64,
     /// Memory in use, as far as it counts for `memory_limit`.
     pub(crate) memory_used: u64,
     /// Memory that may be used.
@@ -52,6 +54,8 @@ gauges! {
     "channelapi_waiting_bytes" "gauge" |now| Some(float(now.waiting_bytes));
     /// Bytes of publications that are being stored.
     "channelapi_publishing_bytes" "gauge" |now| Some(float(now.publishing_bytes));
+    /// Bytes that are here of requests and messages whose rest is still to come.
+    "channelapi_receiving_bytes" "gauge" |now| Some(float(now.receiving_bytes));
     /// Memory in use, as far as it counts for the limit: of the container, or of the process.
     "channelapi_memory_used_bytes" "gauge" |now| Some(float(now.memory_used));
     /// Memory that may be used: `limits.memory`, or the limit of the container or the machine.

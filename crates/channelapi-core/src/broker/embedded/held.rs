@@ -1,16 +1,16 @@
 //! What is kept in memory only: the publications of channels whose policy says so, bounded over all of them.
 
-use crate::limits::MEMORY_HISTORY_BYTES_MAX;
 use crate::model::{ChannelName, EventName};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// All of them, by their turns.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Held {
     publications: BTreeMap<u64, Arc<HeldPublication>>,
     bytes: usize,
+    bytes_max: usize,
 }
 
 /// One of them.
@@ -28,6 +28,11 @@ pub(super) struct HeldPublication {
 const OVERHEAD: usize = 200;
 
 impl Held {
+    /// Nothing, with room for so many bytes.
+    pub(super) fn with_room(bytes_max: usize) -> Self {
+        Self { publications: BTreeMap::new(), bytes: 0, bytes_max }
+    }
+
     pub(super) fn insert(&mut self, turn: u64, publication: HeldPublication) {
         self.bytes += publication.data.len() + OVERHEAD;
         self.publications.insert(turn, Arc::new(publication));
@@ -45,7 +50,7 @@ impl Held {
 
     /// The oldest publication, if there are too many.
     pub(super) fn excess(&self) -> Option<&HeldPublication> {
-        let oldest = self.publications.first_key_value().filter(|_| self.bytes > MEMORY_HISTORY_BYTES_MAX)?;
+        let oldest = self.publications.first_key_value().filter(|_| self.bytes > self.bytes_max)?;
         Some(oldest.1)
     }
 }

@@ -4,15 +4,14 @@
 //! when it is given up, and no request's body is kept alive by a part of it.
 
 use super::index::Entry;
-use crate::limits::HOT_TAIL_BYTES_MAX;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
 /// The newest groups, the oldest first.
-#[derive(Default)]
 pub(super) struct Hot {
     groups: VecDeque<Group>,
     bytes: usize,
+    bytes_max: usize,
 }
 
 struct Group {
@@ -27,12 +26,22 @@ struct Group {
 const GROUP_OVERHEAD: usize = 128;
 
 impl Hot {
+    /// Nothing, with room for so many bytes.
+    pub(super) fn with_room(bytes_max: usize) -> Self {
+        Self { groups: VecDeque::new(), bytes: 0, bytes_max }
+    }
+
+    /// How many bytes there is room for.
+    pub(super) fn room(&self) -> usize {
+        self.bytes_max
+    }
+
     /// Keeps a group, which lies behind all earlier ones.
     pub(super) fn push(&mut self, segment: u32, position: u64, group: Vec<u8>) {
         let cost = group.capacity() + GROUP_OVERHEAD;
         self.bytes += cost;
         self.groups.push_back(Group { segment, position, bytes: group.into(), cost });
-        while self.bytes > HOT_TAIL_BYTES_MAX
+        while self.bytes > self.bytes_max
             && let Some(oldest) = self.groups.pop_front()
         {
             self.bytes -= oldest.cost;

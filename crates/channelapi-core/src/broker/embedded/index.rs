@@ -96,13 +96,18 @@ impl Index {
             channels: Slab::new(),
             policies,
             known_policies: Vec::new(),
-            held: Held::default(),
+            held: Held::with_room(0),
             usage: UsageTable::default(),
             floor: Floor { turn: 1, sequence: 1 },
             next: 1,
             gaps: 0,
             publications: 0,
         }
+    }
+
+    /// Gives room to what is kept in memory only. There is none of it yet.
+    pub(super) fn hold(&mut self, bytes_max: usize) {
+        self.held = Held::with_room(bytes_max);
     }
 
     /// What is known of a channel.

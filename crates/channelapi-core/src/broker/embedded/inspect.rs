@@ -5,6 +5,7 @@ use super::open::{OpenError, Read, begins, list, was_never_written};
 use super::record::Record;
 use super::replay::Replay;
 use super::segment::{End, EndKind, Part, first_of, name_of, scan};
+use crate::limits::IDEMPOTENCY_KEYS_MAX;
 use crate::model::{ChannelName, Policies};
 use bytes::Bytes;
 use std::fs::{self, File};
@@ -273,7 +274,7 @@ pub(super) fn stats_on(disk: &Arc<dyn Disk>, policies: &Policies, now: u64) -> R
     let (numbers, begins) = look(&**disk)?;
     let newest = numbers.last().copied();
     let policies = Arc::new(policies.clone());
-    let (mut replay, mut read) = (Replay::new(&policies, now), Read::default());
+    let (mut replay, mut read) = (Replay::new(&policies, now, IDEMPOTENCY_KEYS_MAX), Read::with_room(0));
     let mut walk = Walk { disk: &**disk, begins, next: None };
     for number in numbers {
         // Whether something is missing is found again by whoever takes the segment in.
@@ -283,7 +284,7 @@ pub(super) fn stats_on(disk: &Arc<dyn Disk>, policies: &Policies, now: u64) -> R
         }
         if walk.next.is_none() {
             // All that was read has been given up.
-            (replay, read) = (Replay::new(&policies, now), Read::default());
+            (replay, read) = (Replay::new(&policies, now, IDEMPOTENCY_KEYS_MAX), Read::with_room(0));
             replay.begins = walk.begins;
         }
         let bytes = disk.read(&name_of(number)).map_err(OpenError::from);

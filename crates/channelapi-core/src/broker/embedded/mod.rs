@@ -57,7 +57,9 @@ use super::PublicationSink;
 use crate::clock::Clock;
 use crate::failpoint;
 use crate::limits::{
-    LOG_AHEAD_BYTES, LOG_QUEUE_MAX, LOG_SEGMENT_BYTES, PUBLISH_ROOM_WAIT, RELAXED_SYNC_INTERVAL,
+    HOT_TAIL_BYTES_MAX, HOT_TAIL_FRACTION, IDEMPOTENCY_KEY_FRACTION, IDEMPOTENCY_KEYS_MAX, LOG_AHEAD_BYTES,
+    LOG_QUEUE_MAX, LOG_SEGMENT_BYTES, LOG_SEGMENT_BYTES_MIN, LOG_SEGMENT_FRACTION, MEMORY_HISTORY_BYTES_MAX,
+    MEMORY_HISTORY_FRACTION, PUBLISH_ROOM_WAIT, RELAXED_SYNC_INTERVAL, share,
 };
 use crate::model::{ChannelName, Cursor, Durability, EventName, Policies, Position};
 use answers::Asker;
@@ -105,6 +107,12 @@ pub struct StoreSettings {
     pub ahead_bytes: u64,
     /// How long what is kept `relaxed` may wait for being synced.
     pub relaxed_sync: Duration,
+    /// Bytes of the newest part of the log that are kept in memory.
+    pub hot_bytes_max: usize,
+    /// Bytes of all publications that are kept in memory only. Above it the oldest are given up.
+    pub held_bytes_max: usize,
+    /// Idempotency keys that are remembered. Above it the oldest are forgotten early.
+    pub keys_max: usize,
 }
 
 impl Default for StoreSettings {
@@ -114,6 +122,23 @@ impl Default for StoreSettings {
             segment_bytes: LOG_SEGMENT_BYTES,
             ahead_bytes: LOG_AHEAD_BYTES,
             relaxed_sync: RELAXED_SYNC_INTERVAL,
+            hot_bytes_max: HOT_TAIL_BYTES_MAX,
+            held_bytes_max: MEMORY_HISTORY_BYTES_MAX,
+            keys_max: IDEMPOTENCY_KEYS_MAX,
+        }
+    }
+}
+
+impl StoreSettings {
+    /// The same, on a node that may use so many bytes of memory: a small one holds less there, and reads smaller segments when it starts.
+    #[must_use]
+    pub fn within(self, memory: u64) -> Self {
+        Self {
+            segment_bytes: self.segment_bytes.min((memory / LOG_SEGMENT_FRACTION).max(LOG_SEGMENT_BYTES_MIN)),
+            hot_bytes_max: share(self.hot_bytes_max, memory, HOT_TAIL_FRACTION),
+            held_bytes_max: share(self.held_bytes_max, memory, MEMORY_HISTORY_FRACTION),
+            keys_max: share(self.keys_max, memory, IDEMPOTENCY_KEY_FRACTION),
+            ..self
         }
     }
 }

@@ -13,7 +13,6 @@ use super::segment::{
 };
 use super::stored::{Segment, Segments, Stored};
 use super::writer::random;
-use crate::limits::HOT_TAIL_BYTES_MAX;
 use crate::model::Policies;
 use bytes::Bytes;
 use std::io;
@@ -57,7 +56,7 @@ pub(super) fn open(
     fence: &Fence,
 ) -> Result<Opened, OpenError> {
     let Listing { mut numbers, leftovers, has_reserve } = list(&**disk)?;
-    let mut replay = Replay::new(policies, now);
+    let mut replay = Replay::new(policies, now, settings.keys_max);
     let (oldest, mut last) = begins(&**disk, &numbers)?;
     replay.begins = oldest;
     for name in leftovers {
@@ -76,7 +75,7 @@ pub(super) fn open(
         disk.remove(&name_of(number))?;
     }
     kept.pop_if(|number| Some(*number) == newest);
-    let mut read = Read::default();
+    let mut read = Read::with_room(settings.hot_bytes_max);
     read.segments(disk, &mut replay, &kept)?;
     if let Some(newest) = newest.filter(|newest| *newest >= replay.begins) {
         read.last_segment(disk, &mut replay, newest, &last)?;
@@ -138,7 +137,6 @@ pub(super) fn list(disk: &dyn Disk) -> Result<Listing, OpenError> {
 }
 
 /// What was read of the segments.
-#[derive(Default)]
 pub(super) struct Read {
     pub(super) segments: Segments,
     hot: Hot,
@@ -146,6 +144,11 @@ pub(super) struct Read {
 }
 
 impl Read {
+    /// Nothing, with room for so many of the newest bytes.
+    pub(super) fn with_room(hot_bytes_max: usize) -> Self {
+        Self { segments: Segments::default(), hot: Hot::with_room(hot_bytes_max), head: None }
+    }
+
     /// Reads sealed segments; while one is taken in, another thread has the disk read the next one.
     fn segments(
         &mut self,
@@ -240,7 +243,7 @@ impl Read {
             }
             segment.length = end.position as u64;
             // The end of the log is what is asked for first.
-            let from = end.position.saturating_sub(HOT_TAIL_BYTES_MAX / 2);
+            let from = end.position.saturating_sub(self.hot.room() / 2);
             self.hot.push(segment.id, from as u64, bytes[from..end.position].to_vec());
         }
         // What the last process left to the operating system is made to survive a power cut before anyone reads it. If a sync had failed,
@@ -292,6 +295,7 @@ fn finish(
     let Read { mut segments, hot, head } = read;
     let next = replay.index.next_sequence();
     replay.index.settle();
+    replay.index.hold(settings.held_bytes_max);
     let all = 0..replay.index.ids();
     replay.index.trim_old(all, replay.now);
     // From here on the log goes on under another name: a position of a life that this disk has not seen is recognised.

@@ -3,7 +3,7 @@
 use super::{PublishError, Published};
 use crate::clock::{Clock, millis_of};
 use crate::counters::COUNTERS;
-use crate::limits::{IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_WINDOW};
+use crate::limits::IDEMPOTENCY_WINDOW;
 use crate::model::{ChannelName, EventName};
 use sha2::{Digest as _, Sha256};
 use std::collections::{HashMap, VecDeque};
@@ -15,12 +15,6 @@ pub(super) struct Repeats {
     by_age: VecDeque<(u64, Key)>,
     /// How many there may be.
     most: usize,
-}
-
-impl Default for Repeats {
-    fn default() -> Self {
-        Self::with_room(IDEMPOTENCY_KEYS_MAX)
-    }
 }
 
 /// A publisher's key; it belongs to a channel.
@@ -68,7 +62,8 @@ pub(super) fn is_fresh(published_at: u64, now: u64) -> bool {
 }
 
 impl Repeats {
-    fn with_room(most: usize) -> Self {
+    /// None, with room for so many.
+    pub(super) fn with_room(most: usize) -> Self {
         Self { known: HashMap::new(), by_age: VecDeque::new(), most }
     }
 

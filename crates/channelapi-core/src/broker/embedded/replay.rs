@@ -38,10 +38,10 @@ fn place_of(sequence: u64) -> usize {
 }
 
 impl Replay {
-    pub(super) fn new(policies: &Arc<Policies>, now: u64) -> Self {
+    pub(super) fn new(policies: &Arc<Policies>, now: u64, keys_max: usize) -> Self {
         Self {
             index: Index::new(policies.clone()),
-            repeats: Repeats::default(),
+            repeats: Repeats::with_room(keys_max),
             policies: policies.clone(),
             generations: Vec::new(),
             begins: 0,

@@ -378,6 +378,7 @@ async fn read(headers: &HeaderMap, body: Received) -> Result<Bytes, Problem> {
         BodyError::TooLarge => too_large(),
         BodyError::TooSlow => Problem::new(Code::BodyTimeout, "The body did not arrive in time."),
         BodyError::Broken => json::invalid("The body could not be read."),
+        BodyError::NoRoom => Problem::new(Code::Overloaded, "Too many large bodies are on their way."),
     })
 }
 

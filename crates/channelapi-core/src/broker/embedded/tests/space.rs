@@ -451,7 +451,7 @@ fn rotten_records_are_given_up_said_to_be_missing_and_the_rest_lives_on() {
         }
         broker.publish(request(1, "healthy")).await.unwrap();
         // Nothing is in memory any more.
-        broker.stored.write().hot = hot::Hot::default();
+        broker.stored.write().hot = hot::Hot::with_room(0);
         disk.garble(b"number-2");
         assert_eq!(data_of(&broker, 0), ["number-3", "number-4"]);
         assert_eq!(gap(&broker, 0, published[1].cursor), Some(Gap::Epoch));
@@ -459,7 +459,7 @@ fn rotten_records_are_given_up_said_to_be_missing_and_the_rest_lives_on() {
         assert_eq!(data_of(&broker, 1), ["healthy"]);
         assert_eq!(broker.publish(request(0, "next")).await.unwrap().position.offset, 6);
         disk.0.lock().reads_fail = true;
-        broker.stored.write().hot = hot::Hot::default();
+        broker.stored.write().hot = hot::Hot::with_room(0);
         assert!(data_of(&broker, 0).is_empty(), "it comes to an end");
     });
 }
