@@ -20,32 +20,45 @@ const EPOCH_CHARS: usize = 16;
 const TAG_CHARS: usize = 8;
 
 impl Position {
-    /// Its text. Every publisher gets one with its answer, so it is not left to the formatting machinery.
+    /// Its text.
     pub fn to_text(&self) -> String {
-        let mut text = String::with_capacity(TEXT_CHARS_MAX);
-        push_hex(&mut text, self.epoch, EPOCH_CHARS);
-        text.push('-');
-        push_decimal(&mut text, self.offset);
-        text.push('-');
-        push_hex(&mut text, self.tag.into(), TAG_CHARS);
-        text
+        let mut text = Vec::with_capacity(TEXT_CHARS_MAX);
+        self.write(&mut text);
+        String::from_utf8(text).expect("it is ASCII")
     }
 
-    /// The epoch in the text of a position.
-    pub fn epoch_of(text: &str) -> &str {
-        text.split_once('-').map_or(text, |(epoch, _)| epoch)
+    /// Appends its text. Every publisher gets one with its answer, so it is not left to the formatting machinery.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        self.write_epoch(out);
+        out.push(b'-');
+        write_decimal(self.offset, out);
+        out.push(b'-');
+        out.extend_from_slice(&hex::<TAG_CHARS>(self.tag.into()));
+    }
+
+    /// Appends the epoch, as it is in the text of a position.
+    pub fn write_epoch(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&hex::<EPOCH_CHARS>(self.epoch));
+    }
+
+    /// Appends the offset, as it is in the text of a position.
+    pub fn write_offset(&self, out: &mut Vec<u8>) {
+        write_decimal(self.offset, out);
     }
 }
 
 /// The lowest digits of a number.
-fn push_hex(text: &mut String, number: u64, digits: usize) {
-    for digit in (0..digits).rev() {
-        let nibble = (number >> (4 * digit)) & 0xF;
-        text.push(char::from(b"0123456789abcdef"[nibble as usize]));
+fn hex<const DIGITS: usize>(number: u64) -> [u8; DIGITS] {
+    let mut text = [0; DIGITS];
+    let mut rest = number;
+    for digit in text.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(rest & 0xF) as usize];
+        rest >>= 4;
     }
+    text
 }
 
-fn push_decimal(text: &mut String, mut number: u64) {
+fn write_decimal(mut number: u64, out: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut start = digits.len();
     loop {
@@ -56,7 +69,7 @@ fn push_decimal(text: &mut String, mut number: u64) {
             break;
         }
     }
-    text.extend(digits[start..].iter().copied().map(char::from));
+    out.extend_from_slice(&digits[start..]);
 }
 
 impl fmt::Display for Position {
@@ -99,7 +112,10 @@ mod tests {
         let position = Position { epoch: 0x0123_4567_89AB_CDEF, offset: 42, tag: 7 };
         assert_eq!(position.to_string(), "0123456789abcdef-42-00000007");
         assert_eq!(position.to_string().parse(), Ok(position));
-        assert_eq!(Position::epoch_of(&position.to_text()), "0123456789abcdef");
+        let mut written = Vec::new();
+        position.write_epoch(&mut written);
+        position.write_offset(&mut written);
+        assert_eq!(written, b"0123456789abcdef42");
         for (offset, tag) in [(0, 0), (9, 1), (10, u32::MAX), (u64::MAX, 0x0BCD_EF01)] {
             let position = Position { epoch: u64::MAX - offset, offset, tag };
             let expected = format!("{:016x}-{offset}-{tag:08x}", position.epoch);

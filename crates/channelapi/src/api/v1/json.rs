@@ -51,6 +51,15 @@ impl Object {
         self
     }
 
+    /// Members as JSON, with commas between them alone: for what is answered all the time.
+    pub(super) fn members(mut self, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        if self.0.len() > 1 {
+            self.0.push(b',');
+        }
+        write(&mut self.0);
+        self
+    }
+
     /// An array of JSON.
     pub(super) fn array(mut self, name: &str, items: impl IntoIterator<Item = Vec<u8>>) -> Self {
         self.name(name);

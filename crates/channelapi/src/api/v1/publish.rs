@@ -10,7 +10,7 @@ use channelapi_core::broker::{PublishError, PublishRequest, Published};
 use channelapi_core::clock::millis_of;
 use channelapi_core::hub::Hub;
 use channelapi_core::limits::{DATA_BYTES_MAX, PUBLISH_TIMEOUT};
-use channelapi_core::model::{ChannelName, Cursor, EventName, Position};
+use channelapi_core::model::{ChannelName, Cursor, EventName};
 use channelapi_protocol::socketio::is_deeper_than;
 use hyper::StatusCode;
 use serde_json::value::RawValue;
@@ -80,13 +80,22 @@ pub(super) fn status_of(published: &Published) -> StatusCode {
 
 /// What a publisher is told of a message that is stored.
 pub(super) fn stored(object: Object, published: &Published) -> Object {
-    let id = published.position.to_text();
-    object
-        .plain("id", &id)
-        .plain("epoch", Position::epoch_of(&id))
-        .value("offset", published.position.offset)
-        .plain("durability", published.durability.as_str())
-        .value("duplicate", published.is_duplicate)
+    let Published { position, durability, is_duplicate, .. } = published;
+    object.members(|out| {
+        out.extend_from_slice(br#""id":""#);
+        position.write(out);
+        out.extend_from_slice(br#"","epoch":""#);
+        position.write_epoch(out);
+        out.extend_from_slice(br#"","offset":"#);
+        position.write_offset(out);
+        out.extend_from_slice(br#","durability":""#);
+        out.extend_from_slice(durability.as_str().as_bytes());
+        out.extend_from_slice(if *is_duplicate {
+            br#"","duplicate":true"#
+        } else {
+            br#"","duplicate":false"#
+        });
+    })
 }
 
 impl Draft {
@@ -132,6 +141,7 @@ fn data_of(raw: &RawValue, body: &Bytes) -> Result<Bytes, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use channelapi_core::model::{Durability, Position};
 
     fn draft(body: &str) -> Result<Draft, Code> {
         let body = Bytes::from(body.to_owned());
@@ -172,6 +182,21 @@ mod tests {
             &format!(r#"{{"data":{}{}}}"#, "[".repeat(DEPTH_MAX + 1), "]".repeat(DEPTH_MAX + 1)),
             Code::InvalidBody,
         );
+    }
+
+    #[test]
+    fn a_publisher_is_told_where_its_message_is() {
+        let mut published = Published {
+            position: Position { epoch: 0xAB, offset: 1_234, tag: 0xC },
+            cursor: Cursor { generation: 1, sequence: 2, memory: 3 },
+            durability: Durability::Fsync,
+            is_duplicate: false,
+        };
+        let expected = r#"{"id":"00000000000000ab-1234-0000000c","epoch":"00000000000000ab","offset":1234,"durability":"fsync","duplicate":false}"#;
+        assert_eq!(stored(Object::new(), &published).finish(), expected.as_bytes());
+        published.is_duplicate = true;
+        let expected = expected.replace("{\"id", "{\"status\":200,\"id").replace("false", "true");
+        assert_eq!(stored(Object::new().value("status", 200), &published).finish(), expected.as_bytes());
     }
 
     #[tokio::test(start_paused = true)]
