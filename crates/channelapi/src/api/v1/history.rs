@@ -1,8 +1,8 @@
 //! What a channel holds: pages of it, single messages, and its end.
 
+use super::in_time::in_time;
 use super::json::{self, Object};
 use super::problem::{Code, Problem};
-use super::publish::in_time;
 use super::query::{Query, refused};
 use super::{answer, time};
 use crate::http::Response;
@@ -11,6 +11,7 @@ use channelapi_core::hub::Hub;
 use channelapi_core::limits::{HISTORY_LIMIT, HISTORY_LIMIT_MAX};
 use channelapi_core::model::{ChannelName, Position, Publication};
 use hyper::StatusCode;
+use std::pin::pin;
 use std::sync::Arc;
 
 /// What a reader wants to see.
@@ -86,7 +87,7 @@ pub(super) async fn message(hub: &Arc<Hub>, channel: ChannelName, id: &str) -> R
 
 /// `DELETE /v1/channels/{c}/messages`
 pub(super) async fn purge(hub: &Arc<Hub>, channel: ChannelName) -> Result<Response, Problem> {
-    let purged = in_time(hub.broker.purge(&channel)).await?;
+    let purged = in_time(pin!(hub.broker.purge(&channel))).await?;
     let purged = purged.map_err(|error| match error {
         PublishError::Stopped => Problem::from(error),
         _ => Problem::new(Problem::from(error).code, "The channel was not purged."),

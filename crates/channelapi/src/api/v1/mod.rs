@@ -4,6 +4,7 @@ mod batch;
 mod channel;
 mod consumers;
 mod history;
+mod in_time;
 mod json;
 mod problem;
 mod publish;
