@@ -2,7 +2,7 @@
 //!
 //! A thread that drives a runtime of its own may run [`carry_answers`]; for whoever waits elsewhere, the writer answers by itself.
 
-use super::writer::Results;
+use super::writer::{Outcome, Results};
 use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -15,21 +15,54 @@ thread_local! {
 /// What is to be answered on one thread.
 #[derive(Default)]
 struct Desk {
-    answers: Mutex<Vec<(oneshot::Sender<Results>, Results)>>,
+    answers: Mutex<Vec<Answer>>,
     filled: Notify,
+}
+
+/// What somebody is told who waits for it.
+enum Answer {
+    /// Of a single publication, which most are.
+    One(oneshot::Sender<Outcome>, Outcome),
+    All(oneshot::Sender<Results>, Results),
+}
+
+impl Answer {
+    fn send(self) {
+        // Whoever asked may be gone; what is stored stays stored.
+        match self {
+            Self::One(asker, outcome) => _ = asker.send(outcome),
+            Self::All(asker, results) => _ = asker.send(results),
+        }
+    }
 }
 
 /// Somebody who waits for what comes of a batch.
 pub(super) struct Asker {
     desk: Option<Arc<Desk>>,
-    answer: oneshot::Sender<Results>,
+    answer: Question,
+}
+
+/// What somebody wants to be told.
+enum Question {
+    One(oneshot::Sender<Outcome>),
+    All(oneshot::Sender<Results>),
 }
 
 impl Asker {
-    /// Waits on this thread.
-    pub(super) fn here() -> (Self, oneshot::Receiver<Results>) {
+    /// Waits on this thread for what comes of a single publication.
+    pub(super) fn of_one() -> (Self, oneshot::Receiver<Outcome>) {
         let (answer, answered) = oneshot::channel();
-        (Self { desk: HERE.with_borrow(Clone::clone), answer }, answered)
+        (Self::here(Question::One(answer)), answered)
+    }
+
+    /// Waits on this thread for what comes of several.
+    pub(super) fn of_all() -> (Self, oneshot::Receiver<Results>) {
+        let (answer, answered) = oneshot::channel();
+        (Self::here(Question::All(answer)), answered)
+    }
+
+    fn here(answer: Question) -> Self {
+        Self { desk: HERE.with_borrow(Clone::clone), answer }
     }
 }
 
@@ -40,15 +73,18 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// One more, which arrives at the latest when all of them are [`sent`](Self::send).
-    pub(super) fn add(&mut self, asker: Asker, results: Results) {
+    /// One more, which arrives at the latest when all of them are [`sent`](Self::send): what came of each publication of a batch.
+    pub(super) fn add(&mut self, asker: Asker, mut outcomes: impl Iterator<Item = Outcome>) {
         let Asker { desk, answer } = asker;
+        let answer = match answer {
+            Question::One(asker) => Answer::One(asker, outcomes.next().expect("a batch is not empty")),
+            Question::All(asker) => Answer::All(asker, outcomes.collect()),
+        };
         let Some(desk) = desk else {
-            // Whoever asked may be gone; what is stored stays stored.
-            _ = answer.send(results);
+            answer.send();
             return;
         };
-        desk.answers.lock().push((answer, results));
+        desk.answers.lock().push(answer);
         if !self.desks.iter().any(|known| Arc::ptr_eq(known, &desk)) {
             self.desks.push(desk);
         }
@@ -79,9 +115,7 @@ pub async fn carry_answers() {
     loop {
         desk.filled.notified().await;
         std::mem::swap(&mut *desk.answers.lock(), &mut answers);
-        for (answer, results) in answers.drain(..) {
-            _ = answer.send(results);
-        }
+        answers.drain(..).for_each(Answer::send);
     }
 }
 
@@ -89,13 +123,14 @@ pub async fn carry_answers() {
 mod tests {
     use super::*;
     use crate::broker::embedded::PublishError;
+    use std::iter;
 
-    const REFUSED: Result<super::super::Published, PublishError> = Err(PublishError::Fenced);
+    const REFUSED: Outcome = Err(PublishError::Fenced);
 
     fn answers_to(askers: impl IntoIterator<Item = Asker>) -> Answers {
         let mut answers = Answers::default();
         for (index, asker) in askers.into_iter().enumerate() {
-            answers.add(asker, vec![REFUSED; index + 1]);
+            answers.add(asker, iter::repeat_n(REFUSED, index + 1));
         }
         answers
     }
@@ -114,7 +149,7 @@ mod tests {
                         tokio::spawn(carry_answers());
                         tokio::task::yield_now().await;
                     }
-                    let all: Vec<_> = (0..3).map(|_| Asker::here()).collect();
+                    let all: Vec<_> = (0..3).map(|_| Asker::of_all()).collect();
                     let mut answered = Vec::new();
                     for (asker, result) in all {
                         assert_eq!(asker.desk.is_some(), carries);
@@ -141,13 +176,26 @@ mod tests {
     async fn nobody_waits_for_a_desk_that_was_left() {
         let carrying = tokio::spawn(carry_answers());
         tokio::task::yield_now().await;
-        let (asker, answered) = Asker::here();
+        let (asker, answered) = Asker::of_all();
         carrying.abort();
         assert!(carrying.await.unwrap_err().is_cancelled());
         answers_to([asker]).send();
         assert!(answered.await.is_err(), "it is told that nobody will answer");
-        let (asker, answered) = Asker::here();
+        let (asker, answered) = Asker::of_all();
         answers_to([asker]).send();
         assert_eq!(answered.await.unwrap(), [REFUSED]);
+    }
+
+    #[tokio::test]
+    async fn a_single_publication_is_answered_like_several() {
+        for carries in [false, true] {
+            let carrying = carries.then(|| tokio::spawn(carry_answers()));
+            tokio::task::yield_now().await;
+            let (asker, answered) = Asker::of_one();
+            assert_eq!(asker.desk.is_some(), carries);
+            answers_to([asker]).send();
+            assert_eq!(answered.await.unwrap(), REFUSED);
+            carrying.inspect(tokio::task::JoinHandle::abort);
+        }
     }
 }

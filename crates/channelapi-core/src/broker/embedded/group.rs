@@ -4,8 +4,7 @@ use super::answers::{Answers, Asker};
 use super::index::Standing;
 use super::record::{Record, StoredPublication};
 use super::repeats::{Identity, Key};
-use super::writer::Results;
-use super::{PublishError, Published};
+use super::writer::Outcome;
 use crate::model::{ChannelName, Durability, EventName};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -19,9 +18,11 @@ pub(super) struct Group {
     /// Bytes that the records of everything planned so far will take, roughly.
     pub(super) bytes_about: usize,
     pub(super) planned: Vec<Planned>,
-    /// Repeats of publications of this group: which batch and item repeats which planned one.
+    /// Repeats of publications of this group: which item repeats which planned one.
     pub(super) repeats: Vec<(Ticket, usize)>,
     pub(super) batches: Vec<Batch>,
+    /// What came of the items of all batches, one behind the other.
+    pub(super) outcomes: Vec<Option<Outcome>>,
     /// What was planned under which idempotency key.
     pub(super) keys: HashMap<Key, usize>,
     pub(super) standings: HashMap<ChannelName, Planning, RandomState>,
@@ -40,14 +41,16 @@ pub(super) struct Planning {
 
 /// A batch on its way to its answer.
 pub(super) struct Batch {
-    pub(super) results: Vec<Option<Result<Published, PublishError>>>,
+    pub(super) items: usize,
     pub(super) asker: Asker,
 }
 
-/// Which item of which batch of the group.
+/// Which item of the group.
 #[derive(Clone, Copy)]
 pub(super) struct Ticket {
+    /// The first item of its batch.
     pub(super) batch: usize,
+    /// Among those of all batches.
     pub(super) item: usize,
 }
 
@@ -80,6 +83,7 @@ impl Group {
         Self {
             planned: Vec::with_capacity(count),
             batches: Vec::with_capacity(count),
+            outcomes: Vec::with_capacity(count),
             standings: HashMap::with_capacity_and_hasher(count, RandomState::default()),
             ..Self::default()
         }
@@ -100,16 +104,15 @@ impl Group {
         self.planned[planned].idempotency.as_ref().map(|(_, fingerprint)| (planned, *fingerprint))
     }
 
-    pub(super) fn settle(&mut self, ticket: Ticket, result: Result<Published, PublishError>) {
-        self.batches[ticket.batch].results[ticket.item] = Some(result);
+    pub(super) fn settle(&mut self, ticket: Ticket, outcome: Outcome) {
+        self.outcomes[ticket.item] = Some(outcome);
     }
 
     pub(super) fn answer(self) {
         let mut answers = Answers::default();
-        for Batch { results, asker } in self.batches {
-            let results: Results =
-                results.into_iter().map(|result| result.expect("every item is settled")).collect();
-            answers.add(asker, results);
+        let mut outcomes = self.outcomes.into_iter().map(|outcome| outcome.expect("every item is settled"));
+        for Batch { items, asker } in self.batches {
+            answers.add(asker, outcomes.by_ref().take(items));
         }
         answers.send();
     }

@@ -301,7 +301,9 @@ impl EmbeddedBroker {
 
     /// Stores a publication and hands it to the sink. When this returns, it is kept as safely as its channel's policy says.
     pub async fn publish(&self, request: PublishRequest) -> Result<Published, PublishError> {
-        self.publish_all(vec![request]).await.pop().expect("every item has a result")
+        let (asker, answered) = Asker::of_one();
+        self.hand_over(Waiting { requests: vec![request], asker }).await?;
+        answered.await.unwrap_or(Err(PublishError::Stopped))
     }
 
     /// Stores publications next to each other: nothing comes between those of one channel, and they are stored all or not at all.
@@ -309,20 +311,25 @@ impl EmbeddedBroker {
     pub async fn publish_all(&self, requests: Vec<PublishRequest>) -> Vec<Result<Published, PublishError>> {
         let count = requests.len();
         let refused = |error| vec![Err(error); count];
-        let Some(commands) = &self.commands else { return refused(PublishError::Stopped) };
+        let (asker, answered) = Asker::of_all();
+        match self.hand_over(Waiting { requests, asker }).await {
+            Ok(()) => answered.await.unwrap_or_else(|_| refused(PublishError::Stopped)),
+            Err(error) => refused(error),
+        }
+    }
+
+    /// Gives a batch to the writer, and waits for a moment for room in front of it.
+    async fn hand_over(&self, waiting: Waiting) -> Result<(), PublishError> {
+        let commands = self.commands.as_ref().ok_or(PublishError::Stopped)?;
         let room = match commands.try_reserve() {
-            Err(TrySendError::Full(())) => {
-                let Ok(room) = tokio::time::timeout(PUBLISH_ROOM_WAIT, commands.reserve()).await else {
-                    return refused(PublishError::Overloaded);
-                };
-                room.ok()
-            }
+            Err(TrySendError::Full(())) => tokio::time::timeout(PUBLISH_ROOM_WAIT, commands.reserve())
+                .await
+                .map_err(|_| PublishError::Overloaded)?
+                .ok(),
             room => room.ok(),
         };
-        let Some(room) = room else { return refused(PublishError::Stopped) };
-        let (asker, answered) = Asker::here();
-        room.send(Command::Publish(Waiting { requests, asker }));
-        answered.await.unwrap_or_else(|_| refused(PublishError::Stopped))
+        room.ok_or(PublishError::Stopped)?.send(Command::Publish(waiting));
+        Ok(())
     }
 
     /// Gives up everything a channel holds, durably, and says how many publications that were. The next one begins a new epoch;

@@ -21,14 +21,25 @@ struct Refused {
 }
 
 impl Writer {
-    /// Plans a batch. `now` is the time by which keys are aged.
-    pub(super) fn plan(&self, group: &mut Group, batch: usize, requests: Vec<PublishRequest>, now: u64) {
+    /// Plans a batch, whose items begin with this one among those of the group. `now` is the time by which keys are aged.
+    pub(super) fn plan(&self, group: &mut Group, first: usize, requests: Vec<PublishRequest>, now: u64) {
+        let is_plain = |request: &PublishRequest| {
+            request.idempotency_key.is_none() && request.data.len() <= DATA_BYTES_MAX
+        };
+        if requests.iter().all(is_plain) {
+            // Nothing can be wrong with them, and none repeats another.
+            let stored = self.stored.read();
+            for (item, request) in (first..).zip(requests) {
+                self.plan_one(&stored, group, Ticket { batch: first, item }, request, None);
+            }
+            return;
+        }
         let identities: Vec<_> = requests.iter().map(identity_of).collect();
         let mut refused = self.refused(group, &requests, &identities, now);
         let stored = self.stored.read();
-        for (item, (request, identity)) in requests.into_iter().zip(identities).enumerate() {
-            let ticket = Ticket { batch, item };
-            if let Some(error) = refused.items.remove(&item) {
+        for (place, (request, identity)) in requests.into_iter().zip(identities).enumerate() {
+            let ticket = Ticket { batch: first, item: first + place };
+            if let Some(error) = refused.items.remove(&place) {
                 group.settle(ticket, Err(error));
             } else if self.is_repeat(group, ticket, identity.as_ref(), now) {
                 // It is settled, or will be with the one that it repeats.
@@ -98,7 +109,7 @@ impl Writer {
         let (durability, id) = stored.index.durability(&channel);
         let is_in_memory = durability == Durability::Memory;
         let sequence = self.next + group.logged;
-        let planning = group.standings.get(&channel).copied().unwrap_or_else(|| {
+        let planning = group.standings.entry(channel.clone()).or_insert_with(|| {
             match stored.index.next(id, is_in_memory) {
                 Next::Follows(standing, previous) => Planning { standing, previous },
                 Next::Begins(previous) => Planning {
@@ -107,9 +118,9 @@ impl Writer {
                 },
             }
         });
-        let Planning { standing, previous } = planning;
-        let following = Standing { offset: standing.offset + 1, ..standing };
-        group.standings.insert(channel.clone(), Planning { standing: following, previous: sequence });
+        let Planning { standing, previous } = *planning;
+        planning.standing.offset += 1;
+        planning.previous = sequence;
         group.logged += u64::from(!is_in_memory);
         group.must_sync |= durability == Durability::Fsync;
         let span = (!is_in_memory).then_some((0, 0));

@@ -26,8 +26,11 @@ use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
+/// What came of a publication.
+pub(super) type Outcome = Result<Published, PublishError>;
+
 /// What came of each publication of a batch, in its order.
-pub(super) type Results = Vec<Result<Published, PublishError>>;
+pub(super) type Results = Vec<Outcome>;
 
 /// What the writer can be asked for.
 pub(super) enum Command {
@@ -157,9 +160,10 @@ impl Writer {
         self.repeats.forget_old(keys_now);
         let mut next = Some(first);
         while let Some(Waiting { requests, asker }) = next {
-            let batch = group.batches.len();
-            group.batches.push(Batch { results: vec![None; requests.len()], asker });
-            self.plan(&mut group, batch, requests, keys_now);
+            let first = group.outcomes.len();
+            group.outcomes.resize(first + requests.len(), None);
+            group.batches.push(Batch { items: requests.len(), asker });
+            self.plan(&mut group, first, requests, keys_now);
             next = if group.bytes_about < LOG_GROUP_BYTES_MAX
                 && let Some(Command::Publish(waiting)) =
                     rest.next_if(|command| matches!(command, Command::Publish(_)))
