@@ -1,5 +1,6 @@
 //! A group of publications on their way into the log, from plan to answer.
 
+use super::PublishRequest;
 use super::answers::{Answers, Asker};
 use super::index::Standing;
 use super::record::{Record, StoredPublication};
@@ -21,6 +22,8 @@ pub(super) struct Group {
     /// Repeats of publications of this group: which item repeats which planned one.
     pub(super) repeats: Vec<(Ticket, usize)>,
     pub(super) batches: Vec<Batch>,
+    /// Where the items of all batches go, one behind the other.
+    pub(super) found: Vec<Found>,
     /// What came of the items of all batches, one behind the other.
     pub(super) outcomes: Vec<Option<Outcome>>,
     /// What was planned under which idempotency key.
@@ -44,6 +47,9 @@ pub(super) struct Batch {
     pub(super) items: usize,
     pub(super) asker: Asker,
 }
+
+/// How safely an item's channel is kept, and the channel's number if it has one.
+pub(super) type Found = (Durability, Option<u32>);
 
 /// Which item of the group.
 #[derive(Clone, Copy)]
@@ -74,8 +80,14 @@ pub(super) struct Planned {
     pub(super) span: Option<(u32, u32)>,
 }
 
-/// Bytes of a record besides data, channel, event and key, roughly.
-pub(super) const RECORD_BYTES_ABOUT: usize = 80;
+/// Bytes of the record of a publication, roughly.
+pub(super) fn record_bytes_about(request: &PublishRequest) -> usize {
+    /// Besides data, channel, event and key.
+    const REST: usize = 80;
+    let PublishRequest { channel, event, data, idempotency_key, .. } = request;
+    let key = idempotency_key.as_ref().map_or(0, |key| key.len());
+    REST + channel.as_str().len() + event.as_str().len() + key + data.len()
+}
 
 impl Group {
     /// A group of about so many publications.
@@ -83,6 +95,7 @@ impl Group {
         Self {
             planned: Vec::with_capacity(count),
             batches: Vec::with_capacity(count),
+            found: Vec::with_capacity(count),
             outcomes: Vec::with_capacity(count),
             standings: HashMap::with_capacity_and_hasher(count, RandomState::default()),
             ..Self::default()

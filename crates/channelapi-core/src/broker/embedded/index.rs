@@ -135,6 +135,16 @@ impl Index {
         }
     }
 
+    /// The same, of a channel of which this was said a moment ago: it may have been forgotten since.
+    pub(super) fn durability_again(
+        &self,
+        said: (Durability, Option<u32>),
+        name: &ChannelName,
+    ) -> (Durability, Option<u32>) {
+        let is_it = said.1.is_some_and(|id| self.get(id).is_some_and(|known| known.name == *name));
+        if is_it { said } else { self.durability(name) }
+    }
+
     /// Where the next publication of a channel would stand.
     pub(super) fn next(&self, id: Option<u32>, is_in_memory: bool) -> Next {
         match id.and_then(|id| self.get(id)).filter(|known| known.next_offset > 0) {

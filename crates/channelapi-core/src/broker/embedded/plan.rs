@@ -2,11 +2,11 @@
 //!
 //! Invariant: of the items of one batch, those of one channel are planned all or not at all.
 
-use super::group::{Group, Planned, Planning, RECORD_BYTES_ABOUT, Ticket};
+use super::group::{Group, Planned, Planning, Ticket, record_bytes_about};
 use super::index::{Next, Standing};
 use super::repeats::{Identity, fingerprint};
 use super::stored::Stored;
-use super::writer::{Writer, random};
+use super::writer::{Waiting, Writer, random};
 use super::{PublishError, PublishRequest};
 use crate::limits::DATA_BYTES_MAX;
 use crate::model::{ChannelName, Durability};
@@ -21,6 +21,14 @@ struct Refused {
 }
 
 impl Writer {
+    /// Finds the channels of a group. One right behind the other, because most of that is waiting for memory, which a processor does for
+    /// several of them at once.
+    pub(super) fn find(&self, group: &mut Group, batches: &[Waiting]) {
+        let stored = self.stored.read();
+        let requests = batches.iter().flat_map(|waiting| &waiting.requests);
+        group.found.extend(requests.map(|request| stored.index.durability(&request.channel)));
+    }
+
     /// Plans a batch, whose items begin with this one among those of the group. `now` is the time by which keys are aged.
     pub(super) fn plan(&self, group: &mut Group, first: usize, requests: Vec<PublishRequest>, now: u64) {
         let is_plain = |request: &PublishRequest| {
@@ -102,11 +110,12 @@ impl Writer {
         request: PublishRequest,
         idempotency: Option<Identity>,
     ) {
+        let bytes = record_bytes_about(&request);
         let PublishRequest { channel, event, data, expires_at, .. } = request;
         if let Some((key, _)) = &idempotency {
             group.keys.insert(key.clone(), group.planned.len());
         }
-        let (durability, id) = stored.index.durability(&channel);
+        let (durability, id) = stored.index.durability_again(group.found[ticket.item], &channel);
         let is_in_memory = durability == Durability::Memory;
         let sequence = self.next + group.logged;
         let planning = group.standings.entry(channel.clone()).or_insert_with(|| {
@@ -125,9 +134,7 @@ impl Writer {
         group.must_sync |= durability == Durability::Fsync;
         let span = (!is_in_memory).then_some((0, 0));
         if !is_in_memory {
-            let key = idempotency.as_ref().map_or(0, |((_, key), _)| key.len());
-            group.bytes_about +=
-                RECORD_BYTES_ABOUT + channel.as_str().len() + event.as_str().len() + key + data.len();
+            group.bytes_about += bytes;
         }
         group.planned.push(Planned {
             ticket,

@@ -6,7 +6,7 @@
 
 use super::answers::Asker;
 use super::disk::Disk;
-use super::group::{Batch, Group};
+use super::group::{Batch, Group, record_bytes_about};
 use super::log::{AppendError, Log};
 use super::record::Record;
 use super::repeats::{KeysClock, Repeats};
@@ -91,6 +91,26 @@ fn gather(waiting: &mut mpsc::Receiver<Command>, commands: &mut Vec<Command>) {
     }
 }
 
+/// As much of what waits as fits into one group.
+fn take_group(first: Waiting, rest: &mut Peekable<impl ExactSizeIterator<Item = Command>>) -> Vec<Waiting> {
+    let mut together = Vec::with_capacity(1 + rest.len());
+    let mut bytes = 0;
+    let mut next = Some(first);
+    while let Some(waiting) = next {
+        bytes += waiting.requests.iter().map(record_bytes_about).sum::<usize>();
+        together.push(waiting);
+        next = if bytes < LOG_GROUP_BYTES_MAX
+            && let Some(Command::Publish(waiting)) =
+                rest.next_if(|command| matches!(command, Command::Publish(_)))
+        {
+            Some(waiting)
+        } else {
+            None
+        };
+    }
+    together
+}
+
 /// How long a group may wait for more; one that comes late is in the next group.
 const GATHERING_TIME: Duration = Duration::from_micros(500);
 
@@ -154,24 +174,17 @@ impl Writer {
 
     /// Stores as much of what waits as fits into one group; a batch is never divided.
     fn store(&mut self, first: Waiting, rest: &mut Peekable<impl ExactSizeIterator<Item = Command>>) {
-        let mut group = Group::with_capacity(1 + rest.len());
+        let together = take_group(first, rest);
+        let mut group = Group::with_capacity(together.len());
         let now = self.clock.unix_millis();
         let keys_now = self.keys_clock.now();
         self.repeats.forget_old(keys_now);
-        let mut next = Some(first);
-        while let Some(Waiting { requests, asker }) = next {
+        self.find(&mut group, &together);
+        for Waiting { requests, asker } in together {
             let first = group.outcomes.len();
             group.outcomes.resize(first + requests.len(), None);
             group.batches.push(Batch { items: requests.len(), asker });
             self.plan(&mut group, first, requests, keys_now);
-            next = if group.bytes_about < LOG_GROUP_BYTES_MAX
-                && let Some(Command::Publish(waiting)) =
-                    rest.next_if(|command| matches!(command, Command::Publish(_)))
-            {
-                Some(waiting)
-            } else {
-                None
-            };
         }
         group.encode(now);
         let bytes = std::mem::take(&mut group.bytes);
