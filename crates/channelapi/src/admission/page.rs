@@ -227,7 +227,7 @@ fn http() -> Vec<Row> {
         time(
             "Wait for the disk",
             core::PUBLISH_TIMEOUT,
-            "504 `indeterminate`",
+            "504 `indeterminate`, up to a second later",
             "`requests_refused{unavailable}`",
         ),
         fixed(
