@@ -62,16 +62,12 @@ impl Neighbour {
         );
         Self(Command::new("sh").args(["-c", &script]).stdout(Stdio::piped()).spawn().unwrap())
     }
-
-    fn go(&mut self) {
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
 }
 
 impl Drop for Neighbour {
     fn drop(&mut self) {
-        self.go();
+        _ = self.0.kill();
+        _ = self.0.wait();
     }
 }
 
@@ -94,10 +90,12 @@ fn the_kernel_never_has_to_end_a_server_that_is_flooded() {
         assert_eq!(node.call("POST", "/v1/channels/m-a/messages", &body).status, 201);
     }
     assert_eq!(node.request("GET", "/readyz", &[], "").status, 200);
-    // Somebody else in the group takes nine tenths of it.
-    let taken = LIMIT / 10 * 9 - node.metric("channelapi_memory_used_bytes");
-    let mut neighbour = Neighbour::take(&group, taken);
+    // Others in the group take more and more of it.
+    let mut neighbours = Vec::new();
     let refused = eventually("a refusal", || {
+        neighbours.push(Neighbour::take(&group, LIMIT / 20));
+        // Longer than the server ever goes without a look.
+        std::thread::sleep(std::time::Duration::from_millis(150));
         let answer = node.call("POST", "/v1/channels/m-a/messages", &body);
         assert!(matches!(answer.status, 201 | 503), "{answer:?}");
         (answer.status == 503).then_some(answer)
@@ -107,7 +105,7 @@ fn the_kernel_never_has_to_end_a_server_that_is_flooded() {
     assert_eq!(node.request("GET", "/readyz", &[], "").status, 503);
     assert_eq!(group.kills(), 0);
 
-    neighbour.go();
+    drop(neighbours);
     eventually("memory", || {
         let answer = node.call("POST", "/v1/channels/a/messages", r#"{"data":1}"#);
         (answer.status == 201).then_some(())
