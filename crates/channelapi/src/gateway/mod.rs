@@ -27,6 +27,7 @@ mod outbox;
 mod pid;
 mod polling;
 mod queue;
+mod random;
 mod refresh;
 mod requests;
 mod sessions;
@@ -402,9 +403,7 @@ fn place_of(id: ConnectionId) -> usize {
 
 /// A new secret for one session, or a new public name: 128 random bits as 22 URL-safe characters.
 fn random_id() -> Box<str> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the operating system has random numbers");
-    URL_SAFE_NO_PAD.encode(bytes).into()
+    URL_SAFE_NO_PAD.encode(random::random_bytes::<16>()).into()
 }
 
 /// The answer to a request that cannot be served.

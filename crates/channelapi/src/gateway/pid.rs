@@ -9,6 +9,7 @@
 //! client was not in before is not taken for one that it missed something of, and none that it does not bring is called recovered later;
 //! and where the session began, so that a client that has lost its place can be given everything since.
 
+use super::random::random_bytes;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use channelapi_core::limits::CHANNELS_PER_CONNECTION_MAX;
@@ -37,9 +38,7 @@ const CHECKSUM_BYTES: usize = 4;
 impl Pid {
     /// A new session in some channels.
     pub(super) fn new(start: Cursor, memory: u64, channels: &[ChannelName]) -> Self {
-        let mut name = [0; NAME_BYTES];
-        getrandom::fill(&mut name).expect("the operating system has random numbers");
-        Self { name, start, memory, channels: hashes(channels) }
+        Self { name: random_bytes(), start, memory, channels: hashes(channels) }
     }
 
     /// Reads what a client came back with; `None` if it is not from us.

@@ -12,7 +12,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use tokio::net::{TcpListener, UnixListener};
-use tracing::debug;
 
 /// Who may connect to a unix socket: its owner, and the group, which is how a web server gets in.
 const SOCKET_MODE: u32 = 0o660;
@@ -88,11 +87,6 @@ impl Bound {
         match self {
             Self::Tcp(listener) => {
                 let (stream, from) = listener.accept().await?;
-                // Packets are small and must leave at once.
-                if let Err(error) = stream.set_nodelay(true) {
-                    debug!(%error, "a connection was gone before it was served");
-                    return Err(io::ErrorKind::ConnectionAborted.into());
-                }
                 Ok((Stream::Tcp(stream), Some(from.ip())))
             }
             Self::Unix(listener, _) => Ok((Stream::Unix(listener.accept().await?.0), None)),
@@ -127,6 +121,8 @@ fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
         &TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE_INTERVAL),
     )?;
     socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
+    // And this: packets are small and must leave at once.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(ACCEPT_BACKLOG)?;
     TcpListener::from_std(socket.into())
@@ -168,6 +164,17 @@ mod tests {
         assert_eq!(bound.accept().await.unwrap().1, None);
         drop(bound);
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_connection_has_what_its_listener_was_given() {
+        let bound = Bound::tcp("127.0.0.1:0".parse().unwrap(), "--").unwrap();
+        let Bound::Tcp(listener) = &bound else { unreachable!() };
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, from) = bound.accept().await.unwrap();
+        let Stream::Tcp(stream) = stream else { unreachable!() };
+        assert!(stream.nodelay().unwrap() && from.unwrap().is_loopback());
+        assert!(socket2::SockRef::from(&stream).keepalive().unwrap());
     }
 
     #[tokio::test]
