@@ -20,6 +20,8 @@ mod message;
 mod pid;
 #[path = "../../crates/channelapi/src/listener/proxy.rs"]
 mod proxy;
+#[path = "../../crates/channelapi/src/gateway/random.rs"]
+mod random;
 #[path = "../../crates/channelapi/src/gateway/requests/mod.rs"]
 pub(crate) mod requests;
 
