@@ -20,7 +20,7 @@ use crate::site::Site;
 use crate::town;
 use crate::websocket::WebSocket;
 
-const MEMORY: u64 = 96 << 20;
+const MEMORY: u64 = 128 << 20;
 /// What is kept in memory, as much as there is.
 const FLOOD: &str = "flood";
 const POLICY: &str = "\n[[policy]]\nmatch = \"flood\"\ndurability = \"memory\"\nhistory = { max_messages = 1000000, max_age = \"24h\", max_bytes = \"4GiB\" }\n";
