@@ -11,6 +11,10 @@
 
 use std::time::Duration;
 
+mod small_memory;
+
+pub use small_memory::*;
+
 /// Bytes of a channel's name.
 pub const CHANNEL_NAME_BYTES_MAX: usize = 255;
 
@@ -263,35 +267,11 @@ pub const MEMORY_CRITICAL_PERCENT: u64 = 95;
 /// Below this part, all is well again.
 pub const MEMORY_CALM_PERCENT: u64 = 80;
 
-/// Of a small memory, the newest part of the log may take one in so many bytes.
-pub const HOT_TAIL_FRACTION: u64 = 16;
-
-/// Of a small memory, publications that are kept in memory only may take one in so many bytes.
-pub const MEMORY_HISTORY_FRACTION: u64 = 8;
-
-/// Of a small memory, there may be an idempotency key for so many bytes, of which it takes a sixteenth.
-pub const IDEMPOTENCY_KEY_FRACTION: u64 = 4096;
-
-/// Of a small memory, publications that are being stored may take one in so many bytes.
-pub const PUBLISHING_FRACTION: u64 = 16;
-
-/// Of a small memory, what waits for clients may take one in so many bytes.
-pub const WAITING_FRACTION: u64 = 8;
-
 /// Bytes of requests and messages whose rest is still to come, of all connections. Whoever sends more has to come again.
 pub const RECEIVING_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// Of a small memory, what is still to come as a whole may take one in so many bytes.
-pub const RECEIVING_FRACTION: u64 = 16;
-
 /// Bytes of one request or message that find room in any case.
 pub const RECEIVING_FREE_BYTES: usize = 4 * 1024;
-
-/// What may be held of one kind where there are so many bytes of memory: `most`, or the kind's part of a small memory, so that all
-/// kinds together leave room there for the connections and for what is on its way.
-pub fn share(most: usize, memory: u64, fraction: u64) -> usize {
-    usize::try_from(memory / fraction).map_or(most, |part| part.min(most))
-}
 
 /// Of the bytes that may wait for all clients, one in so many may be on its way. Even of the smallest limit that can be set, it is more than
 /// the largest publication.
@@ -457,9 +437,6 @@ pub const LOG_GROUP_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Bytes after which the log goes on in a new segment. A segment is removed as a whole.
 pub const LOG_SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
-
-/// Of a small memory, a segment may take one in so many bytes: a start has up to three of them there.
-pub const LOG_SEGMENT_FRACTION: u64 = 16;
 
 /// The smallest segments, for each is an open file.
 pub const LOG_SEGMENT_BYTES_MIN: u64 = 4 * 1024 * 1024;
