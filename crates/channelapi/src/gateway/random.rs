@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-/// Bytes that are asked for at once. Up to 256 are never interrupted, and this is as cheap for each.
+/// Bytes that are asked for at once: enough for some sixteen names. A request for up to 256 is never interrupted.
 const POOL_BYTES: usize = 256;
 
 struct Pool {

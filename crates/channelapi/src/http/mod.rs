@@ -127,6 +127,10 @@ where
             }
             rest.extend_from_slice(&data);
         }
+        // What is here as a whole waits for nothing.
+        if body.is_end_stream() {
+            break;
+        }
         let here = first.len().max(rest.len());
         received.store(here as u64, Ordering::Relaxed);
         receiving.hold(here.max(rest.capacity())).map_err(|NoRoom| BodyError::NoRoom)?;
