@@ -186,12 +186,20 @@ impl SimulatedDisk {
             }
             return;
         }
+        // In the last segment a zero in place of something may look like what was never written (docs/storage.md, what is assumed).
+        let is_last = Some(name) == names.last();
+        let change = |byte: &mut u8, damaged: u8| {
+            *byte = if is_last && damaged == 0 && *byte != 0 { !*byte | 1 } else { damaged };
+        };
         let bytes = &mut state.files[name].lock().bytes;
         let place = place.index(bytes.len());
         match damage {
-            Damage::Bit(bit) => bytes[place] ^= 1 << bit,
+            Damage::Bit(bit) => {
+                let damaged = bytes[place] ^ 1 << bit;
+                change(&mut bytes[place], damaged);
+            }
             Damage::Stretch(garbage) => {
-                bytes.iter_mut().skip(place).zip(garbage).for_each(|(byte, garbage)| *byte = *garbage);
+                bytes.iter_mut().skip(place).zip(garbage).for_each(|(byte, garbage)| change(byte, *garbage));
             }
             Damage::FileGone => {}
         }
