@@ -215,7 +215,7 @@ mod tests {
         #[test]
         fn a_record_is_read_as_it_was_written_and_damage_is_noticed(
             kind in 0_u8..6,
-            numbers in prop::array::uniform6(0..NUMBER_MAX),
+            numbers in prop::array::uniform6(1..NUMBER_MAX),
             name in "[a-zé/]{1,60}",
             key in prop::option::of(("[a-z]{1,40}", any::<[u8; 16]>())),
             data in prop::collection::vec(any::<u8>(), 0..200),
@@ -255,6 +255,20 @@ mod tests {
             let mut bytes = Vec::new();
             Record::Purge(Purge { sequence: number, epoch: u64::MAX, channel: "a" }).write(&mut bytes);
             assert_eq!(Record::find(&bytes), Found::Damage);
+        }
+    }
+
+    #[test]
+    fn no_publication_is_before_the_first_place() {
+        for (offset, is_known) in [(0, false), (1, true)] {
+            for kind in [0, 2] {
+                let numbers = [1, 1, 1, 1, 1, offset];
+                check_any(kind, numbers, "a", None, b"1", |_, bytes| {
+                    assert_eq!(Record::find(&bytes) != Found::Damage, is_known);
+                    Ok(())
+                })
+                .unwrap();
+            }
         }
     }
 

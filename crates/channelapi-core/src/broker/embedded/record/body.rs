@@ -69,7 +69,7 @@ impl<'a> Record<'a> {
             }
             TOP => Self::Top(StoredTop {
                 epoch: fields.u64()?,
-                next_offset: fields.number()?,
+                next_offset: fields.offset()?,
                 last: fields.number()?,
                 tag: u32::from_le_bytes(fields.array()?),
                 loss: fields.array::<1>().and_then(|[code]| loss_of(code))?,
@@ -116,7 +116,7 @@ impl<'a> StoredPublication<'a> {
             published_at: fields.number()?,
             expires_at: fields.u64()?,
             epoch: fields.u64()?,
-            offset: fields.number()?,
+            offset: fields.offset()?,
             channel: fields.text()?,
             event: fields.text()?,
             idempotency: match fields.text()? {
@@ -172,6 +172,11 @@ impl<'a> Fields<'a> {
     /// One that is counted on from.
     fn number(&mut self) -> Option<u64> {
         self.u64().filter(|number| *number < NUMBER_MAX)
+    }
+
+    /// A place in a channel: from 1 on, because 0 is before the first one.
+    fn offset(&mut self) -> Option<u64> {
+        self.number().filter(|offset| *offset > 0)
     }
 
     fn text(&mut self) -> Option<&'a str> {
