@@ -22,9 +22,9 @@ pub(super) use header::{HEADER_BYTES, extent_of, is_marked, mark, may_begin, tag
 use crate::broker::Gap;
 use header::Framed;
 
-/// Sequences, offsets and times stay below this, which is what a cursor has room for. Counting on from a larger one, which only somebody
-/// else can have written, would end the process one day.
-pub(super) const NUMBER_MAX: u64 = 1 << 48;
+/// Sequences, offsets and times that are read are below this, half of what a cursor has room for: nobody counts on from there to its end.
+/// Larger ones only somebody else can have written, and what comes behind them could not be read again.
+pub(super) const NUMBER_MAX: u64 = 1 << 47;
 
 /// The shortest record that has a sequence of its own: a purge of a channel whose name has one byte.
 pub(super) const RECORD_BYTES_MIN: usize = HEADER_BYTES + 1 + 2 * 8 + 1;
