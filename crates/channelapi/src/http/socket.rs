@@ -148,6 +148,11 @@ impl Progress {
         matches!(*self.0.lock(), Stage::Head(_) | Stage::Busy | Stage::Blocked(_))
     }
 
+    /// Whether a request is being answered.
+    pub(crate) fn is_answering(&self) -> bool {
+        matches!(*self.0.lock(), Stage::Busy)
+    }
+
     /// Ready when the client has been silent, or slow with the head of a request, for too long. Counts it.
     pub(crate) async fn stalled(&self) {
         loop {

@@ -10,7 +10,7 @@
 //! - A connection that idles, or waits for an answer, has no buffer.
 
 use super::entry::make_room;
-use super::serve::Serving;
+use super::serve::{Serving, has_changed};
 use super::service::{Leaving, Pace, Service};
 use crate::admission::SocketPass;
 use crate::http::{
@@ -25,10 +25,10 @@ use std::cmp;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
+use tokio::sync::watch;
 use tracing::debug;
 
 /// How long a request may take to arrive here. The rest of its time, it is waited for by hyper.
@@ -71,11 +71,11 @@ impl<'a, S: Service> FastPath<'a, S> {
         }
     }
 
-    /// Answers requests until one comes that is not for us. Once `is_stopping`, an answer is the last.
+    /// Answers requests until one comes that is not for us. Once `stop` has changed, an answer is the last.
     #[expect(clippy::manual_async_fn, reason = "an async fn keeps its arguments twice, in every connection")]
     pub(super) fn run(
         mut self,
-        is_stopping: &'a AtomicBool,
+        stop: &'a watch::Receiver<()>,
     ) -> impl Future<Output = End<S::Upgrade>> + Send + 'a {
         async move {
             let mut read = self.read_first().await;
@@ -87,7 +87,7 @@ impl<'a, S: Service> FastPath<'a, S> {
                         continue;
                     }
                     Read::Whole(asked, is_last) => {
-                        if self.serve(asked, is_last, is_stopping).await.is_err() {
+                        if self.serve(asked, is_last, stop).await.is_err() {
                             return End::Closed;
                         }
                         if !self.reader.begun.is_empty() {
@@ -127,12 +127,12 @@ impl<'a, S: Service> FastPath<'a, S> {
     }
 
     /// Answers a request. Fails when the connection ends with it.
-    async fn serve(&mut self, asked: Asked<S>, is_last: bool, is_stopping: &AtomicBool) -> io::Result<()> {
+    async fn serve(&mut self, asked: Asked<S>, is_last: bool, stop: &watch::Receiver<()>) -> io::Result<()> {
         let Serving { service, requests, .. } = self.reader.serving;
         let under_way = requests.subscribe();
         self.pass.has_spoken();
         self.progress.begin();
-        let is_last = || is_last || is_stopping.load(Ordering::Relaxed);
+        let is_last = || is_last || has_changed(stop);
         let wire = match asked {
             // Boxed, because the connection would be as large, also while it idles; the box that a request takes was mostly just given
             // back by another one.

@@ -16,10 +16,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use tokio::sync::watch;
 use tracing::debug;
 
@@ -39,34 +39,32 @@ impl<S: Service> Serving<S> {
         self,
         stream: Stream,
         pass: SocketPass,
-        mut stop: watch::Receiver<()>,
+        stop: watch::Receiver<()>,
     ) -> impl Future<Output = ()> + Send {
         async move {
             let (socket, progress) = Socket::new(stream);
-            let is_stopping = AtomicBool::new(false);
+            let mut waiting = stop.clone();
             let end = {
-                let mut fast = pin!(FastPath::new(&self, socket, &progress, pass).run(&is_stopping));
-                tokio::select! {
+                let mut fast = pin!(FastPath::new(&self, socket, &progress, pass).run(&stop));
+                let mut stalled = pin!(progress.stalled());
+                let mut stopped = pin!(waiting.changed());
+                poll_fn(|cx| {
                     // What has arrived is read before anything else: whoever has spoken keeps its place.
-                    biased;
-                    end = fast.as_mut() => end,
-                    () = progress.stalled() => return,
-                    _ = stop.changed() => {
-                        is_stopping.store(true, Ordering::Relaxed);
-                        if !progress.is_busy() {
-                            return;
-                        }
-                        tokio::select! {
-                            end = fast => end,
-                            () = progress.stalled() => return,
-                        }
+                    if let Poll::Ready(end) = fast.as_mut().poll(cx) {
+                        return Poll::Ready(end);
                     }
-                }
+                    // Nobody else is waited for by who is being answered, and when he is, this goes on.
+                    if progress.is_answering() {
+                        return Poll::Pending;
+                    }
+                    let is_stopping = has_changed(&stop) || stopped.as_mut().poll(cx).is_ready();
+                    if is_stopping && !progress.is_busy() {
+                        return Poll::Ready(End::Closed);
+                    }
+                    stalled.as_mut().poll(cx).map(|()| End::Closed)
+                })
+                .await
             };
-            if is_stopping.into_inner() {
-                // hyper is to know, too.
-                stop.mark_changed();
-            }
             // Boxed, so that the many that never come here do not hold room for it.
             match end {
                 End::Closed => {}
@@ -153,6 +151,11 @@ impl<S: Service> Serving<S> {
             debug!(%error, "an HTTP connection broke");
         }
     }
+}
+
+/// Whether the connections are to end.
+pub(super) fn has_changed(stop: &watch::Receiver<()>) -> bool {
+    stop.has_changed().unwrap_or(true)
 }
 
 /// Refuses, and counts, what two readers could take for requests to two hosts (RFC 9112 §3.2), and what asks at too great length.
