@@ -1,6 +1,6 @@
 //! The plain port beside HTTPS: it sends browsers on, and shows an authority what it asks for. It serves nothing else.
 
-use crate::http::{self, Answer, Head, Peer, Request, Response};
+use crate::http::{self, Answering, Head, Peer, Request, Response};
 use crate::listener::{Leaving, Pace, Service};
 use crate::metrics::RequestRefused;
 use crate::tls::Proofs;
@@ -36,7 +36,7 @@ impl Service for Redirect {
         None
     }
 
-    async fn call(&self, call: Infallible) -> Answer {
+    fn call(&self, call: Infallible) -> Answering<'_> {
         match call {}
     }
 

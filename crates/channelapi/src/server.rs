@@ -18,7 +18,7 @@ use crate::forms::Forms;
 use crate::gateway::conformance::{Echo, SuiteEvents};
 use crate::gateway::{ChannelEvents, Gateway, Settings, SocketIo, Upgrade};
 use crate::health::Ready;
-use crate::http::{self, Answer, Attempt, Head, Peer, Request, Response};
+use crate::http::{self, Answering, Attempt, Head, Peer, Request, Response};
 use crate::identity::{self, Identity, Issuers};
 use crate::listener::{Bound, Entry, HttpConnections, Leaving, Listener, Pace};
 use crate::live::Live;
@@ -104,8 +104,8 @@ impl listener::Service for Face {
         if self.is_for_publishers { self.server.api.recognize(head, body) } else { None }
     }
 
-    async fn call(&self, publishing: Publishing) -> Answer {
-        self.server.api.publish(publishing).await
+    fn call(&self, publishing: Publishing) -> Answering<'_> {
+        self.server.api.publish(publishing)
     }
 
     fn upgrade(&self, head: &Head<'_>, peer: Peer) -> Option<(Response, Option<Upgrade>)> {
@@ -439,7 +439,7 @@ impl listener::Service for ConformanceServer {
         None
     }
 
-    async fn call(&self, call: Infallible) -> Answer {
+    fn call(&self, call: Infallible) -> Answering<'_> {
         match call {}
     }
 

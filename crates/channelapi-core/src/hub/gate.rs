@@ -89,15 +89,19 @@ impl Gate {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Waits for a moment while too much waits for the workers, and lets in what is to be published. It counts until the entry is
-    /// dropped.
-    pub(super) async fn enter(&self, fanout: &Fanout, bytes: usize) -> Result<Entry<'_>, PublishError> {
+    /// Waits for a moment while too much waits for the workers.
+    pub(super) async fn wait_for_room(&self, fanout: &Fanout) -> Result<(), PublishError> {
         if self.is_closed.load(Ordering::Relaxed) {
             return Err(PublishError::ShortOfMemory);
         }
-        if !fanout.has_room() {
-            let room = tokio::time::timeout(PUBLISH_ROOM_WAIT, fanout.room()).await;
-            room.map_err(|_| PublishError::Overloaded)?;
+        let room = tokio::time::timeout(PUBLISH_ROOM_WAIT, fanout.room()).await;
+        room.map_err(|_| PublishError::Overloaded)
+    }
+
+    /// Lets in what is to be published. It counts until the entry is dropped.
+    pub(super) fn enter(&self, bytes: usize) -> Result<Entry<'_>, PublishError> {
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Err(PublishError::ShortOfMemory);
         }
         let entry = Entry { gate: self, bytes };
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -174,21 +178,29 @@ mod tests {
         fn gap(&self, _: &ChannelName, _: crate::broker::Gap, _: Form, _: &mut Vec<u8>) {}
     }
 
-    #[tokio::test]
-    async fn what_is_being_stored_is_bounded_and_comes_down_again() {
-        let (fanout, _workers) = Fanout::new(1, Arc::new(Silence));
+    #[test]
+    fn what_is_being_stored_is_bounded_and_comes_down_again() {
         let gate = Gate::default();
-        let huge = gate.enter(&fanout, 2 * PUBLISHING_BYTES_MAX).await.unwrap();
-        assert_eq!(gate.enter(&fanout, 1).await.err(), Some(PublishError::Overloaded));
+        let huge = gate.enter(2 * PUBLISHING_BYTES_MAX).unwrap();
+        assert_eq!(gate.enter(1).err(), Some(PublishError::Overloaded));
         drop(huge);
-        let _half = gate.enter(&fanout, PUBLISHING_BYTES_MAX / 2).await.unwrap();
-        let other = gate.enter(&fanout, PUBLISHING_BYTES_MAX / 2).await.unwrap();
-        assert!(gate.enter(&fanout, 1).await.is_err());
+        let _half = gate.enter(PUBLISHING_BYTES_MAX / 2).unwrap();
+        let other = gate.enter(PUBLISHING_BYTES_MAX / 2).unwrap();
+        assert!(gate.enter(1).is_err());
         drop(other);
         assert_eq!(gate.bytes(), PUBLISHING_BYTES_MAX / 2);
 
         gate.set_closed(true);
-        assert_eq!(gate.enter(&fanout, 1).await.err(), Some(PublishError::ShortOfMemory));
+        assert_eq!(gate.enter(1).err(), Some(PublishError::ShortOfMemory));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_workers_while_memory_is_short() {
+        let (fanout, _workers) = Fanout::new(1, Arc::new(Silence));
+        let gate = Gate::default();
+        assert_eq!(gate.wait_for_room(&fanout).await, Ok(()));
+        gate.set_closed(true);
+        assert_eq!(gate.wait_for_room(&fanout).await, Err(PublishError::ShortOfMemory));
     }
 
     #[test]

@@ -3,26 +3,23 @@
 mod backup;
 mod consumers;
 mod gate;
+mod publishing;
 mod revocations;
 mod tokens;
 
 pub use backup::{Backup, BackupError, backup};
 pub use consumers::{AckError, Consumer, Consumers, Held};
 pub use gate::Gate;
+pub use publishing::Publishing;
 pub use revocations::{RevocationError, Revocations, kept_until};
 pub use tokens::{IssuedToken, Lookup, TokenError, Tokens};
 
-use crate::broker::{
-    EmbeddedBroker, History as _, OpenError, PublicationSink as _, PublishError, PublishRequest, Published,
-    StoreSettings,
-};
+use crate::broker::{EmbeddedBroker, History as _, OpenError, StoreSettings};
 use crate::clock::{Clock, millis_of};
-use crate::counters::COUNTERS;
 use crate::delivery::{Done, Fanout, FrameEncoder, Join};
 use crate::limits::NOT_READY_TIME;
-use crate::model::{ChannelName, ConnectionId, Durability, EventName, Policies, Publication};
+use crate::model::{ChannelName, ConnectionId, Policies};
 use crate::state::{DataDirectory, DataDirectoryError, StateError, StateStore};
-use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime::Handle;
@@ -131,83 +128,12 @@ impl Hub {
         Ok(Self { tokens, revocations, consumers, broker, gate: Gate::default(), fanout, clock, refused_at })
     }
 
-    /// Publishes to everyone in the channel, now and later. When this returns, the publication is kept as safely as the channel's
-    /// policy says.
-    pub async fn publish(&self, request: PublishRequest) -> Result<Published, PublishError> {
-        let _entry = self.gate.enter(&self.fanout, cost_of(&request)).await?;
-        if !self.gate.admits(&request.channel, 1, &self.clock) {
-            return Err(PublishError::TooFast);
-        }
-        let published = self.broker.publish(request).await;
-        self.note(&published);
-        published
-    }
-
-    /// Publishes several, next to each other. See [`EmbeddedBroker::publish_all`].
-    pub async fn publish_all(&self, requests: Vec<PublishRequest>) -> Vec<Result<Published, PublishError>> {
-        let bytes = requests.iter().map(cost_of).sum();
-        let _entry = match self.gate.enter(&self.fanout, bytes).await {
-            Ok(entry) => entry,
-            Err(error) => return vec![Err(error); requests.len()],
-        };
-        if !self.admits_all(&requests) {
-            return vec![Err(PublishError::TooFast); requests.len()];
-        }
-        let published = self.broker.publish_all(requests).await;
-        for published in &published {
-            self.note(published);
-        }
-        published
-    }
-
-    /// Whether none of the channels gets too many. Some permits may be used up although it is `false`.
-    fn admits_all(&self, requests: &[PublishRequest]) -> bool {
-        requests
-            .chunk_by(|one, next| one.channel == next.channel)
-            .all(|same| self.gate.admits(&same[0].channel, same.len(), &self.clock))
-    }
-
     /// Whether this node should get publications.
     pub fn readiness(&self) -> Readiness {
         let refused_at = self.refused_at.load(Ordering::Relaxed);
         let is_recent = refused_at != NEVER
             && self.clock.monotonic_millis().saturating_sub(refused_at) < millis_of(NOT_READY_TIME);
         if is_recent || self.broker.is_fenced() { Readiness::CannotStore } else { Readiness::Ready }
-    }
-
-    /// Counts a publication, and remembers when the disk last took nothing.
-    fn note(&self, published: &Result<Published, PublishError>) {
-        match published {
-            Ok(published) if published.is_duplicate => COUNTERS.repeats.count(),
-            Ok(_) => COUNTERS.publications.count(),
-            Err(_) => {}
-        }
-        let refused_at = match published {
-            Err(PublishError::StorageFull | PublishError::NotStored(_)) => self.clock.monotonic_millis(),
-            // What is only in memory, or was stored before, tells nothing of the disk as it is now.
-            Ok(published) if published.durability != Durability::Memory && !published.is_duplicate => NEVER,
-            _ => return,
-        };
-        if self.refused_at.load(Ordering::Relaxed) != refused_at {
-            self.refused_at.store(refused_at, Ordering::Relaxed);
-        }
-    }
-
-    /// Publishes to everyone who is in the channel right now. It is kept nowhere.
-    pub async fn publish_volatile(
-        &self,
-        channel: ChannelName,
-        event: EventName,
-        data: Bytes,
-    ) -> Result<(), PublishError> {
-        let _entry = self.gate.enter(&self.fanout, data.len()).await?;
-        if !self.gate.admits(&channel, 1, &self.clock) {
-            return Err(PublishError::TooFast);
-        }
-        COUNTERS.publications.count();
-        let published_at = self.clock.unix_millis();
-        self.fanout.deliver(Publication { channel, event, data, published_at, kept: None });
-        Ok(())
     }
 
     /// Puts a connection into channels.
@@ -251,18 +177,14 @@ impl Hub {
     }
 }
 
-/// About what a publication costs while it is being stored.
-fn cost_of(request: &PublishRequest) -> usize {
-    request.data.len() + request.channel.as_str().len() + 256
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::Gap;
+    use crate::broker::{Gap, PublishRequest, Published};
     use crate::delivery::Form;
-    use crate::model::{Checkpoint, ConsumerName, Durability, Policy, Retention};
+    use crate::model::{Checkpoint, ConsumerName, Durability, EventName, Policy, Publication, Retention};
     use crate::state::{Ack, StoredPosition};
+    use bytes::Bytes;
 
     struct Silence;
 

@@ -22,6 +22,11 @@ pub(super) enum MessageError {
 
 /// The data in a body, byte for byte as it was written. It shares the body's memory.
 pub(super) fn data_of(body: &Bytes) -> Result<Bytes, MessageError> {
+    data_in(body).map(|data| body.slice_ref(data))
+}
+
+/// The part of a body that is the data.
+pub(super) fn data_in(body: &[u8]) -> Result<&[u8], MessageError> {
     let text = std::str::from_utf8(body).map_err(|_| MessageError::Format)?;
     // The object around the message is one level more.
     if is_deeper_than(DEPTH_MAX + 1, text) {
@@ -29,7 +34,7 @@ pub(super) fn data_of(body: &Bytes) -> Result<Bytes, MessageError> {
     }
     let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|_| MessageError::Format)?;
     let data = envelope.message.ok_or(MessageError::Format)?;
-    Ok(body.slice_ref(data.get().as_bytes()))
+    Ok(data.get().as_bytes())
 }
 
 /// Like the original's parser, the last of several keys `message` counts and others are passed over.

@@ -14,12 +14,12 @@ use crate::auth::{Denied, KeyRing, Place, identify, is_key_in_query};
 use crate::config::Config;
 use crate::config::origins::Origins;
 use crate::config::scope::Scope;
-use crate::http::{Answer, Head, Request, Response};
+use crate::http::{Answer, Answering, Head, Request, Response};
 use crate::identity::Identity;
 use crate::live::Live;
 use crate::reload::{Change, Part};
 use crate::waiting::Readers;
-use bytes::Bytes;
+use channelapi_core::broker::PublishRequest;
 use channelapi_core::hub::Hub;
 use channelapi_core::limits::HTTP_IDLE_TIMEOUT;
 use hyper::header::{HeaderName, HeaderValue};
@@ -39,17 +39,11 @@ pub(crate) struct Api {
     streams: Arc<Streams>,
 }
 
-/// A request to publish one message that was admitted, and is here as a whole.
-pub(crate) struct Publishing {
-    route: Route,
-    body: Bytes,
-}
-
-/// Where it was sent.
-enum Route {
-    /// `/message/{channel}`
-    Message(seed::Publish),
-    /// `/v1/channels/{channel}/messages`
+/// A request to publish one message about which everything is good.
+pub(crate) enum Publishing {
+    /// To `/message/{channel}`.
+    Message(PublishRequest),
+    /// To `/v1/channels/{channel}/messages`.
     V1(v1::Publish),
 }
 
@@ -94,24 +88,25 @@ impl Api {
         response
     }
 
-    /// What a request asks for that is made all the time, if everything is good that its head says. Whatever is not is for
-    /// [`Api::serve`], which also says what is wrong.
+    /// What a request asks for that is made all the time, if everything about it is good. Whatever is not is for [`Api::serve`], which also
+    /// says what is wrong.
     pub(crate) fn recognize(&self, head: &Head<'_>, body: &[u8]) -> Option<Publishing> {
-        let route = if is_v1(head.path) {
-            self.recognize_v1(head).map(Route::V1)
+        if is_v1(head.path) {
+            self.recognize_v1(head, body).map(Publishing::V1)
         } else {
-            self.recognize_message(head).map(Route::Message)
-        };
-        route.map(|route| Publishing { route, body: Bytes::copy_from_slice(body) })
+            self.recognize_message(head, body).map(Publishing::Message)
+        }
     }
 
-    /// Does what was [recognized](Self::recognize).
-    pub(crate) async fn publish(&self, publishing: Publishing) -> Answer {
-        let Publishing { route, body } = publishing;
-        let answer = match route {
-            Route::Message(publish) => self.call_message(publish, &body).await,
-            Route::V1(publish) => self.call_v1(publish, &body).await,
-        };
+    /// Does what was [recognized](Self::recognize). It has begun when this returns.
+    pub(crate) fn publish(&self, publishing: Publishing) -> Answering<'_> {
+        match publishing {
+            Publishing::Message(request) => self.call_message(request),
+            Publishing::V1(publish) => self.call_v1(publish),
+        }
+    }
+
+    fn kept_alive(&self, answer: Answer) -> Answer {
         answer.with(KEEP_ALIVE, self.keep_alive.clone())
     }
 

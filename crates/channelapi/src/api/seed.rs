@@ -4,10 +4,10 @@ use super::message::{self, DEPTH_MAX, MessageError};
 use super::{Api, IN_QUERY, idempotency};
 use crate::auth::{Denied, Place, identify, is_key_in_query};
 use crate::config::scope::Scope;
-use crate::http::{self, Answer, BodyError, Head, Headers as _, Received, Request, Response};
+use crate::http::{self, Answer, Answering, BodyError, Head, Headers as _, Received, Request, Response};
 use crate::metrics::RequestRefused;
 use bytes::Bytes;
-use channelapi_core::broker::{PublishError, PublishRequest};
+use channelapi_core::broker::{PublishError, PublishRequest, Published};
 use channelapi_core::limits::{API_BODY_BYTES_MAX, DATA_BYTES_MAX};
 use channelapi_core::model::{ChannelName, EventName};
 use hyper::body::Body as _;
@@ -45,9 +45,16 @@ enum Action {
 }
 
 /// What the head of a request to publish says.
-pub(super) struct Publish {
+struct Publish {
     channel: ChannelName,
     idempotency_key: Option<Box<str>>,
+}
+
+impl Publish {
+    fn into_request(self, data: Bytes) -> PublishRequest {
+        let Self { channel, idempotency_key } = self;
+        PublishRequest { channel, event: EventName::default(), data, expires_at: 0, idempotency_key }
+    }
 }
 
 /// An answer that says what went wrong.
@@ -130,8 +137,8 @@ impl Api {
         answer.unwrap_or_else(|refusal| refusal.answer().into())
     }
 
-    /// What a request to publish is, if everything is good that its head says.
-    pub(super) fn recognize_message(&self, head: &Head<'_>) -> Option<Publish> {
+    /// What a request to publish is, if everything about it is good.
+    pub(super) fn recognize_message(&self, head: &Head<'_>, body: &[u8]) -> Option<PublishRequest> {
         let Some(Route::Message(name)) = Route::of(head.path) else { return None };
         if head.method != Method::POST.as_str() || head.query.is_some() || head.has(&CONTENT_ENCODING) {
             return None;
@@ -141,13 +148,20 @@ impl Api {
         let channel = channel(name).ok()?;
         key.admit(Scope::Publish, Some(&channel)).ok()?;
         let idempotency_key = idempotency::key_of(head).ok()?;
-        let is_admitted = self.hub.gate.admits_key(key.name(), 1, self.hub.clock());
-        is_admitted.then_some(Publish { channel, idempotency_key })
+        let data = message::data_in(body).ok().filter(|data| data.len() <= DATA_BYTES_MAX)?;
+        let publish = Publish { channel, idempotency_key };
+        let request = publish.into_request(Bytes::copy_from_slice(data));
+        // The last, because it counts.
+        self.hub.gate.admits_key(key.name(), 1, self.hub.clock()).then_some(request)
     }
 
     /// Publishes what was [recognized](Self::recognize_message).
-    pub(super) async fn call_message(&self, publish: Publish, body: &Bytes) -> Answer {
-        self.store(publish, body).await.unwrap_or_else(Refusal::answer)
+    pub(super) fn call_message(&self, request: PublishRequest) -> Answering<'_> {
+        let mut publishing = self.hub.publish(request);
+        Box::pin(async move {
+            let published = (&mut publishing).await;
+            self.kept_alive(answer_to(published).unwrap_or_else(Refusal::answer))
+        })
     }
 
     /// Judges a request by its head alone.
@@ -218,7 +232,6 @@ impl Api {
 
     /// Stores what a body holds.
     async fn store(&self, publish: Publish, body: &Bytes) -> Result<Answer, Refusal> {
-        let Publish { channel, idempotency_key } = publish;
         let data = message::data_of(body).map_err(|error| match error {
             MessageError::Format => {
                 // The original's own words, which clients may have been written against.
@@ -233,46 +246,47 @@ impl Api {
             let message = format!("The message is {} bytes, the limit is {DATA_BYTES_MAX}.", data.len());
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
         }
-        let event = EventName::default();
-        let request = PublishRequest { channel, event, data, expires_at: 0, idempotency_key };
-        match self.hub.publish(request).await {
-            Ok(_) => {
-                let body = Bytes::from_static(br#"{"success": true}"#);
-                Ok(Answer::fresh(StatusCode::OK, http::JSON, body))
-            }
-            Err(PublishError::KeyReused) => {
-                let message = "The idempotency key belongs to another message of this channel.";
-                Err(Refusal::new(StatusCode::CONFLICT, message).because(RequestRefused::Conflict))
-            }
-            Err(PublishError::TooFast) => {
-                let message = "The channel gets more messages than it may. Try again later.";
-                Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, message).because(RequestRefused::ChannelRate))
-            }
-            Err(PublishError::Overloaded) => {
-                let message = "The server has too much to do; the message was not stored. Try again.";
-                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message)
-                    .because(RequestRefused::Overloaded))
-            }
-            Err(PublishError::ShortOfMemory) => {
-                let message = "The server is short of memory; the message was not stored. Try again.";
-                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).because(RequestRefused::Memory))
-            }
-            Err(PublishError::StorageFull) => {
-                let message = "The server's disk is full; the message was not stored.";
-                Err(Refusal::new(StatusCode::INSUFFICIENT_STORAGE, message))
-            }
-            // It may be found after a restart: neither yes nor no would be true.
-            Err(error @ (PublishError::InDoubt | PublishError::Stopped)) => {
-                error!(%error, "a message may not have been stored");
-                let message =
-                    "The disk failed while the message was being stored; it may or may not be stored.";
-                Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, message))
-            }
-            Err(error) => {
-                error!(%error, "a message could not be stored");
-                let message = "The message could not be stored. Try again; the server's log says why.";
-                Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
-            }
+        answer_to(self.hub.publish(publish.into_request(data)).await)
+    }
+}
+
+/// What a publisher is told.
+fn answer_to(published: Result<Published, PublishError>) -> Result<Answer, Refusal> {
+    match published {
+        Ok(_) => {
+            let body = Bytes::from_static(br#"{"success": true}"#);
+            Ok(Answer::fresh(StatusCode::OK, http::JSON, body))
+        }
+        Err(PublishError::KeyReused) => {
+            let message = "The idempotency key belongs to another message of this channel.";
+            Err(Refusal::new(StatusCode::CONFLICT, message).because(RequestRefused::Conflict))
+        }
+        Err(PublishError::TooFast) => {
+            let message = "The channel gets more messages than it may. Try again later.";
+            Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, message).because(RequestRefused::ChannelRate))
+        }
+        Err(PublishError::Overloaded) => {
+            let message = "The server has too much to do; the message was not stored. Try again.";
+            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).because(RequestRefused::Overloaded))
+        }
+        Err(PublishError::ShortOfMemory) => {
+            let message = "The server is short of memory; the message was not stored. Try again.";
+            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).because(RequestRefused::Memory))
+        }
+        Err(PublishError::StorageFull) => {
+            let message = "The server's disk is full; the message was not stored.";
+            Err(Refusal::new(StatusCode::INSUFFICIENT_STORAGE, message))
+        }
+        // It may be found after a restart: neither yes nor no would be true.
+        Err(error @ (PublishError::InDoubt | PublishError::Stopped)) => {
+            error!(%error, "a message may not have been stored");
+            let message = "The disk failed while the message was being stored; it may or may not be stored.";
+            Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, message))
+        }
+        Err(error) => {
+            error!(%error, "a message could not be stored");
+            let message = "The message could not be stored. Try again; the server's log says why.";
+            Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
         }
     }
 }

@@ -7,6 +7,7 @@ use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use std::cell::Cell;
 use std::io::{self, Write as _};
+use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 
@@ -19,6 +20,10 @@ pub(crate) struct Answer {
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
 }
+
+/// An answer that is still to come. A box as large as what it waits for: a connection has no room for it while it idles, and with many
+/// publishers at once it matters how much memory each of them touches.
+pub(crate) type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 
 /// The bytes of an answer.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ mod received;
 mod socket;
 mod untaken;
 
-pub(crate) use answer::{Answer, Wire, to_wire};
+pub(crate) use answer::{Answer, Answering, Wire, to_wire};
 pub(crate) use attempt::Attempt;
 pub(crate) use body::Body;
 pub(crate) use head::{Head, Parsed, headers_room};

@@ -134,10 +134,8 @@ impl<'a, S: Service> FastPath<'a, S> {
         self.progress.begin();
         let is_last = || is_last || has_changed(stop);
         let wire = match asked {
-            // Boxed, because the connection would be as large, also while it idles; the box that a request takes was mostly just given
-            // back by another one.
             Asked::Call(call) => {
-                let answer = Box::pin(service.call(call)).await;
+                let answer = service.call(call).await;
                 Some(answer.into_wire(is_last()))
             }
             Asked::Request(request, peer, pace) => {

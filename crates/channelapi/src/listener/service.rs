@@ -1,6 +1,6 @@
 //! What a listener serves.
 
-use crate::http::{Answer, Head, Peer, Request, Response};
+use crate::http::{Answering, Head, Peer, Request, Response};
 use crate::stream::Stream;
 use std::future::Future;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub(crate) enum Pace {
 
 /// Answers requests.
 pub(crate) trait Service: Send + Sync + 'static {
-    /// A request of a kind that is made all the time, which is good as far as its head says, and here as a whole.
+    /// A request of a kind that is made all the time, about which everything is good.
     type Call: Send;
 
     /// What a socket is for that leaves HTTP.
@@ -44,7 +44,7 @@ pub(crate) trait Service: Send + Sync + 'static {
     fn recognize(&self, head: &Head<'_>, body: &[u8]) -> Option<Self::Call>;
 
     /// Answers a request that was recognized.
-    fn call(&self, call: Self::Call) -> impl Future<Output = Answer> + Send;
+    fn call(&self, call: Self::Call) -> Answering<'_>;
 
     /// Answers a request to leave HTTP. `None` if it is for [`Service::serve`]; then nothing has been done. Behind a 101, the socket
     /// is for whatever comes with it.

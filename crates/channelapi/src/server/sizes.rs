@@ -3,6 +3,7 @@
 
 use super::Face;
 use crate::listener::{self, Service as _, future_bytes};
+use channelapi_core::hub::Publishing;
 
 #[test]
 fn who_waits_stays_small() {
@@ -12,4 +13,6 @@ fn who_waits_stays_small() {
     // It fills a block of 448 bytes.
     let poll = future_bytes(|(face, request, peer)| Face::serve(face, request, peer));
     assert!(poll <= 448, "a request that waits has {poll} bytes");
+    let publishing = size_of::<Publishing<'_>>();
+    assert!(publishing <= 56, "a publication that waits for the disk has {publishing} bytes");
 }

@@ -69,17 +69,20 @@ use log::{Fence, Guard};
 use open::Opened;
 use parking_lot::RwLock;
 use repeats::KeysClock;
+use smallvec::smallvec;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as std_mpsc;
+use std::task::{Context, Poll, ready};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use stored::Stored;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use upkeep::Upkeep;
-use writer::{Command, Waiting, Writer};
+use writer::{Command, Outcome, Waiting, Writer};
 
 /// Stores publications on this machine's disk and carries them to this node.
 pub struct EmbeddedBroker {
@@ -219,6 +222,37 @@ pub enum PublishError {
     Stopped,
 }
 
+/// A publication on its way into the log: when it is done, it is kept as safely as its channel's policy says. Written by hand, so that one
+/// that waits for the disk holds nothing that it does not need.
+#[must_use]
+pub struct Publishing<'a> {
+    room: Option<Room<'a>>,
+    answered: oneshot::Receiver<Outcome>,
+}
+
+/// Waits until a batch is the writer's.
+type Room<'a> = Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send + 'a>>;
+
+impl Future for Publishing<'_> {
+    type Output = Outcome;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
+        if let Some(room) = &mut self.room {
+            ready!(room.as_mut().poll(cx))?;
+            self.room = None;
+        }
+        let answered = ready!(Pin::new(&mut self.answered).poll(cx));
+        Poll::Ready(answered.unwrap_or(Err(PublishError::Stopped)))
+    }
+}
+
+/// What became of a batch that was to be given to the writer.
+enum Handed {
+    Over,
+    /// There is no room.
+    Waits(Box<Waiting>),
+}
+
 impl EmbeddedBroker {
     /// Opens the log in a directory, making it if it is missing, and starts the thread that writes.
     pub fn open(
@@ -299,11 +333,14 @@ impl EmbeddedBroker {
         })
     }
 
-    /// Stores a publication and hands it to the sink. When this returns, it is kept as safely as its channel's policy says.
-    pub async fn publish(&self, request: PublishRequest) -> Result<Published, PublishError> {
+    /// Stores a publication and hands it to the sink. It is on its way when this returns.
+    pub fn publish(&self, request: PublishRequest) -> Publishing<'_> {
         let (asker, answered) = Asker::of_one();
-        self.hand_over(Waiting { requests: vec![request], asker }).await?;
-        answered.await.unwrap_or(Err(PublishError::Stopped))
+        let room = match self.hand_over(Waiting { requests: smallvec![request], asker }) {
+            Handed::Over => None,
+            Handed::Waits(waiting) => Some(self.wait_for_room(waiting)),
+        };
+        Publishing { room, answered }
     }
 
     /// Stores publications next to each other: nothing comes between those of one channel, and they are stored all or not at all.
@@ -312,24 +349,34 @@ impl EmbeddedBroker {
         let count = requests.len();
         let refused = |error| vec![Err(error); count];
         let (asker, answered) = Asker::of_all();
-        match self.hand_over(Waiting { requests, asker }).await {
-            Ok(()) => answered.await.unwrap_or_else(|_| refused(PublishError::Stopped)),
-            Err(error) => refused(error),
+        if let Handed::Waits(waiting) = self.hand_over(Waiting { requests: requests.into(), asker })
+            && let Err(error) = self.wait_for_room(waiting).await
+        {
+            return refused(error);
         }
+        answered.await.unwrap_or_else(|_| refused(PublishError::Stopped))
     }
 
-    /// Gives a batch to the writer, and waits for a moment for room in front of it.
-    async fn hand_over(&self, waiting: Waiting) -> Result<(), PublishError> {
-        let commands = self.commands.as_ref().ok_or(PublishError::Stopped)?;
-        let room = match commands.try_reserve() {
-            Err(TrySendError::Full(())) => tokio::time::timeout(PUBLISH_ROOM_WAIT, commands.reserve())
-                .await
-                .map_err(|_| PublishError::Overloaded)?
-                .ok(),
-            room => room.ok(),
-        };
-        room.ok_or(PublishError::Stopped)?.send(Command::Publish(waiting));
-        Ok(())
+    /// Gives a batch to the writer, if there is room in front of it. Nobody is answered by a writer that has stopped.
+    fn hand_over(&self, waiting: Waiting) -> Handed {
+        let Some(commands) = &self.commands else { return Handed::Over };
+        match commands.try_reserve() {
+            Ok(room) => room.send(Command::Publish(waiting)),
+            Err(TrySendError::Full(())) => return Handed::Waits(Box::new(waiting)),
+            Err(TrySendError::Closed(())) => {}
+        }
+        Handed::Over
+    }
+
+    /// Waits for a moment for room in front of the writer, and gives it a batch.
+    fn wait_for_room(&self, waiting: Box<Waiting>) -> Room<'_> {
+        Box::pin(async move {
+            let commands = self.commands.as_ref().ok_or(PublishError::Stopped)?;
+            let room = tokio::time::timeout(PUBLISH_ROOM_WAIT, commands.reserve()).await;
+            let room = room.map_err(|_| PublishError::Overloaded)?.map_err(|_| PublishError::Stopped)?;
+            room.send(Command::Publish(*waiting));
+            Ok(())
+        })
     }
 
     /// Gives up everything a channel holds, durably, and says how many publications that were. The next one begins a new epoch;

@@ -6,7 +6,7 @@ use super::group::{Group, Planned, Planning, Ticket, record_bytes_about};
 use super::index::{Next, Standing};
 use super::repeats::{Identity, fingerprint};
 use super::stored::Stored;
-use super::writer::{Waiting, Writer, random};
+use super::writer::{Requests, Waiting, Writer, random};
 use super::{PublishError, PublishRequest};
 use crate::limits::DATA_BYTES_MAX;
 use crate::model::{ChannelName, Durability};
@@ -30,7 +30,7 @@ impl Writer {
     }
 
     /// Plans a batch, whose items begin with this one among those of the group. `now` is the time by which keys are aged.
-    pub(super) fn plan(&self, group: &mut Group, first: usize, requests: Vec<PublishRequest>, now: u64) {
+    pub(super) fn plan(&self, group: &mut Group, first: usize, requests: Requests, now: u64) {
         let is_plain = |request: &PublishRequest| {
             request.idempotency_key.is_none() && request.data.len() <= DATA_BYTES_MAX
         };

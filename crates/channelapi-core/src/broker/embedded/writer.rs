@@ -19,6 +19,7 @@ use crate::failpoint;
 use crate::limits::{LOG_GROUP_BYTES_MAX, LOG_GROUP_MAX};
 use crate::model::ChannelName;
 use parking_lot::RwLock;
+use smallvec::SmallVec;
 use std::iter::Peekable;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -48,9 +49,12 @@ pub(super) enum Command {
     Tend,
 }
 
+/// What is to be stored next to each other. Mostly it is one publication, which needs no memory of its own.
+pub(super) type Requests = SmallVec<[PublishRequest; 1]>;
+
 /// Publications that wait to be stored, next to each other.
 pub(super) struct Waiting {
-    pub(super) requests: Vec<PublishRequest>,
+    pub(super) requests: Requests,
     pub(super) asker: Asker,
 }
 

@@ -20,17 +20,19 @@ pub(super) use stream::Streams;
 use super::{Api, idempotency};
 use crate::auth::{Denied, Key, Pass, Place, identify, is_key_in_query};
 use crate::config::scope::Scope;
-use crate::http::{self, Answer, BodyError, Head, Headers as _, Received, Request, Response};
+use crate::http::{self, Answer, Answering, BodyError, Head, Headers as _, Received, Request, Response};
 use bytes::Bytes;
 use channelapi_core::limits::{API_BODY_BYTES_MAX, API_DISCARD_BYTES_MAX};
 use channelapi_core::model::{ChannelName, ConsumerName};
 use hyper::body::Body as _;
-use hyper::header::{CONTENT_ENCODING, HeaderMap, HeaderValue};
+use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
+use in_time::in_time;
 use percent_encoding::percent_decode_str;
 use problem::{Code, Problem};
-use request_id::{REQUEST_ID, request_id};
+use publish::Draft;
+use request_id::{REQUEST_ID, RequestId};
 use std::borrow::Cow;
 use std::sync::Arc;
 use stream::StreamGrant;
@@ -60,11 +62,12 @@ enum Call {
     RemoveConsumer(ChannelName, ConsumerName),
 }
 
-/// A request to publish one message, of which all is known but its body.
+/// A request to publish one message about which everything is good.
 pub(crate) struct Publish {
     channel: ChannelName,
     idempotency_key: Option<Box<str>>,
-    request_id: HeaderValue,
+    draft: Draft,
+    request_id: RequestId,
 }
 
 /// What a request was admitted with, as far as that matters later.
@@ -196,7 +199,7 @@ impl Api {
     /// Answers a request to a path of version 1.
     pub(super) async fn serve_v1(&self, request: Request) -> Response {
         let (head, body) = request.into_parts();
-        let request_id = request_id(head.headers.first(&REQUEST_ID));
+        let request_id = RequestId::of(head.headers.first(&REQUEST_ID)).into_value();
         let answer = match self.admit_v1(&head).await {
             Ok((call, admitted)) => self.call(call, admitted, &head, body).await,
             Err(problem) => {
@@ -219,27 +222,48 @@ impl Api {
         refuse(head, Problem::new(Code::ShortOfMemory, "No stream is opened."))
     }
 
-    /// What a request to publish is, if everything is good that its head says.
-    pub(super) fn recognize_v1(&self, head: &Head<'_>) -> Option<Publish> {
+    /// What a request to publish is, if everything about it is good.
+    pub(super) fn recognize_v1(&self, head: &Head<'_>, body: &[u8]) -> Option<Publish> {
         if head.method != Method::POST.as_str() || head.query.is_some() || head.has(&CONTENT_ENCODING) {
             return None;
         }
         let channel = channel(published_to(head.path)?).ok()?;
+        let clock = self.hub.clock();
         let keys = self.keys.keys();
-        let key = identify(&keys, head, Place::AnyHeader, self.hub.clock()).ok()?;
+        let key = identify(&keys, head, Place::AnyHeader, clock).ok()?;
         key.admit(Scope::Publish, Some(&channel)).ok()?;
         let idempotency_key = idempotency::key_of(head).ok()?;
-        let request_id = request_id(head.first(&REQUEST_ID));
-        let is_admitted = self.hub.gate.admits_key(key.name(), 1, self.hub.clock());
-        is_admitted.then_some(Publish { channel, idempotency_key, request_id })
+        let own = |data: &str| Bytes::copy_from_slice(data.as_bytes());
+        let draft = publish::draft(std::str::from_utf8(body).ok()?, own, clock.unix_millis()).ok()?;
+        let request_id = RequestId::of(head.first(&REQUEST_ID));
+        let publish = Publish { channel, idempotency_key, draft, request_id };
+        // The last, because it counts.
+        self.hub.gate.admits_key(key.name(), 1, clock).then_some(publish)
     }
 
     /// Publishes what was [recognized](Self::recognize_v1).
-    pub(super) async fn call_v1(&self, publish: Publish, body: &Bytes) -> Answer {
-        let Publish { channel, idempotency_key, request_id } = publish;
-        let answer = publish::publish(&self.hub, channel, idempotency_key, body).await;
+    pub(super) fn call_v1(&self, publish: Publish) -> Answering<'_> {
+        let Publish { channel, idempotency_key, draft, request_id } = publish;
+        if draft.is_volatile {
+            let sending = publish::send(&self.hub, channel.clone(), draft);
+            return Box::pin(async move {
+                let sent = sending.await.map(|()| publish::answer_to_sent(&channel));
+                self.named(sent, request_id)
+            });
+        }
+        let request = draft.into_request(channel.clone(), idempotency_key);
+        let mut publishing = in_time(self.hub.publish(request));
+        Box::pin(async move {
+            let published = (&mut publishing).await;
+            self.named(publish::answer_to(&channel, published), request_id)
+        })
+    }
+
+    /// An answer with the request's name, on a connection that is kept.
+    fn named(&self, answer: Result<Answer, Problem>, request_id: RequestId) -> Answer {
+        let request_id = request_id.into_value();
         let answer = answer.unwrap_or_else(|problem| problem.answer(&request_id));
-        answer.with(REQUEST_ID, request_id)
+        self.kept_alive(answer.with(REQUEST_ID, request_id))
     }
 
     /// Judges a request by its head alone. What it was admitted with comes along for a call that outlives the judgement.
@@ -351,7 +375,7 @@ impl Api {
 
 /// The answer to a request that is refused for something else than what it says.
 fn refuse(head: &HeaderMap, problem: Problem) -> Response {
-    let request_id = request_id(head.first(&REQUEST_ID));
+    let request_id = RequestId::of(head.first(&REQUEST_ID)).into_value();
     let mut response = Response::from(problem.answer(&request_id));
     response.headers_mut().insert(REQUEST_ID, request_id);
     response

@@ -28,6 +28,14 @@ pub(super) struct Draft {
     pub(super) is_volatile: bool,
 }
 
+/// What a body asks for, which is no object with anything else. `own` makes the data a message's own.
+pub(super) fn draft(body: &str, own: impl FnOnce(&str) -> Bytes, now: u64) -> Result<Draft, Problem> {
+    let mut fields = Fields::parse(body)?;
+    let draft = Draft::take(&mut fields, own, now)?;
+    fields.finish()?;
+    Ok(draft)
+}
+
 /// `POST /v1/channels/{c}/messages`
 pub(super) async fn publish(
     hub: &Hub,
@@ -35,20 +43,31 @@ pub(super) async fn publish(
     key: Option<Box<str>>,
     body: &Bytes,
 ) -> Result<Answer, Problem> {
-    let mut fields = Fields::parse(utf8(body)?)?;
-    let draft = Draft::take(&mut fields, body, hub.clock().unix_millis())?;
-    fields.finish()?;
+    let draft = draft(utf8(body)?, |data| shared(data, body), hub.clock().unix_millis())?;
     if draft.is_volatile {
-        let object = Object::new().text("channel", channel.as_str()).plain("durability", "none");
-        send(hub, channel, draft).await?;
-        return Ok(short_answer(StatusCode::OK, object));
+        send(hub, channel.clone(), draft).await?;
+        return Ok(answer_to_sent(&channel));
     }
     let request = draft.into_request(channel.clone(), key);
-    let published = in_time(pin!(hub.publish(request))).await??;
+    answer_to(&channel, in_time(hub.publish(request)).await)
+}
+
+/// What a publisher is told whose message was to be stored.
+pub(super) fn answer_to(
+    channel: &ChannelName,
+    published: Result<Result<Published, PublishError>, Problem>,
+) -> Result<Answer, Problem> {
+    let published = published??;
     let object = Object::new().text("channel", channel.as_str());
     let cursor = published.cursor.encode();
     let object = stored(object, &published).plain("cursor", Cursor::text(&cursor));
     Ok(short_answer(status_of(&published), object))
+}
+
+/// What a publisher is told whose message was sent to who is there.
+pub(super) fn answer_to_sent(channel: &ChannelName) -> Answer {
+    let object = Object::new().text("channel", channel.as_str()).plain("durability", "none");
+    short_answer(StatusCode::OK, object)
 }
 
 /// Hands messages to the log, next to each other. The log does not lose what it was handed when a publisher hangs up, or is told that it took too
@@ -60,10 +79,14 @@ pub(super) async fn store(
     in_time(pin!(hub.publish_all(requests))).await
 }
 
-/// Sends a message to who is there.
-pub(super) async fn send(hub: &Hub, channel: ChannelName, draft: Draft) -> Result<(), Problem> {
+/// Sends a message to who is there. Unless too much waits already, it is sent when this returns.
+pub(super) fn send(
+    hub: &Hub,
+    channel: ChannelName,
+    draft: Draft,
+) -> impl Future<Output = Result<(), Problem>> + Send {
     let sending = hub.publish_volatile(channel, draft.event, draft.data);
-    Ok(sending.await?)
+    async { Ok(sending.await?) }
 }
 
 /// 201 for a new message, 200 for one that was there.
@@ -92,9 +115,13 @@ pub(super) fn stored(object: Object, published: &Published) -> Object {
 }
 
 impl Draft {
-    /// Takes what belongs to a message out of an object, which is a part of `body`.
-    pub(super) fn take(fields: &mut Fields<'_>, body: &Bytes, now: u64) -> Result<Self, Problem> {
-        let data = data_of(fields.take("data").ok_or_else(|| missing("data"))?, body)?;
+    /// Takes what belongs to a message out of an object. `own` makes the data its own.
+    pub(super) fn take(
+        fields: &mut Fields<'_>,
+        own: impl FnOnce(&str) -> Bytes,
+        now: u64,
+    ) -> Result<Self, Problem> {
+        let data = own(checked(fields.take("data").ok_or_else(|| missing("data"))?)?);
         let event = match fields.take_text("event")? {
             Some(name) => EventName::parse(&name)?,
             None => EventName::default(),
@@ -116,7 +143,7 @@ impl Draft {
 }
 
 /// The data of a message, byte for byte.
-fn data_of(raw: &RawValue, body: &Bytes) -> Result<Bytes, Problem> {
+fn checked(raw: &RawValue) -> Result<&str, Problem> {
     let data = raw.get();
     if data.len() > DATA_BYTES_MAX {
         let detail = format!("The data is {} bytes, the limit is {DATA_BYTES_MAX}.", data.len());
@@ -126,9 +153,14 @@ fn data_of(raw: &RawValue, body: &Bytes) -> Result<Bytes, Problem> {
         let detail = format!("The data is nested deeper than {DEPTH_MAX} levels.");
         return Err(super::json::invalid(detail));
     }
-    // A small message must not keep a large body in memory for as long as it is kept itself.
-    let shares = data.len() >= body.len() / 2;
-    Ok(if shares { body.slice_ref(data.as_bytes()) } else { Bytes::copy_from_slice(data.as_bytes()) })
+    Ok(data)
+}
+
+/// Data as a part of its body, if it is most of that: a small message must not keep a large body in memory for as long as it is kept
+/// itself.
+pub(super) fn shared(data: &str, body: &Bytes) -> Bytes {
+    let data = data.as_bytes();
+    if data.len() >= body.len() / 2 { body.slice_ref(data) } else { Bytes::copy_from_slice(data) }
 }
 
 #[cfg(test)]
@@ -136,11 +168,12 @@ mod tests {
     use super::*;
     use channelapi_core::model::{Durability, Position};
 
-    fn draft(body: &str) -> Result<Draft, Code> {
-        let body = Bytes::from(body.to_owned());
-        let mut fields = Fields::parse(utf8(&body).unwrap()).map_err(|problem| problem.code)?;
-        let draft = Draft::take(&mut fields, &body, 1000).map_err(|problem| problem.code)?;
-        fields.finish().map(|()| draft).map_err(|problem| problem.code)
+    fn draft(text: &str) -> Result<Draft, Code> {
+        let body = Bytes::from(text.to_owned());
+        let shared = super::draft(utf8(&body).unwrap(), |data| shared(data, &body), 1000);
+        let copied = super::draft(text, |data| Bytes::copy_from_slice(data.as_bytes()), 1000);
+        assert_eq!(shared, copied);
+        shared.map_err(|problem| problem.code)
     }
 
     #[test]

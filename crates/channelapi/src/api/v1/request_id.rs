@@ -8,15 +8,37 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Its header.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The client's name for the request, if it is harmless in a log, or a new one.
-pub(super) fn request_id(given: Option<&[u8]>) -> HeaderValue {
-    let is_harmless =
-        |id: &&[u8]| (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic);
-    let id = match given.filter(is_harmless) {
-        Some(given) => HeaderValue::from_bytes(given),
-        None => HeaderValue::from_bytes(&hex(new_id())),
-    };
-    id.expect("visible ASCII is a header value")
+/// The name of a request.
+pub(super) enum RequestId {
+    /// The client's, which is harmless in a log.
+    Given(HeaderValue),
+    /// One of ours. It is written down when the request is answered: until then it needs no memory of its own.
+    New(u64),
+}
+
+impl RequestId {
+    /// The client's name for the request, if it is harmless in a log, or a new one.
+    pub(super) fn of(given: Option<&[u8]>) -> Self {
+        let is_harmless = |id: &&[u8]| {
+            (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
+        };
+        match given.filter(is_harmless) {
+            Some(given) => Self::Given(value(given)),
+            None => Self::New(new_id()),
+        }
+    }
+
+    /// The value of its header.
+    pub(super) fn into_value(self) -> HeaderValue {
+        match self {
+            Self::Given(value) => value,
+            Self::New(id) => value(&hex(id)),
+        }
+    }
+}
+
+fn value(id: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(id).expect("visible ASCII is a header value")
 }
 
 /// A number as 16 digits.
@@ -45,11 +67,12 @@ mod tests {
 
     #[test]
     fn a_request_keeps_the_name_it_has_if_that_is_harmless() {
-        let of = |id: &'static [u8]| request_id(Some(id));
+        let of = |id: &'static [u8]| RequestId::of(Some(id)).into_value();
         assert_eq!(of(b"mine-1"), "mine-1");
         for id in [&b"a b"[..], b"", b"\xFF", &[b'x'; 129]] {
             assert_eq!(of(id).len(), 16);
         }
-        assert_ne!(request_id(None), request_id(None));
+        let new = || RequestId::of(None).into_value();
+        assert_ne!(new(), new());
     }
 }
