@@ -84,7 +84,7 @@ impl Hub {
         Box::pin(self.gate.wait_for_room(&self.fanout))
     }
 
-    /// Publishes several, next to each other. See [`EmbeddedBroker::publish_all`].
+    /// Publishes several, next to each other. See [`broker::EmbeddedBroker::publish_all`].
     pub async fn publish_all(&self, requests: Vec<PublishRequest>) -> Vec<Result<Published, PublishError>> {
         let bytes = requests.iter().map(cost_of).sum();
         let refused = |error| vec![Err(error); requests.len()];
