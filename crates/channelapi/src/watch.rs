@@ -35,7 +35,7 @@ pub(crate) async fn watch(
     loop {
         let limits = admission.limits();
         let limit = memory.limit(limits.memory).unwrap_or(u64::MAX);
-        hub.gate.set_memory(limit);
+        hub.set_memory(limit);
         receiving::set_memory(limit);
         set_waiting_bytes_max(share(limits.slow_bytes, limit, WAITING_FRACTION));
         // Nothing more is queued above the limit, so it is never quite reached.

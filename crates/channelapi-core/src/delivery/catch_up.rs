@@ -112,6 +112,9 @@ pub(super) fn later(one: Option<Top>, other: Option<Top>) -> Option<Top> {
     if turn_of(one) > turn_of(other) { one } else { other.or(one) }
 }
 
+/// Bytes of a frame besides its data, roughly.
+const FRAME_BYTES_ABOUT: usize = 128;
+
 /// The frames of a page: what is missing, what there is, and where the client stands then. It stands at `stands` already; what is read
 /// moves it on if it counts.
 pub(super) fn encode(
@@ -120,7 +123,8 @@ pub(super) fn encode(
     stands: Option<Top>,
     encoder: &dyn FrameEncoder,
 ) -> Vec<u8> {
-    let mut frames = Vec::new();
+    let about = page.publications.iter().map(|publication| publication.data.len() + FRAME_BYTES_ABOUT);
+    let mut frames = Vec::with_capacity(about.sum());
     for loss in &page.losses {
         encoder.gap(&catch_up.readings[loss.reading].channel, loss.gap, catch_up.form, &mut frames);
     }
@@ -135,5 +139,7 @@ pub(super) fn encode(
         Some(cursor) if catch_up.counts => checkpoints.finish_at(cursor, encoder, &mut frames),
         _ => checkpoints.finish(encoder, &mut frames),
     }
+    // It is nobody else's, and is counted by its length for as long as it waits.
+    frames.shrink_to_fit();
     frames
 }

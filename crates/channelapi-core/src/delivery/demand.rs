@@ -21,12 +21,19 @@ pub(super) struct Demand {
     /// For each channel, the number of its subscriptions in each worker, those that are still queued included.
     wanted: Mutex<Wanted>,
     waiting_bytes: AtomicUsize,
+    waiting_bytes_max: AtomicUsize,
     room: Notify,
 }
 
 impl Demand {
     pub(super) fn new(workers: usize) -> Self {
-        Self { workers, wanted: Mutex::default(), waiting_bytes: AtomicUsize::new(0), room: Notify::new() }
+        Self {
+            workers,
+            wanted: Mutex::default(),
+            waiting_bytes: AtomicUsize::new(0),
+            waiting_bytes_max: AtomicUsize::new(FANOUT_WAITING_BYTES_MAX),
+            room: Notify::new(),
+        }
     }
 
     /// Channels that any worker wants.
@@ -87,7 +94,15 @@ impl Demand {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.waiting_bytes() < FANOUT_WAITING_BYTES_MAX
+        self.waiting_bytes() < self.waiting_bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// Lets so many bytes wait for the workers.
+    pub(super) fn set_waiting_bytes_max(&self, bytes: usize) {
+        let before = self.waiting_bytes_max.swap(bytes, Ordering::Relaxed);
+        if before < bytes {
+            self.room.notify_waiters();
+        }
     }
 
     /// Waits while too much waits.
@@ -110,7 +125,7 @@ impl Demand {
     /// A worker has served frames of so many bytes.
     pub(super) fn served(&self, bytes: usize) {
         let before = self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
-        if before >= FANOUT_WAITING_BYTES_MAX {
+        if before >= self.waiting_bytes_max.load(Ordering::Relaxed) {
             self.room.notify_waiters();
         }
     }

@@ -9,7 +9,7 @@ use super::demand::Demand;
 use super::encoded::{Encoded, FrameEncoder};
 use super::worker::{Done, Job, Join, Worker};
 use crate::broker::{PublicationSink, Top};
-use crate::limits::CATCH_UP_READERS;
+use crate::limits::{CATCH_UP_READERS, FANOUT_WAITING_BYTES_MAX, FANOUT_WAITING_FRACTION, share};
 use crate::model::{ChannelName, ConnectionId, Publication};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -41,6 +41,12 @@ impl Fanout {
     /// Says where clients stand before anything is delivered.
     pub fn begin(&self, top: Top) {
         self.demand.begin(top.cursor);
+    }
+
+    /// Lets so much wait for the workers as befits a node that may use so many bytes of memory.
+    pub fn set_memory(&self, memory: u64) {
+        let bytes = share(FANOUT_WAITING_BYTES_MAX, memory, FANOUT_WAITING_FRACTION);
+        self.demand.set_waiting_bytes_max(bytes);
     }
 
     /// Whether the workers keep up.

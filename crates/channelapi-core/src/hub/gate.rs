@@ -54,7 +54,7 @@ impl Default for Gate {
 
 impl Gate {
     /// Takes so much at once as befits a node that may use so many bytes of memory.
-    pub fn set_memory(&self, memory: u64) {
+    pub(super) fn set_memory(&self, memory: u64) {
         let bytes_max = share(PUBLISHING_BYTES_MAX, memory, PUBLISHING_FRACTION);
         self.bytes_max.store(bytes_max, Ordering::Relaxed);
     }

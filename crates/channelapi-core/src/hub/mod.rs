@@ -128,6 +128,12 @@ impl Hub {
         Ok(Self { tokens, revocations, consumers, broker, gate: Gate::default(), fanout, clock, refused_at })
     }
 
+    /// Takes so much at once as befits a node that may use so many bytes of memory.
+    pub fn set_memory(&self, memory: u64) {
+        self.gate.set_memory(memory);
+        self.fanout.set_memory(memory);
+    }
+
     /// Whether this node should get publications.
     pub fn readiness(&self) -> Readiness {
         let refused_at = self.refused_at.load(Ordering::Relaxed);

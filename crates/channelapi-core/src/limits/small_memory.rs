@@ -12,6 +12,9 @@ pub const IDEMPOTENCY_KEY_FRACTION: u64 = 4096;
 /// Of a small memory, publications that are being stored may take one in so many bytes.
 pub const PUBLISHING_FRACTION: u64 = 16;
 
+/// Of a small memory, publications that wait for the fan-out may take one in so many bytes.
+pub const FANOUT_WAITING_FRACTION: u64 = 16;
+
 /// Of a small memory, what waits for clients may take one in so many bytes.
 pub const WAITING_FRACTION: u64 = 8;
 

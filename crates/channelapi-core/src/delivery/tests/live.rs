@@ -3,7 +3,7 @@
 use super::*;
 use crate::counters::COUNTERS;
 use crate::delivery::holding::Holding;
-use crate::limits::{FANOUT_WAITING_BYTES_MAX, HELD_BYTES_MAX};
+use crate::limits::{FANOUT_WAITING_BYTES_MAX, FANOUT_WAITING_FRACTION, HELD_BYTES_MAX};
 
 #[tokio::test]
 async fn all_subscribers_see_one_order_after_their_reply() {
@@ -151,6 +151,23 @@ async fn publishers_wait_while_too_much_waits() {
     assert!(waits, "there is no room");
     tokio::time::timeout(Duration::from_mins(1), room).await.expect("there is room again");
     assert_eq!(client.text().len(), "joined ".len() + 2 * (large.len() + 1));
+}
+
+#[tokio::test]
+async fn publishers_wait_sooner_where_there_is_little_memory() {
+    let list = List::new(10);
+    let fanout = start(1, &list);
+    let client = Client::new(1, true);
+    fanout.join(join(&client, &[("a", From::Now)], Form::Plain)).await.unwrap();
+    fanout.set_memory(64 * FANOUT_WAITING_FRACTION);
+    assert!(fanout.has_room());
+    list.publish(&fanout, "a", "1");
+    assert!(!fanout.has_room());
+    let mut room = std::pin::pin!(fanout.room());
+    let is_pending = std::future::poll_fn(|cx| std::task::Poll::Ready(room.as_mut().poll(cx).is_pending()));
+    assert!(is_pending.await, "there is no room");
+    fanout.set_memory(u64::MAX);
+    room.await;
 }
 
 #[tokio::test]
