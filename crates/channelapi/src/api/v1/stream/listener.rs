@@ -158,6 +158,7 @@ impl Subscriber for Listener {
                 }
             }
             End::Slow => self.finish(Disconnected::Slow),
+            End::Unreadable => self.finish(Disconnected::Unreadable),
         }
     }
 }
