@@ -43,8 +43,8 @@ impl<S: Service> Serving<S> {
     ) -> impl Future<Output = ()> + Send {
         async move {
             let (socket, progress) = Socket::new(stream);
-            let mut waiting = stop.clone();
             let end = {
+                let mut waiting = stop.clone();
                 let mut fast = pin!(FastPath::new(&self, socket, &progress, pass).run(&stop));
                 let mut stalled = pin!(progress.stalled());
                 let mut stopped = pin!(waiting.changed());
