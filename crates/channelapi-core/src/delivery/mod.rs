@@ -45,8 +45,6 @@ pub enum Delivery {
 pub enum End {
     /// It does not read, and what it missed is not kept. It should come back.
     Slow,
-    /// What it missed is kept, and could not be read. It should come back.
-    Unreadable,
     /// What it was let in with is no longer good. It should stay away.
     Revoked,
 }

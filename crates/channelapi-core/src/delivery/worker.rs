@@ -432,7 +432,7 @@ impl Worker {
             Ok(None) => unreachable!("whoever may wait for the disk gets a page"),
             Err(error) => {
                 error!(%error, "history could not be read");
-                self.end(connection, End::Unreadable);
+                self.end(connection, End::Slow);
                 return;
             }
         };

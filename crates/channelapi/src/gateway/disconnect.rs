@@ -20,8 +20,6 @@ pub(super) enum Disconnect {
     Slow,
     /// It read so little, and all clients together so little, that it had to go.
     SlowNode,
-    /// What was kept for it could not be read.
-    Unreadable,
     /// Memory was short.
     Memory,
     /// The client sent more events than it may.
@@ -56,7 +54,6 @@ impl Disconnect {
             Self::Lost
             | Self::Slow
             | Self::SlowNode
-            | Self::Unreadable
             | Self::Memory
             | Self::PingTimeout
             | Self::Replaced
@@ -78,7 +75,6 @@ impl Disconnect {
             Self::PingTimeout => Disconnected::PingTimeout,
             Self::Slow => Disconnected::Slow,
             Self::SlowNode => Disconnected::SlowNode,
-            Self::Unreadable => Disconnected::Unreadable,
             Self::Memory => Disconnected::Memory,
             Self::Limit => Disconnected::Limit,
             Self::Replaced => Disconnected::Replaced,
@@ -95,13 +91,7 @@ impl Disconnect {
     pub(super) fn is_abrupt(self) -> bool {
         matches!(
             self,
-            Self::Lost
-                | Self::Slow
-                | Self::SlowNode
-                | Self::Unreadable
-                | Self::Memory
-                | Self::PingTimeout
-                | Self::Replaced
+            Self::Lost | Self::Slow | Self::SlowNode | Self::Memory | Self::PingTimeout | Self::Replaced
         )
     }
 
@@ -121,7 +111,6 @@ impl Disconnect {
             | Self::Lost
             | Self::Slow
             | Self::SlowNode
-            | Self::Unreadable
             | Self::Memory
             | Self::Replaced => None,
             Self::PingTimeout

@@ -181,8 +181,6 @@ families! {
         Slow = "slow",
         /// All clients together read so little of what was sent to them that the slowest had to go.
         SlowNode = "slow_node",
-        /// What was kept for the client could not be read from disk.
-        Unreadable = "unreadable",
         /// Memory was short, and much waited for this client.
         Memory = "memory",
         /// The client was here again, with another connection.

@@ -49,21 +49,6 @@ async fn who_does_not_understand_gaps_is_closed_and_the_others_are_told() {
 }
 
 #[tokio::test]
-async fn who_cannot_be_served_from_history_comes_back_and_is_not_called_slow() {
-    for is_on_disk in [false, true] {
-        let list = List::new(10);
-        let fanout = start(1, &list);
-        list.publish(&fanout, "a", "x");
-        list.is_on_disk.store(is_on_disk, Ordering::Relaxed);
-        list.is_broken.store(true, Ordering::Relaxed);
-        let client = Client::new(1, true);
-        fanout.join(join(&client, &[("a", From::After(0))], Form::Meta)).await.unwrap();
-        until(|| client.state.lock().end == Some(End::Unreadable)).await;
-        assert_eq!(client.events(), ["joined"]);
-    }
-}
-
-#[tokio::test]
 async fn who_never_had_anything_misses_nothing_of_what_goes_before_it_is_read() {
     for is_on_disk in [false, true] {
         let list = List::new(10);

@@ -167,8 +167,6 @@ impl FrameEncoder for Words {
 pub(super) struct List {
     pub(super) publications: Mutex<Vec<Publication>>,
     pub(super) is_on_disk: AtomicBool,
-    /// Whether nothing can be read.
-    pub(super) is_broken: AtomicBool,
     /// Publications of a lower turn are gone, but those of the channel "whole".
     pub(super) complete_since: AtomicUsize,
     page: usize,
@@ -219,9 +217,6 @@ impl History for List {
         let found: Vec<_> = all.iter().filter(wanted).take(self.page + 1).cloned().collect();
         if depth == Depth::Memory && self.is_on_disk.load(Ordering::Relaxed) && !found.is_empty() {
             return Ok(None);
-        }
-        if self.is_broken.load(Ordering::Relaxed) {
-            return Err(io::Error::other("it is broken"));
         }
         let lost = (0..readings.len())
             .filter(|index| gone > readings[*index].after + 1 && readings[*index].channel != whole)

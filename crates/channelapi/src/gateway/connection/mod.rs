@@ -286,7 +286,6 @@ impl Subscriber for Connection {
     fn end(&self, reason: End) {
         match reason {
             End::Slow => self.close(Disconnect::Slow),
-            End::Unreadable => self.close(Disconnect::Unreadable),
             End::Revoked => {
                 PUT_OUT.count();
                 self.gateway.application.revoked(self);

@@ -158,7 +158,6 @@ impl Subscriber for Listener {
                 }
             }
             End::Slow => self.finish(Disconnected::Slow),
-            End::Unreadable => self.finish(Disconnected::Unreadable),
         }
     }
 }
