@@ -27,7 +27,7 @@ pub(crate) mod requests;
 
 /// The data in the body of a publish request.
 pub(crate) fn data_of(body: &Bytes) -> Option<Bytes> {
-    message::data_of(body).ok()
+    message::data_in(body).ok().map(|data| body.slice_ref(data))
 }
 
 /// The token in the argument of `join_channel`, and all that it says.

@@ -2,6 +2,7 @@
 
 mod embedded;
 mod history;
+mod permit;
 
 #[cfg(feature = "fuzzing")]
 pub use embedded::fuzzing;
@@ -11,6 +12,7 @@ pub use embedded::{
     backup as backup_log, carry_answers, stats as log_stats, verify as verify_log,
 };
 pub use history::{Depth, Gap, History, Loss, Page, Reading, Since, SinceError, Start, Top};
+pub use permit::Permit;
 
 use crate::model::Publication;
 

@@ -3,7 +3,7 @@
 //!
 //! Invariant: whoever is turned away here has stored nothing, and may come again.
 
-use crate::broker::PublishError;
+use crate::broker::{Permit, PublishError};
 use crate::clock::Clock;
 use crate::delivery::Fanout;
 use crate::limits::{PACED_MAX, PUBLISH_ROOM_WAIT, PUBLISHING_BYTES_MAX, PUBLISHING_FRACTION, share};
@@ -11,13 +11,14 @@ use crate::model::ChannelName;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// Lets publications in.
 #[derive(Debug)]
 pub struct Gate {
-    /// Bytes of publications that are being stored.
-    bytes: AtomicUsize,
+    /// Bytes of publications that are being stored, or wait for it.
+    bytes: Arc<AtomicUsize>,
     bytes_max: AtomicUsize,
     is_closed: AtomicBool,
     channels: Paces<ChannelName>,
@@ -43,7 +44,7 @@ impl<K> Default for Paces<K> {
 impl Default for Gate {
     fn default() -> Self {
         Self {
-            bytes: AtomicUsize::new(0),
+            bytes: Arc::default(),
             bytes_max: AtomicUsize::new(PUBLISHING_BYTES_MAX),
             is_closed: AtomicBool::new(false),
             channels: Paces::default(),
@@ -95,21 +96,21 @@ impl Gate {
             return Err(PublishError::ShortOfMemory);
         }
         let room = tokio::time::timeout(PUBLISH_ROOM_WAIT, fanout.room()).await;
-        room.map_err(|_| PublishError::Overloaded)
+        room.map_err(|_| PublishError::Overloaded)?;
+        if self.is_closed.load(Ordering::Relaxed) { Err(PublishError::ShortOfMemory) } else { Ok(()) }
     }
 
-    /// Lets in what is to be published. It counts until the entry is dropped.
-    pub(super) fn enter(&self, bytes: usize) -> Result<Entry<'_>, PublishError> {
+    /// Lets in what is to be published.
+    pub(super) fn enter(&self, bytes: usize) -> Result<Permit, PublishError> {
         if self.is_closed.load(Ordering::Relaxed) {
             return Err(PublishError::ShortOfMemory);
         }
-        let entry = Entry { gate: self, bytes };
-        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let (permit, before) = Permit::take(bytes, &self.bytes);
         // One batch alone may be larger than all.
         if before > 0 && before + bytes > self.bytes_max.load(Ordering::Relaxed) {
             return Err(PublishError::Overloaded);
         }
-        Ok(entry)
+        Ok(permit)
     }
 
     /// Whether a channel may get so many more publications.
@@ -149,25 +150,11 @@ impl<K: Eq + Hash> Paces<K> {
 /// Microseconds.
 const SECOND: u64 = 1_000_000;
 
-/// What was let in.
-#[derive(Debug)]
-pub(super) struct Entry<'a> {
-    gate: &'a Gate,
-    bytes: usize,
-}
-
-impl Drop for Entry<'_> {
-    fn drop(&mut self) {
-        self.gate.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::delivery::{Form, FrameEncoder};
     use crate::model::{Checkpoint, Publication};
-    use std::sync::Arc;
     use std::time::Duration;
 
     struct Silence;

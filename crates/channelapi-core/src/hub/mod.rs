@@ -21,7 +21,6 @@ use crate::limits::NOT_READY_TIME;
 use crate::model::{ChannelName, ConnectionId, Policies};
 use crate::state::{DataDirectory, DataDirectoryError, StateError, StateStore};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::runtime::Handle;
 use tracing::warn;
 
@@ -39,8 +38,6 @@ pub struct Hub {
     pub gate: Gate,
     fanout: Arc<Fanout>,
     clock: Clock,
-    /// When the disk last refused a publication, if none was stored since.
-    refused_at: AtomicU64,
 }
 
 /// Whether a node should get publications.
@@ -51,9 +48,6 @@ pub enum Readiness {
     /// Its disk is full, cannot be written, or has failed.
     CannotStore,
 }
-
-/// The disk has refused nothing.
-const NEVER: u64 = u64::MAX;
 
 /// What a node is made of.
 pub struct Settings {
@@ -124,8 +118,7 @@ impl Hub {
             // The workers end with the runtime; nobody needs to wait for them.
             core.spawn(worker.run(broker.clone()));
         }
-        let refused_at = AtomicU64::new(NEVER);
-        Ok(Self { tokens, revocations, consumers, broker, gate: Gate::default(), fanout, clock, refused_at })
+        Ok(Self { tokens, revocations, consumers, broker, gate: Gate::default(), fanout, clock })
     }
 
     /// Takes so much at once as befits a node that may use so many bytes of memory.
@@ -136,9 +129,8 @@ impl Hub {
 
     /// Whether this node should get publications.
     pub fn readiness(&self) -> Readiness {
-        let refused_at = self.refused_at.load(Ordering::Relaxed);
-        let is_recent = refused_at != NEVER
-            && self.clock.monotonic_millis().saturating_sub(refused_at) < millis_of(NOT_READY_TIME);
+        let since = |at| self.clock.monotonic_millis().saturating_sub(at);
+        let is_recent = self.broker.refused_at().is_some_and(|at| since(at) < millis_of(NOT_READY_TIME));
         if is_recent || self.broker.is_fenced() { Readiness::CannotStore } else { Readiness::Ready }
     }
 

@@ -1,13 +1,11 @@
-//! Publishing: what lets a publication in, and what is counted and remembered of what came of it.
+//! Publishing: what lets a publication in, until the log has it.
 
-use super::gate::Entry;
-use super::{Hub, NEVER};
-use crate::broker::{self, PublicationSink as _, PublishError, PublishRequest, Published};
+use super::Hub;
+use crate::broker::{self, Permit, PublicationSink as _, PublishError, PublishRequest, Published};
 use crate::counters::COUNTERS;
-use crate::model::{ChannelName, Durability, EventName, Publication};
+use crate::model::{ChannelName, EventName, Publication};
 use bytes::Bytes;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 type Room<'a> = Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send + 'a>>;
@@ -22,25 +20,19 @@ pub struct Publishing<'a> {
 
 enum Stage<'a> {
     /// Too much waits for the workers. Boxed, because hardly any publication comes to that.
-    Waits(Room<'a>, Box<PublishRequest>),
+    Waits(Room<'a>, Option<Box<(PublishRequest, Permit)>>),
     /// It is the log's.
-    Handed {
-        publishing: broker::Publishing<'a>,
-        _entry: Entry<'a>,
-    },
+    Handed(broker::Publishing<'a>),
     Refused(PublishError),
 }
 
 impl<'a> Stage<'a> {
-    fn begin(hub: &'a Hub, request: PublishRequest) -> Self {
-        let entry = match hub.gate.enter(cost_of(&request)) {
-            Ok(entry) => entry,
-            Err(error) => return Self::Refused(error),
-        };
-        if !hub.gate.admits(&request.channel, 1, &hub.clock) {
-            return Self::Refused(PublishError::TooFast);
+    fn begin(hub: &'a Hub, request: PublishRequest, permit: Permit) -> Self {
+        if hub.gate.admits(&request.channel, 1, &hub.clock) {
+            Self::Handed(hub.broker.publish_within(permit, request))
+        } else {
+            Self::Refused(PublishError::TooFast)
         }
-        Self::Handed { publishing: hub.broker.publish(request), _entry: entry }
     }
 }
 
@@ -51,18 +43,17 @@ impl Future for Publishing<'_> {
         let Self { hub, stage } = &mut *self;
         loop {
             match stage {
-                Stage::Waits(room, request) => {
+                Stage::Waits(room, late) => {
                     let room = ready!(room.as_mut().poll(cx));
-                    *stage = match room {
-                        Ok(()) => Stage::begin(hub, (**request).clone()),
-                        Err(error) => Stage::Refused(error),
+                    *stage = match (room, late.take()) {
+                        (Ok(()), Some(late)) => {
+                            let (request, permit) = *late;
+                            Stage::begin(hub, request, permit)
+                        }
+                        (room, _) => Stage::Refused(room.err().unwrap_or(PublishError::Stopped)),
                     };
                 }
-                Stage::Handed { publishing, .. } => {
-                    let published = ready!(Pin::new(publishing).poll(cx));
-                    hub.note(&published);
-                    return Poll::Ready(published);
-                }
+                Stage::Handed(publishing) => return Pin::new(publishing).poll(cx),
                 Stage::Refused(error) => return Poll::Ready(Err(error.clone())),
             }
         }
@@ -72,10 +63,10 @@ impl Future for Publishing<'_> {
 impl Hub {
     /// Publishes to everyone in the channel, now and later. It has begun when this returns.
     pub fn publish(&self, request: PublishRequest) -> Publishing<'_> {
-        let stage = if self.fanout.has_room() {
-            Stage::begin(self, request)
-        } else {
-            Stage::Waits(self.wait_for_room(), Box::new(request))
+        let stage = match self.gate.enter(cost_of(&request)) {
+            Err(error) => Stage::Refused(error),
+            Ok(permit) if self.fanout.has_room() => Stage::begin(self, request, permit),
+            Ok(permit) => Stage::Waits(self.wait_for_room(), Some(Box::new((request, permit)))),
         };
         Publishing { hub: self, stage }
     }
@@ -86,25 +77,20 @@ impl Hub {
 
     /// Publishes several, next to each other. See [`broker::EmbeddedBroker::publish_all`].
     pub async fn publish_all(&self, requests: Vec<PublishRequest>) -> Vec<Result<Published, PublishError>> {
-        let bytes = requests.iter().map(cost_of).sum();
         let refused = |error| vec![Err(error); requests.len()];
+        let permit = match self.gate.enter(requests.iter().map(cost_of).sum()) {
+            Ok(permit) => permit,
+            Err(error) => return refused(error),
+        };
         if !self.fanout.has_room()
             && let Err(error) = self.wait_for_room().await
         {
             return refused(error);
         }
-        let _entry = match self.gate.enter(bytes) {
-            Ok(entry) => entry,
-            Err(error) => return refused(error),
-        };
         if !self.admits_all(&requests) {
             return refused(PublishError::TooFast);
         }
-        let published = self.broker.publish_all(requests).await;
-        for published in &published {
-            self.note(published);
-        }
-        published
+        self.broker.publish_all_within(permit, requests).await
     }
 
     /// Whether none of the channels gets too many. Some permits may be used up although it is `false`.
@@ -121,17 +107,17 @@ impl Hub {
         event: EventName,
         data: Bytes,
     ) -> impl Future<Output = Result<(), PublishError>> + Send {
-        let sent = if self.fanout.has_room() {
-            Ok(self.send(channel, event, data))
-        } else {
-            Err(Box::new((channel, event, data)))
+        let sent = match self.gate.enter(data.len()) {
+            Err(error) => Ok(Err(error)),
+            Ok(_) if self.fanout.has_room() => Ok(self.send(channel, event, data)),
+            Ok(permit) => Err(Box::new((channel, event, data, permit))),
         };
         async move {
             match sent {
                 Ok(sent) => sent,
                 Err(late) => {
                     self.wait_for_room().await?;
-                    let (channel, event, data) = *late;
+                    let (channel, event, data, _permit) = *late;
                     self.send(channel, event, data)
                 }
             }
@@ -139,7 +125,6 @@ impl Hub {
     }
 
     fn send(&self, channel: ChannelName, event: EventName, data: Bytes) -> Result<(), PublishError> {
-        let _entry = self.gate.enter(data.len())?;
         if !self.gate.admits(&channel, 1, &self.clock) {
             return Err(PublishError::TooFast);
         }
@@ -147,24 +132,6 @@ impl Hub {
         let published_at = self.clock.unix_millis();
         self.fanout.deliver(Publication { channel, event, data, published_at, kept: None });
         Ok(())
-    }
-
-    /// Counts a publication, and remembers when the disk last took nothing.
-    fn note(&self, published: &Result<Published, PublishError>) {
-        match published {
-            Ok(published) if published.is_duplicate => COUNTERS.repeats.count(),
-            Ok(_) => COUNTERS.publications.count(),
-            Err(_) => {}
-        }
-        let refused_at = match published {
-            Err(PublishError::StorageFull | PublishError::NotStored(_)) => self.clock.monotonic_millis(),
-            // What is only in memory, or was stored before, tells nothing of the disk as it is now.
-            Ok(published) if published.durability != Durability::Memory && !published.is_duplicate => NEVER,
-            _ => return,
-        };
-        if self.refused_at.load(Ordering::Relaxed) != refused_at {
-            self.refused_at.store(refused_at, Ordering::Relaxed);
-        }
     }
 }
 

@@ -6,6 +6,8 @@ use super::index::Standing;
 use super::record::{Record, StoredPublication};
 use super::repeats::{Identity, Key};
 use super::writer::Outcome;
+use crate::broker::Permit;
+use crate::counters::COUNTERS;
 use crate::model::{ChannelName, Durability, EventName};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -46,6 +48,7 @@ pub(super) struct Planning {
 pub(super) struct Batch {
     pub(super) items: usize,
     pub(super) asker: Asker,
+    pub(super) permit: Permit,
 }
 
 /// How safely an item's channel is kept, and the channel's number if it has one.
@@ -121,10 +124,24 @@ impl Group {
         self.outcomes[ticket.item] = Some(outcome);
     }
 
+    /// Counts what was stored, and tells everybody.
     pub(super) fn answer(self) {
+        let is_repeat = |outcome: &Outcome| outcome.as_ref().ok().map(|published| published.is_duplicate);
+        let (mut stored, mut repeats) = (0, 0);
+        for outcome in self.outcomes.iter().flatten() {
+            match is_repeat(outcome) {
+                Some(false) => stored += 1,
+                Some(true) => repeats += 1,
+                None => {}
+            }
+        }
+        COUNTERS.publications.add(stored);
+        COUNTERS.repeats.add(repeats);
         let mut answers = Answers::default();
         let mut outcomes = self.outcomes.into_iter().map(|outcome| outcome.expect("every item is settled"));
-        for Batch { items, asker } in self.batches {
+        for Batch { items, asker, permit } in self.batches {
+            // Whoever is answered finds room for the next one.
+            drop(permit);
             answers.add(asker, outcomes.by_ref().take(items));
         }
         answers.send();

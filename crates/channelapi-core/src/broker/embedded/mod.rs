@@ -53,7 +53,7 @@ pub use inspect::{Backup as LogBackup, Damage, Report, SegmentStats, Stats, back
 pub use open::OpenError;
 pub use reader::{HistoryPage, HistoryQuery, Standing};
 
-use super::PublicationSink;
+use super::{Permit, PublicationSink};
 use crate::clock::Clock;
 use crate::failpoint;
 use crate::limits::{
@@ -73,7 +73,7 @@ use smallvec::smallvec;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::task::{Context, Poll, ready};
 use std::thread::{self, JoinHandle};
@@ -82,7 +82,7 @@ use stored::Stored;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use upkeep::Upkeep;
-use writer::{Command, Outcome, Waiting, Writer};
+use writer::{Command, NEVER, Outcome, Waiting, Writer};
 
 /// Stores publications on this machine's disk and carries them to this node.
 pub struct EmbeddedBroker {
@@ -93,6 +93,7 @@ pub struct EmbeddedBroker {
     clock: Clock,
     fence: Fence,
     is_stopping: Arc<AtomicBool>,
+    refused_at: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
     /// Asks for upkeep at once.
     #[cfg(test)]
@@ -295,6 +296,7 @@ impl EmbeddedBroker {
             is_stopping: is_stopping.clone(),
             has_reserve: has_reserve.clone(),
         };
+        let refused_at = Arc::new(AtomicU64::new(NEVER));
         let writer = Writer {
             log,
             disk,
@@ -307,6 +309,7 @@ impl EmbeddedBroker {
             repeats,
             unsynced: None,
             has_reserve,
+            refused_at: refused_at.clone(),
             pokes: pokes.clone(),
         };
         let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
@@ -327,6 +330,7 @@ impl EmbeddedBroker {
             clock,
             fence,
             is_stopping,
+            refused_at,
             threads,
             #[cfg(test)]
             pokes,
@@ -335,8 +339,13 @@ impl EmbeddedBroker {
 
     /// Stores a publication and hands it to the sink. It is on its way when this returns.
     pub fn publish(&self, request: PublishRequest) -> Publishing<'_> {
+        self.publish_within(Permit::default(), request)
+    }
+
+    /// The same, within a permit that lasts until it is known what came of it.
+    pub fn publish_within(&self, permit: Permit, request: PublishRequest) -> Publishing<'_> {
         let (asker, answered) = Asker::of_one();
-        let room = match self.hand_over(Waiting { requests: smallvec![request], asker }) {
+        let room = match self.hand_over(Waiting { requests: smallvec![request], asker, permit }) {
             Handed::Over => None,
             Handed::Waits(waiting) => Some(self.wait_for_room(waiting)),
         };
@@ -346,10 +355,19 @@ impl EmbeddedBroker {
     /// Stores publications next to each other: nothing comes between those of one channel, and they are stored all or not at all.
     /// If one is refused for its own sake (a reused key), so are the others of its channel, but for repeats of what is stored.
     pub async fn publish_all(&self, requests: Vec<PublishRequest>) -> Vec<Result<Published, PublishError>> {
+        self.publish_all_within(Permit::default(), requests).await
+    }
+
+    /// The same, within a permit that lasts until it is known what came of all of them.
+    pub async fn publish_all_within(
+        &self,
+        permit: Permit,
+        requests: Vec<PublishRequest>,
+    ) -> Vec<Result<Published, PublishError>> {
         let count = requests.len();
         let refused = |error| vec![Err(error); count];
         let (asker, answered) = Asker::of_all();
-        if let Handed::Waits(waiting) = self.hand_over(Waiting { requests: requests.into(), asker })
+        if let Handed::Waits(waiting) = self.hand_over(Waiting { requests: requests.into(), asker, permit })
             && let Err(error) = self.wait_for_room(waiting).await
         {
             return refused(error);
@@ -404,6 +422,11 @@ impl EmbeddedBroker {
     /// Whether nothing more is stored, because a sync failed or a thread of the log ended. The process should end, too.
     pub fn is_fenced(&self) -> bool {
         self.fence.is_closed()
+    }
+
+    /// When the disk last refused a publication, in milliseconds of the monotonic clock, if none was stored there since.
+    pub fn refused_at(&self) -> Option<u64> {
+        Some(self.refused_at.load(Ordering::Relaxed)).filter(|at| *at != NEVER)
     }
 
     /// Waits until [`Self::is_fenced`].

@@ -6,12 +6,13 @@ use super::index::{Arrival, Entry, MEMORY};
 use super::log::AppendError;
 use super::reserve::is_full;
 use super::stored::Stored;
-use super::writer::{Appended, Writer};
+use super::writer::{Appended, NEVER, Writer};
 use super::{PublishError, Published};
 use crate::failpoint;
 use crate::model::{Kept, Position, Publication};
 use bytes::Bytes;
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use tracing::error;
 
 /// A publication that is stored, on its way out.
@@ -34,6 +35,9 @@ impl Writer {
                 stocked.push(self.keep(&mut stored, planned, place, (now, keys_now)));
             }
             if let Some(Appended { segment, position, bytes }) = appended {
+                if self.refused_at.load(Ordering::Relaxed) != NEVER {
+                    self.refused_at.store(NEVER, Ordering::Relaxed);
+                }
                 let head = &self.log.head;
                 if let Some(known) = stored.segments.list.get_mut(&head.number) {
                     known.length = head.length;
@@ -104,6 +108,9 @@ impl Writer {
     pub(super) fn refuse(&mut self, group: &mut Group, failure: &AppendError, now: u64, keys_now: u64) {
         let error = refusal(failure);
         error!(error = %failure, publications = group.logged, "publications could not be stored");
+        if matches!(failure, AppendError::NotStored(_)) {
+            self.refused_at.store(self.clock.monotonic_millis(), Ordering::Relaxed);
+        }
         let repeats = std::mem::take(&mut group.repeats);
         let (mut kept, mut places) = (Vec::new(), HashMap::new());
         for (index, planned) in std::mem::take(&mut group.planned).into_iter().enumerate() {

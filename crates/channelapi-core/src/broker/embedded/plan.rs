@@ -4,6 +4,7 @@
 
 use super::group::{Group, Planned, Planning, Ticket, record_bytes_about};
 use super::index::{Next, Standing};
+use super::record::NUMBER_MAX;
 use super::repeats::{Identity, fingerprint};
 use super::stored::Stored;
 use super::writer::{Requests, Waiting, Writer, random};
@@ -127,6 +128,9 @@ impl Writer {
                 },
             }
         });
+        if planning.standing.offset + 1 >= NUMBER_MAX {
+            planning.standing = Standing { epoch: random(), offset: 1 };
+        }
         let Planning { standing, previous } = *planning;
         planning.standing.offset += 1;
         planning.previous = sequence;

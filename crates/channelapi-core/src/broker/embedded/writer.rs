@@ -8,21 +8,22 @@ use super::answers::Asker;
 use super::disk::Disk;
 use super::group::{Batch, Group, record_bytes_about};
 use super::log::{AppendError, Log};
-use super::record::Record;
+use super::record::{NUMBER_MAX, Record};
 use super::repeats::{KeysClock, Repeats};
 use super::stored::{Segment, Stored};
 use super::upkeep::Poke;
 use super::{PublishError, PublishRequest, Published, StoreSettings};
-use crate::broker::PublicationSink;
+use crate::broker::{Permit, PublicationSink};
 use crate::clock::Clock;
 use crate::failpoint;
 use crate::limits::{LOG_GROUP_BYTES_MAX, LOG_GROUP_MAX};
 use crate::model::ChannelName;
 use parking_lot::RwLock;
 use smallvec::SmallVec;
+use std::io;
 use std::iter::Peekable;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -32,6 +33,9 @@ pub(super) type Outcome = Result<Published, PublishError>;
 
 /// What came of each publication of a batch, in its order.
 pub(super) type Results = Vec<Outcome>;
+
+/// No time.
+pub(super) const NEVER: u64 = u64::MAX;
 
 /// What the writer can be asked for.
 pub(super) enum Command {
@@ -56,6 +60,7 @@ pub(super) type Requests = SmallVec<[PublishRequest; 1]>;
 pub(super) struct Waiting {
     pub(super) requests: Requests,
     pub(super) asker: Asker,
+    pub(super) permit: Permit,
 }
 
 pub(super) struct Writer {
@@ -73,6 +78,8 @@ pub(super) struct Writer {
     pub(super) unsynced: Option<Instant>,
     /// Whether the reserve is there. Without it the disk was full: nothing is published until it is there again. Upkeep looks at it.
     pub(super) has_reserve: Arc<AtomicBool>,
+    /// When the disk last took nothing, [`NEVER`] if it has taken something since.
+    pub(super) refused_at: Arc<AtomicU64>,
     pub(super) pokes: std_mpsc::SyncSender<Poke>,
 }
 
@@ -184,16 +191,19 @@ impl Writer {
         let keys_now = self.keys_clock.now();
         self.repeats.forget_old(keys_now);
         self.find(&mut group, &together);
-        for Waiting { requests, asker } in together {
+        for Waiting { requests, asker, permit } in together {
             let first = group.outcomes.len();
             group.outcomes.resize(first + requests.len(), None);
-            group.batches.push(Batch { items: requests.len(), asker });
+            group.batches.push(Batch { items: requests.len(), asker, permit });
             self.plan(&mut group, first, requests, keys_now);
         }
         group.encode(now);
         let bytes = std::mem::take(&mut group.bytes);
-        let appended =
-            if group.logged == 0 { Ok(None) } else { self.append(bytes, group.must_sync).map(Some) };
+        let appended = match group.logged {
+            0 => Ok(None),
+            count if self.next + count >= NUMBER_MAX => Err(AppendError::NotStored(no_numbers())),
+            _ => self.append(bytes, group.must_sync).map(Some),
+        };
         match appended {
             Ok(appended) => self.publish(&mut group, appended, now, keys_now),
             Err(failure) => self.refuse(&mut group, &failure, now, keys_now),
@@ -254,6 +264,11 @@ impl Writer {
         // If it fails, the disk is still full.
         _ = self.restore_reserve();
     }
+}
+
+/// Why a log takes nothing more that has come to its end.
+fn no_numbers() -> io::Error {
+    io::Error::other("the log has no sequence left: begin a new data directory")
 }
 
 /// What was appended, and where.

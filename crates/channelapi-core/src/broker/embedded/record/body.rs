@@ -69,14 +69,14 @@ impl<'a> Record<'a> {
             }
             TOP => Self::Top(StoredTop {
                 epoch: fields.u64()?,
-                next_offset: fields.offset()?,
-                last: fields.number()?,
+                next_offset: fields.number().filter(|next| *next > 0)?,
+                last: fields.counted()?,
                 tag: u32::from_le_bytes(fields.array()?),
                 loss: fields.array::<1>().and_then(|[code]| loss_of(code))?,
                 channel: std::str::from_utf8(fields.take_rest()).ok()?,
             }),
             PURGE => Self::Purge(Purge {
-                sequence: fields.number()?,
+                sequence: fields.counted()?,
                 epoch: fields.u64()?,
                 channel: std::str::from_utf8(fields.take_rest()).ok()?,
             }),
@@ -111,12 +111,12 @@ impl<'a> StoredPublication<'a> {
         let [flags] = fields.array()?;
         Some(Self {
             continues: flags & CONTINUES != 0,
-            sequence: fields.number()?,
+            sequence: fields.counted()?,
             previous: fields.number()?,
             published_at: fields.number()?,
             expires_at: fields.u64()?,
             epoch: fields.u64()?,
-            offset: fields.offset()?,
+            offset: fields.counted().filter(|offset| *offset > 0)?,
             channel: fields.text()?,
             event: fields.text()?,
             idempotency: match fields.text()? {
@@ -169,14 +169,13 @@ impl<'a> Fields<'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// One that is counted on from.
     fn number(&mut self) -> Option<u64> {
         self.u64().filter(|number| *number < NUMBER_MAX)
     }
 
-    /// A place in a channel: from 1 on, because 0 is before the first one.
-    fn offset(&mut self) -> Option<u64> {
-        self.number().filter(|offset| *offset > 0)
+    /// One that another one follows.
+    fn counted(&mut self) -> Option<u64> {
+        self.number().filter(|number| number + 1 < NUMBER_MAX)
     }
 
     fn text(&mut self) -> Option<&'a str> {

@@ -243,10 +243,14 @@ fn what_is_kept_in_memory_is_lost_with_the_process_and_said_to_be() {
         let first = PublishRequest { channel: memory.clone(), ..request(0, "1") };
         let first = broker.publish(first).await.unwrap();
         assert_eq!(first.durability, Durability::Memory, "it needs no disk");
+        assert_eq!(broker.refused_at(), None);
         assert_eq!(broker.publish(request(0, "on disk")).await, Err(PublishError::StorageFull));
+        assert!(broker.refused_at().is_some());
         disk.0.lock().room = None;
         broker.publish(PublishRequest { channel: memory.clone(), ..request(0, "2") }).await.unwrap();
+        assert!(broker.refused_at().is_some(), "what is in memory only says nothing of the disk");
         broker.publish(request(0, "on disk, too")).await.unwrap();
+        assert_eq!(broker.refused_at(), None);
         let Start { after, gap } = broker.locate(&memory, Since::Cursor(first.cursor));
         assert_eq!(gap, None);
         let page = broker.history(&memory, HistoryQuery { after, ..EVERYTHING }).unwrap();

@@ -71,6 +71,22 @@ fn a_relaxed_sync_that_fails_closes_the_log_and_says_so() {
     });
 }
 
+#[test]
+fn what_is_being_stored_counts_until_it_is_settled_also_if_nobody_waits_for_it() {
+    let disk = SimulatedDisk::default();
+    let broker = open(&disk);
+    let all = Arc::default();
+    let permit = || Permit::take(100, &all).0;
+    let stands_still = disk.0.lock();
+    drop(broker.publish_within(permit(), request(0, "a")));
+    let later = broker.publish_all_within(permit(), vec![request(0, "b"), request(0, "c")]);
+    assert!(run(async { tokio::time::timeout(Duration::from_millis(50), later).await }).is_err());
+    assert_eq!(all.load(Ordering::Relaxed), 200);
+    drop(stands_still);
+    wait_until("the end of the permits", || all.load(Ordering::Relaxed) == 0);
+    assert_eq!(data_of(&broker, 0), ["a", "b", "c"]);
+}
+
 /// A sink that panics, as a bug would.
 struct Bug;
 
