@@ -20,12 +20,7 @@ pub(super) enum MessageError {
     TooDeep,
 }
 
-/// The data in a body, byte for byte as it was written. It shares the body's memory.
-pub(super) fn data_of(body: &Bytes) -> Result<Bytes, MessageError> {
-    data_in(body).map(|data| body.slice_ref(data))
-}
-
-/// The part of a body that is the data.
+/// The part of a body that is the data, byte for byte as it was written.
 pub(super) fn data_in(body: &[u8]) -> Result<&[u8], MessageError> {
     let text = std::str::from_utf8(body).map_err(|_| MessageError::Format)?;
     // The object around the message is one level more.
@@ -35,6 +30,12 @@ pub(super) fn data_in(body: &[u8]) -> Result<&[u8], MessageError> {
     let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|_| MessageError::Format)?;
     let data = envelope.message.ok_or(MessageError::Format)?;
     Ok(data.get().as_bytes())
+}
+
+/// Data as a part of its body, if it is most of that: a small message must not keep a large body in memory for as long as it is kept
+/// itself.
+pub(super) fn shared(data: &[u8], body: &Bytes) -> Bytes {
+    if data.len() >= body.len() / 2 { body.slice_ref(data) } else { Bytes::copy_from_slice(data) }
 }
 
 /// Like the original's parser, the last of several keys `message` counts and others are passed over.
@@ -79,8 +80,7 @@ mod tests {
     #[test]
     fn data_is_taken_as_it_was_written() {
         let check = |body: &'static str, data: &str| {
-            let body = Bytes::from_static(body.as_bytes());
-            assert_eq!(data_of(&body).as_deref(), Ok(data.as_bytes()), "{body:?}");
+            assert_eq!(data_in(body.as_bytes()), Ok(data.as_bytes()), "{body}");
         };
         check(
             r#"{"message": {"b" : 1e400,"a":12345678901234567890}}"#,
@@ -107,17 +107,28 @@ mod tests {
             r#"{"Message":1}"#,
             r#"{"message":NaN}"#,
         ] {
-            assert_eq!(data_of(&Bytes::from_static(body.as_bytes())), Err(MessageError::Format), "{body}");
+            assert_eq!(data_in(body.as_bytes()), Err(MessageError::Format), "{body}");
         }
-        assert_eq!(data_of(&Bytes::from_static(b"{\"message\":\"\xff\"}")), Err(MessageError::Format));
+        assert_eq!(data_in(b"{\"message\":\"\xff\"}"), Err(MessageError::Format));
+    }
+
+    #[test]
+    fn a_small_message_does_not_keep_a_large_body() {
+        for (pad, is_shared) in [(0, true), (1_000, false)] {
+            let body =
+                Bytes::from(format!(r#"{{"message":"12345678901234567890","pad":"{}"}}"#, "x".repeat(pad)));
+            let data = data_in(&body).unwrap();
+            let own = shared(data, &body);
+            assert_eq!((&own[..], own.as_ptr() == data.as_ptr()), (data, is_shared));
+        }
     }
 
     #[test]
     fn nesting_is_limited() {
         let nested =
-            |depth| Bytes::from(format!(r#"{{"message":{}{}}}"#, "[".repeat(depth), "]".repeat(depth)));
-        assert!(data_of(&nested(DEPTH_MAX)).is_ok());
-        assert_eq!(data_of(&nested(DEPTH_MAX + 1)), Err(MessageError::TooDeep));
-        assert_eq!(data_of(&nested(100_000)), Err(MessageError::TooDeep));
+            |depth| format!(r#"{{"message":{}{}}}"#, "[".repeat(depth), "]".repeat(depth)).into_bytes();
+        assert!(data_in(&nested(DEPTH_MAX)).is_ok());
+        assert_eq!(data_in(&nested(DEPTH_MAX + 1)), Err(MessageError::TooDeep));
+        assert_eq!(data_in(&nested(100_000)), Err(MessageError::TooDeep));
     }
 }

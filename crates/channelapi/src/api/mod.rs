@@ -4,6 +4,7 @@
 //! request.
 
 mod idempotency;
+mod in_time;
 mod message;
 mod seed;
 pub(crate) mod sse;

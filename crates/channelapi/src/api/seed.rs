@@ -1,5 +1,6 @@
 //! The two routes of the seed contract, byte for byte.
 
+use super::in_time::{TooLate, in_time};
 use super::message::{self, DEPTH_MAX, MessageError};
 use super::{Api, IN_QUERY, idempotency};
 use crate::auth::{Denied, Place, identify, is_key_in_query};
@@ -157,7 +158,7 @@ impl Api {
 
     /// Publishes what was [recognized](Self::recognize_message).
     pub(super) fn call_message(&self, request: PublishRequest) -> Answering<'_> {
-        let mut publishing = self.hub.publish(request);
+        let mut publishing = in_time(self.hub.publish(request));
         Box::pin(async move {
             let published = (&mut publishing).await;
             self.kept_alive(answer_to(published).unwrap_or_else(Refusal::answer))
@@ -232,7 +233,7 @@ impl Api {
 
     /// Stores what a body holds.
     async fn store(&self, publish: Publish, body: &Bytes) -> Result<Answer, Refusal> {
-        let data = message::data_of(body).map_err(|error| match error {
+        let data = message::data_in(body).map_err(|error| match error {
             MessageError::Format => {
                 // The original's own words, which clients may have been written against.
                 Refusal::new(StatusCode::BAD_REQUEST, "Body is in incorrect format. Key 'message' not found.")
@@ -246,12 +247,17 @@ impl Api {
             let message = format!("The message is {} bytes, the limit is {DATA_BYTES_MAX}.", data.len());
             return Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, message));
         }
-        answer_to(self.hub.publish(publish.into_request(data)).await)
+        let request = publish.into_request(message::shared(data, body));
+        answer_to(in_time(self.hub.publish(request)).await)
     }
 }
 
 /// What a publisher is told.
-fn answer_to(published: Result<Published, PublishError>) -> Result<Answer, Refusal> {
+fn answer_to(published: Result<Result<Published, PublishError>, TooLate>) -> Result<Answer, Refusal> {
+    let published = published.map_err(|late| {
+        let message = format!("{late} The message may or may not be stored.");
+        Refusal::new(StatusCode::GATEWAY_TIMEOUT, message)
+    })?;
     match published {
         Ok(_) => {
             let body = Bytes::from_static(br#"{"success": true}"#);

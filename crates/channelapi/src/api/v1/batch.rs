@@ -5,9 +5,10 @@
 //! - Only what cannot be read at all, so that nobody knows which channels it is about, is refused as a whole.
 
 use super::super::idempotency;
+use super::super::message::shared;
 use super::json::{Fields, Object, invalid, missing, wrong_type};
 use super::problem::{Code, Problem};
-use super::publish::{Draft, send, shared, status_of, store, stored};
+use super::publish::{Draft, send, status_of, store, stored};
 use super::{answer, utf8};
 use crate::auth::{Denied, Key};
 use crate::http::Response;
@@ -101,7 +102,7 @@ impl Batch<'_> {
         if let Some(twice) = names.iter().find(|name| !known.insert(name.as_str())) {
             return Err(invalid(format!("`channels` has `{}` twice.", twice.escape_debug())));
         }
-        let draft = Draft::take(fields, |data| shared(data, self.body), self.now)?;
+        let draft = Draft::take(fields, |data| shared(data.as_bytes(), self.body), self.now)?;
         let item = |name: String| Item {
             channel: ChannelName::parse(&name).map_err(Into::into),
             message: Ok(Message { draft: draft.clone(), key: self.key.clone() }),
@@ -146,7 +147,7 @@ impl Batch<'_> {
     }
 
     fn message(&self, index: usize, mut fields: Fields<'_>) -> Result<Message, Problem> {
-        let draft = Draft::take(&mut fields, |data| shared(data, self.body), self.now)?;
+        let draft = Draft::take(&mut fields, |data| shared(data.as_bytes(), self.body), self.now)?;
         let key = match (fields.take_text("idempotency_key")?, &self.key) {
             (Some(own), _) => Some(idempotency::checked(own.as_bytes())?),
             (None, Some(key)) => Some(idempotency::checked(format!("{key}/{index}").as_bytes())?),

@@ -1,6 +1,6 @@
 //! What a channel holds: pages of it, single messages, and its end.
 
-use super::in_time::in_time;
+use super::super::in_time::in_time;
 use super::json::{self, Object};
 use super::problem::{Code, Problem};
 use super::query::{Query, refused};

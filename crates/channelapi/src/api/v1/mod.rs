@@ -4,7 +4,6 @@ mod batch;
 mod channel;
 mod consumers;
 mod history;
-mod in_time;
 mod json;
 mod problem;
 mod publish;
@@ -17,6 +16,7 @@ mod tokens;
 
 pub(super) use stream::Streams;
 
+use super::in_time::in_time;
 use super::{Api, idempotency};
 use crate::auth::{Denied, Key, Pass, Place, identify, is_key_in_query};
 use crate::config::scope::Scope;
@@ -28,7 +28,6 @@ use hyper::body::Body as _;
 use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
-use in_time::in_time;
 use percent_encoding::percent_decode_str;
 use problem::{Code, Problem};
 use publish::Draft;

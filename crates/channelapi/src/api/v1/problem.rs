@@ -2,6 +2,7 @@
 
 use super::super::IN_QUERY;
 use super::super::idempotency::KeyError;
+use super::super::in_time::TooLate;
 use super::json::Object;
 use crate::auth::Denied;
 use crate::http::Answer;
@@ -290,6 +291,12 @@ impl From<PublishError> for Problem {
                 "The server stopped before it could say what came of the message.",
             ),
         }
+    }
+}
+
+impl From<TooLate> for Problem {
+    fn from(late: TooLate) -> Self {
+        Self::new(Code::Indeterminate, late.to_string())
     }
 }
 

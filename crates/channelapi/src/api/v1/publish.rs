@@ -1,7 +1,7 @@
 //! Publishing one message: what a publisher may say of it, and what it is answered.
 
-use super::super::message::DEPTH_MAX;
-use super::in_time::in_time;
+use super::super::in_time::{TooLate, in_time};
+use super::super::message::{DEPTH_MAX, shared};
 use super::json::{Fields, Object, missing};
 use super::problem::{Code, Problem};
 use super::{short_answer, time, utf8};
@@ -43,7 +43,7 @@ pub(super) async fn publish(
     key: Option<Box<str>>,
     body: &Bytes,
 ) -> Result<Answer, Problem> {
-    let draft = draft(utf8(body)?, |data| shared(data, body), hub.clock().unix_millis())?;
+    let draft = draft(utf8(body)?, |data| shared(data.as_bytes(), body), hub.clock().unix_millis())?;
     if draft.is_volatile {
         send(hub, channel.clone(), draft).await?;
         return Ok(answer_to_sent(&channel));
@@ -55,7 +55,7 @@ pub(super) async fn publish(
 /// What a publisher is told whose message was to be stored.
 pub(super) fn answer_to(
     channel: &ChannelName,
-    published: Result<Result<Published, PublishError>, Problem>,
+    published: Result<Result<Published, PublishError>, TooLate>,
 ) -> Result<Answer, Problem> {
     let published = published??;
     let object = Object::new().text("channel", channel.as_str());
@@ -76,7 +76,7 @@ pub(super) async fn store(
     hub: &Hub,
     requests: Vec<PublishRequest>,
 ) -> Result<Vec<Result<Published, PublishError>>, Problem> {
-    in_time(pin!(hub.publish_all(requests))).await
+    Ok(in_time(pin!(hub.publish_all(requests))).await?)
 }
 
 /// Sends a message to who is there. Unless too much waits already, it is sent when this returns.
@@ -156,13 +156,6 @@ fn checked(raw: &RawValue) -> Result<&str, Problem> {
     Ok(data)
 }
 
-/// Data as a part of its body, if it is most of that: a small message must not keep a large body in memory for as long as it is kept
-/// itself.
-pub(super) fn shared(data: &str, body: &Bytes) -> Bytes {
-    let data = data.as_bytes();
-    if data.len() >= body.len() / 2 { body.slice_ref(data) } else { Bytes::copy_from_slice(data) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,7 +163,7 @@ mod tests {
 
     fn draft(text: &str) -> Result<Draft, Code> {
         let body = Bytes::from(text.to_owned());
-        let shared = super::draft(utf8(&body).unwrap(), |data| shared(data, &body), 1000);
+        let shared = super::draft(utf8(&body).unwrap(), |data| shared(data.as_bytes(), &body), 1000);
         let copied = super::draft(text, |data| Bytes::copy_from_slice(data.as_bytes()), 1000);
         assert_eq!(shared, copied);
         shared.map_err(|problem| problem.code)

@@ -6,7 +6,6 @@
 //! - Whoever waits is never told too early that it took too long, and at most a tick too late.
 //! - Where nobody waits, nothing ticks.
 
-use super::problem::{Code, Problem};
 use channelapi_core::limits::PUBLISH_TIMEOUT;
 use parking_lot::Mutex;
 use slab::Slab;
@@ -14,6 +13,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
+
+/// The disk did not answer within [`PUBLISH_TIMEOUT`]: nobody knows what comes of the change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("The disk did not answer within {} seconds.", PUBLISH_TIMEOUT.as_secs())]
+pub(super) struct TooLate;
 
 /// What comes of a change on disk, unless that takes too long to wait for.
 #[must_use]
@@ -30,7 +34,7 @@ pub(super) fn in_time<F: Future + Unpin>(change: F) -> InTime<F> {
 }
 
 impl<F: Future + Unpin> Future for InTime<F> {
-    type Output = Result<F::Output, Problem>;
+    type Output = Result<F::Output, TooLate>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         if let Poll::Ready(done) = Pin::new(&mut self.change).poll(cx) {
@@ -38,11 +42,7 @@ impl<F: Future + Unpin> Future for InTime<F> {
         }
         match &self.place {
             None => self.place = Some(Place::take(cx.waker())),
-            Some(place) if place.is_over(cx.waker()) => {
-                let seconds = PUBLISH_TIMEOUT.as_secs();
-                let detail = format!("The disk did not answer within {seconds} seconds.");
-                return Poll::Ready(Err(Problem::new(Code::Indeterminate, detail)));
-            }
+            Some(place) if place.is_over(cx.waker()) => return Poll::Ready(Err(TooLate)),
             Some(_) => {}
         }
         Poll::Pending
@@ -159,8 +159,7 @@ mod tests {
             let other = tokio::spawn(async { in_time(pin!(sleep(TICK * 3 / 2))).await });
             sleep(pause).await;
             let began = Instant::now();
-            let problem = in_time(std::future::pending::<()>()).await.unwrap_err();
-            assert_eq!(problem.code, Code::Indeterminate);
+            assert_eq!(in_time(std::future::pending::<()>()).await, Err(TooLate));
             let waited = began.elapsed();
             let latest = PUBLISH_TIMEOUT + TICK + Duration::from_millis(10);
             assert!(waited >= PUBLISH_TIMEOUT && waited <= latest, "{waited:?}");
