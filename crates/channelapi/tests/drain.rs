@@ -4,8 +4,9 @@
 
 mod node;
 
-use node::{Client, KEY, Node, PATIENCE, ask, eventually, value_in};
+use node::{Client, KEY, Node, PATIENCE, ask, eventually, read_answer, value_in};
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -89,6 +90,35 @@ fn whoever_is_sent_away_or_refused_while_it_stops_is_counted() {
     eventually("somebody who is sent away", || {
         Some(kept("/metrics").body).filter(|page| value_in(page, sent_away) > 0)
     });
+    assert_eq!(node.ended(), Some(0));
+}
+
+#[test]
+fn an_answer_behind_the_stop_is_the_last_on_its_connection_and_says_so() {
+    let mut node = Node::start("[drain]\ntimeout = '8s'\n");
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    let requests = [
+        ("/socket.io/?EIO=4&transport=websocket", upgrade),
+        ("/readyz", "Connection: keep-alive"),
+        // For hyper.
+        ("/readyz", "Connection: keep-alive, TE\r\nTE: trailers"),
+    ];
+    let begun = requests.map(|(path, headers)| {
+        let mut connection = node.connect();
+        write!(connection, "GET {path} HTTP/1.1\r\nHost: test\r\n").unwrap();
+        (connection, headers)
+    });
+    // They are read as far as they are here, and waited for.
+    thread::sleep(Duration::from_millis(300));
+    node.signal("-TERM");
+    node.await_log("SIGTERM");
+    thread::sleep(Duration::from_millis(300));
+    for (mut connection, headers) in begun {
+        write!(connection, "{headers}\r\n\r\n").unwrap();
+        let answer = read_answer(&mut connection);
+        let answer = answer.unwrap_or_else(|error| panic!("{headers}: {error}"));
+        assert_eq!((answer.status, answer.header("connection")), (503, Some("close")), "{headers}");
+    }
     assert_eq!(node.ended(), Some(0));
 }
 

@@ -264,6 +264,36 @@ impl Drop for SlowDisk {
     }
 }
 
+/// Once, the seed's route waited for as long as the disk did, and what was stored in the end was counted only if somebody still waited.
+#[test]
+fn a_disk_that_stands_still_is_not_waited_for_and_what_it_stores_is_counted() {
+    let node = Node::start("");
+    let Some(disk) = SlowDisk::under(&node) else {
+        eprintln!("SKIPPED: there is no strace here that may slow the disk down");
+        return;
+    };
+    let requests = [("/message/a", r#"{"message":1}"#), ("/v1/channels/a/messages", r#"{"data":1}"#)];
+    let mut publishers = requests.map(|(path, body)| {
+        let mut connection = node.connect();
+        let length = body.len();
+        write!(
+            connection,
+            "POST {path} HTTP/1.1\r\nHost: test\r\nAuthorization: {KEY}\r\nContent-Length: {length}\r\n\r\n{body}"
+        )
+        .unwrap();
+        connection
+    });
+    for publisher in &mut publishers {
+        let answer = node::read_answer(publisher).unwrap();
+        assert_eq!(answer.status, 504, "{answer:?}");
+        assert!(answer.body.contains("did not answer within 10 seconds"), "{answer:?}");
+    }
+    assert!(node.metric("channelapi_publishing_bytes") > 0, "it still waits");
+    drop(disk);
+    node.await_metric("channelapi_publications_total", |count| count == 2);
+    node.await_metric("channelapi_publishing_bytes", |bytes| bytes == 0);
+}
+
 #[test]
 fn no_more_waits_for_a_slow_disk_than_may() {
     let node = Node::start("");

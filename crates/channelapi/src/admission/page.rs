@@ -402,7 +402,7 @@ const CLOSING: &str = "
   taken, so it is gone when that has no answer in time (`disconnects{ping_timeout}`), or sooner when too much waits for it.
 - **A small memory** holds less. Where the server may use fewer than 4 GiB (`limits.memory`, or what the container or the machine has), what
   waits for clients and publications that are kept in memory only get an eighth of it each at most, and a sixteenth each the newest part of the log,
-  what is being stored, what is still to come as a whole, and a segment of the log; there is an idempotency key for each 4 KiB.
+  what is being stored, what waits for the fan-out, what is still to come as a whole, and a segment of the log; there is an idempotency key for each 4 KiB.
 - **A user** is the `sub` of a JWT together with its issuer. Whoever comes back through the handshake door with its `pid` takes over the place that its former
   connection had. There is no limit unless you set one: only you know how many devices and pages a user has.
 - **A client that is told to come back** gets `Retry-After`; stock clients take no notice of it and come back after their

@@ -225,6 +225,9 @@ impl Gateway {
         if !query.is_version_4 {
             return Err(RequestError::UnsupportedVersion);
         }
+        if self.connections.lock().is_draining {
+            return Ok(Err(HandshakeRefused::Draining));
+        }
         Ok(self.admission.admit_session(address).map(|pass| Arrival::New(self.clone(), pass)))
     }
 

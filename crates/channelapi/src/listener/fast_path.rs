@@ -14,7 +14,8 @@ use super::serve::{Serving, has_changed};
 use super::service::{Leaving, Pace, Service};
 use crate::admission::SocketPass;
 use crate::http::{
-    Head, Headers as _, Parsed, Peer, Progress, Received, Request, Socket, Wire, headers_room, to_wire,
+    Head, Headers as _, Parsed, Peer, Progress, Received, Request, Response, Socket, Wire, headers_room,
+    to_wire,
 };
 use crate::receiving::{NoRoom, Receiving};
 use crate::stream::with_read_buffer;
@@ -99,9 +100,13 @@ impl<'a, S: Service> FastPath<'a, S> {
                         let (stream, _) = self.reader.socket.into_stream();
                         return End::Upgraded(upgrade, Leaving { stream, answer, sent });
                     }
-                    Read::Staying(answer, sent) => {
+                    Read::Staying(response, sent) => {
                         self.pass.has_spoken();
-                        if self.answer(&answer).await.is_err() {
+                        let is_last = has_changed(stop);
+                        // Only a stream is no bytes yet, and none answers such a request.
+                        let answer = to_wire(*response, is_last);
+                        let Some(answer) = answer else { return End::Closed };
+                        if self.answer(&answer).await.is_err() || is_last {
                             return End::Closed;
                         }
                         if !sent.is_empty() {
@@ -238,8 +243,8 @@ enum Read<S: Service> {
     Whole(Asked<S>, bool),
     /// A request to leave HTTP that is granted, with the bytes of the answer, and what came behind it.
     Leaving(S::Upgrade, Vec<u8>, Vec<u8>),
-    /// One that is not.
-    Staying(Wire, Vec<u8>),
+    /// One that is not, with its answer.
+    Staying(Box<Response>, Vec<u8>),
     /// What may be a part of a request. It is in [`Reader::begun`].
     Part,
     /// What is not for us. It is in [`Reader::begun`].
@@ -332,13 +337,11 @@ impl<S: Service> Reader<'_, S> {
             "GET" if is_upgrade && head.body_bytes == 0 && !head.is_last => {
                 let peer = arrival.peer(&head, entry.trusted_proxies.as_ref());
                 let Some((response, upgrade)) = service.upgrade(&head, peer) else { return Read::Other };
+                let sent = behind.to_vec();
+                let Some(upgrade) = upgrade else { return Read::Staying(Box::new(response), sent) };
                 // Only a stream has no bytes yet, and none answers such a request.
                 let Some(answer) = to_wire(response, false) else { return Read::End };
-                let sent = behind.to_vec();
-                match upgrade {
-                    Some(upgrade) => Read::Leaving(upgrade, answer.into_vec(), sent),
-                    None => Read::Staying(answer, sent),
-                }
+                Read::Leaving(upgrade, answer.into_vec(), sent)
             }
             "GET" | "POST" | "PUT" | "DELETE" if !is_upgrade => {
                 match (service.pace(head.path), behind.len().cmp(&head.body_bytes)) {

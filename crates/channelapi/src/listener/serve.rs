@@ -126,6 +126,8 @@ impl<S: Service> Serving<S> {
             .max_buf_size(HTTP_HEADER_BYTES_MAX)
             // Most answers have a few hundred bytes: copying them behind their head is cheaper than a vectored write.
             .writev(false)
+            // Whoever comes here after the stop is answered once.
+            .keep_alive(!has_changed(&stop))
             .serve_connection(TokioIo::new(socket), answer)
             .with_upgrades();
         let mut connection = pin!(connection);
