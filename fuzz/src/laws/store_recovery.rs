@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use channelapi_core::broker::{
-    EmbeddedBroker, HistoryQuery, PublicationSink, PublishError, PublishRequest, StoreSettings, fuzzing::segment,
-    verify_log,
+    EmbeddedBroker, HistoryQuery, PublicationSink, PublishError, PublishRequest, StoreSettings,
+    fuzzing::segment, verify_log,
 };
 use channelapi_core::clock::Clock;
 use channelapi_core::model::{ChannelName, Durability, EventName, Policies, Policy, Publication, Retention};
