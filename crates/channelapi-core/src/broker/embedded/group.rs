@@ -126,13 +126,12 @@ impl Group {
 
     /// Counts what was stored, and tells everybody.
     pub(super) fn answer(self) {
-        let is_repeat = |outcome: &Outcome| outcome.as_ref().ok().map(|published| published.is_duplicate);
         let (mut stored, mut repeats) = (0, 0);
-        for outcome in self.outcomes.iter().flatten() {
-            match is_repeat(outcome) {
-                Some(false) => stored += 1,
-                Some(true) => repeats += 1,
-                None => {}
+        for published in self.outcomes.iter().flatten().flatten() {
+            if published.is_duplicate {
+                repeats += 1;
+            } else {
+                stored += 1;
             }
         }
         COUNTERS.publications.add(stored);
