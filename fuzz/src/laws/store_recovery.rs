@@ -40,6 +40,12 @@ pub fn store_recovery(data: &[u8]) -> bool {
     assert_eq!(fs::read(path.join(&name)).ok().as_deref(), Some(&bytes[..]), "looking has changed it");
     let Ok(broker) = open(&path) else { return false };
     if !publish(&broker) {
+        let before = history(&broker);
+        let purged = runtime().block_on(broker.purge(&channel()));
+        assert!(matches!(purged, Err(_) | Ok(0)), "a purge takes a number, too");
+        drop(broker);
+        let broker = open(&path).expect("what one server wrote, another can read");
+        assert_eq!(history(&broker), before, "at the end of the numbers");
         return false;
     }
     let before = history(&broker);
@@ -98,11 +104,14 @@ fn publish(broker: &EmbeddedBroker) -> bool {
         expires_at: 0,
         idempotency_key: None,
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be made");
-    match runtime.block_on(broker.publish(request)) {
+    match runtime().block_on(broker.publish(request)) {
         Err(PublishError::NotStored(why)) if why.contains("no sequence left") => false,
         published => published.map(|_| true).expect("what can be opened can be written"),
     }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be made")
 }
 
 fn history(broker: &EmbeddedBroker) -> Vec<(u64, Bytes)> {

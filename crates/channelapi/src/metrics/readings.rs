@@ -16,7 +16,7 @@ pub(crate) struct Readings {
     pub(crate) handshakes: u64,
     /// Bytes that wait for clients.
     pub(crate) waiting_bytes: u64,
-    /// Bytes of publications that are being stored.
+    /// Bytes of publications that are being stored, or wait for it.
     pub(crate) publishing_bytes: u64,
     /// Bytes of requests and messages whose rest is still to come.
     pub(crate) receiving_bytes: u64,
@@ -52,7 +52,7 @@ gauges! {
     "channelapi_handshakes" "gauge" |now| Some(float(now.handshakes));
     /// Bytes that wait for clients that do not read fast enough; `limits.slow_clients_memory` says how many there can be.
     "channelapi_waiting_bytes" "gauge" |now| Some(float(now.waiting_bytes));
-    /// Bytes of publications that are being stored.
+    /// Bytes of publications that are being stored, or wait for it.
     "channelapi_publishing_bytes" "gauge" |now| Some(float(now.publishing_bytes));
     /// Bytes that are here of requests and messages whose rest is still to come.
     "channelapi_receiving_bytes" "gauge" |now| Some(float(now.receiving_bytes));

@@ -24,7 +24,8 @@ impl Writer {
         let (epoch, sequence) = (random(), self.next);
         let mut bytes = Vec::new();
         Record::Purge(Purge { sequence, epoch, channel: channel.as_str() }).write(&mut bytes);
-        let appended = self.append(bytes, true).map_err(|failure| {
+        let appended = self.check_sequences(1).and_then(|()| self.append(bytes, true));
+        let appended = appended.map_err(|failure| {
             warn!(error = %failure, "a purge could not be stored");
             refusal(&failure)
         })?;

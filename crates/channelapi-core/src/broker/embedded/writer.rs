@@ -201,8 +201,7 @@ impl Writer {
         let bytes = std::mem::take(&mut group.bytes);
         let appended = match group.logged {
             0 => Ok(None),
-            count if self.next + count >= NUMBER_MAX => Err(AppendError::NotStored(no_numbers())),
-            _ => self.append(bytes, group.must_sync).map(Some),
+            count => self.check_sequences(count).and_then(|()| self.append(bytes, group.must_sync)).map(Some),
         };
         match appended {
             Ok(appended) => self.publish(&mut group, appended, now, keys_now),
@@ -210,6 +209,15 @@ impl Writer {
         }
         failpoint::pass("before-answer");
         group.answer();
+    }
+
+    /// Whether the log has so many sequences left, and one behind them.
+    pub(super) fn check_sequences(&self, count: u64) -> Result<(), AppendError> {
+        if self.next + count < NUMBER_MAX {
+            return Ok(());
+        }
+        let why = "the log has no sequence left: begin a new data directory";
+        Err(AppendError::NotStored(io::Error::other(why)))
     }
 
     /// Makes records survive: all of what was written so far if `must_sync`, soon otherwise.
@@ -264,11 +272,6 @@ impl Writer {
         // If it fails, the disk is still full.
         _ = self.restore_reserve();
     }
-}
-
-/// Why a log takes nothing more that has come to its end.
-fn no_numbers() -> io::Error {
-    io::Error::other("the log has no sequence left: begin a new data directory")
 }
 
 /// What was appended, and where.
