@@ -31,6 +31,7 @@ const SHORT: &[Scenario] = &[
     &["clock-jump", "--cycles", "1"],
     &["suspend", "--cycles", "1"],
     &["half-open", "--cycles", "1"],
+    &["slow-link", "--cycles", "1", "--rate", "96"],
 ];
 
 /// What `cargo xtask soak` runs: about an hour and a half.
@@ -40,7 +41,8 @@ const LONG: &[Scenario] = &[
     &["restored-backup", "--cycles", "100"],
     &["second-process", "--cycles", "10"],
     &["slow", "--cycles", "5"],
-    &["slow-link", "--cycles", "3", "--rate", "256"],
+    &["slow-link", "--cycles", "2", "--rate", "8"],
+    &["slow-link", "--cycles", "5", "--rate", "64"],
     &["short-memory", "--seconds", "600"],
     &["clock", "--cycles", "10"],
     &["sync-order", "--cycles", "10"],

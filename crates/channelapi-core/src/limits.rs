@@ -249,6 +249,10 @@ pub const TCP_KEEPALIVE: Duration = Duration::from_mins(1);
 /// See [`TCP_KEEPALIVE`].
 pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Bytes that the kernel takes for a connection before the network does: what is written later waits for us, where a ping may overtake it.
+/// Over a line of 64 kbit/s these take two seconds; left to itself the kernel would take megabytes.
+pub const TCP_UNSENT_BYTES_MAX: u32 = 16 * 1024;
+
 /// Connections that the kernel keeps for us until we accept them.
 pub const ACCEPT_BACKLOG: i32 = 4096;
 

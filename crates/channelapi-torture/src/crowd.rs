@@ -32,6 +32,8 @@ pub(crate) struct Crowd {
     publishers: Vec<JoinHandle<Result<Vec<Publish>>>>,
     goals: Publisher,
     pub(crate) restores: Vec<Restore>,
+    /// How long everybody has in the end.
+    pub(crate) patience: Duration,
 }
 
 struct Guest {
@@ -61,7 +63,8 @@ impl Crowd {
         let all = (0..channels.len()).map(|index| ChannelId(u16::try_from(index).unwrap_or(u16::MAX)));
         let targets = all.map(|channel| target(&channels, channel)).collect();
         let goals = Publisher::new(GOALS, Route::Keyed, targets, Arc::clone(&site), seed);
-        let mut crowd = Self { site, channels, clients, publishers: Vec::new(), goals, restores: Vec::new() };
+        let (publishers, restores) = (Vec::new(), Vec::new());
+        let mut crowd = Self { site, channels, clients, publishers, goals, restores, patience: DRAIN_MAX };
         crowd.complain().await?;
         ensure!(joined, "not all clients had joined within {READY_MAX:?}");
         Ok(crowd)
@@ -115,7 +118,7 @@ impl Crowd {
 
     /// Waits until everybody has got everything, and names those who have not after a long time.
     async fn drain(&mut self) -> Result<Vec<String>> {
-        let end = Instant::now() + DRAIN_MAX;
+        let end = Instant::now() + self.patience;
         loop {
             let goal = self.goals.publish_goals().await?;
             let again = Instant::now() + GOAL_EVERY;

@@ -22,12 +22,15 @@ use crate::town;
 
 /// More than all buffers on the way take, and what waits in the server's memory.
 const MESSAGES: u64 = 4_000;
+/// What they take on their way to one client.
+const BYTES_MAX: u64 = 2 << 20;
 const BATCH: u64 = 100;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// At the rate of the short form it takes six seconds to read what may wait in memory for one client, and the system holds more. As with the
-/// usual times and a line of 8 KiB a second, the answer to a ping that waited for all that would come too late.
-const HEARTBEAT: &str = "\n[socketio]\nping_interval = \"1s\"\nping_timeout = \"5s\"\n";
+/// Over a line of 64 kbit/s clients with the usual 20 seconds for an answer stay, and others have as many bytes of time.
+const TIMEOUT_BYTES: u64 = 20 * (8 << 10);
+/// A machine that has other things to do takes its time, too.
+const TIMEOUT_MIN: Duration = Duration::from_secs(2);
 
 /// What one slow client may have waiting in the server's memory, and a page of history on its way there.
 const OUTBOX: i64 = 1 << 20;
@@ -89,7 +92,7 @@ pub(crate) async fn run(orders: &Orders, rate: u64) -> Result<()> {
 }
 
 async fn measure(orders: &Orders, slow: usize, seed: u64, rate: u64, report: &mut Report) -> Result<Outcome> {
-    let (server, site) = open(&orders.binary, &(town::configuration() + HEARTBEAT)).await?;
+    let (server, site) = open(&orders.binary, &(town::configuration() + &heartbeat(rate))).await?;
     let channels = vec![Channel { name: "busy".to_owned(), durable: true, max_messages: None }];
     let tickets = tickets(&site, &channels).await?;
     let plan = |name: &str, door, transport, meta| Plan {
@@ -111,6 +114,7 @@ async fn measure(orders: &Orders, slow: usize, seed: u64, rate: u64, report: &mu
         links.push(link);
     }
     let mut crowd = Crowd::gather(Arc::clone(&site), channels, plans, seed).await?;
+    crowd.patience += Duration::from_secs(BYTES_MAX / rate);
 
     let before = server.memory()?;
     let mut peak = before;
@@ -135,6 +139,11 @@ async fn measure(orders: &Orders, slow: usize, seed: u64, rate: u64, report: &mu
         slowest: slowest.unwrap_or_default(),
         passed: links.iter().map(Relay::passed).sum(),
     })
+}
+
+fn heartbeat(rate: u64) -> String {
+    let timeout = TIMEOUT_MIN.max(Duration::from_millis(1_000 * TIMEOUT_BYTES / rate)).as_millis();
+    format!("\n[socketio]\nping_interval = \"1s\"\nping_timeout = \"{timeout}ms\"\n")
 }
 
 /// A link that is slow is no reason to come back on another connection, which would be as slow.

@@ -324,6 +324,12 @@ fn clients() -> Vec<Row> {
             "`handshakes_refused{unknown_session_rate}`",
         ),
         bytes(
+            "What the kernel takes for one connection before the network does",
+            core::TCP_UNSENT_BYTES_MAX as usize,
+            "waits with us, where a ping goes ahead of it",
+            "–",
+        ),
+        bytes(
             "What waits for one client that is live",
             core::OUTBOX_LIVE_BYTES_MAX,
             "served from history from then on, at its own pace",

@@ -4,7 +4,7 @@
 
 use super::place::Place;
 use crate::stream::Stream;
-use channelapi_core::limits::{ACCEPT_BACKLOG, TCP_KEEPALIVE, TCP_KEEPALIVE_INTERVAL, TCP_USER_TIMEOUT};
+use channelapi_core::limits::{ACCEPT_BACKLOG, TCP_KEEPALIVE, TCP_KEEPALIVE_INTERVAL, TCP_UNSENT_BYTES_MAX, TCP_USER_TIMEOUT};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use std::fs::{self, Permissions};
 use std::io;
@@ -121,6 +121,9 @@ fn open_tcp(address: SocketAddr) -> io::Result<TcpListener> {
         &TcpKeepalive::new().with_time(TCP_KEEPALIVE).with_interval(TCP_KEEPALIVE_INTERVAL),
     )?;
     socket.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
+    // What the network does not take yet must not stand in front of a ping.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(TCP_UNSENT_BYTES_MAX)?;
     // And this: packets are small and must leave at once.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
