@@ -2,9 +2,9 @@
 //!
 //! Invariants:
 //! - Offsets of one channel's entries have no holes, and their turns grow.
-//! - "Complete since T" means: every publication of the channel whose turn is at least T is here, provably. When in doubt (after
-//!   damage, or when what was known of a channel was given up) T is raised: a resume may be called incomplete that was complete,
-//!   never the other way round.
+//! - "Complete since T" means: every publication of the channel whose turn is at least T is here, provably. When what was known of a
+//!   channel was given up, T is raised; for those in doubt (after damage) it is raised for all at once, in [`Index::complete_since`]:
+//!   a resume may be called incomplete that was complete, never the other way round. What is kept of them is sound, and is shown.
 //! - For every segment it is counted what of it is in use: entries, and channels whose newest record lies there (they are
 //!   *anchored* in it).
 //!
@@ -36,6 +36,8 @@ pub(super) struct Index {
     pub(super) held: Held,
     usage: UsageTable,
     floor: Floor,
+    /// Channels in doubt are complete since this turn at the earliest.
+    doubt: u64,
     /// The sequence the next publication in the log must have, if none is missing.
     next: u64,
     /// While the log is read: stretches of damage so far.
@@ -99,6 +101,7 @@ impl Index {
             held: Held::with_room(0),
             usage: UsageTable::default(),
             floor: Floor { turn: 1, sequence: 1 },
+            doubt: 1,
             next: 1,
             gaps: 0,
             publications: 0,
@@ -252,14 +255,10 @@ impl Index {
 
     /// The log was read: what is still in doubt stays so, and memory that was taken for growth is given back.
     pub(super) fn settle(&mut self) {
-        let (gaps, next) = (self.gaps, self.floor.turn);
+        self.doubt = self.floor.turn;
         for (_, known) in &mut self.channels {
             known.entries.shrink_to_fit();
-            if known.touched < gaps {
-                known.is_in_doubt = true;
-                known.complete_since = known.complete_since.max(next);
-                known.loss = Gap::Epoch;
-            }
+            known.is_in_doubt = known.touched < self.gaps;
         }
     }
 
@@ -268,13 +267,13 @@ impl Index {
     pub(super) fn doubt_what_was_in_memory(&mut self, lives: &[Generation]) {
         let Some(now) = lives.last() else { return };
         // The newest life in which other channels were, and where the one after it begins.
-        let changed = lives.windows(2).rev().find(|lives| lives[0].id != 0 && lives[0].layout != now.layout);
+        let was_other = |life: &Generation| life.id != 0 && life.may_hold_others(now.layout);
+        let changed = lives.windows(2).rev().find(|lives| was_other(&lives[0]));
         for (_, known) in &mut self.channels {
             let policy = self.known_policies[usize::from(known.policy)];
             let was_other = changed.filter(|lives| known.last < lives[0].first);
             if let Some(lives) = was_other {
-                known.complete_since = known.complete_since.max(lives[1].first);
-                known.loss = Gap::Epoch;
+                self.doubt = self.doubt.max(lives[1].first);
             }
             known.is_in_doubt |= was_other.is_some() || policy.durability == Durability::Memory;
         }
@@ -302,8 +301,22 @@ impl Index {
 
     /// Since which turn the history of a channel is complete, known or not, and why not for longer.
     pub(super) fn complete_since(&self, name: &ChannelName) -> (u64, Gap) {
+        self.channel(name).map_or((self.floor.turn, Gap::Trimmed), |known| self.completeness(known))
+    }
+
+    fn completeness(&self, known: &Channel) -> (u64, Gap) {
+        if known.is_in_doubt && known.complete_since < self.doubt {
+            (self.doubt, Gap::Epoch)
+        } else {
+            (known.complete_since, known.loss)
+        }
+    }
+
+    /// The turn behind which everything lies that is kept of a channel, and why nothing else is.
+    pub(super) fn kept_behind(&self, name: &ChannelName) -> (u64, Gap) {
         let known = self.channel(name).map(|known| (known.complete_since, known.loss));
-        known.unwrap_or((self.floor.turn, Gap::Trimmed))
+        let (since, loss) = known.unwrap_or((self.floor.turn, Gap::Trimmed));
+        (since.saturating_sub(1), loss)
     }
 
     /// What is in use of a segment.
@@ -351,8 +364,10 @@ impl Index {
     /// A channel in doubt goes on in an epoch of its own, of which nothing was published yet.
     pub(super) fn begin_epoch(&mut self, id: u32, epoch: u64, last: u64) {
         let gaps = self.gaps;
+        let completeness = self.completeness(&self.channels[id as usize]);
         let known = &mut self.channels[id as usize];
         (known.epoch, known.next_offset, known.last) = (epoch, 1, last);
+        (known.complete_since, known.loss) = completeness;
         (known.is_in_doubt, known.touched) = (false, gaps);
     }
 

@@ -90,12 +90,6 @@ impl EmbeddedBroker {
         let start = match since {
             Since::Cursor(cursor) => self.locate_cursor(&stored, channel, cursor),
             Since::All => Ok(0),
-            // Nobody knows what is missing, only that something may be.
-            Since::Offset(_) | Since::InEpoch { .. } | Since::Position(_)
-                if stored.index.channel(channel).is_some_and(|known| known.is_in_doubt) =>
-            {
-                Err(Start { after: 0, gap: Some(Gap::Epoch) })
-            }
             Since::Offset(offset) => match stored.index.channel(channel) {
                 None if offset == 0 => Ok(0),
                 None => Err(Start { after: 0, gap: Some(Gap::Ahead) }),
@@ -126,8 +120,16 @@ impl EmbeddedBroker {
             |incomplete| incomplete,
             |after| Start { after, gap: (complete_since > after + 1).then_some(loss) },
         );
+        let is_in_doubt = stored.index.channel(channel).is_some_and(|known| known.is_in_doubt);
+        let gap = match since {
+            // It may be from behind all doubt.
+            Since::Cursor(_) | Since::All => gap,
+            // Nobody knows what is missing, only that something may be.
+            _ if is_in_doubt => Some(Gap::Epoch),
+            _ => gap,
+        };
         // What is gone is said to be gone once: reading begins behind it.
-        Start { after: after.max(complete_since.saturating_sub(1)), gap }
+        Start { after: after.max(stored.index.kept_behind(channel).0), gap }
     }
 
     fn locate_cursor(&self, stored: &Stored, channel: &ChannelName, cursor: Cursor) -> Result<u64, Start> {
@@ -145,8 +147,9 @@ impl EmbeddedBroker {
             return Err(DIVERGED);
         }
         // What was kept in memory only is gone with its life. Which channels that were is known only if they still are.
-        let has_same_layout = next.layout == life.layout && lives.all(|later| later.layout == life.layout);
-        if !has_same_layout || self.policies.of(channel).durability == Durability::Memory {
+        let layout = stored.generations.last().map_or(0, |now| now.layout);
+        let were_others = [life, next].into_iter().chain(lives).any(|life| life.may_hold_others(layout));
+        if were_others || self.policies.of(channel).durability == Durability::Memory {
             return Err(Start { after: cursor.sequence, gap: Some(Gap::Epoch) });
         }
         Ok(cursor.sequence)
@@ -156,7 +159,7 @@ impl EmbeddedBroker {
     pub fn after_all_but(&self, channel: &ChannelName, count: usize) -> u64 {
         let stored = self.stored.read();
         let Some(known) = stored.index.channel(channel) else {
-            return stored.index.complete_since(channel).0.saturating_sub(1);
+            return stored.index.kept_behind(channel).0;
         };
         let left_out = known.entries.len().saturating_sub(count);
         match left_out.checked_sub(1).and_then(|last| known.entries.get(last)) {
@@ -291,8 +294,7 @@ impl EmbeddedBroker {
         let mut next = BinaryHeap::new();
         for (index, reading) in readings.iter().enumerate() {
             let known = stored.index.channel(&reading.channel);
-            let (complete_since, gap) = stored.index.complete_since(&reading.channel);
-            let after = complete_since.saturating_sub(1);
+            let (after, gap) = stored.index.kept_behind(&reading.channel);
             if after > reading.after && !reading.is_first {
                 losses.push(Loss { reading: index, gap, after });
             }

@@ -98,8 +98,18 @@ pub(super) struct Generation {
     pub(super) id: u64,
     /// The first sequence that belongs to it.
     pub(super) first: u64,
-    /// Which channels were kept in memory only.
+    /// Which channels were kept in memory only; 0 for none.
     pub(super) layout: u64,
+}
+
+impl Generation {
+    /// Whether channels may have been kept in memory only that are not by a layout.
+    pub(super) fn may_hold_others(&self, than: u64) -> bool {
+        match self.id {
+            0 => than != 0,
+            _ => self.layout != 0 && self.layout != than,
+        }
+    }
 }
 
 /// Where a channel stands of which nothing is kept.

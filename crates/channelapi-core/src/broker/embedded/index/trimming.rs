@@ -73,7 +73,7 @@ impl Index {
         self.anchor(id, MEMORY);
         let forgotten = self.channels.remove(id as usize);
         self.names.remove(&forgotten.name);
-        self.floor.turn = self.floor.turn.max(forgotten.complete_since);
+        self.floor.turn = self.floor.turn.max(self.completeness(&forgotten).0);
         self.floor.sequence = self.floor.sequence.max(forgotten.last + 1);
     }
 

@@ -1,6 +1,7 @@
 //! Crashes, damage and failing disks.
 
 use super::*;
+use crate::broker::{Depth, History as _, Reading};
 use proptest::prelude::*;
 
 proptest! {
@@ -65,9 +66,27 @@ proptest! {
                 let tail = &read[read.len() - expected.len()..];
                 assert!(tail.iter().zip(&expected).all(|(read, (_, written))| read == written));
                 assert!(read.iter().all(|read| written.iter().any(|(_, written)| written == read)));
+                assert_eq!(resumed(&broker, *name), read, "whoever comes back gets what is kept, whatever is missing");
                 broker.publish(request(*name, "life goes on")).await.unwrap();
             }
         });
+    }
+}
+
+/// What somebody gets who wants everything, a few at a time.
+fn resumed(broker: &EmbeddedBroker, name: usize) -> Vec<String> {
+    let mut after = broker.locate(&channel(name), Since::All).after;
+    let mut data = Vec::new();
+    loop {
+        let page = broker.history(&channel(name), HistoryQuery { after, limit: 3, ..EVERYTHING }).unwrap();
+        let readings = [Reading { channel: channel(name), after, is_first: false }];
+        let losses = broker.read(&readings, Depth::Disk).unwrap().unwrap().losses;
+        assert!(losses.is_empty(), "a gap is said once, and nothing was lost since");
+        data.extend(page.publications.iter().map(|p| String::from_utf8(p.data.to_vec()).unwrap()));
+        match page.publications.last() {
+            Some(last) => after = last.turn().unwrap(),
+            None => return data,
+        }
     }
 }
 

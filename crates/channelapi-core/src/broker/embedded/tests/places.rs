@@ -268,3 +268,65 @@ fn gap_after(broker: &EmbeddedBroker, cursor: Cursor) -> (Option<Gap>, Vec<Strin
     let data = page.publications.iter().map(|p| String::from_utf8(p.data.to_vec()).unwrap());
     (gap, data.collect())
 }
+
+/// A user whose notifications were waiting got none of them when something else in the log was damaged.
+#[test]
+fn what_is_kept_of_a_channel_in_doubt_is_found_and_something_is_said_to_be_missing() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        let mut published = Vec::new();
+        for number in 0..4 {
+            published.push(broker.publish(request(0, &number.to_string())).await.unwrap());
+        }
+        broker.publish(request(1, "in another channel")).await.unwrap();
+        broker.publish(request(1, "behind it")).await.unwrap();
+        drop(broker);
+        let disk = disk.after_power_cut(0);
+        disk.with_last_file(|bytes| {
+            let text = b"in another channel";
+            let place = bytes.windows(text.len()).position(|part| part == text).unwrap();
+            bytes[place] ^= 1;
+        });
+        let broker = open(&disk);
+        let follows = |since| {
+            let Start { after, gap } = broker.locate(&channel(0), since);
+            let page = broker.history(&channel(0), HistoryQuery { after, ..EVERYTHING }).unwrap();
+            (page.publications.len(), gap)
+        };
+        let (seen, epoch) = (published[1], published[1].position.epoch);
+        assert_eq!(follows(Since::All), (4, Some(Gap::Epoch)));
+        assert_eq!(follows(Since::Offset(2)), (2, Some(Gap::Epoch)));
+        assert_eq!(follows(Since::InEpoch { epoch, offset: 2 }), (2, Some(Gap::Epoch)), "as many as are unread");
+        assert_eq!(follows(Since::Position(seen.position)), (2, Some(Gap::Epoch)));
+        assert_eq!(follows(Since::Cursor(seen.cursor)), (2, Some(Gap::Epoch)));
+        let now = broker.cursor_at(u64::MAX);
+        assert_eq!(follows(Since::Cursor(now)), (0, None), "from behind the damage");
+        broker.publish(request(0, "life goes on")).await.unwrap();
+        assert_eq!(follows(Since::All), (1, Some(Gap::Epoch)), "in a new epoch");
+    });
+}
+
+/// Whoever kept something in memory only for the first time put all other channels in doubt.
+#[test]
+fn a_first_policy_for_memory_says_nothing_of_lives_without_one() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let policy = |durability| Policy { durability, retention: ALL, replay_on_join: 0 };
+        let none = || Policies::new(vec![], policy(Durability::Fsync));
+        let clock = Clock::manual(1_000);
+        let broker = open_as(&disk, &clock, none(), settings());
+        let seen = broker.publish(request(0, "long ago")).await.unwrap();
+        drop(broker);
+        drop(open_as(&disk, &clock, none(), settings()));
+        let broker = open(&disk);
+        assert_eq!(gap_after(&broker, seen.cursor), (None, vec![]));
+        assert_eq!(complete_since(&broker, 0), 1);
+        let next = broker.publish(request(0, "now")).await.unwrap();
+        assert_eq!((next.position.epoch, next.position.offset), (seen.position.epoch, 2));
+        drop(broker);
+        // And without one again: what was in memory then may have been anything.
+        let broker = open_as(&disk, &clock, none(), settings());
+        assert_eq!(gap_after(&broker, seen.cursor).0, Some(Gap::Epoch));
+    });
+}
