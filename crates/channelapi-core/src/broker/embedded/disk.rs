@@ -1,6 +1,7 @@
 //! The few things the log asks of a file system, as a seam: the tests put one under it that forgets what was not synced, cuts
 //! files anywhere and fails when it is told to.
 
+use super::unreadable::{is_damage, read_around};
 use bytes::Bytes;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -13,13 +14,14 @@ pub(super) trait Disk: Send + Sync + 'static {
     /// The names of all files.
     fn list(&self) -> io::Result<Vec<String>>;
 
-    /// All bytes of a file.
-    fn read(&self, name: &str) -> io::Result<Bytes>;
+    /// All bytes of a file, in place of what is in `bytes`: reading many files into the same memory is twice as fast. Where a part of it
+    /// cannot be read, something is there that is damage.
+    fn read_into(&self, name: &str, bytes: &mut Vec<u8>) -> io::Result<()>;
 
-    /// All bytes of a file, in place of what is in `bytes`: reading many files into the same memory is twice as fast.
-    fn read_into(&self, name: &str, bytes: &mut Vec<u8>) -> io::Result<()> {
-        *bytes = self.read(name)?.to_vec();
-        Ok(())
+    /// All bytes of a file.
+    fn read(&self, name: &str) -> io::Result<Bytes> {
+        let mut bytes = Vec::new();
+        self.read_into(name, &mut bytes).map(|()| bytes.into())
     }
 
     /// Makes an empty file, whose name survives a power cut when this returns.
@@ -87,13 +89,19 @@ impl Disk for Directory {
         names.collect()
     }
 
-    fn read(&self, name: &str) -> io::Result<Bytes> {
-        fs::read(self.path.join(name)).map(Bytes::from)
-    }
-
     fn read_into(&self, name: &str, bytes: &mut Vec<u8>) -> io::Result<()> {
         bytes.clear();
-        File::open(self.path.join(name))?.read_to_end(bytes).map(drop)
+        let mut read = || {
+            let mut file = File::open(self.path.join(name))?;
+            match file.read_to_end(bytes) {
+                Err(error) if is_damage(&error) => {
+                    let length = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+                    read_around(name, length, bytes, |block, position| file.read_exact_at(block, position))
+                }
+                read => read.map(drop),
+            }
+        };
+        read().map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {

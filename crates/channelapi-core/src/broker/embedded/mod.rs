@@ -1,7 +1,7 @@
 //! The embedded broker: publications in an append-only log of our own, on one disk, durable before anyone hears of them.
 //!
 //! - `record.rs` and `segment.rs` are the bytes on disk (`docs/storage.md` draws them), `disk.rs` is the seam to the file system,
-//!   `log.rs` the end of the log, where it grows; `open.rs` and `replay.rs` read it all at the start.
+//!   `unreadable.rs` what is done where it cannot read; `log.rs` the end of the log, where it grows; `open.rs` and `replay.rs` read it all at the start.
 //! - `index.rs` is what is kept, in memory; `held.rs` holds what is kept nowhere else, `hot.rs` the newest bytes of the log;
 //!   `stored.rs` is all of that under its lock, and `reader.rs` looks things up in it.
 //! - `writer.rs` is the one thread that writes: `plan.rs` is what it does with a batch, `group.rs` what it writes at once, `outcome.rs`
@@ -44,6 +44,7 @@ mod segment;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 mod upkeep;
 mod usage;
 mod writer;

@@ -6,12 +6,14 @@ use super::held::HeldPublication;
 use super::index::{Channel, Entry, MEMORY};
 use super::record::{Found as FoundRecord, Record};
 use super::stored::Stored;
+use super::unreadable::{insist, is_damage};
 use crate::broker::{Depth, Gap, History, Loss, Page, Reading, Since, Start, Top};
 use crate::limits::HISTORY_PAGE_BYTES_MAX;
 use crate::model::{ChannelName, Cursor, Durability, EventName, Kept, Policy, Position, Publication};
 use bytes::Bytes;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
 use tracing::error;
@@ -80,8 +82,34 @@ impl Found {
     }
 }
 
-/// A publication could not be read: what is kept of its channel up to it is lost.
-struct Damaged;
+/// Why a publication could not be read.
+enum Failure {
+    /// What is on the disk is something else: what is kept of the channel up to it is lost.
+    Damaged(String),
+    /// The disk cannot be read at all right now.
+    Unavailable(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        if is_damage(&error) { damaged(error) } else { Self::Unavailable(error) }
+    }
+}
+
+fn damaged(reason: impl Display) -> Failure {
+    Failure::Damaged(reason.to_string())
+}
+
+/// Tries until nothing is in the way any more that is damaged: it is given up, so that comes to an end.
+fn read_past_damage<T>(read: impl Fn() -> Result<T, Failure>) -> io::Result<T> {
+    loop {
+        match read() {
+            Ok(page) => return Ok(page),
+            Err(Failure::Damaged(_)) => {}
+            Err(Failure::Unavailable(error)) => return Err(error),
+        }
+    }
+}
 
 impl EmbeddedBroker {
     /// Where somebody stands in a channel, and whether everything that follows is here.
@@ -178,16 +206,13 @@ impl EmbeddedBroker {
 
     /// A part of a channel's history. It may wait for the disk.
     pub fn history(&self, channel: &ChannelName, query: HistoryQuery) -> io::Result<HistoryPage> {
-        loop {
-            if let Ok(Some(page)) = self.try_history(channel, query, Depth::Disk) {
-                return Ok(page);
-            }
-        }
+        let page = read_past_damage(|| self.try_history(channel, query, Depth::Disk))?;
+        Ok(page.expect("whoever may wait for the disk gets a page"))
     }
 
     /// The same, if it can be had without waiting for the disk.
     pub fn recent_history(&self, channel: &ChannelName, query: HistoryQuery) -> Option<HistoryPage> {
-        self.try_history(channel, query, Depth::Memory).unwrap_or_default()
+        self.try_history(channel, query, Depth::Memory).ok().flatten()
     }
 
     fn try_history(
@@ -195,7 +220,7 @@ impl EmbeddedBroker {
         channel: &ChannelName,
         query: HistoryQuery,
         depth: Depth,
-    ) -> Result<Option<HistoryPage>, Damaged> {
+    ) -> Result<Option<HistoryPage>, Failure> {
         let now = self.clock.unix_millis();
         let stored = self.stored.read();
         let (top, generation) = (stored.top().cursor, stored.generation());
@@ -247,9 +272,9 @@ impl EmbeddedBroker {
     }
 
     /// Where a client stands that has everything before a publication.
-    fn before(&self, following: Found, generation: u64) -> Result<Cursor, Damaged> {
+    fn before(&self, following: Found, generation: u64) -> Result<Cursor, Failure> {
         let is_in_memory = following.entry.segment == MEMORY;
-        let cursor = self.load(following, generation)?.kept.map(|kept| kept.cursor).ok_or(Damaged)?;
+        let cursor = self.load(following, generation)?.kept.expect("it was read from what is kept").cursor;
         Ok(if is_in_memory {
             Cursor { memory: cursor.memory - 1, ..cursor }
         } else {
@@ -272,20 +297,21 @@ impl EmbeddedBroker {
         self.stored.read().index.size()
     }
 
-    fn load(&self, found: Found, generation: u64) -> Result<Publication, Damaged> {
+    fn load(&self, found: Found, generation: u64) -> Result<Publication, Failure> {
         let turn = found.entry.turn;
         let channel = found.channel.clone();
-        load(found, generation).map_err(|reason| {
-            error!(
-                %channel, turn, reason,
-                "a publication that was stored cannot be read: the disk is damaged; what is kept of its channel up to it is given up"
-            );
-            self.stored.write().index.lose(&channel, turn);
-            Damaged
+        load(found, generation).inspect_err(|failure| {
+            if let Failure::Damaged(reason) = failure {
+                error!(
+                    %channel, turn, reason,
+                    "a publication that was stored cannot be read: the disk is damaged; what is kept of its channel up to it is given up"
+                );
+                self.stored.write().index.lose(&channel, turn);
+            }
         })
     }
 
-    fn try_read(&self, readings: &[Reading], depth: Depth) -> Result<Option<Page>, Damaged> {
+    fn try_read(&self, readings: &[Reading], depth: Depth) -> Result<Option<Page>, Failure> {
         let now = self.clock.unix_millis();
         let stored = self.stored.read();
         let generation = stored.generation();
@@ -338,12 +364,7 @@ impl EmbeddedBroker {
 
 impl History for EmbeddedBroker {
     fn read(&self, readings: &[Reading], depth: Depth) -> io::Result<Option<Page>> {
-        // Whatever is damaged is given up and said to be missing: it ends.
-        loop {
-            if let Ok(page) = self.try_read(readings, depth) {
-                return Ok(page);
-            }
-        }
+        read_past_damage(|| self.try_read(readings, depth))
     }
 
     fn top(&self) -> Top {
@@ -367,7 +388,7 @@ impl Stored {
 }
 
 /// Reads a publication, and makes sure that it is the one that was looked for.
-fn load(found: Found, generation: u64) -> Result<Publication, String> {
+fn load(found: Found, generation: u64) -> Result<Publication, Failure> {
     let Found { channel, entry, standing: (epoch, offset), source } = found;
     let kept = |sequence| {
         let position = Position { epoch, offset, tag: entry.tag };
@@ -381,22 +402,20 @@ fn load(found: Found, generation: u64) -> Result<Publication, String> {
             return Ok(Publication { channel, event, data, published_at: entry.published_at, kept });
         }
         Source::Hot(bytes) => bytes,
-        Source::File(file) => {
-            file.read_at(entry.position.into(), entry.length as usize).map_err(|error| error.to_string())?
-        }
-        Source::Nowhere => return Err("its segment is gone".into()),
+        Source::File(file) => insist(|| file.read_at(entry.position.into(), entry.length as usize))?,
+        Source::Nowhere => return Err(damaged("its segment is gone")),
     };
     let FoundRecord::Record(Record::Publication(publication), _) = Record::find(&bytes) else {
-        return Err("its record is damaged".into());
+        return Err(damaged("its record is damaged"));
     };
     if (publication.epoch, publication.offset, publication.channel) != (epoch, offset, channel.as_str())
         || publication.sequence > entry.turn
     {
-        return Err("another record is in its place".into());
+        return Err(damaged("another record is in its place"));
     }
     let event = match publication.event {
         "" => EventName::default(),
-        name => EventName::parse(name).map_err(|error| error.to_string())?,
+        name => EventName::parse(name).map_err(damaged)?,
     };
     let (published_at, kept) = (publication.published_at, kept(publication.sequence));
     let data = bytes.slice_ref(publication.data);

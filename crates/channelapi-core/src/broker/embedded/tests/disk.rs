@@ -19,7 +19,8 @@ pub(super) struct State {
     files: BTreeMap<String, Inode>,
     pub(super) syncs_fail: bool,
     pub(super) cuts_fail: bool,
-    pub(super) reads_fail: bool,
+    /// What reading fails with.
+    pub(super) reads_fail: Option<i32>,
     /// It takes nothing, and gives nothing up.
     pub(super) is_read_only: bool,
     /// Bytes that may still be written.
@@ -233,8 +234,9 @@ impl Disk for SimulatedDisk {
         Ok(self.0.lock().files.keys().cloned().collect())
     }
 
-    fn read(&self, name: &str) -> io::Result<Bytes> {
-        Ok(self.0.lock().files[name].lock().bytes.clone().into())
+    fn read_into(&self, name: &str, bytes: &mut Vec<u8>) -> io::Result<()> {
+        bytes.clone_from(&self.0.lock().files[name].lock().bytes);
+        Ok(())
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
@@ -343,8 +345,8 @@ impl LogFile for SimulatedFile {
         {
             let mut state = self.0.0.lock();
             state.reads += 1;
-            if state.reads_fail {
-                return Err(io::Error::other("I/O error"));
+            if let Some(number) = state.reads_fail {
+                return Err(io::Error::from_raw_os_error(number));
             }
         }
         let position = usize::try_from(position).unwrap();

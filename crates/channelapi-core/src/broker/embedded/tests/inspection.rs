@@ -104,9 +104,9 @@ impl Disk for Fleeting {
         names
     }
 
-    fn read(&self, name: &str) -> io::Result<Bytes> {
+    fn read_into(&self, name: &str, bytes: &mut Vec<u8>) -> io::Result<()> {
         self.is_gone.fetch_or(name == OLDEST, Ordering::Relaxed);
-        self.holding(name)?.read(name)
+        self.holding(name)?.read_into(name, bytes)
     }
 
     fn create(&self, _: &str) -> io::Result<Arc<dyn LogFile>> {
