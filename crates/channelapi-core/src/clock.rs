@@ -18,7 +18,9 @@ enum Source {
 impl Clock {
     /// The machine's clock.
     pub fn system() -> Self {
-        let steady = Arc::new(Mutex::new(Steady { ahead: machine_millis(), told_at: 0 }));
+        let told_at = uptime_millis();
+        let ahead = machine_millis().saturating_sub(told_at);
+        let steady = Arc::new(Mutex::new(Steady { ahead, told_at }));
         Self(Source::System { started: Instant::now(), steady })
     }
 
@@ -38,11 +40,15 @@ impl Clock {
     /// follows slowly: a jump of an hour or of ten years lets nothing expire.
     pub fn unix_millis(&self) -> u64 {
         match &self.0 {
-            Source::System { started, steady } => {
-                steady.lock().tell(millis_of(started.elapsed()), machine_millis())
-            }
+            Source::System { steady, .. } => steady.lock().tell(uptime_millis(), machine_millis()),
             Source::Manual(millis) => millis.load(Ordering::Relaxed),
         }
+    }
+
+    /// The earlier one of [`Clock::unix_millis`] and [`Clock::machine_millis`], by which is removed for good what has served its time: the
+    /// machine's clock may be ahead for now, or may have been when this process started, from which the other one goes on.
+    pub fn cautious_millis(&self) -> u64 {
+        self.unix_millis().min(self.machine_millis())
     }
 
     /// Milliseconds since 1970 as the machine's clock has them right now, for times that somebody else wrote down: when a JWT ends is
@@ -63,12 +69,12 @@ impl Clock {
     }
 }
 
-/// A clock that goes with the monotonic one, and towards the machine's.
+/// A clock that goes with one that nobody sets, and towards the machine's.
 #[derive(Debug)]
 struct Steady {
-    /// How far this clock is ahead of the monotonic one.
+    /// How far this clock is ahead of the one that nobody sets.
     ahead: u64,
-    /// When it was asked last, by the monotonic clock.
+    /// When it was asked last, by that one.
     told_at: u64,
 }
 
@@ -76,21 +82,33 @@ struct Steady {
 const CORRECTION: u64 = 100;
 
 impl Steady {
-    /// The time, when the monotonic clock and the machine's say these.
-    fn tell(&mut self, monotonic: u64, machine: u64) -> u64 {
-        let step = monotonic.saturating_sub(self.told_at) / CORRECTION;
+    /// The time, when the machine has run for so long and its clock says this.
+    fn tell(&mut self, uptime: u64, machine: u64) -> u64 {
+        let step = uptime.saturating_sub(self.told_at) / CORRECTION;
         if step > 0 {
-            let wanted = machine.saturating_sub(monotonic);
+            let wanted = machine.saturating_sub(uptime);
             self.ahead = wanted.clamp(self.ahead.saturating_sub(step), self.ahead.saturating_add(step));
-            self.told_at = monotonic;
+            self.told_at = uptime;
         }
-        monotonic.saturating_add(self.ahead)
+        uptime.saturating_add(self.ahead)
     }
 }
 
 /// What the machine's clock says.
 fn machine_millis() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis_of)
+}
+
+/// How long the machine has run, or slept since it was started: the monotonic clock stands still meanwhile, and what came behind it would
+/// have been published in the past.
+fn uptime_millis() -> u64 {
+    #[cfg(target_os = "linux")]
+    let uptime = rustix::time::ClockId::Boottime;
+    // There it counts what the machine slept.
+    #[cfg(not(target_os = "linux"))]
+    let uptime = rustix::time::ClockId::Monotonic;
+    let since = rustix::time::clock_gettime(uptime);
+    u64::try_from(since.tv_sec * 1_000 + since.tv_nsec / 1_000_000).unwrap_or_default()
 }
 
 /// A duration in whole milliseconds.
@@ -117,5 +135,16 @@ mod tests {
             now + 100_500,
             "a small difference is made up for soon"
         );
+    }
+
+    #[test]
+    fn a_clock_begins_with_the_machines_and_goes_on() {
+        let clock = Clock::system();
+        let before = machine_millis();
+        let (now, cautious) = (clock.unix_millis(), clock.cautious_millis());
+        assert!(now.abs_diff(before) < 1_000, "{now} is far from {before}");
+        assert!(cautious <= clock.unix_millis() && cautious.abs_diff(before) < 1_000);
+        std::thread::sleep(Duration::from_millis(20));
+        assert!(clock.unix_millis() >= now + 20);
     }
 }

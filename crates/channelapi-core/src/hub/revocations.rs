@@ -132,9 +132,7 @@ impl Revocations {
     }
 
     async fn prune(&self) {
-        // The machine's clock may be ahead for now, or may have been when this process started, from which the other one goes on.
-        let now = self.clock.unix_millis().min(self.clock.machine_millis());
-        let before = now.saturating_sub(millis_of(TOKEN_PRUNE_MARGIN));
+        let before = self.clock.cautious_millis().saturating_sub(millis_of(TOKEN_PRUNE_MARGIN));
         match self.state.prune_revocations(before).await {
             Ok(()) => self.known.write().prune(before),
             Err(error) => error!(%error, "old revocations could not be removed"),

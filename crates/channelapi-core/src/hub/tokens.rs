@@ -206,7 +206,7 @@ impl Tokens {
             let now = self.clock.monotonic_millis();
             if now.saturating_sub(pruned_at) >= millis_of(TOKEN_PRUNE_INTERVAL) {
                 pruned_at = now;
-                let before = self.clock.unix_millis().saturating_sub(millis_of(TOKEN_PRUNE_MARGIN));
+                let before = self.clock.cautious_millis().saturating_sub(millis_of(TOKEN_PRUNE_MARGIN));
                 if let Err(error) = self.state.prune_tokens(before).await {
                     error!(%error, "dead tokens could not be removed");
                 }

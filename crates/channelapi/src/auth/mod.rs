@@ -74,7 +74,7 @@ pub(crate) fn identify<'a>(
     }
     let found = authorization.and_then(|presented| in_authorization(keys, presented));
     let found = found.or_else(|| keys.find(api_key?)).ok_or(Denied::WrongKey)?;
-    if found.has_ended(|| clock.unix_millis()) { Err(Denied::Expired) } else { Ok(found) }
+    if found.has_ended(|| clock.machine_millis()) { Err(Denied::Expired) } else { Ok(found) }
 }
 
 /// The key behind `Bearer`, or else raw as in the seed contract. A key may itself begin with that word.
@@ -118,7 +118,7 @@ impl Pass {
     /// Whether it would let somebody in now: the key may have ended, or may be gone or do less since.
     pub(crate) fn is_valid(&self, clock: &Clock) -> bool {
         let keys = self.ring.keys();
-        let key = keys.same(&self.key).filter(|key| !key.has_ended(|| clock.unix_millis()));
+        let key = keys.same(&self.key).filter(|key| !key.has_ended(|| clock.machine_millis()));
         key.is_some_and(|key| key.admit(self.scope, Some(&self.channel)).is_ok())
     }
 }

@@ -4,7 +4,9 @@
 
 use super::place::Place;
 use crate::stream::Stream;
-use channelapi_core::limits::{ACCEPT_BACKLOG, TCP_KEEPALIVE, TCP_KEEPALIVE_INTERVAL, TCP_UNSENT_BYTES_MAX, TCP_USER_TIMEOUT};
+use channelapi_core::limits::{
+    ACCEPT_BACKLOG, TCP_KEEPALIVE, TCP_KEEPALIVE_INTERVAL, TCP_UNSENT_BYTES_MAX, TCP_USER_TIMEOUT,
+};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use std::fs::{self, Permissions};
 use std::io;

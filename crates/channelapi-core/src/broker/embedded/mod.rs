@@ -279,7 +279,7 @@ impl EmbeddedBroker {
         settings.segment_bytes = settings.segment_bytes.min(settings.disk_bytes_max / 8);
         let policies = Arc::new(policies);
         let fence = Fence::default();
-        let opened = open::open(&disk, &policies, &settings, clock.unix_millis(), &fence)?;
+        let opened = open::open(&disk, &policies, &settings, &fence)?;
         let Opened { log, stored, repeats, keys_now, next, has_reserve } = opened;
         let keys_clock = KeysClock::new(clock.clone(), keys_now);
         let stored = Arc::new(RwLock::new(stored));

@@ -47,16 +47,15 @@ pub(super) struct Opened {
     pub(super) has_reserve: bool,
 }
 
-/// Opens a log, or makes one.
+/// Opens a log, or makes one. What is too old is left to upkeep: a machine that has just started may not know yet what time it is.
 pub(super) fn open(
     disk: &Arc<dyn Disk>,
     policies: &Arc<Policies>,
     settings: &StoreSettings,
-    now: u64,
     fence: &Fence,
 ) -> Result<Opened, OpenError> {
     let Listing { mut numbers, leftovers, has_reserve } = list(&**disk)?;
-    let mut replay = Replay::new(policies, now, settings.keys_max);
+    let mut replay = Replay::new(policies, settings.keys_max);
     let (oldest, mut last) = begins(&**disk, &numbers)?;
     replay.begins = oldest;
     for name in leftovers {
@@ -296,8 +295,6 @@ fn finish(
     let next = replay.index.next_sequence();
     replay.index.settle();
     replay.index.hold(settings.held_bytes_max);
-    let all = 0..replay.index.ids();
-    replay.index.trim_old(all, replay.now);
     // From here on the log goes on under another name: a position of a life that this disk has not seen is recognised.
     let generation = Generation { id: random(), first: next, layout: replay.policies.memory_layout() };
     replay.generations.push(generation);

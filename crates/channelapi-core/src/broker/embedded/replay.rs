@@ -20,7 +20,6 @@ pub(super) struct Replay {
     pub(super) generations: Vec<Generation>,
     /// The number of the segment with which the log begins.
     pub(super) begins: u64,
-    pub(super) now: u64,
     /// The time of the newest publication so far, by the [`super::repeats::KeysClock`].
     pub(super) keys_now: u64,
     /// The same, by its own record; `None` if none of its life was read yet.
@@ -38,14 +37,13 @@ fn place_of(sequence: u64) -> usize {
 }
 
 impl Replay {
-    pub(super) fn new(policies: &Arc<Policies>, now: u64, keys_max: usize) -> Self {
+    pub(super) fn new(policies: &Arc<Policies>, keys_max: usize) -> Self {
         Self {
             index: Index::new(policies.clone()),
             repeats: Repeats::with_room(keys_max),
             policies: policies.clone(),
             generations: Vec::new(),
             begins: 0,
-            now,
             // 0 means never.
             keys_now: 1,
             newest: None,

@@ -61,7 +61,11 @@ pub(super) fn read_around(
         }
     }
     if unreadable > 0 {
-        warn!(segment = name, blocks = unreadable, "the disk cannot read a part of a segment: that is damage");
+        warn!(
+            segment = name,
+            blocks = unreadable,
+            "the disk cannot read a part of a segment: that is damage"
+        );
     }
     Ok(())
 }

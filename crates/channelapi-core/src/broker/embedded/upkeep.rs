@@ -70,7 +70,7 @@ impl Upkeep {
     }
 
     fn tidy(&self) {
-        let now = self.clock.unix_millis();
+        let now = self.clock.cautious_millis();
         self.in_chunks(|stored, ids| stored.index.trim_old(ids, now));
         if self.stored.read().index.size().0 > IDLE_CHANNELS_MAX {
             self.stored.write().index.forget_idle(IDLE_CHANNELS_MAX);

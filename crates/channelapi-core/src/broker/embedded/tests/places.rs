@@ -297,7 +297,11 @@ fn what_is_kept_of_a_channel_in_doubt_is_found_and_something_is_said_to_be_missi
         let (seen, epoch) = (published[1], published[1].position.epoch);
         assert_eq!(follows(Since::All), (4, Some(Gap::Epoch)));
         assert_eq!(follows(Since::Offset(2)), (2, Some(Gap::Epoch)));
-        assert_eq!(follows(Since::InEpoch { epoch, offset: 2 }), (2, Some(Gap::Epoch)), "as many as are unread");
+        assert_eq!(
+            follows(Since::InEpoch { epoch, offset: 2 }),
+            (2, Some(Gap::Epoch)),
+            "as many as are unread"
+        );
         assert_eq!(follows(Since::Position(seen.position)), (2, Some(Gap::Epoch)));
         assert_eq!(follows(Since::Cursor(seen.cursor)), (2, Some(Gap::Epoch)));
         let now = broker.cursor_at(u64::MAX);

@@ -160,6 +160,7 @@ fn what_was_forgotten_does_not_come_back_as_if_it_were_all() {
         assert_eq!(gap(&broker, 0, before), Some(Gap::Trimmed));
         drop(broker);
         let broker = open_with(&disk.after_power_cut(0), age, &clock);
+        tidy(&broker);
         assert!(gap(&broker, 0, before).is_some(), "2 was missed");
         let next = broker.publish(request(0, "3")).await.unwrap();
         assert_eq!(next.position.offset, 3, "its newest record is in the log, as those of all others are");
@@ -437,6 +438,24 @@ fn what_is_too_old_goes_though_nobody_publishes() {
         assert_eq!(data_of(&broker, 0).len(), 1);
         tidy(&broker);
         assert!(data_of(&broker, 0).is_empty());
+    });
+}
+
+/// A machine that has just started may not know yet what time it is.
+#[test]
+fn a_start_with_a_clock_that_is_ahead_takes_nothing_away_at_once() {
+    run(async {
+        let age = Retention { age: 1_000, ..ALL };
+        let disk = SimulatedDisk::default();
+        let broker = open_with(&disk, age, &Clock::manual(1_000));
+        broker.publish(request(0, "a")).await.unwrap();
+        drop(broker);
+        let broker = open_with(&disk, age, &Clock::manual(1_000_000));
+        assert_eq!(data_of(&broker, 0), ["a"]);
+        drop(broker);
+        let broker = open_with(&disk, age, &Clock::manual(1_001));
+        tidy(&broker);
+        assert_eq!(data_of(&broker, 0), ["a"]);
     });
 }
 
