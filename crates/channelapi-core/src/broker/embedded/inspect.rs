@@ -1,7 +1,7 @@
 //! Looking at a log from outside, and copying it: whether a server runs on it or not, nothing of it is changed.
 
 use super::disk::{Directory, Disk, is_gone};
-use super::open::{OpenError, Read, begins, list, was_never_written};
+use super::open::{Listing, OpenError, Read, begins, list, was_never_written};
 use super::record::Record;
 use super::replay::Replay;
 use super::segment::{End, EndKind, Part, first_of, name_of, scan};
@@ -164,9 +164,9 @@ fn is_zero(bytes: &[u8]) -> bool {
 fn look(disk: &dyn Disk) -> Result<(Vec<u64>, u64), OpenError> {
     let mut looks = 0;
     loop {
-        let numbers = list(disk)?.numbers;
+        let Listing { numbers, longest, .. } = list(disk)?;
         looks += 1;
-        match begins(disk, &numbers) {
+        match begins(disk, &numbers, longest) {
             // Given up since they were listed: the log has gone on in others.
             Err(error) if is_gone(&error) && looks < READS_MAX => {}
             begins => return Ok((numbers, begins?.0)),

@@ -14,7 +14,6 @@ use super::segment::{
 use super::stored::{Segment, Segments, Stored};
 use super::writer::random;
 use crate::model::Policies;
-use bytes::Bytes;
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -54,9 +53,9 @@ pub(super) fn open(
     settings: &StoreSettings,
     fence: &Fence,
 ) -> Result<Opened, OpenError> {
-    let Listing { mut numbers, leftovers, has_reserve } = list(&**disk)?;
+    let Listing { mut numbers, longest, leftovers, has_reserve } = list(&**disk)?;
     let mut replay = Replay::new(policies, settings.keys_max);
-    let (oldest, mut last) = begins(&**disk, &numbers)?;
+    let (oldest, mut last) = begins(&**disk, &numbers, longest)?;
     replay.begins = oldest;
     for name in leftovers {
         disk.remove(&name)?;
@@ -64,7 +63,7 @@ pub(super) fn open(
     if let Some(number) = numbers.pop_if(|number| was_never_written(*number, &last)) {
         // Made, but never written to: the process ended in between. The one before it is the last one.
         disk.remove(&name_of(number))?;
-        last = numbers.last().map_or(Ok(Bytes::new()), |number| disk.read(&name_of(*number)))?;
+        last = numbers.last().map_or(Ok(Vec::new()), |number| read(&**disk, *number, longest))?;
     }
     let newest = numbers.last().copied();
     let (given_up, mut kept): (Vec<_>, Vec<_>) =
@@ -75,19 +74,34 @@ pub(super) fn open(
     }
     kept.pop_if(|number| Some(*number) == newest);
     let mut read = Read::with_room(settings.hot_bytes_max);
-    read.segments(disk, &mut replay, &kept)?;
+    // Where there was more memory, segments were longer: they are read one by one then, and the last one once more.
+    let has_room = longest as u64 <= 2 * settings.segment_bytes;
+    if !has_room {
+        last = Vec::new();
+    }
+    let buffers = if has_room { 2 } else { 1 };
+    read.segments(disk, &mut replay, &kept, (0..buffers).map(|_| Vec::with_capacity(longest)))?;
     if let Some(newest) = newest.filter(|newest| *newest >= replay.begins) {
+        if !has_room {
+            last = self::read(&**disk, newest, longest)?;
+        }
         read.last_segment(disk, &mut replay, newest, &last)?;
     }
     drop(last);
     finish(disk, replay, read, settings, has_reserve, fence)
 }
 
+/// Reads a segment into memory with room for the longest one: what is given back fits the next one then.
+fn read(disk: &dyn Disk, number: u64, longest: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(longest);
+    disk.read_into(&name_of(number), &mut bytes).map(|()| bytes)
+}
+
 /// The number of the segment with which the log begins, as its last segments say, and the bytes of the last one.
-pub(super) fn begins(disk: &dyn Disk, numbers: &[u64]) -> io::Result<(u64, Bytes)> {
-    let (mut begins, mut last) = (0, Bytes::new());
+pub(super) fn begins(disk: &dyn Disk, numbers: &[u64], longest: usize) -> io::Result<(u64, Vec<u8>)> {
+    let (mut begins, mut last) = (0, Vec::new());
     for (place, number) in numbers.iter().rev().take(2).enumerate() {
-        let bytes = disk.read(&name_of(*number))?;
+        let bytes = read(disk, *number, longest)?;
         scan(&bytes, |part| {
             if let Part::Record(Record::Preface(preface), ..) = part {
                 begins = begins.max(preface.begins);
@@ -108,6 +122,8 @@ pub(super) fn begins(disk: &dyn Disk, numbers: &[u64]) -> io::Result<(u64, Bytes
 pub(super) struct Listing {
     /// The numbers of the segments, in order.
     pub(super) numbers: Vec<u64>,
+    /// The bytes of the longest one.
+    pub(super) longest: usize,
     leftovers: Vec<String>,
     has_reserve: bool,
 }
@@ -115,14 +131,15 @@ pub(super) struct Listing {
 /// Looks at everything that is there before anything is changed. While a server runs, it may give up segments meanwhile: they are
 /// left out.
 pub(super) fn list(disk: &dyn Disk) -> Result<Listing, OpenError> {
-    let mut listing = Listing { numbers: Vec::new(), leftovers: Vec::new(), has_reserve: false };
+    let mut listing = Listing { numbers: Vec::new(), longest: 0, leftovers: Vec::new(), has_reserve: false };
     for name in disk.list()? {
         match parse_name(&name).ok_or_else(|| OpenError::Foreign(name.clone()))? {
             Name::Segment(number) => {
-                let file = match disk.open(&name) {
+                let (file, length) = match disk.open(&name) {
                     Err(error) if is_gone(&error) => continue,
-                    file => file?.0,
+                    file => file?,
                 };
+                listing.longest = listing.longest.max(usize::try_from(length).map_err(io::Error::other)?);
                 let header = file.read_at(0, SEGMENT_HEADER_BYTES).unwrap_or_default();
                 first_of(&name, number, &header)?;
                 listing.numbers.push(number);
@@ -148,19 +165,20 @@ impl Read {
         Self { segments: Segments::default(), hot: Hot::with_room(hot_bytes_max), head: None }
     }
 
-    /// Reads sealed segments; while one is taken in, another thread has the disk read the next one.
+    /// Reads sealed segments. Where there are two buffers, another thread has the disk read the next one while one is taken in.
     fn segments(
         &mut self,
         disk: &Arc<dyn Disk>,
         replay: &mut Replay,
         numbers: &[u64],
+        buffers: impl Iterator<Item = Vec<u8>>,
     ) -> Result<(), OpenError> {
         thread::scope(|scope| {
             let (full, filled) = mpsc::sync_channel(1);
             let (empty, emptied) = mpsc::channel();
-            // Two buffers go around.
-            for _ in 0..2 {
-                _ = empty.send(Vec::new());
+            // They go around.
+            for buffer in buffers {
+                _ = empty.send(buffer);
             }
             scope.spawn(move || {
                 for (number, mut bytes) in numbers.iter().zip(emptied) {
