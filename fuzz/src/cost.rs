@@ -10,6 +10,7 @@ use channelapi_protocol::engineio::{Request, payload};
 use channelapi_protocol::socketio::{Attachments, Packet};
 use channelapi_protocol::websocket::{Decoder, Limits};
 
+use crate::api::is_query;
 use crate::laws;
 use crate::server::{data_of, rewritten_pid};
 
@@ -17,6 +18,8 @@ use crate::server::{data_of, rewritten_pid};
 const CLIENT_BYTES: usize = 64 * 1024;
 /// The largest body of a publisher.
 const PUBLISHER_BYTES: usize = 1024 * 1024;
+/// The largest path and query of a request.
+const TARGET_BYTES: usize = 8 * 1024;
 /// The largest JWKS.
 const JWKS_BYTES: usize = 256 * 1024;
 /// Claims of the largest JWT, with its header and its signature.
@@ -70,6 +73,21 @@ fn no_polling_request_takes_long() {
     for unit in ["&", "sid=a&", "x=&", "=", "%"] {
         let query = filled("EIO=4&transport=polling&", unit, "x", 16 * 1024);
         takes_a_moment(unit, || _ = Request::parse(&query).is_ok());
+    }
+}
+
+/// Each name is another one, as many as find room. One such query takes a moment in any case: these are what a second brings.
+#[test]
+fn no_query_of_the_api_takes_long() {
+    let names: String = (0..TARGET_BYTES).map(|number| format!("{number:x}&")).collect();
+    takes_a_moment("names", || {
+        for _ in 0..1000 {
+            _ = is_query(&names[..TARGET_BYTES]);
+        }
+    });
+    for unit in ["&", "=", "%", "+", "%61", "a=%20"] {
+        let query = filled("a=", unit, "x", TARGET_BYTES);
+        takes_a_moment(unit, || _ = is_query(&query));
     }
 }
 

@@ -3,6 +3,8 @@
 //! `cargo xtask fuzz` feeds them with inputs of libFuzzer, `cargo test` with the seeds in `seeds/`. A law
 //! panics when it is broken. An input that broke one becomes a seed, so that it stays mended.
 
+#[allow(dead_code, reason = "as in `server`")]
+mod api;
 // At the root, where its own files look for it.
 #[allow(dead_code, missing_docs, unreachable_pub, unused_imports, reason = "as in `server`")]
 #[path = "../../crates/channelapi/src/config/mod.rs"]

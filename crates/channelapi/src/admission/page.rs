@@ -137,6 +137,7 @@ fn connections() -> Vec<Row> {
     ]
 }
 
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn http() -> Vec<Row> {
     vec![
         time("Head of a request", core::HTTP_HEADER_TIMEOUT, "closed", "`http_timeouts{head}`"),
@@ -167,6 +168,12 @@ fn http() -> Vec<Row> {
         ),
         bytes("Head of a request", core::HTTP_HEADER_BYTES_MAX, "431", "`http_refused{too_large}`"),
         bytes("Path and query of a request", core::HTTP_TARGET_BYTES_MAX, "414", "`http_refused{too_large}`"),
+        fixed(
+            "Parameters of the query of a request to the API",
+            core::QUERY_PARAMETERS_MAX,
+            "400",
+            "`requests_refused{invalid}`",
+        ),
         fixed("Header fields", core::HTTP_HEADERS_MAX, "431", "`http_refused{too_large}`"),
         time(
             "Reading on in the body of a request that is refused or wants none",

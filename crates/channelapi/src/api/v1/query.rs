@@ -1,6 +1,7 @@
 //! The query string of a request: each parameter once, and none that means nothing.
 
 use super::problem::{Code, Problem};
+use channelapi_core::limits::QUERY_PARAMETERS_MAX;
 use percent_encoding::percent_decode_str;
 use std::str::FromStr;
 
@@ -8,10 +9,14 @@ use std::str::FromStr;
 pub(super) struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Reads a query string as HTML forms write it.
+    /// Reads a query string as HTML forms write it. Each parameter is compared with all before it, and strangers may send thousands: it
+    /// goes no further than any route has parameters.
     pub(super) fn parse(text: &str) -> Result<Self, Problem> {
         let mut parameters: Vec<(String, String)> = Vec::new();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            if parameters.len() == QUERY_PARAMETERS_MAX {
+                return Err(refused(format!("There are more than {QUERY_PARAMETERS_MAX} parameters.")));
+            }
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, value) = (decoded(name)?, decoded(value)?);
             if parameters.iter().any(|(known, _)| *known == name) {
@@ -69,6 +74,13 @@ mod tests {
         assert!(Query::parse("sincE=1").unwrap().finish().is_err());
         assert!(Query::parse("a=1&a=2").is_err());
         assert!(Query::parse("a=%FF").is_err());
+        let many = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>().join("&");
+        assert!(Query::parse(&many(QUERY_PARAMETERS_MAX)).is_ok());
+        let too_many = Query::parse(&many(QUERY_PARAMETERS_MAX + 1)).err().unwrap();
+        assert_eq!(
+            (too_many.code, &*too_many.detail),
+            (Code::InvalidQuery, "There are more than 16 parameters.")
+        );
         let refused = Query::parse("limit=x").unwrap().take_as::<usize>("limit", "a number").unwrap_err();
         assert_eq!((refused.code, &*refused.detail), (Code::InvalidQuery, "`limit` must be a number."));
     }

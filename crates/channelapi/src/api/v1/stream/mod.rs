@@ -169,10 +169,8 @@ pub(super) async fn opened_by_token(
     channel: &ChannelName,
     head: &Parts,
 ) -> Result<Option<StreamGrant>, Problem> {
-    let query = Query::parse(head.uri.query().unwrap_or_default());
-    let Some(token) = query.ok().and_then(|mut query| query.take("token")) else {
-        return Ok(None);
-    };
+    let mut query = Query::parse(head.uri.query().unwrap_or_default())?;
+    let Some(token) = query.take("token") else { return Ok(None) };
     let verified = identity.verify(&token).await;
     if let (Err(Denied::Invalid), Some(attempt)) = (&verified, head.extensions.get::<Attempt>()) {
         attempt.fail();
