@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! - A revocation is on disk before it is answered, and counts for everybody who joins from then on.
+//! - Memory learns what is revoked and what is taken back in the order in which the disk did, also of requests that come together.
 //! - Whoever is connected is judged again within [`REVOCATION_PAUSE`] and the time that a look at all connections takes: this room
 //!   tells those who hold connections that something has [`Revocations::changed`].
 //! - It is kept until no JWT that it speaks of can be good any more, and counts for as long as it is kept. A machine's clock that is
@@ -88,29 +89,19 @@ impl Revocations {
 
     /// Revokes something. When this returns, it counts, and it is on disk.
     pub async fn revoke(&self, what: RevocationRequest) -> Result<Revocation, RevocationError> {
-        let (state, known, changed) = (self.state.clone(), self.known.clone(), self.changed.clone());
-        let now = self.clock.machine_millis();
-        // A task of its own: whoever asked may hang up, and the disk must not be alone in knowing.
-        let revoked = tokio::spawn(async move {
-            let revocation = state.revoke(what, now).await?.ok_or(RevocationError::TooMany)?;
-            known.write().insert(&revocation);
+        let (known, changed) = (self.known.clone(), self.changed.clone());
+        let learn = move |revocation: &Revocation| {
+            known.write().insert(revocation);
             changed.send_replace(());
-            Ok(revocation)
-        });
-        revoked.await.unwrap_or_else(|_| Err(stopping().into()))
+        };
+        let revoked = self.state.revoke(what, self.clock.machine_millis(), learn).await?;
+        revoked.ok_or(RevocationError::TooMany)
     }
 
     /// Takes a revocation back, and returns it. What it spoke of is good again for whoever joins from now on.
     pub async fn forgive(&self, id: u64) -> Result<Option<Revocation>, StateError> {
-        let (state, known) = (self.state.clone(), self.known.clone());
-        let forgiven = tokio::spawn(async move {
-            let forgiven = state.remove_revocation(id).await?;
-            if let Some(revocation) = &forgiven {
-                known.write().remove(revocation);
-            }
-            Ok(forgiven)
-        });
-        forgiven.await.unwrap_or_else(|_| Err(stopping()))
+        let known = self.known.clone();
+        self.state.remove_revocation(id, move |revocation| known.write().remove(revocation)).await
     }
 
     /// So many revocations behind one, in the order they were made.
@@ -138,10 +129,6 @@ impl Revocations {
             Err(error) => error!(%error, "old revocations could not be removed"),
         }
     }
-}
-
-fn stopping() -> StateError {
-    StateError::Failed("the server is stopping".into())
 }
 
 impl Known {
@@ -274,6 +261,54 @@ mod tests {
         assert_eq!(revocations.page(0, 10).await.unwrap(), []);
         let next = revocations.revoke(request(RevokedKind::Subject, "ann", "", 700)).await.unwrap();
         assert!(next.id > later.id, "ids are not used again");
+    }
+
+    /// Of two revocations of the same that were written together, the earlier one could be the last that memory heard of, and a
+    /// revocation that was taken back while it was repeated stayed in memory alone, where nobody could take it back.
+    #[tokio::test]
+    async fn what_comes_together_counts_as_the_disk_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (revocations, _directory) = open(folder.path(), &Clock::manual(1_000));
+        let is_out = || revocations.cover(&bearer("", "ann", "", 600), []);
+        let ann = |before| request(RevokedKind::Subject, "ann", "", before);
+        // Answered behind all that is queued, while no task of this thread has heard of any of it.
+        let on_disk = || revocations.state.load_revocations().unwrap();
+        // Holds the writer, so that whatever follows is written together.
+        let hold = || {
+            let (release, held) = std::sync::mpsc::channel::<()>();
+            let other = request(RevokedKind::Id, "other", "", 1);
+            let holding = revocations.state.revoke(other, 1, move |_| _ = held.recv());
+            (release, Box::pin(holding))
+        };
+
+        let (mut earlier, mut later) =
+            (Box::pin(revocations.revoke(ann(500))), Box::pin(revocations.revoke(ann(700))));
+        let (release, mut holding) = hold();
+        assert!(waits(&mut holding).await && waits(&mut earlier).await && waits(&mut later).await);
+        drop(release);
+        assert_eq!(on_disk()[1].what.before, 700);
+        assert!(is_out());
+        let id = later.await.unwrap().id;
+        assert_eq!((earlier.await.unwrap().id, is_out()), (id, true));
+
+        let mut again = Box::pin(revocations.revoke(ann(800)));
+        let mut forgiven = Box::pin(revocations.forgive(id));
+        let (release, mut holding) = hold();
+        assert!(waits(&mut holding).await && waits(&mut again).await && waits(&mut forgiven).await);
+        drop(release);
+        assert_eq!(on_disk().len(), 1);
+        assert!(!is_out());
+        assert_eq!(forgiven.await.unwrap().unwrap().what.before, 800);
+        assert_eq!((again.await.unwrap().id, is_out()), (id, false));
+    }
+
+    /// Lets a future begin, and says whether it waits.
+    async fn waits<T>(future: &mut (impl Future<Output = T> + Unpin)) -> bool {
+        tokio::select! {
+            biased;
+            _ = future => false,
+            () = std::future::ready(()) => true,
+        }
     }
 
     /// A server that started once with a clock that was ahead deleted what was revoked, and all of it was good again.

@@ -20,20 +20,30 @@ impl StateStore {
     }
 
     /// Stores a revocation, and returns it. One that says the same already is kept, with the later times of both. `None` is one more
-    /// than there may be.
-    pub async fn revoke(&self, what: RevocationRequest, now: u64) -> Result<Option<Revocation>, StateError> {
-        self.write(move |transaction| revoke(transaction, &what, now)).await
+    /// than there may be. `learn` is told of it before anybody is, and in the order of the disk.
+    pub async fn revoke(
+        &self,
+        what: RevocationRequest,
+        now: u64,
+        learn: impl FnOnce(&Revocation) + Send + 'static,
+    ) -> Result<Option<Revocation>, StateError> {
+        let change = move |transaction: &Transaction<'_>| revoke(transaction, &what, now);
+        self.write_then(change, |revoked| _ = revoked.as_ref().map(learn)).await
     }
 
-    /// Removes a revocation, and returns it.
-    pub async fn remove_revocation(&self, id: u64) -> Result<Option<Revocation>, StateError> {
-        self.write(move |transaction| {
+    /// Removes a revocation, and returns it. `learn` is told as by [`StateStore::revoke`].
+    pub async fn remove_revocation(
+        &self,
+        id: u64,
+        learn: impl FnOnce(&Revocation) + Send + 'static,
+    ) -> Result<Option<Revocation>, StateError> {
+        let change = move |transaction: &Transaction<'_>| {
             transaction
                 .prepare_cached(&format!("DELETE FROM revocation WHERE id = ?1 RETURNING {COLUMNS}"))?
                 .query_row([id], revocation)
                 .optional()
-        })
-        .await
+        };
+        self.write_then(change, |removed| _ = removed.as_ref().map(learn)).await
     }
 
     /// So many revocations behind one, in the order they were made.
@@ -139,7 +149,7 @@ mod tests {
         for value in ["ann", "bob"] {
             let (value, issuer) = (value.into(), "".into());
             let what = RevocationRequest { kind: RevokedKind::Subject, value, issuer, before: 5, until: 9 };
-            store.revoke(what, 1).await.unwrap();
+            store.revoke(what, 1, |_| {}).await.unwrap();
         }
         let all = store.load_revocations().unwrap();
         assert_eq!(all.len(), 2);

@@ -95,9 +95,24 @@ impl StateStore {
         &self,
         change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StateError> {
+        self.write_then(change, |_| {}).await
+    }
+
+    /// Like [`StateStore::write`], for what memory knows as well: `learn` is told what is on disk as soon as it is there, whether or not
+    /// somebody still waits for it, and in the order of the disk, which those who wait need not keep. It runs on the writing thread.
+    pub(super) async fn write_then<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+        learn: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<T, StateError> {
         let (answer, answered) = oneshot::channel();
-        // Whoever asked may be gone; the write stands all the same.
-        let write = write_request(change, move |result| _ = answer.send(result));
+        let write = write_request(change, move |result| {
+            if let Ok(done) = &result {
+                learn(done);
+            }
+            // Whoever asked may be gone; the write stands all the same.
+            _ = answer.send(result);
+        });
         self.writes.send(write).await.map_err(|_| stopped())?;
         answered.await.map_err(|_| stopped())?
     }
