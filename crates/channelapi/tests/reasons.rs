@@ -123,6 +123,23 @@ fn a_stream_that_is_refused_or_ended_is_counted_with_its_reason() {
     assert_eq!(node.metric("channelapi_revocations_total"), 1);
 }
 
+/// A token is renewed by joins alone, so whoever stays outlives it. Revoking it was answered 404 then, and they stayed.
+#[test]
+fn whoever_came_in_with_a_token_that_died_of_age_goes_when_it_is_revoked() {
+    let node = Node::start("");
+    let token = node.token("a");
+    let mut client = Client::join(&node, &token);
+    let (mut listening, status) = stream(&node, &format!("?token={token}"), &[]);
+    assert_eq!(status, 200);
+    state_of(&node).execute("UPDATE token SET expires_at = 1", []).unwrap();
+    let path = format!("/v1/tokens/{token}");
+    let ended = node.call("DELETE", &path, "");
+    assert_eq!((ended.status, &*ended.body), (200, r#"{"channel":"a","revoked":false,"disconnected":2}"#));
+    client.await_text("41");
+    listening.read_to_end(&mut Vec::new()).unwrap();
+    assert_eq!(node.call("DELETE", &path, "").status, 404, "nobody knows it any more");
+}
+
 /// Once, a connection was closed with the body of a request on it that nobody wanted, and nothing counted it.
 #[test]
 fn a_body_that_nobody_wants_and_nobody_waits_for_is_counted() {
@@ -191,7 +208,7 @@ fn a_process_has_no_more_connections_than_its_file_descriptors_allow() {
     );
 }
 
-/// The file that holds what consumers have confirmed.
+/// The file that holds tokens, and what consumers have confirmed.
 fn state_of(node: &Node) -> Connection {
     Connection::open(node.dir.path().join("data/state.db")).unwrap()
 }

@@ -12,7 +12,7 @@ pub use consumers::{AckError, Consumer, Consumers, Held};
 pub use gate::Gate;
 pub use publishing::Publishing;
 pub use revocations::{RevocationError, Revocations, kept_until};
-pub use tokens::{IssuedToken, Lookup, TokenError, Tokens};
+pub use tokens::{EndedToken, IssuedToken, Lookup, TokenError, Tokens};
 
 use crate::broker::{EmbeddedBroker, History as _, OpenError, StoreSettings};
 use crate::clock::{Clock, millis_of};

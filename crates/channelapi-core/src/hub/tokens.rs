@@ -44,6 +44,15 @@ pub struct IssuedToken {
     pub expires_at: u64,
 }
 
+/// A token that was there, and is not any more.
+#[derive(Debug, PartialEq, Eq)]
+pub struct EndedToken {
+    /// The channel that it opened, perhaps long ago: whoever came in with it may still be there.
+    pub channel: ChannelName,
+    /// Whether it lived until now.
+    pub has_lived: bool,
+}
+
 /// What a look at memory alone can say about a token.
 pub enum Lookup {
     /// It opens this channel, and was renewed.
@@ -143,11 +152,20 @@ impl Tokens {
         let (state, channel) = (self.state.clone(), channel.clone());
         let named = Named::Channel(channel.clone());
         let removed = self.remove(named, async move { state.remove_by_channel(channel).await }).await?;
-        Ok(removed.is_some())
+        Ok(removed.is_some_and(|removed| removed.has_lived))
     }
 
-    /// Ends a token, and returns the channel that it opened. When this returns, it opens nothing.
-    pub async fn revoke_token(&self, text: &str) -> Result<Option<ChannelName>, TokenError> {
+    /// The channel of a token, also of one that has died of age and is not forgotten yet. It is not renewed.
+    pub async fn channel_of(&self, text: &str) -> Result<Option<ChannelName>, TokenError> {
+        if text.len() > TOKEN_BYTES_MAX {
+            return Ok(None);
+        }
+        let stored = self.state.token_by_hash(TokenHash::of(text)).await?;
+        Ok(stored.map(|stored| stored.channel))
+    }
+
+    /// Ends a token, and tells of what was there, also of one that had died of age. When this returns, it opens nothing.
+    pub async fn revoke_token(&self, text: &str) -> Result<Option<EndedToken>, TokenError> {
         if text.len() > TOKEN_BYTES_MAX {
             return Ok(None);
         }
@@ -237,12 +255,12 @@ impl Tokens {
         Ok((fresh, now))
     }
 
-    /// Removes a token, on disk and then in memory, and returns its channel if it lived until now.
+    /// Removes a token, on disk and then in memory, and tells of what was there.
     async fn remove(
         &self,
         named: Named,
         removal: impl Future<Output = Result<Option<StoredToken>, StateError>> + Send + 'static,
-    ) -> Result<Option<ChannelName>, TokenError> {
+    ) -> Result<Option<EndedToken>, TokenError> {
         let (known, clock) = (self.known.clone(), self.clock.clone());
         // A task of its own: whoever asked may hang up, and the disk must not be alone in knowing.
         let removed = tokio::spawn(async move {
@@ -253,7 +271,7 @@ impl Tokens {
                 Ok(Some(token)) => {
                     let has_lived = known.expiry(&token) > clock.unix_millis();
                     known.forget(&token.hash);
-                    Ok(has_lived.then_some(token.channel))
+                    Ok(Some(EndedToken { channel: token.channel, has_lived }))
                 }
                 removed => {
                     known.doubt(&named);

@@ -168,7 +168,8 @@ async fn a_revoked_token_stays_dead_whatever_waited_for_it() {
     assert_eq!(tokens.known.lock().renewals.len(), 2, "they wait");
     assert!(tokens.revoke(&first).await.unwrap());
     assert!(!tokens.revoke(&first).await.unwrap());
-    assert_eq!(tokens.revoke_token(b.reveal()).await.unwrap(), Some(second));
+    let ended = EndedToken { channel: second, has_lived: true };
+    assert_eq!(tokens.revoke_token(b.reveal()).await.unwrap(), Some(ended));
     assert_eq!(tokens.revoke_token(b.reveal()).await.unwrap(), None);
     tokens.flush().await;
     assert_eq!((join(&tokens, &a).await, join(&tokens, &b).await), (None, None));
@@ -176,6 +177,22 @@ async fn a_revoked_token_stays_dead_whatever_waited_for_it() {
     drop((tokens, directory));
     let (tokens, _directory) = open(folder.path(), &clock);
     assert_eq!((join(&tokens, &a).await, join(&tokens, &b).await), (None, None));
+}
+
+/// Whoever came in with a token that had died of age stayed when it was revoked.
+#[tokio::test]
+async fn a_dead_token_is_revoked_too_and_its_channel_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(0);
+    let (tokens, _directory) = open(folder.path(), &clock);
+    let token = tokens.get_or_create(&channel("a")).await.unwrap();
+    clock.advance(TOKEN_LIFETIME);
+    assert_eq!(join(&tokens, &token).await, None);
+    assert_eq!(tokens.channel_of(token.reveal()).await.unwrap(), Some(channel("a")));
+    let ended = EndedToken { channel: channel("a"), has_lived: false };
+    assert_eq!(tokens.revoke_token(token.reveal()).await.unwrap(), Some(ended));
+    assert_eq!(tokens.channel_of(token.reveal()).await.unwrap(), None);
+    assert_eq!(tokens.revoke_token(token.reveal()).await.unwrap(), None);
 }
 
 /// A removal that was called failed, and had happened on disk, left the token in memory; asking again changed nothing.

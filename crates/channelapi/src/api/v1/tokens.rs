@@ -6,7 +6,7 @@ use super::{answer, time, utf8};
 use crate::auth::{Denied, Key};
 use crate::http::Response;
 use bytes::Bytes;
-use channelapi_core::hub::{Hub, IssuedToken, Lookup, TokenError};
+use channelapi_core::hub::{EndedToken, Hub, IssuedToken, TokenError};
 use channelapi_core::limits::{TOKEN_LIFETIME_MAX, TOKEN_LIFETIME_MIN};
 use channelapi_core::model::ChannelName;
 use hyper::StatusCode;
@@ -58,36 +58,27 @@ pub(super) async fn revoke_token(
 ) -> Result<Response, Problem> {
     // A key for some channels must not reach another through its token. A token never goes to another channel.
     if key.is_none_or(Key::is_limited) {
-        let channel = channel_of(hub, &token).await?.ok_or_else(unknown)?;
+        let channel = hub.tokens.channel_of(&token).await.map_err(|error| Problem::unavailable(&error))?;
+        let channel = channel.ok_or_else(unknown)?;
         if !key.is_some_and(|key| key.reaches(&channel)) {
             return Err(Denied::Channel.into());
         }
     }
     let node = hub.clone();
     let task = tokio::spawn(async move {
-        let Some(channel) = node.tokens.revoke_token(&token).await? else {
+        let Some(EndedToken { channel, has_lived }) = node.tokens.revoke_token(&token).await? else {
             return Ok(None);
         };
+        // Also if it had died of age: whoever came in with it may still be there.
         let disconnected = node.disconnect_channel(&channel).await;
-        Ok::<_, TokenError>(Some((channel, disconnected)))
+        Ok::<_, TokenError>(Some((channel, has_lived, disconnected)))
     });
-    let Some((channel, disconnected)) = finished(task.await)? else {
-        return Err(unknown());
-    };
-    Ok(revoked(&channel, true, disconnected))
+    let (channel, has_lived, disconnected) = finished(task.await)?.ok_or_else(unknown)?;
+    Ok(revoked(&channel, has_lived, disconnected))
 }
 
 fn unknown() -> Problem {
     Problem::new(Code::NotFound, "No channel has this token.")
-}
-
-/// The channel that a token opens.
-pub(super) async fn channel_of(hub: &Hub, token: &str) -> Result<Option<ChannelName>, Problem> {
-    match hub.tokens.lookup(token) {
-        Lookup::Valid(channel) => Ok(Some(channel)),
-        Lookup::Invalid => Ok(None),
-        Lookup::Unknown(hash) => hub.tokens.find(hash).await.map_err(|error| Problem::unavailable(&error)),
-    }
 }
 
 fn finished<T>(result: Result<Result<T, TokenError>, tokio::task::JoinError>) -> Result<T, Problem> {
