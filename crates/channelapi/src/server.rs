@@ -152,11 +152,11 @@ impl Server {
     async fn call(&self, mut request: Request, address: Option<IpAddr>) -> Response {
         let may_guess = Api::takes_tokens(request.uri().path());
         if may_guess && !self.admission.may_present_token(address) {
-            return Api::refuse_attempts(request.headers());
+            return self.api.refuse_attempts(request.headers());
         }
         // What waits for a stream takes as much as what waits for any other client.
         if may_guess && self.admission.is_short_of_memory() {
-            return Api::refuse_for_memory(request.headers());
+            return self.api.refuse_for_memory(request.headers());
         }
         let attempt = may_guess.then(Attempt::default);
         if let Some(attempt) = &attempt {

@@ -74,21 +74,25 @@ fn whoever_is_sent_away_or_refused_while_it_stops_is_counted() {
     let _clients: Vec<_> = (0..300).map(|_| Client::join(&node, &token)).collect();
     let mut kept = node.connect();
     let key = [("Authorization", KEY)];
-    let mut kept = |path: &str| ask(&mut kept, "GET", path, &key, "").unwrap();
-    assert_eq!(kept("/healthz").status, 200);
+    // Any other status than 200 would end an `EventSource` for good, and its page would never find the next server.
+    let page = [key[0], ("Accept", "text/event-stream")];
+    let mut kept = |path: &str, headers: &[(&str, &str)]| ask(&mut kept, "GET", path, headers, "").unwrap();
+    assert_eq!(kept("/healthz", &key).status, 200);
     node.signal("-TERM");
     let refused = eventually("a refusal", || {
-        Some(kept("/socket.io/?EIO=4&transport=polling")).filter(|answer| answer.status != 200)
+        Some(kept("/socket.io/?EIO=4&transport=polling", &key)).filter(|answer| answer.status != 200)
     });
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
-    assert_eq!(kept("/v1/channels/a/stream").status, 503);
-    let page = kept("/metrics").body;
+    assert_eq!(kept("/v1/channels/a/stream", &key).status, 503);
+    let again = kept("/v1/channels/a/stream", &page);
+    assert_eq!((again.status, &*again.body), (200, "retry: 5000\n\n"));
+    let page = kept("/metrics", &key).body;
     assert_eq!(value_in(&page, "channelapi_handshakes_refused_total{reason=\"draining\"}"), 1);
-    assert_eq!(value_in(&page, "channelapi_requests_refused_total{reason=\"unavailable\"}"), 1);
+    assert_eq!(value_in(&page, "channelapi_requests_refused_total{reason=\"unavailable\"}"), 2);
     // The first of them goes when it is its turn.
     let sent_away = "channelapi_disconnects_total{reason=\"drain\"}";
     eventually("somebody who is sent away", || {
-        Some(kept("/metrics").body).filter(|page| value_in(page, sent_away) > 0)
+        Some(kept("/metrics", &key).body).filter(|page| value_in(page, sent_away) > 0)
     });
     assert_eq!(node.ended(), Some(0));
 }

@@ -123,6 +123,24 @@ fn a_stream_that_is_refused_or_ended_is_counted_with_its_reason() {
     assert_eq!(node.metric("channelapi_revocations_total"), 1);
 }
 
+/// Any status but 200 ends an `EventSource` for good: a page that came back while the server had no room for it was deaf.
+#[test]
+fn a_page_that_cannot_have_its_stream_now_is_told_to_come_again() {
+    let node = Node::start("[http]\ntrusted_proxies = ['127.0.0.1']\n[limits]\nfailed_tokens = 1\n");
+    let page = [
+        ("X-Forwarded-For", "203.0.113.1"),
+        ("Accept", "text/event-stream"),
+        ("Origin", "https://page.example"),
+    ];
+    assert_eq!(stream(&node, "?token=guessed", &page).1, 403, "what is not good does not become good");
+    let again = node.request("GET", "/v1/channels/a/stream?token=guessed", &page, "");
+    assert_eq!((again.status, &*again.body), (200, "retry: 5000\n\n"));
+    assert_eq!(again.header("content-type"), Some("text/event-stream"));
+    assert_eq!(again.header("access-control-allow-origin"), Some("*"), "or the page would not get it");
+    assert_eq!(stream(&node, "?token=guessed", &page[..1]).1, 429, "who has not asked for events");
+    assert_eq!(node.metric("channelapi_requests_refused_total{reason=\"token_rate\"}"), 2, "both");
+}
+
 /// A token is renewed by joins alone, so whoever stays outlives it. Revoking it was answered 404 then, and they stayed.
 #[test]
 fn whoever_came_in_with_a_token_that_died_of_age_goes_when_it_is_revoked() {

@@ -419,7 +419,7 @@ const CLOSING: &str = "
 - **A user** is the `sub` of a JWT together with its issuer. Whoever comes back through the handshake door with its `pid` takes over the place that its former
   connection had. There is no limit unless you set one: only you know how many devices and pages a user has.
 - **A client that is told to come back** gets `Retry-After`; stock clients take no notice of it and come back after their
-  own delay, which is random and grows.
+  own delay, which is random and grows. An `EventSource` would take 429 or 503 for its end, and gets 200 and `retry` instead, counted as the same.
 - **Clients cannot send anything to each other.** An event that means nothing here is counted and ignored.
 ";
 

@@ -206,19 +206,30 @@ impl Api {
                 Err(problem)
             }
         };
-        let mut response = answer.unwrap_or_else(|problem| problem.answer(&request_id).into());
+        let mut response = answer.unwrap_or_else(|problem| match head.uri.path() {
+            path if Self::takes_tokens(path) => self.streams.refusal(problem, &head.headers, &request_id),
+            _ => problem.answer(&request_id).into(),
+        });
         response.headers_mut().insert(REQUEST_ID, request_id);
         response
     }
 
-    /// Answers whoever has tried too many tokens, unheard. Counts it.
-    pub(crate) fn refuse_attempts(head: &HeaderMap) -> Response {
-        refuse(head, Problem::new(Code::TooManyAttempts, "This address has to wait."))
+    /// Answers whoever wants a stream and has tried too many tokens, unheard. Counts it.
+    pub(crate) fn refuse_attempts(&self, head: &HeaderMap) -> Response {
+        self.refuse_stream(head, Problem::new(Code::TooManyAttempts, "This address has to wait."))
     }
 
     /// Answers whoever wants a stream while memory is short, unheard. Counts it.
-    pub(crate) fn refuse_for_memory(head: &HeaderMap) -> Response {
-        refuse(head, Problem::new(Code::ShortOfMemory, "No stream is opened."))
+    pub(crate) fn refuse_for_memory(&self, head: &HeaderMap) -> Response {
+        self.refuse_stream(head, Problem::new(Code::ShortOfMemory, "No stream is opened."))
+    }
+
+    /// The answer to a request for a stream that is refused for something else than what it says.
+    fn refuse_stream(&self, head: &HeaderMap, problem: Problem) -> Response {
+        let request_id = RequestId::of(head.first(&REQUEST_ID)).into_value();
+        let mut response = self.streams.refusal(problem, head, &request_id);
+        response.headers_mut().insert(REQUEST_ID, request_id);
+        response
     }
 
     /// What a request to publish is, if everything about it is good.
@@ -370,14 +381,6 @@ impl Api {
             Call::RemoveConsumer(channel, name) => consumers::remove(hub, &channel, &name).await,
         }
     }
-}
-
-/// The answer to a request that is refused for something else than what it says.
-fn refuse(head: &HeaderMap, problem: Problem) -> Response {
-    let request_id = RequestId::of(head.first(&REQUEST_ID)).into_value();
-    let mut response = Response::from(problem.answer(&request_id));
-    response.headers_mut().insert(REQUEST_ID, request_id);
-    response
 }
 
 /// An answer with a JSON object.

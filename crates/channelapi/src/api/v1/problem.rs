@@ -249,15 +249,23 @@ impl Problem {
         if let Some(allow) = allow {
             answer = answer.with(ALLOW, HeaderValue::from_static(allow));
         }
-        let seconds = match code {
-            Code::Unavailable | Code::Overloaded | Code::ShortOfMemory | Code::TooFast | Code::KeyTooFast => {
-                "1"
-            }
-            Code::TooManyAttempts | Code::TooManyConnections => "10",
-            _ => return answer,
-        };
-        answer = answer.with(RETRY_AFTER, HeaderValue::from_static(seconds));
+        if let Some(seconds) = code.retry_after() {
+            answer = answer.with(RETRY_AFTER, HeaderValue::from_static(seconds));
+        }
         answer
+    }
+}
+
+impl Code {
+    /// The seconds after which the same request may go well, if it passes by itself.
+    pub(super) fn retry_after(self) -> Option<&'static str> {
+        match self {
+            Self::Unavailable | Self::Overloaded | Self::ShortOfMemory | Self::TooFast | Self::KeyTooFast => {
+                Some("1")
+            }
+            Self::TooManyAttempts | Self::TooManyConnections => Some("10"),
+            _ => None,
+        }
     }
 }
 
