@@ -1,11 +1,15 @@
 //! What is kept of an authority: the account with its key, and the certificate with its key, each in one file that only its
 //! owner can read.
 //!
-//! Invariant: a certificate that cannot be used never takes the place of the one that is kept.
+//! Invariants:
+//! - A certificate that cannot be used never takes the place of the one that is kept.
+//! - One that can be used is never lost for want of room: an authority gives only so many. What cannot be written is kept in memory
+//!   until it can.
 
 use super::super::pair::{Pair, PairFiles};
 use anyhow::{Context as _, ensure};
 use instant_acme::AccountCredentials;
+use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -14,7 +18,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
-use tracing::warn;
+use tracing::{error, info, warn};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -23,7 +27,11 @@ const ISSUED_AT: &str = "Issued at ";
 
 /// A directory of its own.
 #[derive(Debug)]
-pub(super) struct Kept(PathBuf);
+pub(super) struct Kept {
+    directory: PathBuf,
+    /// The certificate as its file should be, while that could not be written.
+    unwritten: Mutex<Option<String>>,
+}
 
 /// The account as it is written.
 #[derive(Serialize, Deserialize)]
@@ -44,7 +52,7 @@ impl Kept {
             .mode(0o700)
             .create(directory)
             .with_context(|| format!("cannot create {}", directory.display()))?;
-        Ok(Self(directory.to_owned()))
+        Ok(Self { directory: directory.to_owned(), unwritten: Mutex::default() })
     }
 
     /// The account with the authority at `directory`, if there is one.
@@ -82,7 +90,8 @@ impl Kept {
 
     /// The certificate, if it is good at `now` or will be, from the authority at `directory`, and has exactly these names.
     pub(super) fn pair(&self, directory: &str, domains: &[String], now: SystemTime) -> Option<Pair> {
-        let pem = fs::read_to_string(self.certificate_path()).ok()?;
+        let unwritten = self.unwritten.lock().clone();
+        let pem = unwritten.or_else(|| fs::read_to_string(self.certificate_path()).ok())?;
         if pem.lines().next()?.strip_prefix(ISSUED_AT) != Some(directory) {
             return None;
         }
@@ -96,7 +105,8 @@ impl Kept {
         both_in(self.certificate_path()).load(SystemTime::now()).ok()
     }
 
-    /// Keeps a certificate with its key, from the authority at `directory` for these names, if it is good at `now` or will be.
+    /// Keeps a certificate with its key, from the authority at `directory` for these names, if it is good at `now` or will be. What cannot
+    /// be written waits for [`Kept::write_again`], and counts meanwhile.
     pub(super) fn keep_certificate(
         &self,
         directory: &str,
@@ -110,16 +120,32 @@ impl Kept {
             .judge_for_later(pem.as_bytes(), pem.as_bytes(), now)
             .context("the authority gave a certificate that cannot be used")?;
         ensure!(is_for(&pair, domains), "the authority gave a certificate for other names");
-        self.write(&self.certificate_path(), format!("{ISSUED_AT}{directory}\n{pem}").as_bytes())
-            .context("cannot keep the certificate")
+        let content = format!("{ISSUED_AT}{directory}\n{pem}");
+        let written = self.write(&self.certificate_path(), content.as_bytes());
+        if let Err(error) = &written {
+            let path = self.certificate_path();
+            error!(path = %path.display(), %error, "the certificate is used, but cannot be written: a start now would order another");
+        }
+        *self.unwritten.lock() = written.is_err().then_some(content);
+        Ok(())
+    }
+
+    /// Writes the certificate that could not be written, if there is one.
+    pub(super) fn write_again(&self) -> io::Result<()> {
+        let Some(content) = self.unwritten.lock().clone() else { return Ok(()) };
+        self.write(&self.certificate_path(), content.as_bytes())?;
+        info!("the certificate is written now");
+        // Nobody else keeps one: whoever orders and whoever writes take turns.
+        *self.unwritten.lock() = None;
+        Ok(())
     }
 
     fn account_path(&self) -> PathBuf {
-        self.0.join("account.json")
+        self.directory.join("account.json")
     }
 
     fn certificate_path(&self) -> PathBuf {
-        self.0.join("certificate.pem")
+        self.directory.join("certificate.pem")
     }
 
     /// Replaces a file as a whole, or not at all.
@@ -133,7 +159,7 @@ impl Kept {
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&draft, path)?;
-        File::open(&self.0)?.sync_all()
+        File::open(&self.directory)?.sync_all()
     }
 }
 
@@ -198,7 +224,7 @@ mod tests {
         assert!(kept.any_pair().is_some(), "better than nothing, meanwhile");
         let permissions = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(permissions(&kept.certificate_path()), 0o600);
-        assert_eq!(permissions(&kept.0), 0o700);
+        assert_eq!(permissions(&kept.directory), 0o700);
     }
 
     /// By a clock that is wrong, each new certificate once took the place of a good one, was then found to be of no use, and was
@@ -226,5 +252,29 @@ mod tests {
         keep(&["localhost"]).unwrap();
         assert_eq!(shown(), Some(early));
         assert!(kept.any_pair().is_none(), "its time has not come");
+    }
+    /// On a full disk an authority was asked for one certificate after the other, and each was thrown away.
+    #[test]
+    fn a_certificate_that_cannot_be_written_is_used_and_written_later() {
+        let made = Made::new();
+        let kept = Kept::open(&made.dir.path().join("acme")).unwrap();
+        let (now, localhost) = (SystemTime::now(), owned(&["localhost"]));
+        let shown = |kept: &Kept| kept.pair(CA, &localhost, now).map(|pair| pair.certified.cert[0].to_vec());
+        let old = made.certificate();
+        kept.keep_certificate(CA, &localhost, &pem(&made), now).unwrap();
+        let new = made.renew(-60, 3_600);
+        // In the place of its draft, so that there is no room for it.
+        let obstacle = kept.certificate_path().with_extension("new");
+        fs::create_dir(&obstacle).unwrap();
+        kept.keep_certificate(CA, &localhost, &pem(&made), now).unwrap();
+        assert_eq!(shown(&kept), Some(new.clone()));
+        assert!(kept.write_again().is_err());
+        assert_eq!(shown(&Kept::open(&kept.directory).unwrap()), Some(old), "on the disk it is not yet");
+        fs::remove_dir(&obstacle).unwrap();
+        kept.write_again().unwrap();
+        for kept in [&kept, &Kept::open(&kept.directory).unwrap()] {
+            assert_eq!(shown(kept), Some(new.clone()));
+        }
+        assert!(kept.unwritten.lock().is_none());
     }
 }

@@ -3,7 +3,7 @@
 //! `order.rs` gets one, `kept.rs` keeps it and the account.
 //!
 //! Invariant: what is kept is waited for while it is not valid yet, and between two orders there is a pause, whatever came of the
-//! first. So a clock that is wrong is no reason to ask an authority again and again.
+//! first. So a clock that is wrong is no reason to ask an authority again and again, nor is a disk that is full.
 
 mod kept;
 mod order;
@@ -77,6 +77,24 @@ impl Acme {
 
     /// Shows the certificate that is kept, and gets new ones in time, until it is dropped.
     pub(crate) async fn keep_up(&self) {
+        // On one task, so that they take turns with what is kept.
+        tokio::select! {
+            () = self.keep_fresh() => {}
+            () = self.keep_written() => {}
+        }
+    }
+
+    /// Writes what could not be written, until it is dropped. That costs the authority nothing, so it may be often.
+    async fn keep_written(&self) {
+        loop {
+            tokio::time::sleep(ACME_RETRY_MIN).await;
+            if let Err(error) = self.kept.write_again() {
+                warn!(%error, "the certificate still cannot be written");
+            }
+        }
+    }
+
+    async fn keep_fresh(&self) {
         let now = SystemTime::now();
         let mut pair = self.kept_pair(now).filter(|pair| pair.validity.begins_in(now).is_none());
         match &pair {
@@ -90,11 +108,14 @@ impl Acme {
             }
             None => {}
         }
+        let mut pause = ACME_RETRY_MIN;
         loop {
             if let Some(pair) = &pair {
-                tokio::time::sleep(until_renewal(pair, SystemTime::now())).await;
+                tokio::time::sleep(until_renewal(pair, SystemTime::now(), pause)).await;
             }
-            pair = Some(self.renew(pair.as_ref()).await);
+            let renewed = self.renew(pair.as_ref()).await;
+            pause = pause_behind(&renewed, SystemTime::now(), pause);
+            pair = Some(renewed);
         }
     }
 
@@ -190,11 +211,21 @@ fn is_other(pair: &Pair, before: Option<&Pair>) -> bool {
 
 /// A certificate is renewed when two thirds of its life are over, a little earlier on some machines than on others. By a clock that
 /// is ahead that is at once for each new one, so there is a pause in any case; only a life of minutes has no room for a whole one.
-fn until_renewal(pair: &Pair, now: SystemTime) -> Duration {
+fn until_renewal(pair: &Pair, now: SystemTime, pause: Duration) -> Duration {
     let life = pair.validity.life();
     let age = jittered(life * 2 / 3, 24);
     let wait = (pair.validity.from + age).duration_since(now).unwrap_or_default();
-    wait.max(ACME_RETRY_MIN.min(life / 8))
+    wait.max(pause.min(life / 8))
+}
+
+/// The pause behind an order, after the one before it. One that brought what is to be renewed at once was in vain, as one that failed.
+fn pause_behind(received: &Pair, now: SystemTime, before: Duration) -> Duration {
+    if until_renewal(received, now, Duration::ZERO).is_zero() {
+        warn!("the new certificate looks old already; is the clock of this machine right?");
+        (before * 2).min(ACME_RETRY_MAX)
+    } else {
+        ACME_RETRY_MIN
+    }
 }
 
 fn has_almost_ended(pair: &Pair, now: SystemTime) -> bool {
@@ -282,7 +313,7 @@ pub(in crate::tls) mod tests {
         made.renew(-1_000, 89_000);
         let pair = made.files.load(SystemTime::now()).unwrap();
         for _ in 0..100 {
-            let wait = until_renewal(&pair, pair.validity.from).as_secs();
+            let wait = until_renewal(&pair, pair.validity.from, ACME_RETRY_MIN).as_secs();
             assert!((57_499..=60_000).contains(&wait), "{wait}");
         }
         let almost = |seconds| has_almost_ended(&pair, pair.validity.from + Duration::from_secs(seconds));
@@ -295,10 +326,20 @@ pub(in crate::tls) mod tests {
         let made = Made::new();
         made.renew(-1_000, 89_000);
         let pair = made.files.load(SystemTime::now()).unwrap();
-        let wait = |pair: &Pair, age| until_renewal(pair, pair.validity.from + Duration::from_secs(age));
+        let at = |pair: &Pair, age| pair.validity.from + Duration::from_secs(age);
+        let wait = |pair: &Pair, age| until_renewal(pair, at(pair, age), ACME_RETRY_MIN);
         for age in [60_001, 80_000, 1_000_000] {
             assert_eq!(wait(&pair, age), ACME_RETRY_MIN, "{age}");
         }
+        // One a minute would be all that an authority gives in a week, within the hour.
+        let mut pause = ACME_RETRY_MIN;
+        for minutes in [2, 4, 8, 16] {
+            pause = pause_behind(&pair, at(&pair, 60_001), pause);
+            assert_eq!(pause, Duration::from_mins(minutes));
+        }
+        assert_eq!(until_renewal(&pair, at(&pair, 60_001), pause), pause);
+        assert_eq!(pause_behind(&pair, at(&pair, 60_001), ACME_RETRY_MAX), ACME_RETRY_MAX);
+        assert_eq!(pause_behind(&pair, at(&pair, 3_600), pause), ACME_RETRY_MIN, "the clock is right again");
         made.renew(-1, 20);
         let short = made.files.load(SystemTime::now()).unwrap();
         assert!(wait(&short, 14) < Duration::from_secs(3), "it would end before a whole one is over");
