@@ -306,8 +306,11 @@ pub const ACK_INTERVAL: Duration = Duration::from_millis(100);
 /// Consumers whose acks wait in memory, at most 1 KiB each with the longest names. Acks of others wait before they are looked at.
 pub const ACKS_WAITING_MAX: usize = 32_768;
 
-/// How long a consumer is remembered that acknowledges nothing new. Afterwards it gets everything again that is kept.
+/// How long a consumer is remembered that acknowledges nothing. Afterwards it gets everything again that is kept.
 pub const CONSUMER_IDLE_MAX: Duration = Duration::from_hours(90 * 24);
+
+/// How often it is written down that a consumer acknowledges what it had before: it is not idle, and each time would cost a write.
+pub const CONSUMER_RENEWAL_STEP: Duration = Duration::from_hours(24);
 
 /// How often idle consumers are looked for.
 pub const CONSUMER_PRUNE_INTERVAL: Duration = Duration::from_hours(1);

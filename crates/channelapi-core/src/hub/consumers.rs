@@ -49,7 +49,7 @@ pub struct Consumer {
     pub name: ConsumerName,
     /// Where it stands.
     pub held: Held,
-    /// When it got there, in milliseconds since 1970.
+    /// When it last said so, or up to a day before, in milliseconds since 1970.
     pub acked_at: u64,
 }
 

@@ -2,7 +2,8 @@
 
 use super::check::shown;
 use super::store::{StateError, StateStore};
-use crate::limits::CONSUMERS_PER_CHANNEL_MAX;
+use crate::clock::millis_of;
+use crate::limits::{CONSUMER_RENEWAL_STEP, CONSUMERS_PER_CHANNEL_MAX};
 use crate::model::{ChannelName, ConsumerName};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension as _, Row, Transaction, params};
@@ -17,7 +18,7 @@ pub struct StoredPosition {
     pub epoch: u64,
     /// The last publication in it that was acknowledged, and everything before.
     pub offset: u64,
-    /// When it got there, in milliseconds since 1970.
+    /// When it last said so, or up to [`CONSUMER_RENEWAL_STEP`] before, in milliseconds since 1970.
     pub acked_at: u64,
 }
 
@@ -102,7 +103,7 @@ impl StateStore {
         .await
     }
 
-    /// Forgets the consumers that have not moved since a time.
+    /// Forgets the consumers that have acknowledged nothing since a time.
     pub async fn prune_consumers(&self, before: u64) -> Result<(), StateError> {
         self.write(move |transaction| {
             transaction.execute("DELETE FROM consumer WHERE acked_at < ?1", [before]).map(drop)
@@ -131,7 +132,9 @@ fn acknowledge(
 ) -> rusqlite::Result<Option<StoredPosition>> {
     let Ack { channel, consumer, position: new } = ack;
     match position(transaction, channel, consumer)? {
-        Some(held) if held.epoch == new.epoch && held.offset >= new.offset => return Ok(Some(held)),
+        Some(held) if held.epoch == new.epoch && held.offset >= new.offset => {
+            return renew(transaction, ack, held).map(Some);
+        }
         Some(_) => {}
         None => {
             // Counting takes a while in a large channel, so it is done once for all acks that are written together.
@@ -152,6 +155,21 @@ fn acknowledge(
         )?
         .execute(params![channel.as_str(), consumer.as_str(), text_of(new.epoch), new.offset, new.acked_at])?;
     Ok(Some(*new))
+}
+
+/// A consumer says what it has said before: it stays where it is, and is not idle.
+fn renew(
+    transaction: &Transaction<'_>,
+    Ack { channel, consumer, position: new }: &Ack,
+    held: StoredPosition,
+) -> rusqlite::Result<StoredPosition> {
+    if new.acked_at.saturating_sub(held.acked_at) < millis_of(CONSUMER_RENEWAL_STEP) {
+        return Ok(held);
+    }
+    transaction
+        .prepare_cached("UPDATE consumer SET acked_at = ?3 WHERE channel = ?1 AND consumer = ?2")?
+        .execute(params![channel.as_str(), consumer.as_str(), new.acked_at])?;
+    Ok(StoredPosition { acked_at: new.acked_at, ..held })
 }
 
 /// How many consumers a channel has. If that is the limit, those of earlier epochs go: they stand nowhere.
@@ -327,6 +345,27 @@ mod tests {
         .await;
         assert_eq!(store.position(channel("a"), consumer("y")).await.unwrap(), None);
         assert_eq!(store.position(channel("b"), consumer("x")).await.unwrap(), None);
+    }
+
+    /// Whoever confirmed the newest message of a quiet channel again and again was forgotten, as one that had gone.
+    #[tokio::test]
+    async fn whoever_says_the_same_again_is_not_idle() {
+        let (store, _directory, _folder) = open();
+        let day = millis_of(CONSUMER_RENEWAL_STEP);
+        let check = async |offset, acked_at, expected| {
+            let new = StoredPosition { epoch: 1, offset, acked_at };
+            let expected = StoredPosition { epoch: 1, offset: 5, acked_at: expected };
+            assert_eq!(store.acknowledge(vec![ack("x", new)]).await.unwrap(), [Some(expected)]);
+            let held = store.position(channel("a"), consumer("x")).await.unwrap();
+            assert_eq!(held, Some(expected));
+        };
+        check(5, 100, 100).await;
+        check(5, 99 + day, 100).await;
+        check(5, 100 + day, 100 + day).await;
+        check(3, 100 + 2 * day, 100 + 2 * day).await;
+        check(5, 7, 100 + 2 * day).await;
+        store.prune_consumers(100 + 2 * day).await.unwrap();
+        assert_eq!(store.positions(channel("a")).await.unwrap().len(), 1);
     }
 
     #[tokio::test]
