@@ -30,7 +30,7 @@ use crate::reload::{Part, Reloader, Reread, Used};
 use crate::tls::Certificates;
 use crate::waiting::waiting_bytes;
 use crate::{drain, health, listener, reload, watch};
-use channelapi_core::broker::carry_answers;
+use channelapi_core::broker::{StoreSettings, carry_answers};
 use channelapi_core::clock::{Clock, millis_of};
 use channelapi_core::hub::{self, Hub, Readiness};
 use channelapi_core::limits::FENCED_DRAIN_TIMEOUT;
@@ -292,7 +292,14 @@ impl Server {
 
 /// The limits that were set, for a process with as many file descriptors as this one may have.
 fn limits_of(config: &Config) -> Limits {
-    Limits::of(&config.limits, metrics::max_files().unwrap_or(u64::MAX))
+    let files = metrics::max_files().unwrap_or(u64::MAX);
+    Limits::of(&config.limits, files, store_settings(config).files_max())
+}
+
+/// How the log is kept on this machine.
+fn store_settings(config: &Config) -> StoreSettings {
+    let memory = Memory::find().limit(config.limits.memory.bytes() as u64).unwrap_or(u64::MAX);
+    config.store_settings().within(memory)
 }
 
 /// Runs the server until it is told to stop. `reread` reads the configuration as it is then.
@@ -328,11 +335,10 @@ pub(crate) async fn run(
     let stopping = drain::signalled()?;
     let hangups = reload::hangups()?;
     let clock = Clock::system();
-    let memory = Memory::find().limit(config.limits.memory.bytes() as u64).unwrap_or(u64::MAX);
     let node = hub::Settings {
         cores: cores.runtimes(),
         policies: config.policies(),
-        store: config.store_settings().within(memory),
+        store: store_settings(&config),
     };
     let hub = Hub::start(&directory, clock.clone(), node, Arc::new(Forms)).map_err(|error| {
         let code = if error.is_of_another_version() { EXIT_NOT_OURS } else { 1 };

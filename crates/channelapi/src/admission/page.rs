@@ -55,7 +55,7 @@ fn connections() -> Vec<Row> {
         ),
         (
             "Connections of the node",
-            "file descriptors less 1 %, at least 32".into(),
+            "file descriptors less those of the log, and of the rest less 1 %, at least 32".into(),
             "503 with `Retry-After`, closed",
             "`connections_refused{node}`",
         ),
@@ -416,6 +416,8 @@ const CLOSING: &str = "
 - **A small memory** holds less. Where the server may use fewer than 4 GiB (`limits.memory`, or what the container or the machine has), what
   waits for clients and publications that are kept in memory only get an eighth of it each at most, and a sixteenth each the newest part of the log,
   what is being stored, what waits for the fan-out, what is still to come as a whole, and a segment of the log; there is an idempotency key for each 4 KiB.
+- **File descriptors of the log** are kept from clients whether it has them already or not: one for each segment of 64 MiB that `store.max_disk` has room for, so 151 by
+  default, but never more than half of all. A log that may become larger needs a higher limit of open files (`LimitNOFILE`).
 - **A user** is the `sub` of a JWT together with its issuer. Whoever comes back through the handshake door with its `pid` takes over the place that its former
   connection had. There is no limit unless you set one: only you know how many devices and pages a user has.
 - **A client that is told to come back** gets `Retry-After`; stock clients take no notice of it and come back after their

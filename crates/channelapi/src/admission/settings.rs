@@ -52,10 +52,11 @@ impl Limits {
         memory: 0,
     };
 
-    /// The limits that were set, for a process that may have so many file descriptors.
-    pub(crate) fn of(set: &options::Limits, files: u64) -> Self {
+    /// The limits that were set, for a process that may have so many file descriptors, of which the log may come to need so many.
+    pub(crate) fn of(set: &options::Limits, files: u64, log_files: u64) -> Self {
         let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        let files = count(files);
+        // A log that had none left could not go on. But it may never become so large, so clients have half of them in any case.
+        let files = count(files - log_files.min(files / 2));
         let reserve = (files / FILES_RESERVE_FRACTION).max(FILES_RESERVE_MIN);
         let room = files.saturating_sub(reserve).max(1);
         let connections = match set.connections {
@@ -94,7 +95,7 @@ mod tests {
     fn file_descriptors_leave_a_reserve() {
         let mut set = config::load(vec![], None, env::load([]), &[]).unwrap().limits;
         let check = |set: &_, files, connections, sockets| {
-            let limits = Limits::of(set, files);
+            let limits = Limits::of(set, files, 0);
             assert_eq!((limits.connections, limits.sockets), (connections, sockets), "{files}");
         };
         check(&set, 1_000_000, 980_000, 990_000);
@@ -105,5 +106,21 @@ mod tests {
         check(&set, 256, 100, 224);
         set.connections = 1_000;
         check(&set, 256, 192, 224);
+    }
+
+    /// Clients could take the descriptors that the log needed for its next segment.
+    #[test]
+    fn the_log_has_its_file_descriptors_and_clients_have_half_of_them_in_any_case() {
+        let config = config::load(vec![], None, env::load([]), &[]).unwrap();
+        let check = |files, log_files, connections, sockets| {
+            let limits = Limits::of(&config.limits, files, log_files);
+            assert_eq!((limits.connections, limits.sockets), (connections, sockets), "{files}");
+        };
+        let usual = config.store_settings().files_max();
+        assert_eq!(usual, 151, "10 GB in segments of 64 MiB, and one that is rewritten");
+        check(1_000_000, usual, 979_853, 989_851);
+        check(1_024, usual, 809, 841);
+        check(1_024, 100_000, 448, 480);
+        check(0, usual, 1, 2);
     }
 }

@@ -146,6 +146,16 @@ impl StoreSettings {
             ..self
         }
     }
+
+    /// Files that the log may have open when it is full: each segment is one, and so is one that is being rewritten.
+    pub fn files_max(&self) -> u64 {
+        self.disk_bytes_max.div_ceil(self.segment_bytes_fitting().max(1)) + 1
+    }
+
+    /// Space is given back by segments: some must fit.
+    fn segment_bytes_fitting(&self) -> u64 {
+        self.segment_bytes.min(self.disk_bytes_max / 8)
+    }
 }
 
 /// What a publisher wants stored.
@@ -275,8 +285,7 @@ impl EmbeddedBroker {
         mut settings: StoreSettings,
     ) -> Result<Self, OpenError> {
         settings.segment_bytes = failpoint::segment_bytes().unwrap_or(settings.segment_bytes);
-        // Space is given back by segments: some must fit.
-        settings.segment_bytes = settings.segment_bytes.min(settings.disk_bytes_max / 8);
+        settings.segment_bytes = settings.segment_bytes_fitting();
         let policies = Arc::new(policies);
         let fence = Fence::default();
         let opened = open::open(&disk, &policies, &settings, &fence)?;

@@ -216,7 +216,7 @@ options! {
         /// Connections of clients at once.
         ///
         /// Beyond it, new ones are answered 503 with `Retry-After`. `0` is as many as the process may have file descriptors,
-        /// but for a reserve of 2 %, at least 64, for publishers and for the store.
+        /// but for those of the log (`docs/limits.md`) and a reserve of 2 %, at least 64, for publishers and for the store.
         connections: u64 = "0" in "0" ..= "100000000";
 
         /// Connections of clients at once from one address.
