@@ -269,7 +269,7 @@ describe("a server of its own defaults", () => {
 
   const refused = {
     token_invalid: { "an unknown token": { token: "wrong" }, "one unknown of two": (good) => ({ tokens: [good, "wrong"] }), "an empty one": { token: "" } },
-    bad_auth: { "a number for a token": { token: 7 }, "a text for tokens": { tokens: "x" }, "numbers in tokens": { tokens: [1] }, "a since that is none": (good) => ({ token: good, since: {} }) },
+    bad_auth: { "a number for a token": { token: 7 }, "half a character for one": { token: "\ud83d" }, "a text for tokens": { tokens: "x" }, "numbers in tokens": { tokens: [1] }, "a since that is none": (good) => ({ token: good, since: {} }) },
     too_many_channels: { "129 channels": async () => ({ tokens: await Promise.all(range(1, 129).map(() => server.token(freshName()))) }) },
   };
   for (const [code, cases] of Object.entries(refused)) {

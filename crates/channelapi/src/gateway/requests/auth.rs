@@ -4,6 +4,8 @@ use channelapi_core::delivery::Form;
 use channelapi_core::limits::CHANNELS_PER_CONNECTION_MAX;
 use channelapi_core::model::{ChannelName, ConsumerName};
 use serde_json::Value;
+use serde_json::value::RawValue;
+use std::collections::HashMap;
 
 /// What a client brings.
 #[derive(Debug, PartialEq)]
@@ -37,23 +39,31 @@ pub(crate) enum AuthError {
 }
 
 impl Auth {
-    /// Reads `auth`, which is an object or nothing.
+    /// Reads `auth`, which is an object or nothing. What it holds besides may be anything: JSON can say what no text or number is.
     pub(crate) fn parse(auth: &str) -> Result<Self, AuthError> {
-        let bad = |message: &str| AuthError::Bad(message.to_owned());
-        let auth: Value =
-            if auth.is_empty() { Value::Null } else { serde_json::from_str(auth).unwrap_or_default() };
-        let text = |name| match &auth[name] {
+        let fields: HashMap<String, &RawValue> = if auth.is_empty() {
+            HashMap::new()
+        } else {
+            serde_json::from_str(auth).map_err(|_| bad("auth cannot be read"))?
+        };
+        let read = |name: &str| match fields.get(name).map(|raw| serde_json::from_str(raw.get())) {
+            None => Ok(Value::Null),
+            Some(read) => read.map_err(|_| bad(&format!("auth.{name} cannot be read"))),
+        };
+        let text = |name| match read(name)? {
             Value::Null => Ok(None),
-            Value::String(text) => Ok(Some(text.clone())),
+            Value::String(text) => Ok(Some(text)),
             _ => Err(bad(&format!("auth.{name} must be a string"))),
         };
-        let flag = |name| match &auth[name] {
+        let flag = |name| match read(name)? {
             Value::Null => Ok(None),
-            Value::Bool(flag) => Ok(Some(*flag)),
+            Value::Bool(flag) => Ok(Some(flag)),
             _ => Err(bad(&format!("auth.{name} must be true or false"))),
         };
+        // Stock clients send whatever text an event ended with, even one that cannot be read.
+        let any_text = |name| text(name).ok().flatten();
         let mut tokens: Vec<String> = [text("token")?, text("jwt")?].into_iter().flatten().collect();
-        match &auth["tokens"] {
+        match read("tokens")? {
             Value::Null => {}
             Value::Array(several) => {
                 for token in several {
@@ -63,7 +73,7 @@ impl Auth {
             }
             _ => return Err(bad("auth.tokens must be an array of strings")),
         }
-        let channels = match &auth["channels"] {
+        let channels = match read("channels")? {
             Value::Null => None,
             Value::Array(names) => {
                 let name = |name: &Value| name.as_str().and_then(|name| ChannelName::parse(name).ok());
@@ -84,9 +94,8 @@ impl Auth {
             is_meta: flag("meta")?.unwrap_or(false),
             since: text("since")?,
             consumer: consumer.map_err(|error| bad(&format!("auth.consumer: {error}")))?,
-            // Stock clients send whatever text an event ended with.
-            pid: auth["pid"].as_str().map(str::to_owned),
-            offset: auth["offset"].as_str().map(str::to_owned),
+            pid: any_text("pid"),
+            offset: any_text("offset"),
         })
     }
 
@@ -104,6 +113,10 @@ impl Auth {
             (true, true) => Form::ResumableMeta,
         }
     }
+}
+
+fn bad(message: &str) -> AuthError {
+    AuthError::Bad(message.to_owned())
 }
 
 #[cfg(test)]
@@ -136,6 +149,24 @@ mod tests {
             Auth::parse(&format!(r#"{{"jwt":"a","channels":[{many}]}}"#)),
             Err(AuthError::TooManyChannels)
         );
+    }
+
+    /// Once, such a client passed for one without a token: it was let in, and never heard anything.
+    #[test]
+    fn what_json_can_say_and_nobody_can_read_does_not_hide_the_token() {
+        for unread in [r#""cut \ud83d""#, "1e400", r#"["\ud83d"]"#] {
+            for name in ["token", "jwt", "tokens", "channels", "resume", "meta", "since", "consumer"] {
+                let auth = format!(r#"{{"tokens":["a"],"{name}":{unread}}}"#);
+                let bad = AuthError::Bad(format!("auth.{name} cannot be read"));
+                assert_eq!(Auth::parse(&auth), Err(bad), "{auth}");
+            }
+            let auth = Auth::parse(&format!(r#"{{"token":"a","name":{unread}}}"#)).unwrap();
+            assert_eq!(auth.tokens, ["a"], "it is nothing of ours");
+            // A text that ends an event may be such a one, and comes back as the place of a stock client.
+            let auth = Auth::parse(&format!(r#"{{"token":"a","pid":"p","offset":{unread}}}"#)).unwrap();
+            assert_eq!((auth.pid.as_deref(), auth.offset), (Some("p"), None));
+        }
+        assert_eq!(Auth::parse(r#"{"\ud83d":1}"#), Err(AuthError::Bad("auth cannot be read".to_owned())));
     }
 
     #[test]
