@@ -191,13 +191,16 @@ mod tests {
     use crate::config::origins::Origins;
     use crate::live::Live;
     use channelapi_core::clock::Clock;
+    use channelapi_core::limits::CLOSED_SESSION_LINGER;
 
-    /// Puts out whoever comes, as another core may do meanwhile.
-    struct PutsOut;
+    /// Puts out whoever comes, as another core may do meanwhile, if it is told to.
+    struct PutsOut(Option<Disconnect>);
 
     impl Application for PutsOut {
         fn opened(&self, connection: &Arc<Connection>) {
-            connection.close(Disconnect::Memory);
+            if let Some(reason) = self.0 {
+                connection.close(reason);
+            }
         }
 
         fn message(&self, _: &Arc<Connection>, _: Inbound<'_>) -> Handled {
@@ -211,15 +214,52 @@ mod tests {
         fn closed(&self, _: &Connection) {}
     }
 
+    /// A gateway on which one session has been opened.
+    fn opened(clock: &Clock, application: PutsOut) -> (Arc<Gateway>, Arc<Admission>) {
+        let settings = Settings::new(25_000, 20_000, 65_536, Live::new(Origins::Any));
+        let admission = Admission::unlimited(clock.clone());
+        let gateway = Gateway::new(settings, Box::new(application), clock.clone(), admission.clone());
+        let pass = admission.admit_session(None).unwrap();
+        assert_eq!(open(&gateway, pass).status(), StatusCode::OK);
+        (gateway, admission)
+    }
+
+    fn look(gateway: &Gateway, now: u64) {
+        while let Some((since, entries)) = gateway.due(now) {
+            for entry in entries {
+                gateway.look_at(entry, since);
+            }
+        }
+    }
+
     /// Once, it was remembered for good.
     #[test]
     fn a_session_that_is_put_out_while_it_opens_is_forgotten() {
         let clock = Clock::manual(1_000_000);
-        let settings = Settings::new(25_000, 20_000, 65_536, Live::new(Origins::Any));
-        let admission = Admission::unlimited(clock.clone());
-        let gateway = Gateway::new(settings, Box::new(PutsOut), clock, admission.clone());
-        let pass = admission.admit_session(None).unwrap();
-        assert_eq!(open(&gateway, pass).status(), StatusCode::OK);
+        let (gateway, admission) = opened(&clock, PutsOut(Some(Disconnect::Memory)));
+        assert!(gateway.sessions.lock().is_empty());
+        assert_eq!((gateway.connections(), admission.sessions()), (0, 0));
+    }
+
+    /// Once, it was remembered for good if what its client was to do in time was done a moment after the end.
+    #[test]
+    fn a_session_that_is_put_out_while_its_client_does_what_was_awaited_is_forgotten() {
+        let clock = Clock::manual(1_000_000);
+        let (gateway, admission) = opened(&clock, PutsOut(None));
+        let session = gateway.sessions.lock().values().next().cloned().unwrap();
+        session.close(Disconnect::Revoked);
+        session.clear_deadline();
+        drop(session);
+        look(&gateway, clock.monotonic_millis());
+        assert_eq!(
+            (gateway.connections(), gateway.sessions.lock().len()),
+            (1, 1),
+            "it may fetch its last packets"
+        );
+        for _ in 0..2 {
+            clock.advance(CLOSED_SESSION_LINGER);
+            look(&gateway, clock.monotonic_millis());
+        }
         assert!(gateway.sessions.lock().is_empty());
         assert_eq!((gateway.connections(), admission.sessions()), (0, 0));
     }

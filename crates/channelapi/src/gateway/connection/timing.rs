@@ -68,9 +68,12 @@ impl Connection {
         self.look_in_time(|state| state.deadline = at);
     }
 
-    /// What was awaited has come.
+    /// What was awaited has come. If the connection has ended meanwhile, its deadline is for the last packets.
     pub(in crate::gateway) fn clear_deadline(&self) {
-        self.state.lock().deadline = NEVER;
+        let mut state = self.state.lock();
+        if state.ended.is_none() {
+            state.deadline = NEVER;
+        }
     }
 
     /// Changes what JWTs have opened.
