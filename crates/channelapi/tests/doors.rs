@@ -5,6 +5,27 @@
 mod node;
 
 use node::{Client, Node};
+use std::process::Command;
+
+/// Takes JWTs that the program signs.
+const ISSUER: &str = "[[jwt]]\nsecret = 'a secret of the tests, with more than 32 bytes'\n";
+
+/// A JWT for these channels.
+fn sign(node: &Node, channels: &str) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_channelapi"));
+    command.current_dir(node.dir.path()).args(["jwt", "sign", "--channels", channels]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Publishes a text to a channel.
+fn publish(node: &Node, channel: &str, text: &str) {
+    assert_eq!(
+        node.call("POST", &format!("/message/{channel}"), &format!(r#"{{"message":"{text}"}}"#)).status,
+        200
+    );
+}
 
 /// Brings this to the handshake door, and returns what it is admitted or refused with.
 fn bring(node: &Node, auth: &str) -> (Client, String) {
@@ -19,6 +40,20 @@ fn bring(node: &Node, auth: &str) -> (Client, String) {
     (client, answer)
 }
 
+/// What a client is told up to its first checkpoint.
+fn until_checkpoint(client: &mut Client) -> String {
+    let mut told = String::new();
+    while !told.contains("checkpoint") {
+        told += &client.receive().unwrap();
+    }
+    told
+}
+
+/// The value of a key in some JSON.
+fn value_of<'a>(json: &'a str, key: &str) -> &'a str {
+    json.split(&format!(r#""{key}":""#)).nth(1).unwrap().split('"').next().unwrap()
+}
+
 /// Once, it was let in as a client without a token, and never heard anything.
 #[test]
 fn a_token_that_cannot_be_read_is_refused_and_counted() {
@@ -26,4 +61,30 @@ fn a_token_that_cannot_be_read_is_refused_and_counted() {
     let (_, answer) = bring(&node, r#"{"token":"cut \ud83d"}"#);
     assert!(answer.starts_with("44") && answer.contains(r#""code":"bad_auth""#), "{answer}");
     assert_eq!(node.metric("channelapi_joins_refused_total{reason=\"bad_request\"}"), 1);
+}
+
+/// A client of JWTs that was in `a` and `b`, has left `b`, and stands behind what was published in both since: its pid and its place.
+fn one_that_left(node: &Node) -> (String, String) {
+    let (mut client, admission) = bring(node, &format!(r#"{{"token":"{}"}}"#, sign(node, "a,b")));
+    client.await_text("checkpoint");
+    client.send(&format!(r#"421["auth",{{"token":"{}"}}]"#, sign(node, "a"))).unwrap();
+    client.await_text(r#""left":["b"]"#);
+    publish(node, "b", "missed");
+    publish(node, "a", "heard");
+    let place = client.await_text("cl1.").split('"').nth(3).unwrap().to_owned();
+    (value_of(&admission, "pid").to_owned(), place)
+}
+
+/// Once, it was the place of its client in all channels, also in the one that it had left, and nobody said that something is missing.
+#[test]
+fn a_place_behind_which_a_channel_was_left_is_no_place_to_begin_at() {
+    let node = Node::start(ISSUER);
+    let (_, place) = one_that_left(&node);
+    let (mut client, _) = bring(&node, &format!(r#"{{"token":"{}","since":"{place}"}}"#, sign(&node, "a,b")));
+    let told = until_checkpoint(&mut client);
+    for channel in ["a", "b"] {
+        let gap = format!(r#""channel":"{channel}","reason":"no_cursor""#);
+        assert!(told.contains(&gap), "{told}");
+    }
+    assert!(told.contains(r#"42["message","missed"]"#), "{told}");
 }

@@ -147,15 +147,21 @@ impl Doors {
                 starts.push((channel, from));
                 continue;
             };
-            let since =
-                match since.as_str() {
-                    "all" => Since::All,
-                    "unread" => self.unread_since(&channel, &auth.consumer).await?,
-                    place => Since::Cursor(place.parse().map(|stands: Checkpoint| stands.cursor).map_err(
-                        |_| Refusal::new("bad_auth", "auth.since must be a cursor, \"all\" or \"unread\""),
-                    )?),
-                };
-            let Start { after, gap } = self.hub.broker.locate(&channel, since);
+            let since = match since.as_str() {
+                "all" => Some(Since::All),
+                "unread" => Some(self.unread_since(&channel, &auth.consumer).await?),
+                place => match place.parse() {
+                    Ok(Checkpoint { cursor, has_left: false }) => Some(Since::Cursor(cursor)),
+                    // Whoever stands there has left a channel, and nobody knows which: it is no place in any of them.
+                    Ok(Checkpoint { has_left: true, .. }) => None,
+                    Err(_) => return Err(bad_since()),
+                },
+            };
+            let broker = &self.hub.broker;
+            let Start { after, gap } = match since {
+                Some(since) => broker.locate(&channel, since),
+                None => Start { gap: Some(Gap::NoCursor), ..broker.locate(&channel, Since::All) },
+            };
             gaps.extend(gap.map(|gap| (channel.clone(), gap)));
             starts.push((channel, From::After(after)));
         }
@@ -258,4 +264,8 @@ impl Doors {
         _ = self.hub.join(join).await;
         self.look_again(connection, &auth.tokens).await;
     }
+}
+
+fn bad_since() -> Refusal {
+    Refusal::new("bad_auth", "auth.since must be a cursor, \"all\" or \"unread\"")
 }
