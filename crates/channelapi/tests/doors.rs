@@ -88,3 +88,21 @@ fn a_place_behind_which_a_channel_was_left_is_no_place_to_begin_at() {
     }
     assert!(told.contains(r#"42["message","missed"]"#), "{told}");
 }
+
+/// Once, the second of two clients that break off right after they were admitted was told that it has everything.
+#[test]
+fn whoever_breaks_off_before_its_replay_is_told_again_that_something_is_missing() {
+    let node = Node::start(ISSUER);
+    let (mut pid, place) = one_that_left(&node);
+    let token = sign(&node, "a,b");
+    for _ in 0..3 {
+        let auth = format!(r#"{{"token":"{token}","pid":"{pid}","offset":"{place}"}}"#);
+        let (mut client, admission) = bring(&node, &auth);
+        assert_ne!(value_of(&admission, "pid"), pid, "it is not recovered");
+        pid = value_of(&admission, "pid").to_owned();
+        let told = until_checkpoint(&mut client);
+        assert!(told.contains(r#""channel":"b","reason":"no_cursor""#), "{told}");
+        assert!(told.contains(r#"42["message","missed"]"#), "{told}");
+    }
+    assert_eq!(node.metric("channelapi_gaps_total"), 3);
+}

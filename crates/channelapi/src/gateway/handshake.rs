@@ -194,6 +194,12 @@ impl Doors {
         // With other channels it is another session: of one that it does not bring now, it will not have heard everything when it does.
         let pid = pid.filter(|pid| gaps.is_empty() && pid.is_of(channels));
         let pid = pid.unwrap_or_else(|| self.new_session(channels, &starts));
+        if stands.is_some_and(|stands| stands.has_left) {
+            // It says so until its client has received another, which may well be on its next way back.
+            for (channel, _) in &gaps {
+                self.sessions.note_left(pid.name, channel);
+            }
+        }
         Outset { pid: Some(pid), before, channels: starts, gaps, grants: Grants::default() }
     }
 
