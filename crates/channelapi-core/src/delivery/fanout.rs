@@ -7,7 +7,8 @@
 
 use super::demand::Demand;
 use super::encoded::{Encoded, FrameEncoder};
-use super::worker::{Done, Job, Join, Worker};
+use super::job::{Done, Job, Join};
+use super::worker::Worker;
 use crate::broker::{PublicationSink, Top};
 use crate::limits::{CATCH_UP_READERS, FANOUT_WAITING_BYTES_MAX, FANOUT_WAITING_FRACTION, share};
 use crate::model::{ChannelName, ConnectionId, Publication};

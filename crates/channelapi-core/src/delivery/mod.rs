@@ -13,6 +13,7 @@ mod encoded;
 mod fanout;
 mod gathering;
 mod holding;
+mod job;
 #[cfg(test)]
 mod schedules;
 mod subscriptions;
@@ -22,8 +23,9 @@ mod worker;
 
 pub use encoded::{Form, FrameEncoder};
 pub use fanout::Fanout;
+pub use job::{Done, From, Join};
 pub use subscriptions::Subscriptions;
-pub use worker::{Done, From, Join, Worker};
+pub use worker::Worker;
 
 use crate::model::ConnectionId;
 use bytes::Bytes;
