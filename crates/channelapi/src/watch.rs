@@ -37,7 +37,9 @@ pub(crate) async fn watch(
         let limit = memory.limit(limits.memory).unwrap_or(u64::MAX);
         hub.set_memory(limit);
         receiving::set_memory(limit);
-        set_waiting_bytes_max(share(limits.slow_bytes, limit, WAITING_FRACTION));
+        let waiting_max = share(limits.slow_bytes, limit, WAITING_FRACTION);
+        set_waiting_bytes_max(waiting_max);
+        hub.set_clients_bytes_max(waiting_max);
         // Nothing more is queued above the limit, so it is never quite reached.
         let queued_max = queued_bytes_max();
         if queued_bytes() > queued_max / 20 * 19 {

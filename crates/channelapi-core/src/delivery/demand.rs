@@ -1,6 +1,6 @@
 //! What the front of the fan-out and its workers share: which worker wants which channel, and how much waits for them.
 
-use crate::limits::FANOUT_WAITING_BYTES_MAX;
+use crate::limits::{FANOUT_WAITING_BYTES_MAX, HELD_BYTES_MAX, HELD_FRACTION};
 use crate::model::{ChannelName, Cursor};
 use foldhash::fast::RandomState;
 use parking_lot::Mutex;
@@ -22,6 +22,7 @@ pub(super) struct Demand {
     wanted: Mutex<Wanted>,
     waiting_bytes: AtomicUsize,
     waiting_bytes_max: AtomicUsize,
+    held_bytes_max: AtomicUsize,
     room: Notify,
 }
 
@@ -32,6 +33,7 @@ impl Demand {
             wanted: Mutex::default(),
             waiting_bytes: AtomicUsize::new(0),
             waiting_bytes_max: AtomicUsize::new(FANOUT_WAITING_BYTES_MAX),
+            held_bytes_max: AtomicUsize::new(HELD_BYTES_MAX),
             room: Notify::new(),
         }
     }
@@ -103,6 +105,17 @@ impl Demand {
         if before < bytes {
             self.room.notify_waiters();
         }
+    }
+
+    /// How many bytes the connections of one worker may hold together.
+    pub(super) fn held_bytes_max(&self) -> usize {
+        self.held_bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// Lets all connections hold a part of so many bytes, those of one worker as much as those of another.
+    pub(super) fn share_held_bytes(&self, bytes: usize) {
+        let part = bytes / HELD_FRACTION / self.workers;
+        self.held_bytes_max.store(part.min(HELD_BYTES_MAX), Ordering::Relaxed);
     }
 
     /// Waits while too much waits.

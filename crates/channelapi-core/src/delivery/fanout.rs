@@ -50,6 +50,11 @@ impl Fanout {
         self.demand.set_waiting_bytes_max(bytes);
     }
 
+    /// Lets connections hold so much as befits a node where so many bytes may wait for all clients.
+    pub fn set_clients_bytes_max(&self, bytes: usize) {
+        self.demand.share_held_bytes(bytes);
+    }
+
     /// Whether the workers keep up.
     pub fn has_room(&self) -> bool {
         self.demand.has_room()

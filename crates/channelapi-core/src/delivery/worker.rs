@@ -53,7 +53,7 @@ impl Worker {
     /// Works until its fan-out is dropped. Whoever catches up is served from `history`.
     pub async fn run(mut self, history: Arc<dyn History>) {
         let mut batch = Vec::with_capacity(FANOUT_BATCH);
-        let mut holding = Holding::default();
+        let mut holding = Holding::new(self.demand.held_bytes_max());
         let mut gathering = Gathering::default();
         while self.jobs.recv_many(&mut batch, FANOUT_BATCH).await > 0 {
             if matches!(batch[0], Job::Publish(_)) {
@@ -64,6 +64,7 @@ impl Worker {
                     batch.push(job);
                 }
             }
+            holding.bytes_max = self.demand.held_bytes_max();
             let (began, mut count) = (Instant::now(), 0);
             let mut jobs = batch.drain(..).peekable();
             while let Some(job) = jobs.next() {
@@ -101,7 +102,7 @@ impl Worker {
                         let is_alone = !is_more && holding.is_empty();
                         let left_behind = self.publish(&mut run, (!is_alone).then_some(&mut holding)).await;
                         if !is_more || holding.is_full() {
-                            std::mem::take(&mut holding).release().await;
+                            holding.release().await;
                         }
                         for connection in left_behind {
                             self.fall_behind(connection);

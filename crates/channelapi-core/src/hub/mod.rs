@@ -127,6 +127,11 @@ impl Hub {
         self.fanout.set_memory(memory);
     }
 
+    /// Lets so much be held back as befits a node where so many bytes may wait for all clients.
+    pub fn set_clients_bytes_max(&self, bytes: usize) {
+        self.fanout.set_clients_bytes_max(bytes);
+    }
+
     /// Whether this node should get publications.
     pub fn readiness(&self) -> Readiness {
         let since = |at| self.clock.monotonic_millis().saturating_sub(at);

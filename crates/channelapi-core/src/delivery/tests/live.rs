@@ -3,7 +3,9 @@
 use super::*;
 use crate::counters::COUNTERS;
 use crate::delivery::holding::Holding;
-use crate::limits::{FANOUT_WAITING_BYTES_MAX, FANOUT_WAITING_FRACTION, HELD_BYTES_MAX};
+use crate::limits::{
+    FANOUT_WAITING_BYTES_MAX, FANOUT_WAITING_FRACTION, HELD_BYTES_MAX, HELD_FRACTION, OUTBOX_ENTRY_BYTES,
+};
 
 #[tokio::test]
 async fn all_subscribers_see_one_order_after_their_reply() {
@@ -74,7 +76,7 @@ async fn what_has_gathered_of_several_channels_leaves_in_one_write() {
 async fn what_is_held_is_bounded_and_the_rest_is_sent_at_once() {
     let frames = Bytes::from("x".repeat(HELD_BYTES_MAX / 2));
     let clients: Vec<_> = (0..5).map(|id| Client::new(id, true)).collect();
-    let mut holding = Holding::default();
+    let mut holding = Holding::new(HELD_BYTES_MAX);
     let told: Vec<_> = clients.iter().map(|client| holding.hold(&(client.clone() as _), &frames)).collect();
     assert_eq!(told[..2], [Delivery::Held, Delivery::Held]);
     assert_eq!(told[2..], [Delivery::Taken, Delivery::Taken, Delivery::Taken]);
@@ -84,6 +86,45 @@ async fn what_is_held_is_bounded_and_the_rest_is_sent_at_once() {
     holding.release().await;
     for client in &clients {
         assert_eq!(client.written(), (1, String::new()), "one write each, and nothing is left");
+    }
+}
+
+/// Once, it was served from history then, or closed, as if it did not read.
+#[tokio::test]
+async fn whoever_holds_as_much_as_it_can_is_not_slow() {
+    let client = Client::new(1, true);
+    client.state.lock().holds_max = Some(3);
+    for bytes_max in [HELD_BYTES_MAX, 0] {
+        let mut holding = Holding::new(bytes_max);
+        for _ in 0..10 {
+            assert_ne!(holding.hold(&(client.clone() as _), &Bytes::from_static(b"xy ")), Delivery::Full);
+        }
+        holding.release().await;
+    }
+    assert_eq!((client.events().len(), client.written().1), (20, String::new()));
+    // One that does not read has no room, before and after.
+    let slow = Client::new(2, false);
+    slow.deliver(&Bytes::from("x".repeat(OUTBOX_LIVE_BYTES_MAX)), usize::MAX);
+    let mut holding = Holding::new(HELD_BYTES_MAX);
+    assert_eq!(holding.hold(&(slow.clone() as _), &Bytes::from_static(b"y")), Delivery::Full);
+    assert!(holding.is_empty());
+}
+
+#[tokio::test]
+async fn the_less_may_wait_for_clients_the_less_is_held() {
+    let (list, workers) = (List::new(10), 2);
+    let fanout = start(workers, &list);
+    let client = Client::new(1, true);
+    fanout.join(join(&client, &[("a", From::Now), ("b", From::Now)], Form::Plain)).await.unwrap();
+    let mut writes = 1;
+    for (bytes, more) in [(1 << 30, 1), (0, 4), (workers * HELD_FRACTION * (OUTBOX_ENTRY_BYTES + 3), 2)] {
+        fanout.set_clients_bytes_max(bytes);
+        // This test's runtime has one thread: nothing is served before it waits.
+        for to in ["a", "b", "a", "b"] {
+            list.publish(&fanout, to, "1");
+        }
+        writes += more;
+        until(|| client.written() == (writes, String::new())).await;
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct ClientState {
     reads_at_once: bool,
     /// How often something was written at once.
     writes: usize,
+    /// Bytes it can hold, if it cannot hold any number.
+    holds_max: Option<usize>,
     wants_to_know: bool,
     is_closed: bool,
     pub(super) end: Option<End>,
@@ -98,6 +100,9 @@ impl Subscriber for Client {
             state.received += frames;
             state.writes += 1;
         } else if state.reads_at_once {
+            if state.holds_max.is_some_and(|max| state.waiting.len() + frames.len() > max) {
+                return Delivery::Full;
+            }
             // Behind what is held.
             state.waiting += frames;
         } else if frames == REPLY || state.waiting.is_empty() || state.waiting.len() + frames.len() <= room {
