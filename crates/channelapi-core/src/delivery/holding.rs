@@ -2,6 +2,7 @@
 //!
 //! Invariant: whoever holds something is released before its worker waits for other work.
 
+use super::turn::Turn;
 use super::{Delivery, SharedSubscriber};
 use crate::limits::{FANOUT_CHUNK, OUTBOX_ENTRY_BYTES, OUTBOX_LIVE_BYTES_MAX};
 use bytes::Bytes;
@@ -52,16 +53,13 @@ impl Holding {
     }
 
     /// Lets all of them send it.
-    pub(super) async fn release(&mut self) {
+    pub(super) async fn release(&mut self, turn: &mut Turn) {
         self.bytes = 0;
         let subscribers = std::mem::take(&mut self.subscribers);
-        let mut chunks = subscribers.chunks(FANOUT_CHUNK).peekable();
-        while let Some(chunk) = chunks.next() {
+        for chunk in subscribers.chunks(FANOUT_CHUNK) {
+            turn.take(chunk.len()).await;
             for subscriber in chunk {
                 subscriber.release();
-            }
-            if chunks.peek().is_some() {
-                tokio::task::yield_now().await;
             }
         }
     }

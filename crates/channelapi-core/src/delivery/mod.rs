@@ -19,6 +19,7 @@ mod schedules;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod worker;
 
 pub use encoded::{Form, FrameEncoder};

@@ -11,6 +11,7 @@ use super::gathering::Gathering;
 use super::holding::Holding;
 use super::job::{From, Job, Join};
 use super::subscriptions::{NOT_LIVE, Subscription};
+use super::turn::Turn;
 use super::{Delivery, End, Subscriptions};
 use crate::broker::{Depth, History, Page, Reading, Top};
 use crate::counters::COUNTERS;
@@ -55,6 +56,7 @@ impl Worker {
         let mut batch = Vec::with_capacity(FANOUT_BATCH);
         let mut holding = Holding::new(self.demand.held_bytes_max());
         let mut gathering = Gathering::default();
+        let mut turn = Turn::default();
         while self.jobs.recv_many(&mut batch, FANOUT_BATCH).await > 0 {
             if matches!(batch[0], Job::Publish(_)) {
                 gathering.wait().await;
@@ -82,7 +84,7 @@ impl Worker {
                         self.leave(connection, &channel);
                         _ = done.send(());
                     }
-                    Job::Revoke(channel, done) => _ = done.send(self.revoke(&channel)),
+                    Job::Revoke(channel, done) => _ = done.send(self.revoke(&channel, &mut turn).await),
                     Job::Drained(connection) => self.drained(connection, &history),
                     Job::Page { connection, ticket, page, _permit } => {
                         self.take_page(connection, &ticket, page, &history);
@@ -100,9 +102,10 @@ impl Worker {
                         }
                         let is_more = matches!(jobs.peek(), Some(Job::Publish(_)));
                         let is_alone = !is_more && holding.is_empty();
-                        let left_behind = self.publish(&mut run, (!is_alone).then_some(&mut holding)).await;
+                        let together = (!is_alone).then_some(&mut holding);
+                        let left_behind = self.publish(&mut run, together, &mut turn).await;
                         if !is_more || holding.is_full() {
-                            holding.release().await;
+                            holding.release(&mut turn).await;
                         }
                         for connection in left_behind {
                             self.fall_behind(connection);
@@ -115,8 +118,12 @@ impl Worker {
                     }
                 }
             }
+            let is_behind = !self.jobs.is_empty();
             if count > 0 {
-                gathering.note(began, count, !self.jobs.is_empty());
+                gathering.note(began, count, is_behind);
+            }
+            if !is_behind {
+                turn = Turn::default();
             }
         }
     }
@@ -200,24 +207,32 @@ impl Worker {
         }
     }
 
-    fn revoke(&mut self, channel: &ChannelName) -> usize {
+    async fn revoke(&mut self, channel: &ChannelName, turn: &mut Turn) -> usize {
         let subscriptions = self.subscriptions.of(channel);
         let members: Vec<_> = subscriptions.iter().map(|one| one.subscriber.clone()).collect();
-        for member in &members {
-            self.disconnect(member.id());
-            member.end(End::Revoked);
+        for chunk in members.chunks(FANOUT_CHUNK) {
+            turn.take(chunk.len()).await;
+            for member in chunk {
+                self.disconnect(member.id());
+                member.end(End::Revoked);
+            }
         }
         members.len()
     }
 
     /// Hands publications to whoever is live. With `holding`, others were just published or follow at once: connections that may be in
     /// their channels, too, hold them. Returns those that had no room for them.
-    async fn publish(&self, run: &mut Run, mut holding: Option<&mut Holding>) -> Vec<ConnectionId> {
+    async fn publish(
+        &self,
+        run: &mut Run,
+        mut holding: Option<&mut Holding>,
+        turn: &mut Turn,
+    ) -> Vec<ConnectionId> {
         let mut left_behind = Vec::new();
         let (first_turn, volatile) = (run.first_turn(), run.volatile());
         let channel = run.channel().clone();
-        let mut chunks = self.subscriptions.of(&channel).chunks(FANOUT_CHUNK).peekable();
-        while let Some(chunk) = chunks.next() {
+        for chunk in self.subscriptions.of(&channel).chunks(FANOUT_CHUNK) {
+            turn.take(chunk.len()).await;
             let (mut taken, mut bytes, mut lost) = (0, 0, 0);
             for Subscription { subscriber, live_from, form, is_elsewhere } in chunk {
                 let later;
@@ -226,7 +241,7 @@ impl Worker {
                         lost += 1;
                         continue;
                     }
-                    (live_from, Some(turn)) if live_from > turn => {
+                    (live_from, Some(first)) if live_from > first => {
                         later = run.frames_from(live_from, *form);
                         let Some(frames) = &later else { continue };
                         frames
@@ -254,9 +269,6 @@ impl Worker {
             COUNTERS.delivered_bytes.add(bytes as u64);
             // Only what is kept is read from history later.
             COUNTERS.volatile_losses.add(lost * volatile as u64);
-            if chunks.peek().is_some() {
-                tokio::task::yield_now().await;
-            }
         }
         left_behind
     }

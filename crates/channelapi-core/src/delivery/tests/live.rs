@@ -3,6 +3,7 @@
 use super::*;
 use crate::counters::COUNTERS;
 use crate::delivery::holding::Holding;
+use crate::delivery::turn::Turn;
 use crate::limits::{
     FANOUT_WAITING_BYTES_MAX, FANOUT_WAITING_FRACTION, HELD_BYTES_MAX, HELD_FRACTION, OUTBOX_ENTRY_BYTES,
 };
@@ -83,7 +84,7 @@ async fn what_is_held_is_bounded_and_the_rest_is_sent_at_once() {
     // Behind what a connection holds, in its order.
     holding.hold(&(clients[0].clone() as _), &Bytes::from_static(b"y"));
     assert!(clients[0].text().ends_with("xy"));
-    holding.release().await;
+    holding.release(&mut Turn::default()).await;
     for client in &clients {
         assert_eq!(client.written(), (1, String::new()), "one write each, and nothing is left");
     }
@@ -99,7 +100,7 @@ async fn whoever_holds_as_much_as_it_can_is_not_slow() {
         for _ in 0..10 {
             assert_ne!(holding.hold(&(client.clone() as _), &Bytes::from_static(b"xy ")), Delivery::Full);
         }
-        holding.release().await;
+        holding.release(&mut Turn::default()).await;
     }
     assert_eq!((client.events().len(), client.written().1), (20, String::new()));
     // One that does not read has no room, before and after.

@@ -2,6 +2,7 @@
 
 mod catching_up;
 mod live;
+mod turns;
 
 use super::*;
 use crate::broker::{Depth, Gap, History, Loss, Page, PublicationSink as _, Reading, Top};
