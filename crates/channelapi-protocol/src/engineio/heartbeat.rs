@@ -14,12 +14,29 @@ pub struct Timing {
     pub lateness: u64,
 }
 
+impl Timing {
+    /// Whether a look at what was due then comes so late that we have stood still meanwhile. The timer and whoever it wakes may each be
+    /// late when all is well.
+    fn is_standstill(&self, due: u64, now: u64) -> bool {
+        now > due.saturating_add(self.lateness.saturating_mul(2))
+    }
+}
+
 /// The heartbeat of one session.
 #[derive(Debug, Clone, Copy)]
 pub struct Heartbeat {
     /// When the next ping is due or, while an answer is awaited, when the client counts as gone.
     due: u64,
-    is_awaiting_pong: bool,
+    awaited: Awaited,
+}
+
+/// What the client is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    Nothing,
+    Pong,
+    /// The same, and its time ran out while we stood still: it has had more, and has no more than that.
+    PongAtLast,
 }
 
 /// What there is to do now.
@@ -36,7 +53,7 @@ pub enum Beat {
 impl Heartbeat {
     /// The heartbeat of a session that opens now. The first ping comes one interval later.
     pub fn new(now: u64, timing: &Timing) -> Self {
-        Self { due: now.saturating_add(timing.ping_interval), is_awaiting_pong: false }
+        Self { due: now.saturating_add(timing.ping_interval), awaited: Awaited::Nothing }
     }
 
     /// Looks at the clock.
@@ -44,31 +61,39 @@ impl Heartbeat {
         if now < self.due {
             return Beat::Wait(self.due);
         }
-        if self.is_awaiting_pong {
-            return Beat::Dead;
+        match self.awaited {
+            Awaited::Nothing => {
+                let sent = self.due.max(now.saturating_sub(timing.lateness));
+                self.due = sent.saturating_add(timing.ping_timeout);
+                self.awaited = Awaited::Pong;
+                Beat::Ping(self.due)
+            }
+            // The answer may have come long ago, and nobody has read it yet.
+            Awaited::Pong if timing.is_standstill(self.due, now) => {
+                self.due = now.saturating_add(timing.ping_timeout);
+                self.awaited = Awaited::PongAtLast;
+                Beat::Wait(self.due)
+            }
+            Awaited::Pong | Awaited::PongAtLast => Beat::Dead,
         }
-        let sent = self.due.max(now.saturating_sub(timing.lateness));
-        self.due = sent.saturating_add(timing.ping_timeout);
-        self.is_awaiting_pong = true;
-        Beat::Ping(self.due)
     }
 
     /// The client answered. An answer nobody asked for changes nothing: it could otherwise put off every ping.
     pub fn pong(&mut self, now: u64, timing: &Timing) {
-        if self.is_awaiting_pong {
-            self.is_awaiting_pong = false;
+        if self.awaited != Awaited::Nothing {
+            self.awaited = Awaited::Nothing;
             self.due = now.saturating_add(timing.ping_interval);
         }
     }
 
     /// Whether the client's time has run out, to be asked before a late request is served.
     pub fn is_dead(&self, now: u64, timing: &Timing) -> bool {
-        let deadline = if self.is_awaiting_pong {
-            self.due
-        } else {
-            self.due.saturating_add(timing.lateness).saturating_add(timing.ping_timeout)
-        };
-        now >= deadline
+        match self.awaited {
+            // It was not asked: whatever is late, is so on our side.
+            Awaited::Nothing => false,
+            Awaited::Pong => now >= self.due && !timing.is_standstill(self.due, now),
+            Awaited::PongAtLast => now >= self.due,
+        }
     }
 }
 
@@ -101,13 +126,47 @@ mod tests {
         assert_eq!(heartbeat.tick(25_400, &TIMING), Beat::Ping(45_000), "a little late does not count");
         assert_eq!(heartbeat.tick(44_999, &TIMING), Beat::Wait(45_000));
         assert!(!heartbeat.is_dead(44_999, &TIMING) && heartbeat.is_dead(45_000, &TIMING));
-        assert_eq!(heartbeat.tick(45_000, &TIMING), Beat::Dead);
+        assert!(heartbeat.is_dead(47_000, &TIMING), "a little late does not count here, either");
+        assert_eq!(heartbeat.tick(47_000, &TIMING), Beat::Dead);
+    }
+
+    /// Every connection has one.
+    #[test]
+    fn a_heartbeat_stays_small() {
+        assert_eq!(size_of::<Heartbeat>(), 16);
     }
 
     #[test]
     fn a_suspended_server_gives_its_clients_time_to_answer() {
         let mut heartbeat = Heartbeat::new(0, &TIMING);
+        assert!(!heartbeat.is_dead(600_000, &TIMING), "it was not asked");
         assert_eq!(heartbeat.tick(600_000, &TIMING), Beat::Ping(619_000));
+    }
+
+    /// Once, a server that stood still for longer than the timeout closed clients whose answers had arrived meanwhile.
+    #[test]
+    fn an_answer_that_arrived_while_the_server_was_suspended_counts() {
+        let mut heartbeat = Heartbeat::new(0, &TIMING);
+        assert_eq!(heartbeat.tick(25_000, &TIMING), Beat::Ping(45_000));
+        assert!(!heartbeat.is_dead(600_000, &TIMING), "its request may be the answer");
+        assert_eq!(heartbeat.tick(600_000, &TIMING), Beat::Wait(620_000));
+        heartbeat.pong(600_001, &TIMING);
+        assert_eq!(heartbeat.tick(600_002, &TIMING), Beat::Wait(625_001));
+        assert_eq!(
+            heartbeat.tick(625_001, &TIMING),
+            Beat::Ping(645_001),
+            "and the next one has its own time"
+        );
+    }
+
+    #[test]
+    fn a_server_that_is_always_late_keeps_no_silent_client() {
+        let mut heartbeat = Heartbeat::new(0, &TIMING);
+        assert_eq!(heartbeat.tick(25_000, &TIMING), Beat::Ping(45_000));
+        assert_eq!(heartbeat.tick(47_001, &TIMING), Beat::Wait(67_001));
+        assert_eq!(heartbeat.tick(67_000, &TIMING), Beat::Wait(67_001));
+        assert!(!heartbeat.is_dead(67_000, &TIMING) && heartbeat.is_dead(90_000, &TIMING));
+        assert_eq!(heartbeat.tick(90_000, &TIMING), Beat::Dead);
     }
 
     #[test]
