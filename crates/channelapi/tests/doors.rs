@@ -106,3 +106,23 @@ fn whoever_breaks_off_before_its_replay_is_told_again_that_something_is_missing(
     }
     assert_eq!(node.metric("channelapi_gaps_total"), 3);
 }
+
+/// Once, it held the channel for the client, who was not in it, and closed the connection when it ended.
+#[test]
+fn a_jwt_opens_nothing_for_a_client_that_does_not_get_in() {
+    let node = Node::start(ISSUER);
+    let mut client = Client::enter(&node);
+    let token = sign(&node, "a");
+    let state = rusqlite::Connection::open(node.dir.path().join("data/state.db")).unwrap();
+    state.execute_batch("ALTER TABLE consumer RENAME TO away").unwrap();
+    client.send(&format!(r#"421["join_channel",{{"token":"{token}","since":"unread"}}]"#)).unwrap();
+    client.await_text(r#"431[{"error":{"code":"unavailable""#);
+    client.send(&format!(r#"422["auth",{{"token":"{token}"}}]"#)).unwrap();
+    let answer = client.await_text("432[");
+    assert!(answer.contains("the client is in no channel by a JWT"), "{answer}");
+    state.execute_batch("ALTER TABLE away RENAME TO consumer").unwrap();
+    client.send(&format!(r#"423["join_channel",{{"token":"{token}","since":"unread"}}]"#)).unwrap();
+    client.await_text(r#""recovered":true"#);
+    client.send(&format!(r#"424["auth",{{"token":"{token}"}}]"#)).unwrap();
+    client.await_text(r#""channels":["a"]"#);
+}

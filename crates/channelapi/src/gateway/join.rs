@@ -46,6 +46,15 @@ impl std::convert::From<Unopened> for Refusal {
     }
 }
 
+/// From where on a client hears a channel through the explicit door.
+struct Beginning {
+    after: u64,
+    /// Whether something is missing before that.
+    is_gap: bool,
+    /// What it is told.
+    reply: Vec<u8>,
+}
+
 impl Doors {
     /// Puts a client into the channel that its token opens, or turns it away.
     pub(super) async fn join(
@@ -75,10 +84,21 @@ impl Doors {
             }
             Err(unopened) => return self.refuse(connection, ack, unopened).await,
         };
-        if let Some(Err(message)) = &replay {
-            JoinRefused::BadRequest.count();
-            return answer_error(connection, ack, &Refusal::new("bad_request", message));
-        }
+        // Before anything is changed: a client that is refused here stays as it was.
+        let beginning = match replay {
+            None => None,
+            Some(Err(message)) => {
+                JoinRefused::BadRequest.count();
+                return answer_error(connection, ack, &Refusal::new("bad_request", &message));
+            }
+            Some(Ok(replay)) => match self.beginning(&channel, ack, replay).await {
+                Ok(beginning) => Some(beginning),
+                Err(refusal) => {
+                    refusal.counted().count();
+                    return answer_error(connection, ack, &refusal);
+                }
+            },
+        };
         let admitted = connection.change_grants(|grants| {
             let Some(claims) = claims else {
                 grants.release(&channel);
@@ -92,10 +112,9 @@ impl Doors {
         if let Err(UserFull) = admitted {
             return self.refuse(connection, ack, Unopened::UserFull).await;
         }
-        match replay {
+        match beginning {
             None => self.join_live(connection, ack, channel).await,
-            Some(Ok(replay)) => self.join_since(connection, ack, channel, replay).await,
-            Some(Err(_)) => {}
+            Some(beginning) => self.join_since(connection, channel, beginning).await,
         }
         self.look_again(connection, &[token]).await;
     }
@@ -155,35 +174,40 @@ impl Doors {
     }
 
     /// The explicit door.
-    async fn join_since(
+    async fn join_since(&self, connection: &Arc<Connection>, channel: ChannelName, beginning: Beginning) {
+        let Beginning { after, is_gap, reply } = beginning;
+        if is_gap {
+            count_gap();
+        }
+        // Who is in the channel already hears it from there again.
+        remember(connection, &channel);
+        self.subscribe(connection, channel, From::After(after), true, reply).await;
+    }
+
+    /// From where on a client hears a channel that says so.
+    async fn beginning(
         &self,
-        connection: &Arc<Connection>,
+        channel: &ChannelName,
         ack: Option<u64>,
-        channel: ChannelName,
         Replay { since, limit, consumer }: Replay,
-    ) {
+    ) -> Result<Beginning, Refusal> {
         let broker = &self.hub.broker;
         let top = broker.top();
         let Start { mut after, mut gap } = match since {
             Place::Now => Start { after: top.turn, gap: None },
-            Place::Nowhere => Start { gap: Some(Gap::NoCursor), ..broker.locate(&channel, Since::All) },
-            Place::Since(since) => broker.locate(&channel, since),
-            Place::Unread => match self.unread_since(&channel, &consumer).await {
-                Ok(since) => broker.locate(&channel, since),
-                Err(refusal) => return refuse_place(connection, ack, &refusal),
-            },
+            Place::Nowhere => Start { gap: Some(Gap::NoCursor), ..broker.locate(channel, Since::All) },
+            Place::Since(since) => broker.locate(channel, since),
+            Place::Unread => broker.locate(channel, self.unread_since(channel, &consumer).await?),
         };
         if let Some(limit) = limit {
-            let newest = broker.after_all_but(&channel, limit);
+            let newest = broker.after_all_but(channel, limit);
             if newest > after {
                 (after, gap) = (newest, gap.or(Some(Gap::Limit)));
             }
         }
-        let unread = match self.hub.consumers.position(&channel, &consumer).await {
-            Ok(position) => position.unread,
-            Err(error) => return refuse_place(connection, ack, &Refusal::unavailable(&error)),
-        };
-        let standing = broker.standing(&channel);
+        let position = self.hub.consumers.position(channel, &consumer).await;
+        let unread = position.map_err(|error| Refusal::unavailable(&error))?.unread;
+        let standing = broker.standing(channel);
         let mut answer = json!({
             "channel": channel.as_str(),
             "recovered": gap.is_none(),
@@ -193,16 +217,13 @@ impl Doors {
             "unread": unread,
         });
         if let Some(gap) = gap {
-            count_gap();
             answer["reason"] = gap.as_str().into();
         }
-        let mut reply = frames::joined(&channel, None).into_wire().to_vec();
+        let mut reply = frames::joined(channel, None).into_wire().to_vec();
         if ack.is_some() {
             reply.extend_from_slice(frames::answer(ack, &format!("[{answer}]")).wire());
         }
-        // Who is in the channel already hears it from there again.
-        remember(connection, &channel);
-        self.subscribe(connection, channel, From::After(after), true, reply).await;
+        Ok(Beginning { after, is_gap: gap.is_some(), reply })
     }
 
     async fn subscribe(
@@ -233,12 +254,6 @@ fn remember(connection: &Connection, channel: &ChannelName) -> bool {
         channels.push(channel.clone());
     }
     is_new
-}
-
-/// Says that nobody knows from where on a client is to hear a channel, and counts it.
-fn refuse_place(connection: &Connection, ack: Option<u64>, refusal: &Refusal) {
-    refusal.counted().count();
-    answer_error(connection, ack, refusal);
 }
 
 /// Answers an event with what went wrong, if an answer was asked for.
