@@ -1,6 +1,6 @@
 //! What a request that cannot be served is answered, in Engine.IO's own numbers.
 
-/// Why a request was refused. Its answer is HTTP 400 (403 for [`RequestError::Forbidden`]) with [`RequestError::to_json`].
+/// Why a request was refused. Its answer is HTTP 400, unless [`RequestError::status`] says otherwise, with [`RequestError::to_json`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
     /// `transport` is neither `polling` nor `websocket`.
@@ -15,6 +15,9 @@ pub enum RequestError {
     /// The request does not fit the session or the protocol.
     #[error("Bad request")]
     BadRequest,
+    /// It asks for a version of WebSocket that we do not speak. Engine.IO knows it as a bad request.
+    #[error("Bad request")]
+    WebSocketVersion,
     /// The origin may not connect.
     #[error("Forbidden")]
     Forbidden,
@@ -30,7 +33,7 @@ impl RequestError {
             Self::UnknownTransport => 0,
             Self::UnknownSession => 1,
             Self::BadHandshakeMethod => 2,
-            Self::BadRequest => 3,
+            Self::BadRequest | Self::WebSocketVersion => 3,
             Self::Forbidden => 4,
             Self::UnsupportedVersion => 5,
         }
@@ -38,7 +41,11 @@ impl RequestError {
 
     /// The HTTP status of the answer.
     pub fn status(self) -> u16 {
-        if self == Self::Forbidden { 403 } else { 400 }
+        match self {
+            Self::Forbidden => 403,
+            Self::WebSocketVersion => 426,
+            _ => 400,
+        }
     }
 
     /// The body of the answer.

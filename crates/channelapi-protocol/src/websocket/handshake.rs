@@ -10,10 +10,8 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The headers of a request that decide about an upgrade, as they came.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UpgradeRequest<'a> {
-    /// `Upgrade`: must name `websocket`.
-    pub upgrade: Option<&'a str>,
-    /// `Connection`: must name `upgrade`.
-    pub connection: Option<&'a str>,
+    /// Whether `Upgrade` [names](names) `websocket`, and `Connection` `upgrade`.
+    pub is_upgrade: bool,
     /// `Sec-WebSocket-Version`: must be `13`.
     pub version: Option<&'a str>,
     /// `Sec-WebSocket-Key`: 16 bytes in base64.
@@ -35,14 +33,9 @@ pub enum HandshakeError {
 }
 
 impl UpgradeRequest<'_> {
-    /// Whether the client means to open a WebSocket at all, however wrong the rest may be.
-    pub fn is_upgrade(&self) -> bool {
-        has_token(self.upgrade, "websocket") && has_token(self.connection, "upgrade")
-    }
-
     /// The value of `Sec-WebSocket-Accept` for this request.
     pub fn accept(&self) -> Result<String, HandshakeError> {
-        if !self.is_upgrade() {
+        if !self.is_upgrade {
             return Err(HandshakeError::NotAnUpgrade);
         }
         if self.version.map(str::trim) != Some("13") {
@@ -60,21 +53,17 @@ fn accept_value(key: &str) -> String {
     STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
 }
 
-/// Whether a comma-separated header value holds `token`, whatever its case.
-fn has_token(value: Option<&str>, token: &str) -> bool {
-    value.is_some_and(|value| value.split(',').any(|item| item.trim().eq_ignore_ascii_case(token)))
+/// Whether one of the lines of a header, each a list, holds `token`, whatever its case.
+pub fn names<'a>(lines: impl IntoIterator<Item = &'a str>, token: &str) -> bool {
+    lines.into_iter().flat_map(|line| line.split(',')).any(|item| item.trim().eq_ignore_ascii_case(token))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const GOOD: UpgradeRequest<'_> = UpgradeRequest {
-        upgrade: Some("WebSocket"),
-        connection: Some("keep-alive, Upgrade"),
-        version: Some("13"),
-        key: Some("dGhlIHNhbXBsZSBub25jZQ=="),
-    };
+    const GOOD: UpgradeRequest<'_> =
+        UpgradeRequest { is_upgrade: true, version: Some("13"), key: Some("dGhlIHNhbXBsZSBub25jZQ==") };
 
     #[test]
     fn answers_the_example_of_the_rfc() {
@@ -84,10 +73,23 @@ mod tests {
     #[test]
     fn refuses_what_is_not_an_upgrade() {
         let check = |request: UpgradeRequest<'_>, expected| assert_eq!(request.accept(), Err(expected));
-        check(UpgradeRequest { upgrade: Some("h2c"), ..GOOD }, HandshakeError::NotAnUpgrade);
-        check(UpgradeRequest { connection: Some("close"), ..GOOD }, HandshakeError::NotAnUpgrade);
+        check(UpgradeRequest { is_upgrade: false, ..GOOD }, HandshakeError::NotAnUpgrade);
         check(UpgradeRequest { version: Some("8"), ..GOOD }, HandshakeError::Version);
         check(UpgradeRequest { key: Some("short"), ..GOOD }, HandshakeError::Key);
+        check(UpgradeRequest { version: None, ..GOOD }, HandshakeError::Version);
         check(UpgradeRequest { key: None, ..GOOD }, HandshakeError::Key);
+    }
+
+    #[test]
+    fn a_list_names_what_stands_on_any_of_its_lines() {
+        let check = |lines: &[&str], expected| {
+            assert_eq!(names(lines.iter().copied(), "upgrade"), expected, "{lines:?}");
+        };
+        check(&["keep-alive, Upgrade"], true);
+        check(&["keep-alive", "UPGRADE"], true);
+        check(&["upgrade , close", ""], true);
+        check(&["close"], false);
+        check(&["upgrades", "up, grade"], false);
+        check(&[], false);
     }
 }

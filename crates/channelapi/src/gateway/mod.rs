@@ -417,10 +417,15 @@ fn refuse(error: RequestError) -> Response {
         RequestError::UnknownTransport
         | RequestError::BadHandshakeMethod
         | RequestError::BadRequest
+        | RequestError::WebSocketVersion
         | RequestError::UnsupportedVersion => HandshakeRefused::BadRequest.count(),
     }
     let status = StatusCode::from_u16(error.status()).expect("it is a status");
-    http::json(status, error.to_json())
+    let mut response = http::json(status, error.to_json());
+    if error == RequestError::WebSocketVersion {
+        websocket::name_version(response.headers_mut());
+    }
+    response
 }
 
 impl Readers for Gateway {

@@ -11,7 +11,7 @@ use super::connection::Connection;
 use super::disconnect::Disconnect;
 use super::{Arrival, Gateway, random_id};
 use crate::admission::SessionPass;
-use crate::http::{self, Headers, Response};
+use crate::http::{self, Headers, Response, as_text};
 use crate::metrics::UpgradeFailed;
 use crate::receiving::Receiving;
 use crate::stream::{ReadHalf, Stream, WriteHalf, with_read_buffer};
@@ -20,11 +20,12 @@ use channelapi_core::limits::{
 };
 use channelapi_protocol::engineio::{Frame, Packet, RequestError};
 use channelapi_protocol::websocket::frame::{Opcode, encode, encode_close};
-use channelapi_protocol::websocket::handshake::UpgradeRequest;
+use channelapi_protocol::websocket::handshake::{HandshakeError, UpgradeRequest, names};
 use channelapi_protocol::websocket::{CloseCode, Decoder, Limits, Message};
 use hyper::StatusCode;
 use hyper::header::{
-    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
 };
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -55,7 +56,10 @@ impl Drop for Probe {
 
 /// Answers a GET request of HTTP/1.1 to open a WebSocket.
 pub(super) fn accept(headers: &impl Headers, arrival: Arrival) -> Result<(Response, Upgrade), RequestError> {
-    let accept = upgrade_request(headers).accept().map_err(|_| RequestError::BadRequest)?;
+    let accept = upgrade_request(headers).accept().map_err(|error| match error {
+        HandshakeError::Version => RequestError::WebSocketVersion,
+        HandshakeError::NotAnUpgrade | HandshakeError::Key => RequestError::BadRequest,
+    })?;
     let purpose = match arrival {
         Arrival::New(gateway, pass) => Purpose::Open(gateway, pass),
         Arrival::Again(session) => {
@@ -71,17 +75,27 @@ pub(super) fn accept(headers: &impl Headers, arrival: Arrival) -> Result<(Respon
     };
     let mut response = http::empty(StatusCode::SWITCHING_PROTOCOLS);
     let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    name_websocket(headers);
     let accept = HeaderValue::try_from(accept).expect("base64 is a header value");
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     Ok((response, Upgrade(purpose)))
 }
 
+/// Says which version of WebSocket we speak, to a client that asks for another (RFC 6455 §4.4).
+pub(super) fn name_version(headers: &mut HeaderMap) {
+    name_websocket(headers);
+    headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+}
+
+fn name_websocket(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+}
+
 fn upgrade_request(headers: &impl Headers) -> UpgradeRequest<'_> {
+    let lines = |name| headers.all(name).filter_map(as_text);
     UpgradeRequest {
-        upgrade: headers.text(&UPGRADE),
-        connection: headers.text(&CONNECTION),
+        is_upgrade: names(lines(&UPGRADE), "websocket") && names(lines(&CONNECTION), "upgrade"),
         version: headers.text(&SEC_WEBSOCKET_VERSION),
         key: headers.text(&SEC_WEBSOCKET_KEY),
     }
@@ -176,14 +190,14 @@ struct Candidate {
 impl Candidate {
     /// Whether the client sent what it must. Anything else ends the candidate, not the session.
     async fn prove(&mut self, session: &Connection) -> bool {
-        if !self.next_text_is("2probe").await {
+        if !self.next_text_is("2probe", session).await {
             return false;
         }
         session.probed();
-        self.write.write_all(Frame::PROBE_PONG.wire()).await.is_ok() && self.next_text_is("5").await
+        self.write.write_all(Frame::PROBE_PONG.wire()).await.is_ok() && self.next_text_is("5", session).await
     }
 
-    async fn next_text_is(&mut self, expected: &str) -> bool {
+    async fn next_text_is(&mut self, expected: &str, session: &Connection) -> bool {
         let mut buffer = [0; 512];
         let mut filled = 0;
         loop {
@@ -191,8 +205,13 @@ impl Candidate {
             let is_expected = loop {
                 match self.decoder.next(&mut buffer[..filled], &mut at) {
                     Ok(Some(Message::Text(text))) => break Some(text == expected),
-                    // Nothing to do with the session; it is answered when the session is here.
-                    Ok(Some(Message::Ping(_) | Message::Pong(_))) => {}
+                    Ok(Some(Message::Ping(bytes))) => {
+                        let pong = encode(Opcode::Pong, &[bytes]);
+                        if !session.may_send() || self.write.write_all(&pong).await.is_err() {
+                            break Some(false);
+                        }
+                    }
+                    Ok(Some(Message::Pong(_))) => {}
                     Ok(Some(_)) | Err(_) => break Some(false),
                     Ok(None) => break None,
                 }
