@@ -1,6 +1,7 @@
 //! Version 1 of the HTTP API: which path and method is what, who may ask, and the name of each request.
 
 mod batch;
+mod body;
 mod channel;
 mod consumers;
 mod history;
@@ -20,17 +21,18 @@ use super::in_time::in_time;
 use super::{Api, idempotency};
 use crate::auth::{Denied, Key, Pass, Place, identify, is_key_in_query};
 use crate::config::scope::Scope;
-use crate::http::{self, Answer, Answering, BodyError, Head, Headers as _, Received, Request, Response};
+use crate::http::{self, Answer, Answering, Head, Headers as _, Received, Request, Response};
+use body::utf8;
 use bytes::Bytes;
-use channelapi_core::limits::{API_BODY_BYTES_MAX, API_DISCARD_BYTES_MAX};
+use channelapi_core::limits::API_DISCARD_BYTES_MAX;
 use channelapi_core::model::{ChannelName, ConsumerName};
-use hyper::body::Body as _;
 use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use problem::{Code, Problem};
 use publish::Draft;
+use query::Query;
 use request_id::{REQUEST_ID, RequestId};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -170,6 +172,11 @@ impl Call {
                 | Self::SetConsumer(..)
         )
     }
+
+    /// Whether its query means something, which whoever answers it finds out.
+    fn has_query(&self) -> bool {
+        matches!(self, Self::History(_) | Self::Stream(_) | Self::Revocations)
+    }
 }
 
 /// The channel's segment in the path of [`Call::Publish`], which is asked for more often than all others.
@@ -304,6 +311,9 @@ impl Api {
             }
         };
         let call = call?;
+        if !call.has_query() {
+            Query::parse(head.uri.query().unwrap_or_default())?.finish()?;
+        }
         if call.has_body() && head.headers.contains_key(CONTENT_ENCODING) {
             return Err(Problem::new(Code::Encoding, "The request has a Content-Encoding."));
         }
@@ -348,15 +358,17 @@ impl Api {
         let hub = &self.hub;
         let query = head.uri.query().unwrap_or_default();
         let headers = &head.headers;
+        let body = if call.has_body() {
+            body::read(headers, body).await?
+        } else {
+            body::none(headers, body).await?
+        };
         match call {
             Call::Publish(channel) => {
-                let body = read(headers, body).await?;
                 let key = idempotency::key_of(headers)?;
                 publish::publish(hub, channel, key, &body).await.map(Response::from)
             }
-            Call::PublishBatch => {
-                batch::publish(hub, key.as_deref(), headers, &read(headers, body).await?).await
-            }
+            Call::PublishBatch => batch::publish(hub, key.as_deref(), headers, &body).await,
             Call::History(channel) => history::page(hub, channel, query).await,
             Call::Message(channel, id) => history::message(hub, channel, &id).await,
             Call::Purge(channel) => history::purge(hub, channel).await,
@@ -366,18 +378,16 @@ impl Api {
                 let pass = pass.map(Arc::new);
                 stream::open(&self.streams, &self.identity, channel, (pass, grant), headers, query).await
             }
-            Call::IssueToken(channel) => tokens::issue(hub, &channel, &read(headers, body).await?).await,
+            Call::IssueToken(channel) => tokens::issue(hub, &channel, &body).await,
             Call::RevokeTokens(channel) => tokens::revoke(hub, channel).await,
             Call::RevokeToken(token) => tokens::revoke_token(hub, key.as_deref(), token).await,
             Call::Disconnect(channel) => revocations::disconnect(hub, channel).await,
-            Call::Revoke => revocations::revoke(hub, &self.identity, &read(headers, body).await?).await,
+            Call::Revoke => revocations::revoke(hub, &self.identity, &body).await,
             Call::Revocations => revocations::list(hub, query).await,
             Call::Forgive(id) => revocations::forgive(hub, &id).await,
             Call::Consumers(channel) => consumers::list(hub, &channel).await,
             Call::Consumer(channel, name) => consumers::show(hub, &channel, &name).await,
-            Call::SetConsumer(channel, name) => {
-                consumers::set(hub, &channel, &name, &read(headers, body).await?).await
-            }
+            Call::SetConsumer(channel, name) => consumers::set(hub, &channel, &name, &body).await,
             Call::RemoveConsumer(channel, name) => consumers::remove(hub, &channel, &name).await,
         }
     }
@@ -391,27 +401,6 @@ fn answer(status: StatusCode, object: json::Object) -> Response {
 /// The same for who makes it a response later, if at all.
 fn short_answer(status: StatusCode, object: json::Object) -> Answer {
     Answer::fresh(status, "application/json", object.finish())
-}
-
-/// A body as a whole.
-async fn read(headers: &HeaderMap, body: Received) -> Result<Bytes, Problem> {
-    let too_large =
-        || Problem::new(Code::TooLarge, format!("The body is larger than {API_BODY_BYTES_MAX} bytes."));
-    if body.size_hint().lower() > API_BODY_BYTES_MAX as u64 {
-        http::refuse_body(headers, body, API_DISCARD_BYTES_MAX).await;
-        return Err(too_large());
-    }
-    http::read_body(body, API_BODY_BYTES_MAX).await.map_err(|error| match error {
-        BodyError::TooLarge => too_large(),
-        BodyError::TooSlow => Problem::new(Code::BodyTimeout, "The body did not arrive in time."),
-        BodyError::Broken => json::invalid("The body could not be read."),
-        BodyError::NoRoom => Problem::new(Code::Overloaded, "Too many large bodies are on their way."),
-    })
-}
-
-/// The text of a body.
-fn utf8(body: &Bytes) -> Result<&str, Problem> {
-    std::str::from_utf8(body).map_err(|_| json::invalid("The body is not UTF-8."))
 }
 
 /// One segment of a path, decoded. What is no text is nothing that we know either.

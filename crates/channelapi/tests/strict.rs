@@ -1,0 +1,83 @@
+//! What a request to `/v1` says and its route does not know: it is refused, and nothing is done.
+
+#![expect(clippy::unwrap_used, reason = "what fails around the server of a test fails the test")]
+
+mod node;
+
+use node::{KEY, Node, read_answer};
+use std::io::Write as _;
+
+/// Every route that takes no query and, where the last is empty, no body.
+const ROUTES: [(&str, &str, &str); 15] = [
+    ("POST", "/v1/channels/a/messages", r#"{"data":1}"#),
+    ("POST", "/v1/messages", r#"{"channels":["a"],"data":1}"#),
+    ("GET", "/v1/channels/a/messages/1", ""),
+    ("DELETE", "/v1/channels/a/messages", ""),
+    ("GET", "/v1/channels/a", ""),
+    ("POST", "/v1/channels/a/tokens", "{}"),
+    ("DELETE", "/v1/channels/a/tokens", ""),
+    ("DELETE", "/v1/tokens/t", ""),
+    ("POST", "/v1/channels/a/disconnect", ""),
+    ("POST", "/v1/revocations", r#"{"jti":"1"}"#),
+    ("DELETE", "/v1/revocations/1", ""),
+    ("GET", "/v1/channels/a/consumers", ""),
+    ("GET", "/v1/channels/a/consumers/c", ""),
+    ("PUT", "/v1/channels/a/consumers/c", r#"{"offset":0}"#),
+    ("DELETE", "/v1/channels/a/consumers/c", ""),
+];
+
+fn stored(node: &Node) -> usize {
+    node.call("GET", "/v1/channels/a/messages?since=all", "").body.matches("\"data\"").count()
+}
+
+/// Once, `DELETE …/messages?before=3` took all messages, and most other routes did not look at their query either.
+#[test]
+fn a_parameter_that_means_nothing_is_refused_by_every_route() {
+    let node = Node::start("");
+    assert_eq!(node.call("POST", "/v1/channels/a/messages", r#"{"data":1}"#).status, 201);
+    for (method, path, body) in ROUTES {
+        for query in ["?before=3", "?x=1", "?x"] {
+            let answer = node.call(method, &format!("{path}{query}"), body);
+            assert_eq!(answer.status, 400, "{method} {path}{query}: {answer:?}");
+            assert!(answer.body.contains(r#""code":"invalid_query""#), "{answer:?}");
+        }
+    }
+    for path in ["/v1/channels/a/messages", "/v1/channels/a/stream", "/v1/revocations"] {
+        assert_eq!(node.call("GET", &format!("{path}?x=1"), "").status, 400, "{path}");
+    }
+    assert_eq!(stored(&node), 1, "nothing was done");
+    assert_eq!(
+        node.call("DELETE", "/v1/channels/a/messages?", "").status,
+        200,
+        "an empty query says nothing"
+    );
+    assert_eq!(stored(&node), 0);
+    // A stranger is told nothing of it.
+    assert_eq!(node.request("DELETE", "/v1/channels/a/messages?before=3", &[], "").status, 403);
+}
+
+/// Once, `DELETE …/messages` with a body that named some messages took all of them.
+#[test]
+fn a_body_that_means_nothing_is_refused_where_none_is_wanted() {
+    let node = Node::start("");
+    assert_eq!(node.call("POST", "/v1/channels/a/messages", r#"{"data":1}"#).status, 201);
+    for (method, path, body) in ROUTES.into_iter().filter(|(.., body)| body.is_empty()) {
+        for (sent, code) in [(r#"{"before":3}"#, "unknown_field"), ("garbage{", "invalid_body")] {
+            let answer = node.call(method, path, sent);
+            assert_eq!(answer.status, 400, "{method} {path} {sent}: {answer:?}");
+            assert!(answer.body.contains(code), "{answer:?}");
+        }
+        let empty = [node.call(method, path, body), node.call(method, path, "{}")];
+        assert!(empty.iter().all(|answer| answer.status != 400), "{method} {path}: {empty:?}");
+        assert_eq!(node.call("POST", "/v1/channels/a/messages", r#"{"data":1}"#).status, 201);
+    }
+    for (chunks, status) in [("4\r\nnews\r\n0\r\n\r\n", 400), ("0\r\n\r\n", 200)] {
+        let mut stream = node.connect();
+        write!(
+            stream,
+            "DELETE /v1/channels/a/messages HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY}\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"
+        )
+        .unwrap();
+        assert_eq!(read_answer(&mut stream).unwrap().status, status);
+    }
+}
