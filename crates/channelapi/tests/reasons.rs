@@ -158,6 +158,31 @@ fn whoever_came_in_with_a_token_that_died_of_age_goes_when_it_is_revoked() {
     assert_eq!(node.call("DELETE", &path, "").status, 404, "nobody knows it any more");
 }
 
+/// Once, whoever brought a token that had ended, or was for another channel, was told to send the API key.
+#[test]
+fn a_token_that_opens_no_stream_is_told_why() {
+    let node = Node::start("[[jwt]]\nsecret = '0123456789abcdef0123456789abcdef'\n");
+    let sign = |channels: &str| {
+        let mut sign = Command::new(env!("CARGO_BIN_EXE_channelapi"));
+        sign.current_dir(node.dir.path()).args(["jwt", "sign", "--sub", "ann", "--channels", channels]);
+        String::from_utf8(sign.output().unwrap().stdout).unwrap().trim().to_owned()
+    };
+    let (jwt, foreign_jwt, foreign) = (sign("a"), sign("b"), node.token("b"));
+    let check = |token: &str, code: &str| {
+        let answer = node.request("GET", &format!("/v1/channels/a/stream?token={token}"), &[], "");
+        assert!(answer.status == 403 && answer.body.contains(&format!("\"code\":\"{code}\"")), "{answer:?}");
+        assert!(!answer.body.contains("API key") && answer.body.contains("token"), "{answer:?}");
+    };
+    assert_eq!(stream(&node, &format!("?token={jwt}"), &[]).1, 200);
+    check("guessed", "token_invalid");
+    check(&foreign, "not_granted");
+    check(&foreign_jwt, "not_granted");
+    assert_eq!(node.call("POST", "/v1/revocations", r#"{"subject":"ann"}"#).status, 201);
+    check(&jwt, "token_revoked");
+    assert_eq!(node.metric("channelapi_requests_refused_total{reason=\"token\"}"), 4);
+    assert_eq!(node.metric("channelapi_requests_refused_total{reason=\"no_key\"}"), 0);
+}
+
 /// Once, a connection was closed with the body of a request on it that nobody wanted, and nothing counted it.
 #[test]
 fn a_body_that_nobody_wants_and_nobody_waits_for_is_counted() {

@@ -135,7 +135,7 @@ families! {
         Channel = "channel",
         /// It carries a key in its address, where it ends up in logs.
         Query = "query",
-        /// The token or JWT that a stream was asked for with is not good.
+        /// The token or JWT that a stream was asked for with is not good, or is for other channels.
         Token = "token",
         /// The page's origin is not in `http.cors_origins`: it may not read streams.
         Origin = "origin",

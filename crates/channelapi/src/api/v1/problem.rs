@@ -108,6 +108,18 @@ codes! {
     /// The key is for other channels.
     ChannelNotAllowed "channel_not_allowed" FORBIDDEN "The API key is not for this channel"
         "Use a key whose `channels` match it, or ask whoever runs the server to add it to this one."
+    /// The token is nobody's.
+    TokenInvalid "token_invalid" FORBIDDEN "The token is not valid"
+        "Get another token from your backend, and open the stream with it."
+    /// The JWT has ended.
+    TokenExpired "token_expired" FORBIDDEN "The token has expired"
+        "Get another token from your backend, and open the stream with it."
+    /// The JWT was revoked.
+    TokenRevoked "token_revoked" FORBIDDEN "The token was revoked"
+        "Log in again, and open the stream with the token that comes of it."
+    /// The token is for other channels.
+    NotGranted "not_granted" FORBIDDEN "The token does not open this channel"
+        "Get a token for this channel from your backend, or open the stream of one that the token is for."
     /// There is no such thing.
     NotFound "not_found" NOT_FOUND "There is nothing here"
         "docs/http-api.md lists the routes. A message is gone when its channel's retention, its ttl or a purge took it."
@@ -184,8 +196,11 @@ impl Problem {
     /// Counts it.
     pub(super) fn count(&self) {
         let reason = match self.code {
-            // Counted where it is found out, which knows what was wrong: the key, the token or the page.
+            // Counted where it is found out, which knows what was wrong: the key or the page.
             Code::Forbidden => return,
+            Code::TokenInvalid | Code::TokenExpired | Code::TokenRevoked | Code::NotGranted => {
+                RequestRefused::Token
+            }
             Code::KeyExpired => RequestRefused::WrongKey,
             Code::MissingScope => RequestRefused::Scope,
             Code::ChannelNotAllowed => RequestRefused::Channel,

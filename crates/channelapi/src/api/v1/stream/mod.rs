@@ -15,7 +15,7 @@ use crate::auth::Pass;
 use crate::config::origins::Origins;
 use crate::cores;
 use crate::http::{Attempt, Body, Response};
-use crate::identity::{Credential, Denied, Identity};
+use crate::identity::{Claims, Credential, Denied, Identity};
 use crate::live::Live;
 use crate::metrics::{Disconnected, RequestRefused, count_gap};
 use crate::waiting::{Reader, Readers};
@@ -180,26 +180,31 @@ pub(super) async fn opened_by_token(
         attempt.fail();
     }
     match verified.map_err(refused)? {
-        Credential::Token(opened) => Ok((opened == *channel).then_some(StreamGrant::Token(token))),
-        Credential::Jwt(claims) if !claims.grants(channel) => Ok(None),
-        Credential::Jwt(claims) if hub.revocations.cover(&claims.bearer, [channel]) => {
-            Err(refused(Denied::Revoked))
-        }
-        Credential::Jwt(claims) => {
-            let left = claims.expires_at.saturating_sub(hub.clock().machine_millis());
-            let ends_at = Instant::now() + Duration::from_millis(left) + JWT_GRACE;
-            Ok(Some(StreamGrant::Jwt { bearer: claims.bearer, ends_at }))
-        }
+        Credential::Token(opened) if opened == *channel => Ok(Some(StreamGrant::Token(token))),
+        Credential::Jwt(claims) if claims.grants(channel) => grant(hub, channel, *claims).map(Some),
+        _ => Err(Problem::new(Code::NotGranted, "The token that the request carries is for other channels.")),
     }
 }
 
-/// What is said to whoever brought a token that opens nothing. Counts it, unless the answer will.
-fn refused(denied: Denied) -> Problem {
-    if let Denied::Unavailable = denied {
-        return Problem::unavailable(&denied.message());
+/// What a JWT opens that is for the channel.
+fn grant(hub: &Hub, channel: &ChannelName, claims: Claims) -> Result<StreamGrant, Problem> {
+    if hub.revocations.cover(&claims.bearer, [channel]) {
+        return Err(refused(Denied::Revoked));
     }
-    RequestRefused::Token.count();
-    Problem::new(Code::Forbidden, sentence(&denied.message()))
+    let left = claims.expires_at.saturating_sub(hub.clock().machine_millis());
+    let ends_at = Instant::now() + Duration::from_millis(left) + JWT_GRACE;
+    Ok(StreamGrant::Jwt { bearer: claims.bearer, ends_at })
+}
+
+/// What is said to whoever brought a token that opens nothing: the same as on the sockets.
+fn refused(denied: Denied) -> Problem {
+    let code = match denied {
+        Denied::Invalid => Code::TokenInvalid,
+        Denied::Expired => Code::TokenExpired,
+        Denied::Revoked => Code::TokenRevoked,
+        Denied::Unavailable => return Problem::unavailable(&denied.message()),
+    };
+    Problem::new(code, sentence(&denied.message()))
 }
 
 /// `GET /v1/channels/{c}/stream`
@@ -392,6 +397,13 @@ mod tests {
         assert_eq!(ask(&named, Some(good)), Some(Some(HeaderValue::from_static(good))));
         assert_eq!(ask(&named, Some("https://good.example.evil.example")), None);
         assert_eq!(ask(&named, None), Some(None));
+    }
+
+    #[test]
+    fn a_token_is_refused_as_on_the_sockets() {
+        for denied in [Denied::Invalid, Denied::Expired, Denied::Revoked, Denied::Unavailable] {
+            assert_eq!(refused(denied).code.name(), denied.code());
+        }
     }
 
     #[test]
