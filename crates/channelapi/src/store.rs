@@ -1,5 +1,6 @@
 //! The verbs that work on a data directory, whether a server runs on it or not.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -36,6 +37,7 @@ pub enum Verb {
 /// Does it.
 pub fn run(request: &Store) -> anyhow::Result<()> {
     let data = &request.data_dir;
+    enter(data)?;
     match &request.verb {
         Verb::Backup(destination) => {
             let taken = backup(data, destination)?;
@@ -59,6 +61,23 @@ fn show(output: Output, text: impl FnOnce() -> String, json: impl FnOnce() -> se
         Output::Quiet => {}
         Output::Table => print(&text()),
         Output::Json => print(&json().to_string()),
+    }
+}
+
+/// Says why there is nothing to see in a directory, if that is not for what is in it.
+fn enter(data: &Path) -> anyhow::Result<()> {
+    // To look at itself from inside takes the right to look into it, and no more.
+    let Err(error) = data.join(".").metadata() else { return Ok(()) };
+    let data = data.display();
+    match error.kind() {
+        ErrorKind::NotFound => {
+            anyhow::bail!("{data} does not exist; say where the data directory is with --data-dir")
+        }
+        ErrorKind::PermissionDenied => {
+            anyhow::bail!("{data}: {error}; run this as the user that runs the server")
+        }
+        ErrorKind::NotADirectory => Ok(()),
+        _ => anyhow::bail!("{data}: {error}"),
     }
 }
 

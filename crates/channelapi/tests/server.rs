@@ -8,6 +8,7 @@ mod program;
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Write},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     sync::mpsc::{self, Receiver},
@@ -328,6 +329,38 @@ fn a_data_directory_is_summed_up_and_what_is_wrong_with_it_is_found() {
     damaged(&["0 segments, ", "\nlog: missing"]);
     let report = from_json(&server.verb(&["store", "verify", "-o", "json"]));
     assert!(report["state_damage"][0].as_str().unwrap().starts_with("log: missing"), "{report}");
+}
+
+/// Once, a directory of another user was called no data directory.
+#[test]
+fn a_directory_that_cannot_be_entered_is_told_from_one_that_is_not_there() {
+    let place = tempfile::tempdir().unwrap();
+    let verbs: [&[&str]; 3] = [&["store", "verify"], &["store", "stats"], &["store", "backup", "/nowhere/copy"]];
+    for verb in verbs {
+        let output = program(place.path(), verb).output().unwrap();
+        check(&output, 1, &[], &["./data does not exist; say where the data directory is with --data-dir"]);
+    }
+    let closed = place.path().join("closed");
+    std::fs::create_dir_all(closed.join("data/log")).unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o000)).unwrap();
+    let data = closed.join("data");
+    for verb in verbs {
+        // Root may enter everything.
+        let as_nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", env!("CARGO_BIN_EXE_channelapi")];
+        let mut command = if rustix::process::geteuid().is_root() {
+            let mut command = Command::new("setpriv");
+            command.args(as_nobody).args(verb).current_dir("/").env_clear();
+            command
+        } else {
+            program(place.path(), verb)
+        };
+        let Ok(output) = command.arg("--data-dir").arg(&data).output() else {
+            eprintln!("SKIPPED: there is no setpriv here, so root stays root");
+            break;
+        };
+        check(&output, 1, &[], &["/data: Permission denied", "run this as the user that runs the server"]);
+    }
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
 }
 
 /// The checksum in the header of a segment.
