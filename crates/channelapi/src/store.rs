@@ -94,7 +94,8 @@ fn log_in(data: &Path) -> anyhow::Result<PathBuf> {
 
 fn verify(data: &Path, output: Output) -> anyhow::Result<()> {
     let report = verify_log(&log_in(data)?)?;
-    let state = state::check(data)?;
+    // What keeps it from being looked at is wrong with it, and must not hide what is wrong with the log.
+    let state = state::check(data).unwrap_or_else(|error| vec![error.to_string()]);
     show(output, || describe_report(&report, &state), || report_json(&report, &state));
     let wrong = report.damage.len() + state.len();
     anyhow::ensure!(

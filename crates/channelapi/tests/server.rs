@@ -331,11 +331,41 @@ fn a_data_directory_is_summed_up_and_what_is_wrong_with_it_is_found() {
     assert!(report["state_damage"][0].as_str().unwrap().starts_with("log: missing"), "{report}");
 }
 
+/// Once, whoever had lost `state.db` heard nothing of the log, and that there is a file to be moved away.
+#[test]
+fn damage_of_the_log_is_told_whatever_has_become_of_the_state() {
+    let mut server = Server::start();
+    for data in ["one", "two"] {
+        check(&server.verb(&["publish", "demo", data]), 0, &["published demo"], &[]);
+    }
+    server.stop();
+    let data = server.dir.path().join("data");
+    let segment = data.join("log/0000000000000001.log");
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let place = bytes.windows(5).position(|window| window == b"\"one\"").unwrap();
+    bytes[place] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let log = "\nlog/0000000000000001.log at ";
+    // What SQLite keeps beside it would make it whole again.
+    _ = std::fs::remove_file(data.join("state.db-wal"));
+    std::fs::write(data.join("state.db"), "no database").unwrap();
+    check(&server.verb(&["store", "verify"]), 1, &[log, "state.db: "], &["error: ", " damaged in "]);
+    std::fs::remove_file(data.join("state.db")).unwrap();
+    let missing = "state.db: missing; all tokens, revocations and positions are gone";
+    check(&server.verb(&["store", "verify"]), 1, &[log, missing], &["error: ", " damaged in "]);
+    let report = from_json(&server.verb(&["store", "verify", "-o", "json"]));
+    assert_eq!(
+        (&report["state_damage"], report["damage"].as_array().map(Vec::is_empty)),
+        (&json!([missing]), Some(false))
+    );
+}
+
 /// Once, a directory of another user was called no data directory.
 #[test]
 fn a_directory_that_cannot_be_entered_is_told_from_one_that_is_not_there() {
     let place = tempfile::tempdir().unwrap();
-    let verbs: [&[&str]; 3] = [&["store", "verify"], &["store", "stats"], &["store", "backup", "/nowhere/copy"]];
+    let verbs: [&[&str]; 3] =
+        [&["store", "verify"], &["store", "stats"], &["store", "backup", "/nowhere/copy"]];
     for verb in verbs {
         let output = program(place.path(), verb).output().unwrap();
         check(&output, 1, &[], &["./data does not exist; say where the data directory is with --data-dir"]);
@@ -346,7 +376,8 @@ fn a_directory_that_cannot_be_entered_is_told_from_one_that_is_not_there() {
     let data = closed.join("data");
     for verb in verbs {
         // Root may enter everything.
-        let as_nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", env!("CARGO_BIN_EXE_channelapi")];
+        let as_nobody =
+            ["--reuid=65534", "--regid=65534", "--clear-groups", env!("CARGO_BIN_EXE_channelapi")];
         let mut command = if rustix::process::geteuid().is_root() {
             let mut command = Command::new("setpriv");
             command.args(as_nobody).args(verb).current_dir("/").env_clear();

@@ -7,24 +7,41 @@ use rusqlite::{Connection, Row};
 use std::path::Path;
 
 /// What is wrong with a data directory, but for the bytes of its log: a line for each thing, which begins with the file that it is
-/// about; nothing if it is empty. Nothing is changed.
+/// about; nothing if all is well. Nothing is changed.
 pub fn check(data: &Path) -> Result<Vec<String>, StateError> {
     let path = file_in(data);
-    let failed = |error| StateError::Open { path: path.clone(), error };
-    let connection = open_from_outside(&path).map_err(failed)?;
+    let mut lines = if path.is_file() { wrong_in(&path)? } else { vec![gone("state.db")] };
+    lines.extend(missing(data).into_iter().filter(|part| *part != "state.db").map(gone));
+    lines.extend(read_secret(data).err().map(|error| format!("token_secret: {error}")));
+    Ok(lines)
+}
+
+/// What it means that a part is missing. A server goes on without it, and nobody would notice.
+fn gone(part: &str) -> String {
+    let meaning = match part {
+        "log" => "all publications are gone",
+        "state.db" => "all tokens, revocations and positions are gone",
+        _ => "no token that was given out works any more, because a server makes another one",
+    };
+    format!("{part}: missing; {meaning}")
+}
+
+/// What is wrong with the file of the state.
+fn wrong_in(path: &Path) -> Result<Vec<String>, StateError> {
+    let failed = |error| StateError::Open { path: path.to_owned(), error };
+    let connection = open_from_outside(path).map_err(failed)?;
     let version = schema::version(&connection).map_err(failed)?;
-    let version =
-        version.map_err(|found| StateError::Newer { path: path.clone(), found, known: schema::VERSION })?;
+    let version = version.map_err(|found| StateError::Newer {
+        path: path.to_owned(),
+        found,
+        known: schema::VERSION,
+    })?;
     let mut wrong = wrong_pages(&connection).map_err(failed)?;
     // Rows of a file that is damaged as a whole cannot be trusted. An older one lacks some, which the next start makes.
     if wrong.is_empty() && i64::try_from(version) == Ok(schema::VERSION) {
         wrong = wrong_rows(&connection).map_err(failed)?;
     }
-    let mut lines: Vec<_> = wrong.into_iter().map(|wrong| format!("state.db: {wrong}")).collect();
-    let missing = missing(data).into_iter();
-    lines.extend(missing.map(|part| format!("{part}: missing; a server makes a new one that is empty")));
-    lines.extend(read_secret(data).err().map(|error| format!("token_secret: {error}")));
-    Ok(lines)
+    Ok(wrong.into_iter().map(|wrong| format!("state.db: {wrong}")).collect())
 }
 
 /// What SQLite finds, in its words.
@@ -88,8 +105,21 @@ mod tests {
         std::fs::remove_file(folder.path().join("log/0000000000000001.log")).unwrap();
         let lines = check(folder.path()).unwrap();
         assert!(lines[0].starts_with("log: missing"), "{lines:?}");
-        assert!(lines[1].starts_with("token_secret: missing"), "{lines:?}");
+        assert!(
+            lines[1].starts_with("token_secret: missing; no token that was given out works"),
+            "{lines:?}"
+        );
         assert_eq!(lines.len(), 2);
+        std::fs::remove_file(folder.path().join("state.db")).unwrap();
+        let all = check(folder.path()).unwrap();
+        assert_eq!(
+            all,
+            ["state.db: missing; all tokens, revocations and positions are gone"],
+            "of nothing at all"
+        );
+        std::fs::write(folder.path().join("token_secret"), [0; 32]).unwrap();
+        let lines = check(folder.path()).unwrap();
+        assert_eq!((&lines[0], lines[1].starts_with("log: missing"), lines.len()), (&all[0], true, 2));
     }
 
     #[test]
