@@ -41,10 +41,11 @@ pub fn run(request: &Store) -> anyhow::Result<()> {
     match &request.verb {
         Verb::Backup(destination) => {
             let taken = backup(data, destination)?;
-            let destination = destination.display().to_string();
-            let json = || json!({"backup": destination, "log_bytes": taken.log_bytes, "state_bytes": taken.state_bytes});
-            show(request.output, || describe(&destination, taken), json);
-            Ok(())
+            let place = destination.display().to_string();
+            let json =
+                || json!({"backup": place, "log_bytes": taken.log_bytes, "state_bytes": taken.state_bytes});
+            show(request.output, || describe(&place, taken), json);
+            judge(destination)
         }
         Verb::Verify => verify(data, request.output),
         Verb::Stats(policies) => {
@@ -92,10 +93,33 @@ fn log_in(data: &Path) -> anyhow::Result<PathBuf> {
     Ok(log)
 }
 
+/// Says whether a backup is good for anything: what is wrong with it was wrong before, and maybe nobody knows.
+fn judge(backup: &Path) -> anyhow::Result<()> {
+    let log = backup.join("log");
+    let damaged = if log.is_dir() { verify_log(&log)?.damage.len() } else { 0 };
+    let wrong = damaged + wrong_besides(backup).len();
+    let backup = backup.display();
+    anyhow::ensure!(
+        wrong == 0,
+        "the copy is as incomplete as what was copied: {} in it; `channelapi store verify --data-dir {backup}` \
+         names what is wrong; keep the backups from before",
+        if wrong == 1 {
+            "1 place is damaged or missing".to_owned()
+        } else {
+            format!("{wrong} places are damaged or missing")
+        }
+    );
+    Ok(())
+}
+
+/// What is wrong with a data directory besides its log. What keeps it from being looked at is, too, and must not hide the rest.
+fn wrong_besides(data: &Path) -> Vec<String> {
+    state::check(data).unwrap_or_else(|error| vec![error.to_string()])
+}
+
 fn verify(data: &Path, output: Output) -> anyhow::Result<()> {
     let report = verify_log(&log_in(data)?)?;
-    // What keeps it from being looked at is wrong with it, and must not hide what is wrong with the log.
-    let state = state::check(data).unwrap_or_else(|error| vec![error.to_string()]);
+    let state = wrong_besides(data);
     show(output, || describe_report(&report, &state), || report_json(&report, &state));
     let wrong = report.damage.len() + state.len();
     anyhow::ensure!(

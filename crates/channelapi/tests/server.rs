@@ -323,6 +323,13 @@ fn a_data_directory_is_summed_up_and_what_is_wrong_with_it_is_found() {
     damaged(&["\ntoken_secret: ", "must hold 32 bytes"]);
     std::fs::remove_file(data.join("token_secret")).unwrap();
     damaged(&["\ntoken_secret: missing"]);
+    let incomplete = server.verb(&["store", "backup", "copy"]);
+    check(
+        &incomplete,
+        1,
+        &["copied to copy: "],
+        &["as what was copied: 1 place is damaged or missing in it;"],
+    );
     std::fs::write(data.join("token_secret"), secret).unwrap();
     check(&server.verb(&["store", "verify"]), 0, &sound, &[]);
     std::fs::remove_file(data.join("log/0000000000000001.log")).unwrap();
@@ -346,6 +353,11 @@ fn damage_of_the_log_is_told_whatever_has_become_of_the_state() {
     bytes[place] ^= 1;
     std::fs::write(&segment, bytes).unwrap();
     let log = "\nlog/0000000000000001.log at ";
+    let copied = server.verb(&["store", "backup", "copy"]);
+    let said =
+        ["the copy is as incomplete as what was copied: ", "`channelapi store verify --data-dir copy`"];
+    check(&copied, 1, &["copied to copy: "], &said);
+    check(&server.verb(&["store", "verify", "--data-dir", "copy"]), 1, &[log], &["damaged in copy"]);
     // What SQLite keeps beside it would make it whole again.
     _ = std::fs::remove_file(data.join("state.db-wal"));
     std::fs::write(data.join("state.db"), "no database").unwrap();
