@@ -241,6 +241,31 @@ fn a_reader_that_has_seen_enough_ends_it_silently() {
     check(&subscriber.wait_with_output().unwrap(), 0, &[], &[]);
 }
 
+/// Once, `subscribe … | head -1` went on until somebody published again.
+#[test]
+fn a_subscriber_ends_when_its_reader_goes_and_not_only_when_there_is_more_to_print() {
+    let server = Server::start();
+    check(&server.verb(&["publish", "demo", "only"]), 0, &["#1"], &[]);
+    let mut subscriber = program(server.dir.path(), &["subscribe", "demo", "--since", "all"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut output = BufReader::new(subscriber.stdout.take().unwrap());
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "\"only\"\n");
+    drop(output);
+    for _ in 0..PATIENCE.as_millis() / 10 {
+        if subscriber.try_wait().unwrap().is_some() {
+            return check(&subscriber.wait_with_output().unwrap(), 0, &[], &[]);
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    subscriber.kill().unwrap();
+    panic!("it goes on");
+}
+
 #[test]
 fn a_backup_of_a_running_server_is_a_server_of_its_own() {
     let mut server = Server::start();

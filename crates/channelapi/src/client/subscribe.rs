@@ -1,7 +1,9 @@
 //! `subscribe`: prints what is published to a channel, without losing anything when the connection breaks.
 
 use std::{
+    future::pending,
     io::{self, Write},
+    os::fd::AsFd,
     time::Duration,
 };
 
@@ -11,6 +13,8 @@ use hyper::{Method, body::Incoming};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::{
+    io::Interest,
+    net::unix::pipe::Sender,
     signal::unix::{SignalKind, signal},
     task::{JoinHandle, spawn_blocking},
     time::timeout,
@@ -87,6 +91,7 @@ pub(super) async fn run(request: Subscribe) -> Result<(), Failed> {
     let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
     let ended = tokio::select! {
         ended = listener.follow(&mut client) => ended,
+        () = reader_is_gone() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
     };
@@ -94,6 +99,18 @@ pub(super) async fn run(request: Subscribe) -> Result<(), Failed> {
         _ = timeout(LAST_LINES_WAIT, printing).await;
     }
     ended
+}
+
+/// Waits until whoever reads standard output has gone, which the next line would notice, and there may be none. It goes on forever where
+/// nobody can go: in front of a file or a terminal.
+async fn reader_is_gone() {
+    // Unchecked, because it must stay as it is for whoever else has it: one that is checked never blocks again.
+    if let Ok(output) = io::stdout().as_fd().try_clone_to_owned().and_then(Sender::from_owned_fd_unchecked)
+        && output.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    pending::<()>().await;
 }
 
 struct Listener {
