@@ -113,6 +113,37 @@ fn a_server_that_cannot_show_who_it_is_gets_nothing() {
     assert_eq!(node.ended(), Some(0));
 }
 
+/// Once, the certificate that `openssl req -x509` makes, which calls itself one of an authority, was never good: not even where it was named.
+#[test]
+fn a_server_that_signed_its_own_certificate_is_known_by_that() {
+    let own = |names: &[&str]| {
+        let certified = Certified::new(names);
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut certificate = CertificateParams::new(names).unwrap();
+        certificate.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        fs::write(certified.path("cert.pem"), certificate.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(certified.path("key.pem"), key.serialize_pem()).unwrap();
+        certified
+    };
+    let (certified, other) = (own(&["127.0.0.1"]), own(&["127.0.0.1"]));
+    let node = certified.server();
+    let (url, by_name) =
+        (format!("https://{}", node.address), format!("https://localhost:{}", node.address.port()));
+    let (ours, theirs) = (certified.path("cert.pem"), other.path("cert.pem"));
+    let publish = |url: &str, ca: &[&str], trusted: &Path| {
+        let args = [&["publish", "demo", "x", "--key", KEY, "--server", url], ca].concat();
+        run(certified.0.path(), trusted, &args)
+    };
+    let named = ["--ca", ours.to_str().unwrap()];
+    check(&publish(&url, &named, &theirs), 0, &["published demo #1"], &[]);
+    check(&publish(&url, &[], &ours), 0, &["published demo #2"], &[]);
+    check(&publish(&by_name, &named, &theirs), 1, &[], &["is for another name: 127.0.0.1\n"]);
+    let stranger = "shows the certificate of an authority (CA:TRUE), and not one that is trusted here\n";
+    check(&publish(&url, &["--ca", theirs.to_str().unwrap()], &ours), 1, &[], &[stranger, "with --ca FILE"]);
+    check(&publish(&url, &[], &theirs), 1, &[], &[stranger]);
+}
+
 #[test]
 fn a_server_without_tls_is_told_from_one_with_it() {
     let certified = Certified::new(&["127.0.0.1"]);

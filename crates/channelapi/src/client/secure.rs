@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{Failed, Target, problem::Problem};
-use crate::trust::trusting;
+use crate::trust::{is_of_authority, trusting};
 
 /// How to make connections to one server secure.
 #[derive(Clone)]
@@ -68,20 +68,39 @@ pub(super) fn explain(target: &Target, error: &io::Error) -> Problem {
 fn untrusted(target: &Target, fault: &CertificateError) -> String {
     let server = &target.server;
     match fault {
-        // A signature is bad where another authority has the same name.
-        CertificateError::UnknownIssuer | CertificateError::BadSignature if target.ca_file.is_some() => {
+        // A signature is bad, or of another kind, where another authority has the same name.
+        CertificateError::UnknownIssuer
+        | CertificateError::BadSignature
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+            if target.ca_file.is_some() =>
+        {
             format!(
                 "the certificate of {server} is not signed by the one behind --ca\n  \
              is it the right server? if so, name the certificate of its authority, or its own"
             )
         }
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
+        CertificateError::UnknownIssuer
+        | CertificateError::BadSignature
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => format!(
             "the certificate of {server} is signed by nobody whom this machine trusts\n  \
              if it is the right server, name the certificate of its authority, or its own, with --ca FILE"
+        ),
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. } => format!(
+            "the certificate of {server} is signed in a way that is not taken here\n  \
+             have it signed with RSA of 2048 bits or more, ECDSA or Ed25519, and SHA-256 or better"
+        ),
+        fault if is_of_authority(fault) => format!(
+            "{server} shows the certificate of an authority (CA:TRUE), and not one that is trusted here\n  \
+             if it is the right server, name this very certificate with --ca FILE, or give it one that an authority signed"
         ),
         CertificateError::NotValidForName => {
             format!("the certificate of {server} is for another name\n  write that one behind --server")
         }
+        CertificateError::NotValidForNameContext { presented, .. } if presented.is_empty() => format!(
+            "the certificate of {server} is for no name: the one in its subject does not count\n  \
+             make it with subjectAltName; for openssl, -addext subjectAltName=DNS:{}",
+            server.host()
+        ),
         CertificateError::NotValidForNameContext { presented, .. } => {
             let names = presented.iter().map(|name| bare(name)).collect::<Vec<_>>().join(", ");
             format!(
@@ -145,7 +164,22 @@ mod tests {
         let presented = vec!["DnsName(\"a.example\")".to_owned(), "IpAddress(::1)".to_owned()];
         let other = CertificateError::NotValidForNameContext { expected: name, presented };
         check(None, bad(other), "is for another name: a.example, ::1\n", false);
+        let name = ServerName::try_from("push.example").unwrap();
+        let nameless = CertificateError::NotValidForNameContext { expected: name, presented: Vec::new() };
+        check(None, bad(nameless), "-addext subjectAltName=DNS:push.example", false);
         check(None, bad(CertificateError::Revoked), "cannot be trusted: ", false);
+        let algorithm = || vec![0x2a];
+        let other_kind = CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext {
+            signature_algorithm_id: algorithm(),
+            public_key_algorithm_id: algorithm(),
+        };
+        check(None, bad(other_kind.clone()), "with --ca FILE", false);
+        check(Some("a"), bad(other_kind), "not signed by the one behind --ca", false);
+        let old = CertificateError::UnsupportedSignatureAlgorithmContext {
+            signature_algorithm_id: algorithm(),
+            supported_algorithms: Vec::new(),
+        };
+        check(None, bad(old), "have it signed with RSA", false);
         check(None, Error::InvalidMessage(InvalidMessage::InvalidContentType), "does not speak TLS", false);
         check(None, Error::HandshakeNotComplete, "do not agree", false);
     }
