@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::config::keys::{KeyOrigin, ResolvedKeys};
 use crate::config::origins::Origins;
+use crate::config::source::Source;
 use crate::listener::Place;
 use crate::logging::is_for_people;
 use std::fmt::Write as _;
@@ -64,6 +65,16 @@ fn place_of(keys: &ResolvedKeys) -> String {
     if listed > 0 { format!("{place}, and {listed} more of the configuration file") } else { place }
 }
 
+/// The configured key as a shell puts it in, where a variable says it: whoever started the server from a shell has that there.
+fn key_in_variable(config: &Config) -> Option<&'static str> {
+    let setting = config.settings.iter().find(|setting| setting.key == "auth_key")?;
+    match &setting.source {
+        Source::Variable(name) if name == "CHANNELAPI_AUTH_KEY" => Some("$CHANNELAPI_AUTH_KEY"),
+        Source::Variable(_) => Some("$(cat $CHANNELAPI_AUTH_KEY_FILE)"),
+        _ => None,
+    }
+}
+
 fn text(config: &Config, keys: &ResolvedKeys, places: &Places, started: Duration) -> String {
     let url = places.public.url();
     let api = places.internal.as_ref().unwrap_or(&places.public);
@@ -71,7 +82,7 @@ fn text(config: &Config, keys: &ResolvedKeys, places: &Places, started: Duration
     let data_dir = config.data_dir.display();
     let key = place_of(keys);
     let key_value = match &keys.origin {
-        KeyOrigin::Configured => "$CHANNELAPI_AUTH_KEY".to_owned(),
+        KeyOrigin::Configured => key_in_variable(config).unwrap_or("<key>").to_owned(),
         KeyOrigin::Listed => "<key>".to_owned(),
         KeyOrigin::Generated(path) | KeyOrigin::Stored(path) => format!("$(cat {})", path.display()),
     };
