@@ -53,6 +53,22 @@ fn mistakes_go_to_standard_error_with_code_2() {
     );
 }
 
+/// Once, a variable that was not set was answered with the advice to have a key generated, or to write `<DEST>=VALUE`.
+#[test]
+fn an_empty_argument_is_asked_about_as_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    for (args, name) in [
+        (&["publish", "demo", "x", "--key", ""][..], "--key"),
+        (&["subscribe", "demo", "--key="], "--key"),
+        (&["--auth-key", ""], "--auth-key"),
+        (&["store", "backup", ""], "DEST"),
+        (&["check", "-c", ""], "--config"),
+    ] {
+        let said = format!("error: {name}: it is empty; is the variable set that it is from?\n");
+        check(&run(dir.path(), args, &[]), 2, &[], &[&said]);
+    }
+}
+
 /// Once, every error of standard output was ignored, or ended in a panic.
 #[test]
 fn a_result_that_nobody_gets_is_an_error_unless_the_pipe_is_closed() {

@@ -269,8 +269,7 @@ pub(super) fn target(
     }
 
     let origin = config.settings.iter().find(|setting| setting.key == "auth_key");
-    let origin =
-        origin.map(|setting| setting.source.to_string().replace("--auth-key", "--key")).unwrap_or_default();
+    let origin = origin.map(|setting| setting.source.to_string()).unwrap_or_default();
     let path = keys::key_file(&config.data_dir);
     let (key, about_key) = match config.auth_key {
         Some(key) => (Some(key), format!("the key is from {origin}")),

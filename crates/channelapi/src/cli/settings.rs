@@ -65,6 +65,9 @@ fn warnings(warnings: &[String]) -> String {
 pub(super) const EXPOSED: &str =
     "on the command line can be read by every user of this machine in the list of processes";
 
+/// What is said of nothing where something was typed: mostly, a shell put it there.
+pub(super) const EMPTY: &str = "it is empty; is the variable set that it is from?";
+
 /// Merges the flags with everything else.
 pub(super) fn configuration(
     levels: &[&ArgMatches],
@@ -122,9 +125,13 @@ fn flag(levels: &[&ArgMatches], spec: &'static Spec) -> Option<Result<Given, Pro
     if values.is_empty() {
         return None;
     }
-    let source = Source::Flag(format!("--{}", spec.flag()));
+    // The verbs that talk to a server have a shorter name for its key.
+    let is_client = levels.iter().any(|level| level.try_contains_id("server").is_ok());
+    let name = if spec.secret && is_client { "key".to_owned() } else { spec.flag() };
+    let source = Source::Flag(format!("--{name}"));
     let texts: Option<Vec<&str>> = values.iter().map(|value| value.to_str()).collect();
     Some(match texts {
+        Some(texts) if spec.secret && texts == [""] => Err(Problem::at(source, EMPTY)),
         Some(texts) => Ok(Given { spec, text: texts.join(","), source }),
         None => Err(Problem::at(source, "the value is not UTF-8 text")),
     })

@@ -7,7 +7,7 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::{Exit, Invocation, command::command, version};
+use super::{Exit, Invocation, command::command, settings::EMPTY, version};
 use crate::config::{
     nearest::{did_you_mean, nearest},
     options::{OPTIONS, POLICY, Spec},
@@ -50,7 +50,7 @@ pub(super) fn explain(error: &clap::Error, args: &[OsString]) -> Result<Invocati
         ErrorKind::DisplayHelp => verb.unknown("-h", args),
         ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand => verb.unknown(&subject(error), args),
         ErrorKind::InvalidValue | ErrorKind::NoEquals | ErrorKind::WrongNumberOfValues => {
-            missing_value(&subject(error))
+            missing_value(&subject(error), args)
         }
         ErrorKind::MissingRequiredArgument => verb.incomplete(&subject(error)),
         _ => first_line(error, &verb),
@@ -173,9 +173,12 @@ fn unknown_command(word: &str) -> String {
     }
 }
 
-fn missing_value(flag: &str) -> String {
+fn missing_value(flag: &str, args: &[OsString]) -> String {
     // The parser names the flag together with the name of its value.
     let name = flag.split([' ', '=']).next().unwrap_or(flag);
+    if args.iter().any(|arg| arg.is_empty()) {
+        return format!("{}: {EMPTY}", name.trim_matches(['<', '>']));
+    }
     let spec = OPTIONS.iter().find(|spec| format!("--{}", spec.flag()) == name);
     let example = match spec {
         Some(spec) if spec.shape == Shape::Boolean => {
