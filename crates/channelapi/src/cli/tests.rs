@@ -227,6 +227,20 @@ fn mistakes_get_one_line_that_says_what_to_type() {
         ("serv", "unknown command `serv`; did you mean `serve`?"),
         ("show", "unknown command `show`; did you mean `config show`?"),
         ("config shw", "unknown command `shw`; did you mean `config show`?"),
+        ("store verfy", "unknown command `verfy`; did you mean `store verify`?"),
+        ("key creat", "unknown command `creat`; did you mean `key create`?"),
+        ("jwt verfy", "unknown command `verfy`; did you mean `jwt verify`?"),
+        ("store check", "`check` follows another command; give only one"),
+        ("stats", "unknown command `stats`; did you mean `store stats`?"),
+        ("check c.toml", "`c.toml` is one word too many; if it is the configuration file, write -c c.toml"),
+        (
+            "serve /etc/c.toml",
+            "`/etc/c.toml` is one word too many; if it is the configuration file, write -c /etc/c.toml",
+        ),
+        (
+            "store verify /etc",
+            "`/etc` is one word too many; if it is the data directory, write --data-dir /etc",
+        ),
         ("serve check", "`check` follows another command; give only one"),
         ("port=80", "unknown command `port=80`; an option starts with two dashes: --port=80"),
         (

@@ -15,7 +15,7 @@ use crate::config::{
 };
 
 /// What can be meant by a word, and how it is written in full.
-const VERBS: [(&str, &str); 19] = [
+const VERBS: [(&str, &str); 23] = [
     ("serve", "serve"),
     ("publish", "publish"),
     ("subscribe", "subscribe"),
@@ -26,9 +26,13 @@ const VERBS: [(&str, &str); 19] = [
     ("resume", "bench resume"),
     ("store", "store"),
     ("backup", "store backup"),
+    ("stats", "store stats"),
     ("jwt", "jwt"),
     ("sign", "jwt sign"),
     ("verify", "jwt verify"),
+    ("key", "key"),
+    ("create", "key create"),
+    ("hash", "key hash"),
     ("check", "check"),
     ("config", "config"),
     ("default", "config default"),
@@ -107,7 +111,7 @@ impl Verb {
             return if self.command.get_positionals().next().is_some() {
                 format!("`{word}` is one word too many; what contains spaces needs quotes around it")
             } else {
-                unknown_command(word)
+                self.unknown_word(word)
             };
         }
         // Of `-prot=80` the parser names only `-p`, as it might be a short flag.
@@ -131,6 +135,28 @@ impl Verb {
         } else {
             format!("unknown option `{name}`; {help}")
         }
+    }
+
+    /// A word behind it that is none of its verbs. Those of its own family are the nearest.
+    fn unknown_word(&self, word: &str) -> String {
+        let below: Vec<_> = self.command.get_subcommands().filter(|below| !below.is_hide_set()).collect();
+        let has = |id: &str| self.command.get_arguments().any(|arg| arg.get_id() == id);
+        if self.command.get_name() == "channelapi"
+            || VERBS.iter().any(|(short, verb)| short == verb && *short == word)
+        {
+            return unknown_command(word);
+        }
+        if let Some(guess) = nearest(word, below.iter().map(|below| below.get_name())) {
+            let group = self.command.get_name();
+            return format!("unknown command `{word}`; did you mean `{group} {guess}`?");
+        }
+        if below.is_empty() && word.contains(['/', '.']) && !word.contains('=') && has("config") {
+            let is_about_data = self.name.contains(" store ");
+            let (place, flag) =
+                if is_about_data { ("data directory", "--data-dir") } else { ("configuration file", "-c") };
+            return format!("`{word}` is one word too many; if it is the {place}, write {flag} {word}");
+        }
+        unknown_command(word)
     }
 
     /// Something without which the verb means nothing is missing.
