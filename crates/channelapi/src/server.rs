@@ -377,7 +377,7 @@ pub(crate) async fn run(
         gateway: gateway.clone(),
         admission: admission.clone(),
         api,
-        page: Page::new(),
+        page: Page::new(config.internal.port.is_none() && config.internal.unix.is_none()),
         certificates: front.certificates(),
     });
     let revoking = tokio::spawn(going("ending what is revoked", server.clone(), Server::keep_revoked_out));
