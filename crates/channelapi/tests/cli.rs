@@ -69,6 +69,28 @@ fn an_empty_argument_is_asked_about_as_what_it_is() {
     }
 }
 
+/// Once, a server that listens on a socket was looked for at the port that it does not have.
+#[test]
+fn an_api_on_a_socket_is_said_to_be_out_of_reach() {
+    let dir = tempfile::tempdir().unwrap();
+    for (settings, expected) in [
+        (
+            "[internal]\nunix = './api.sock'\n",
+            "the API is on the socket ./api.sock, which this command cannot reach",
+        ),
+        (
+            "[http]\nunix = './all.sock'\n",
+            "the API is on the socket ./all.sock, which this command cannot reach",
+        ),
+        ("[http]\nunix = './all.sock'\n[internal]\nport = 1\n", "nothing listens at http://127.0.0.1:1"),
+    ] {
+        fs::write(dir.path().join("channelapi.toml"), settings).unwrap();
+        let output = run(dir.path(), &["publish", "demo", "x", "--key", "a-key-for-the-tests"], &[]);
+        let error = text(&output.stderr);
+        assert!(error.contains(expected) && !output.status.success(), "{error}");
+    }
+}
+
 /// Once, every error of standard output was ignored, or ended in a panic.
 #[test]
 fn a_result_that_nobody_gets_is_an_error_unless_the_pipe_is_closed() {

@@ -250,6 +250,18 @@ pub(super) fn target(
         .internal
         .port
         .map_or((config.address, config.port, speaks_tls), |port| (config.internal.address, port, false));
+    let socket = config.internal.unix.as_ref().or(config
+        .http
+        .unix
+        .as_ref()
+        .filter(|_| config.internal.port.is_none()));
+    if let (None, Some(socket)) = (&server, socket) {
+        let socket = socket.0.display();
+        return Err(wrong(&format!(
+            "the API is on the socket {socket}, which this command cannot reach; give it a port with internal.port, \
+             or use curl --unix-socket {socket}"
+        )));
+    }
     let own = ServerUrl::of_settings(address, port, is_secure);
     // Only those verbs have it that are clients themselves.
     let named = text(levels, "clients")?.map(|text| ServerUrl::parse(&text)).transpose();
