@@ -13,8 +13,6 @@ use crate::{
 pub struct Jwt {
     /// Who issues JWTs, by the configuration.
     pub issuers: Vec<Issuer>,
-    /// Which of them is meant, if one was named.
-    pub issuer: Option<String>,
     /// What to do.
     pub verb: Verb,
 }
@@ -22,8 +20,8 @@ pub struct Jwt {
 /// What to do.
 #[derive(Debug)]
 pub enum Verb {
-    /// Make a JWT.
-    Sign(Wish),
+    /// Make a JWT of this issuer.
+    Sign(Box<Issuer>, Wish),
     /// Judge this one.
     Verify(String),
 }
@@ -54,37 +52,19 @@ pub fn check(issuers: &[Issuer]) -> anyhow::Result<()> {
 
 /// Does it, and prints what came of it.
 pub fn run(request: Jwt) -> anyhow::Result<()> {
-    let Jwt { issuers, issuer, verb } = request;
-    anyhow::ensure!(
-        !issuers.is_empty(),
-        "the configuration has no [[jwt]], so no JWT is good; `channelapi config doc` shows how to write one"
-    );
+    let Jwt { issuers, verb } = request;
     let said = match verb {
-        Verb::Sign(wish) => sign_by(&issuers, issuer.as_deref(), wish)?,
+        Verb::Sign(issuer, wish) => {
+            let Wish { channels, subject, id, ttl, key_file, kid, algorithm } = wish;
+            let request = SignRequest { channels, subject, id, ttl, key_file, kid, algorithm };
+            sign(&issuer, &request, now_seconds())?
+        }
         Verb::Verify(token) => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(verify(&issuers, &token))?
         }
     };
     Ok(try_print(&said)?)
-}
-
-fn sign_by(issuers: &[Issuer], name: Option<&str>, wish: Wish) -> anyhow::Result<String> {
-    let names = || {
-        let names: Vec<_> = issuers.iter().filter_map(|issuer| issuer.issuer.as_deref()).collect();
-        names.join(", ")
-    };
-    let issuer = match (name, issuers) {
-        (Some(name), _) => issuers
-            .iter()
-            .find(|issuer| issuer.issuer.as_deref() == Some(name))
-            .ok_or_else(|| anyhow::anyhow!("no [[jwt]] has the issuer `{name}`; there are: {}", names()))?,
-        (None, [only]) => only,
-        (None, _) => anyhow::bail!("say with --issuer who signs it: {}", names()),
-    };
-    let Wish { channels, subject, id, ttl, key_file, kid, algorithm } = wish;
-    let request = SignRequest { channels, subject, id, ttl, key_file, kid, algorithm };
-    Ok(sign(issuer, &request, now_seconds())?)
 }
 
 /// What a JWT opens, or why it opens nothing.

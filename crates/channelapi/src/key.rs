@@ -1,7 +1,6 @@
 //! The verbs that make keys for the configuration file, and hashes of keys that exist.
 
 use std::io::{self, IsTerminal, Read};
-use std::time::SystemTime;
 
 use anyhow::{Context, bail};
 use channelapi_core::limits::AUTH_KEY_BYTES_MAX;
@@ -39,8 +38,6 @@ pub struct Key {
 /// Makes or reads the key, and prints what the file needs. A new key goes to standard error, so that the rest can be written to
 /// the file as it is.
 pub fn run(request: &Key) -> anyhow::Result<()> {
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
-    judge_end(request.expires.as_ref(), u64::try_from(now)?)?;
     let key = if request.is_new { new_key()? } else { read_key()? };
     if request.is_json {
         print(&json_of(request, &key).to_string());
@@ -52,16 +49,6 @@ pub fn run(request: &Key) -> anyhow::Result<()> {
         eprintln!("the key `{name}`, which is kept nowhere and shown only now:\n{}", key.expose());
     }
     Ok(())
-}
-
-/// A key that has ended already was a mistake. Times are in milliseconds since 1970.
-fn judge_end(expires: Option<&Moment>, now: u64) -> anyhow::Result<()> {
-    match expires.filter(|end| end.unix_millis() <= now) {
-        Some(end) => {
-            bail!("--expires: {} is over, so the key would let nobody in; write a later time", end.show())
-        }
-        None => Ok(()),
-    }
 }
 
 /// The key on standard input, without the line break at its end.
@@ -132,15 +119,6 @@ mod tests {
             expires: expires.map(|text| Moment::parse(text).unwrap()),
             is_json: false,
         }
-    }
-
-    #[test]
-    fn an_end_lies_ahead() {
-        let end = Moment::parse("2030-01-31").unwrap();
-        assert!(judge_end(None, u64::MAX).is_ok());
-        assert!(judge_end(Some(&end), end.unix_millis() - 1).is_ok());
-        let over = judge_end(Some(&end), end.unix_millis()).unwrap_err().to_string();
-        assert_eq!(over, "--expires: 2030-01-31 is over, so the key would let nobody in; write a later time");
     }
 
     #[test]

@@ -69,6 +69,28 @@ fn an_empty_argument_is_asked_about_as_what_it_is() {
     }
 }
 
+/// Once, these ended with 1, as if the command were right, or made something that no server takes.
+#[test]
+fn what_no_server_would_take_is_a_wrong_command() {
+    let dir = tempfile::tempdir().unwrap();
+    let check =
+        |args: &[&str], expected: &str| check(&run(dir.path(), args, &[]), 2, &[], &["error: ", expected]);
+    check(&["jwt", "sign", "--channels", "a"], "the configuration has no [[jwt]]");
+    check(&["jwt", "verify", "a.b.c"], "the configuration has no [[jwt]]");
+    check(
+        &["key", "create", "a", "--expires", "2020-01-01"],
+        "2020-01-01 is over, so the key would let nobody in",
+    );
+    let secret = "[[jwt]]\nsecret = '0123456789abcdef0123456789abcdef'\n";
+    fs::write(dir.path().join("channelapi.toml"), secret).unwrap();
+    check(&["jwt", "sign", "--channels", " , "], "--channels: name one or more");
+    check(&["jwt", "sign", "--channels", "a", "--ttl", "400d"], "good for more than 366 days");
+    let nameless = "no [[jwt]] has the issuer `x`; the only one has no name, so leave --issuer out\n";
+    check(&["jwt", "sign", "--channels", "a", "--issuer", "x"], nameless);
+    fs::write(dir.path().join("channelapi.toml"), format!("{secret}issuer = 'shop'\n")).unwrap();
+    check(&["jwt", "sign", "--channels", "a", "--issuer", "x"], "has the issuer `x`; there are: shop\n");
+}
+
 /// Once, a server that listens on a socket was looked for at the port that it does not have.
 #[test]
 fn an_api_on_a_socket_is_said_to_be_out_of_reach() {

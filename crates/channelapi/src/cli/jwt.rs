@@ -2,7 +2,7 @@
 
 use std::{io::Read as _, path::PathBuf, time::Duration};
 
-use channelapi_core::limits::TOKEN_BYTES_MAX;
+use channelapi_core::limits::{JWT_LIFETIME_MAX, TOKEN_BYTES_MAX};
 use clap::{Arg, ArgMatches, Command, builder::OsStringValueParser};
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     settings::{configuration, values},
 };
 use crate::{
-    config::{env::Environment, value::Value},
+    config::{env::Environment, jwt::Issuer, value::Value},
     jwt::{Jwt, Verb, Wish},
 };
 
@@ -78,29 +78,66 @@ pub(super) fn jwt(
     search: &[PathBuf],
 ) -> Result<Jwt, Exit> {
     let config = configuration(levels, environment, search)?;
+    if config.jwt.is_empty() {
+        return Err(wrong(
+            "the configuration has no [[jwt]], so no JWT is good; `channelapi config doc` shows how to write one",
+        ));
+    }
     let verb = match verb {
-        "sign" => Verb::Sign(Wish {
-            channels: text(levels, "channels")?
-                .unwrap_or_default()
-                .split(',')
-                .map(|name| name.trim().to_owned())
-                .filter(|name| !name.is_empty())
-                .collect(),
-            subject: text(levels, "sub")?,
-            id: text(levels, "jti")?,
-            ttl: match text(levels, "ttl")? {
-                None => Duration::from_hours(1),
-                Some(ttl) => {
-                    Duration::parse(&ttl).map_err(|why| Exit::unusable(format!("error: --ttl: {why}\n")))?
-                }
-            },
-            key_file: text(levels, "key-file")?.map(PathBuf::from),
-            kid: text(levels, "kid")?,
-            algorithm: text(levels, "algorithm")?,
-        }),
+        "sign" => {
+            let issuer = chosen(&config.jwt, text(levels, "issuer")?.as_deref())?.clone();
+            Verb::Sign(Box::new(issuer), wish(levels)?)
+        }
         _ => Verb::Verify(token(levels)?),
     };
-    Ok(Jwt { issuers: config.jwt, issuer: text(levels, "issuer")?, verb })
+    Ok(Jwt { issuers: config.jwt, verb })
+}
+
+/// Who signs.
+fn chosen<'a>(issuers: &'a [Issuer], name: Option<&str>) -> Result<&'a Issuer, Exit> {
+    let names: Vec<_> = issuers.iter().filter_map(|issuer| issuer.issuer.as_deref()).collect();
+    match (name, issuers) {
+        (None, [only]) => Ok(only),
+        (None, _) => Err(wrong(&format!("say with --issuer who signs it: {}", names.join(", ")))),
+        (Some(name), _) => {
+            let found = issuers.iter().find(|issuer| issuer.issuer.as_deref() == Some(name));
+            let others = if names.is_empty() {
+                "the only one has no name, so leave --issuer out".to_owned()
+            } else {
+                format!("there are: {}", names.join(", "))
+            };
+            found.ok_or_else(|| wrong(&format!("no [[jwt]] has the issuer `{name}`; {others}")))
+        }
+    }
+}
+
+/// What it is to say. What no server would take is a mistake.
+fn wish(levels: &[&ArgMatches]) -> Result<Wish, Exit> {
+    let channels = text(levels, "channels")?.unwrap_or_default();
+    let channels = channels.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let channels: Vec<String> = channels.map(str::to_owned).collect();
+    if channels.is_empty() {
+        return Err(wrong("--channels: name one or more that it is to open; without any no server takes it"));
+    }
+    let ttl = text(levels, "ttl")?.map(|ttl| Duration::parse(&ttl)).transpose();
+    let ttl = ttl.map_err(|why| wrong(&format!("--ttl: {why}")))?.unwrap_or(Duration::from_hours(1));
+    if ttl > JWT_LIFETIME_MAX {
+        let days = JWT_LIFETIME_MAX.as_secs() / (24 * 3600);
+        return Err(wrong(&format!("--ttl: no server takes a JWT that is good for more than {days} days")));
+    }
+    Ok(Wish {
+        channels,
+        subject: text(levels, "sub")?,
+        id: text(levels, "jti")?,
+        ttl,
+        key_file: text(levels, "key-file")?.map(PathBuf::from),
+        kid: text(levels, "kid")?,
+        algorithm: text(levels, "algorithm")?,
+    })
+}
+
+fn wrong(why: &str) -> Exit {
+    Exit::unusable(format!("error: {why}\n"))
 }
 
 fn token(levels: &[&ArgMatches]) -> Result<String, Exit> {

@@ -1,5 +1,7 @@
 //! The verbs that make keys: what is typed, and what is asked for with it.
 
+use std::time::SystemTime;
+
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::OsStringValueParser};
 
 use super::{Exit, settings::values};
@@ -71,6 +73,8 @@ pub(super) fn key(verb: &str, levels: &[&ArgMatches]) -> Result<Key, Exit> {
     let scopes: Option<Scopes> = read(levels, "scopes", "auth_keys.scopes")?;
     let channels: Option<ChannelPatterns> = read(levels, "channels", "auth_keys.channels")?;
     let expires: Option<Moment> = read(levels, "expires", "auth_keys.expires")?;
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis();
+    judge_end(expires.as_ref(), u64::try_from(now).unwrap_or(u64::MAX))?;
     Ok(Key {
         is_new: verb == "create",
         name: name.expect("it is required"),
@@ -79,6 +83,15 @@ pub(super) fn key(verb: &str, levels: &[&ArgMatches]) -> Result<Key, Exit> {
         expires,
         is_json: levels.iter().any(|level| matches!(level.try_get_one::<bool>("json"), Ok(Some(true)))),
     })
+}
+
+/// A key that has ended already was a mistake. Times are in milliseconds since 1970.
+fn judge_end(expires: Option<&Moment>, now: u64) -> Result<(), Exit> {
+    let Some(end) = expires.filter(|end| end.unix_millis() <= now) else { return Ok(()) };
+    let over = end.show();
+    Err(Exit::unusable(format!(
+        "error: --expires: {over} is over, so the key would let nobody in; write a later time\n"
+    )))
 }
 
 /// The value of an argument that is an option of the list, too.
@@ -93,4 +106,20 @@ fn read<T: Value>(levels: &[&ArgMatches], name: &str, key: &str) -> Result<Optio
         return Err(wrong("the value has a line break"));
     }
     list_spec(key).parse(&values.join("\n")).map(Some).map_err(|why| wrong(&why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_lies_ahead() {
+        let end = Moment::parse("2030-01-31").unwrap();
+        assert_eq!(judge_end(None, u64::MAX), Ok(()));
+        assert_eq!(judge_end(Some(&end), end.unix_millis() - 1), Ok(()));
+        let over = judge_end(Some(&end), end.unix_millis()).unwrap_err();
+        let text =
+            "error: --expires: 2030-01-31 is over, so the key would let nobody in; write a later time\n";
+        assert_eq!((over.code, &*over.text), (2, text));
+    }
 }
