@@ -1,10 +1,15 @@
 //! Where the server listens, and which of these settings go together.
 
+use std::net::IpAddr;
+
 use super::{
     options::{Config, spec},
     source::{Problem, Source},
     value::AcmeChallenge,
 };
+
+/// Less memory is a size whose unit was forgotten.
+const MEMORY_MIN: usize = 1 << 20;
 
 /// What cannot be meant.
 pub(super) fn problems(config: &Config) -> Vec<Problem> {
@@ -57,6 +62,26 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
             "internal.port is set, too; keep one of them",
         ),
         (
+            is_same_port(config, config.internal.port, config.internal.address),
+            "internal.port",
+            "clients are served on the same port; choose another",
+        ),
+        (
+            is_same_port(config, config.tls.redirect_port, config.address),
+            "tls.redirect_port",
+            "HTTPS is on the same port; choose another, usually 80",
+        ),
+        (
+            config.internal.unix.is_some() && config.internal.unix == config.http.unix,
+            "internal.unix",
+            "clients are served on the same socket; choose another, or leave it out",
+        ),
+        (
+            (1..MEMORY_MIN).contains(&config.limits.memory.bytes()),
+            "limits.memory",
+            "no server runs with so little; write a size with a unit, such as 512MiB, or 0 for what there is",
+        ),
+        (
             is_given(config, "internal.address") && config.internal.port.is_none(),
             "internal.address",
             "without internal.port nothing listens there; set that, too",
@@ -64,6 +89,13 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
     ];
     let wrong = checks.into_iter().filter(|(is_wrong, ..)| *is_wrong);
     wrong.map(|(_, key, message)| problem(config, key, message)).collect()
+}
+
+/// Whether somebody else would have to listen on the port for clients.
+fn is_same_port(config: &Config, port: Option<u16>, address: IpAddr) -> bool {
+    let is_same_address =
+        address == config.address || address.is_unspecified() || config.address.is_unspecified();
+    config.http.unix.is_none() && port.is_some_and(|port| port != 0 && port == config.port) && is_same_address
 }
 
 /// Whether somebody chose a value for this option.
@@ -129,6 +161,19 @@ mod tests {
         );
         let both = [("CHANNELAPI_INTERNAL_PORT", "1"), ("CHANNELAPI_INTERNAL_UNIX", "/run/x.sock")];
         check(&both, "keep one of them");
+        let (port, internal) = (("CHANNELAPI_PORT", "1"), ("CHANNELAPI_INTERNAL_PORT", "1"));
+        check(&[port, internal], "CHANNELAPI_INTERNAL_PORT: clients are served on the same port");
+        let addresses = [("CHANNELAPI_ADDRESS", "10.0.0.1"), ("CHANNELAPI_INTERNAL_ADDRESS", "10.0.0.2")];
+        loaded(&[&[port, internal], &addresses[..]].concat()).unwrap();
+        let sockets = [("CHANNELAPI_HTTP_UNIX", "x.sock"), ("CHANNELAPI_INTERNAL_UNIX", "x.sock")];
+        check(&sockets, "clients are served on the same socket");
+        let tls = [("CHANNELAPI_TLS_CERT", "a"), ("CHANNELAPI_TLS_KEY", "b")];
+        let redirect = [port, ("CHANNELAPI_TLS_REDIRECT_PORT", "1")];
+        check(&[&tls[..], &redirect].concat(), "HTTPS is on the same port");
+        check(
+            &[("CHANNELAPI_LIMITS_MEMORY", "10")],
+            "CHANNELAPI_LIMITS_MEMORY: no server runs with so little",
+        );
         check(&[("CHANNELAPI_INTERNAL_ADDRESS", "10.0.0.1")], "without internal.port nothing listens");
         loaded(&[
             ("CHANNELAPI_HTTP_PROXY_PROTOCOL", "true"),

@@ -105,7 +105,8 @@ flag wins over the variable, the variable over the file, and the file over the d
 
 **File.** The file is the one named by `--config FILE` (`-c FILE`) or by `CHANNELAPI_CONFIG`, else `./channelapi.toml`,
 else `/etc/channelapi/channelapi.toml`, else none. It is [TOML](https://toml.io). An unknown key or an impossible
-value is an error, and all errors of a file are reported at once.
+value is an error, and all errors of a file are reported at once, with their lines. What is in the files that it names (keys,
+secrets, certificates) is looked at when all of that is right, and the first that cannot be used is reported.
 
 **Flags.** Dashes and underscores are the same (`--data-dir`, `--data_dir`), and so are `--port 80` and `--port=80`.
 A switch is turned on by `--debug` and set by `--debug=true` or `--debug=false`.
@@ -184,9 +185,17 @@ fn comment(page: &mut String, paragraphs: &[String]) {
     }
 }
 
-/// Markdown's backquotes are noise in a comment.
+/// Markdown's backquotes are noise in a comment, and its links lead nowhere.
 fn plain(paragraph: &str) -> String {
-    paragraph.replace('`', "")
+    let mut text = paragraph.replace('`', "");
+    while let Some(link) = text.find("](#") {
+        let end = text[link..].find(')').map_or(text.len(), |end| link + end + 1);
+        text.replace_range(link..end, "");
+        if let Some(begin) = text[..link].rfind('[') {
+            text.remove(begin);
+        }
+    }
+    text
 }
 
 fn wrap(page: &mut String, paragraph: &str) {
@@ -214,6 +223,12 @@ mod tests {
             page == reference(),
             "docs/configuration.md differs; run `cargo run -p channelapi -- config doc > docs/configuration.md`"
         );
+    }
+
+    #[test]
+    fn a_comment_has_no_links() {
+        assert_eq!(plain("see [API keys](#api-keys) and `[x]`, [y](#y)."), "see API keys and [x], y.");
+        assert!(!example().contains("](#"));
     }
 
     #[test]
