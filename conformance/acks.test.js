@@ -8,6 +8,7 @@ import { io as io4x } from "socket.io-client-4.x";
 
 import { publishAll } from "./burst.js";
 import { Server } from "./server.js";
+import { EventStream } from "./sse.js";
 import { StockClient, freshName } from "./stock.js";
 
 const range = (from, to) => Array.from({ length: to - from + 1 }, (_, n) => from + n);
@@ -61,6 +62,19 @@ describe("ack", () => {
     assert.deepEqual((await server.v1("GET", `/channels/${one.channel}/consumers`)).json.consumers
       .map(({ consumer: name, offset, unread }) => [name, offset, unread])
       .sort(), [["default", 1, 4], ["phone", 3, 2], ["täblet 😀", 5, 0]]);
+  });
+
+  it("is where whoever reads by HTTP begins, in pages and in streams", async (t) => {
+    const { channel, ack } = await reader(t);
+    await ack(3);
+    await ack(4, { consumer: "phone" });
+    const offsets = async (query) => (await server.v1("GET", `/channels/${channel}/messages?${query}`)).json.messages.map(({ offset }) => offset);
+    assert.deepEqual(await offsets("since=unread"), [4, 5]);
+    assert.deepEqual(await offsets("since=unread&consumer=phone"), [5]);
+    assert.deepEqual(await offsets("since=unread&consumer=nobody"), [1, 2, 3, 4, 5]);
+    assert.equal((await server.v1("GET", `/channels/${channel}/messages?since=1&consumer=phone`)).json.code, "invalid_query");
+    const stream = await EventStream.open(t, server, `/channels/${channel}/stream?since=unread&consumer=phone&meta=true`);
+    assert.equal(JSON.parse((await stream.next()).data).offset, 5);
   });
 
   it("is refused when it is ahead of the newest, and nothing changes", async (t) => {

@@ -2,13 +2,13 @@
 
 use super::check::shown;
 use super::store::{StateError, StateStore};
-use crate::clock::millis_of;
 use crate::limits::{CONSUMER_RENEWAL_STEP, CONSUMERS_PER_CHANNEL_MAX};
 use crate::model::{ChannelName, ConsumerName};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension as _, Row, Transaction, params};
 use std::collections::HashMap;
 use std::fmt;
+use std::time::Duration;
 use tracing::error;
 
 /// How far a consumer has come.
@@ -163,7 +163,7 @@ fn renew(
     Ack { channel, consumer, position: new }: &Ack,
     held: StoredPosition,
 ) -> rusqlite::Result<StoredPosition> {
-    if new.acked_at.saturating_sub(held.acked_at) < millis_of(CONSUMER_RENEWAL_STEP) {
+    if Duration::from_millis(new.acked_at.saturating_sub(held.acked_at)) < CONSUMER_RENEWAL_STEP {
         return Ok(held);
     }
     transaction
@@ -351,7 +351,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_says_the_same_again_is_not_idle() {
         let (store, _directory, _folder) = open();
-        let day = millis_of(CONSUMER_RENEWAL_STEP);
+        let day = u64::try_from(CONSUMER_RENEWAL_STEP.as_millis()).unwrap();
         let check = async |offset, acked_at, expected| {
             let new = StoredPosition { epoch: 1, offset, acked_at };
             let expected = StoredPosition { epoch: 1, offset: 5, acked_at: expected };

@@ -10,7 +10,7 @@ const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The headers of a request that decide about an upgrade, as they came.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct UpgradeRequest<'a> {
-    /// Whether `Upgrade` [names](names) `websocket`, and `Connection` `upgrade`.
+    /// Whether `Upgrade` [names] `websocket`, and `Connection` `upgrade`.
     pub is_upgrade: bool,
     /// `Sec-WebSocket-Version`: must be `13`.
     pub version: Option<&'a str>,

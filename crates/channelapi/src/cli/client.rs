@@ -126,6 +126,9 @@ pub(super) fn output_arg() -> Arg {
     value("output", "FORM", "How the result is printed: table, json or quiet [default: table]").short('o')
 }
 
+/// The verbs that talk to a server.
+pub(super) const VERBS: [&str; 3] = ["publish", "subscribe", "bench"];
+
 pub(super) fn target_args() -> [Arg; 5] {
     let heading = "Server";
     let server = value("server", "URL", "Where the server is [default: http://127.0.0.1:8888]");

@@ -10,6 +10,7 @@ use std::{
 use clap::ArgMatches;
 
 use super::Exit;
+use super::client::VERBS;
 use crate::config::{
     self, Config, Rejected, env, keys,
     options::{OPTIONS, Spec, spec},
@@ -126,7 +127,8 @@ fn flag(levels: &[&ArgMatches], spec: &'static Spec) -> Option<Result<Given, Pro
         return None;
     }
     // The verbs that talk to a server have a shorter name for its key.
-    let is_client = levels.iter().any(|level| level.try_contains_id("server").is_ok());
+    let is_client =
+        levels.iter().filter_map(|level| level.subcommand_name()).any(|verb| VERBS.contains(&verb));
     let name = if spec.secret && is_client { "key".to_owned() } else { spec.flag() };
     let source = Source::Flag(format!("--{name}"));
     let texts: Option<Vec<&str>> = values.iter().map(|value| value.to_str()).collect();

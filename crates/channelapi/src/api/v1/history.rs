@@ -4,9 +4,10 @@ use super::super::in_time::in_time;
 use super::json::{self, Object};
 use super::problem::{Code, Problem};
 use super::query::{Query, refused};
+use super::since::Place;
 use super::{answer, time};
 use crate::http::Response;
-use channelapi_core::broker::{Gap, HistoryPage, HistoryQuery, PublishError, Since, Start};
+use channelapi_core::broker::{HistoryPage, HistoryQuery, PublishError, Since, Start};
 use channelapi_core::hub::Hub;
 use channelapi_core::limits::{HISTORY_LIMIT, HISTORY_LIMIT_MAX};
 use channelapi_core::model::{ChannelName, Position, Publication};
@@ -16,7 +17,7 @@ use std::sync::Arc;
 
 /// What a reader wants to see.
 struct Question {
-    since: Option<String>,
+    since: Option<Place>,
     before: Option<Before>,
     limit: usize,
     is_reverse: bool,
@@ -33,12 +34,16 @@ enum Before {
 pub(super) async fn page(hub: &Arc<Hub>, channel: ChannelName, query: &str) -> Result<Response, Problem> {
     let Question { since, before, limit, is_reverse } = Question::parse(query)?;
     let broker = hub.broker.clone();
-    let start = since.as_deref().map_or(Start { after: 0, gap: None }, |since| locate(hub, &channel, since));
+    let since = match since {
+        Some(place) => Some(place.settle(hub, &channel).await?),
+        None => None,
+    };
+    let start = since.as_ref().map_or(Start { after: 0, gap: None }, |place| place.locate(hub, &channel));
     let end = before.map_or(Ok(u64::MAX), |before| offset_of(hub, &channel, before))?;
     let query = HistoryQuery { after: start.after, before: end, limit, is_reverse };
     let page = read(hub, channel.clone(), query).await?;
     // Whatever retention took between the two looks at the channel is missing in the page.
-    let gap = start.gap.or_else(|| since.as_deref().and_then(|since| locate(hub, &channel, since).gap));
+    let gap = start.gap.or_else(|| since.as_ref().and_then(|place| place.locate(hub, &channel).gap));
     let HistoryPage { publications, has_more, mut cursor, standing } = page;
     if before.is_some() && !is_reverse {
         // There may be more behind the end, where the next page is to begin.
@@ -96,14 +101,6 @@ pub(super) async fn purge(hub: &Arc<Hub>, channel: ChannelName) -> Result<Respon
     Ok(answer(StatusCode::OK, object))
 }
 
-/// Where a reader stands who says it in one of the ways there are. One who says nothing that we know gets everything, and is told.
-pub(super) fn locate(hub: &Hub, channel: &ChannelName, since: &str) -> Start {
-    match since.parse() {
-        Ok(since) => hub.broker.locate(channel, since),
-        Err(_) => Start { gap: Some(Gap::NoCursor), ..hub.broker.locate(channel, Since::All) },
-    }
-}
-
 /// Reads a page. The disk may keep a thread waiting, but what is new is in memory.
 async fn read(hub: &Arc<Hub>, channel: ChannelName, query: HistoryQuery) -> Result<HistoryPage, Problem> {
     if let Some(page) = hub.broker.recent_history(&channel, query) {
@@ -149,7 +146,7 @@ impl Question {
         }
         let before = query.take("before").map(|before| before.parse()).transpose();
         let question = Self {
-            since: query.take("since"),
+            since: Place::take(&mut query)?,
             before: before.map_err(|()| refused("`before` must be an offset or the id of a message."))?,
             limit,
             is_reverse: query.take_as("reverse", "true or false")?.unwrap_or(false),
@@ -188,11 +185,11 @@ mod tests {
     fn a_question_is_understood_or_refused() {
         let question = Question::parse("").unwrap();
         assert_eq!(
-            (question.since, question.before, question.limit, question.is_reverse),
-            (None, None, 100, false)
+            (question.since.is_none(), question.before, question.limit, question.is_reverse),
+            (true, None, 100, false)
         );
         let question = Question::parse("since=all&before=7&limit=1000&reverse=true").unwrap();
-        assert_eq!(question.since.as_deref(), Some("all"));
+        assert!(matches!(question.since, Some(Place::Known(Since::All))));
         assert_eq!(
             (question.before, question.limit, question.is_reverse),
             (Some(Before::Offset(7)), 1000, true)

@@ -11,6 +11,7 @@ mod publish;
 mod query;
 mod request_id;
 mod revocations;
+mod since;
 mod stream;
 mod time;
 mod tokens;

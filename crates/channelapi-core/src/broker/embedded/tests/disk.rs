@@ -14,7 +14,6 @@ use std::sync::Arc;
 pub(super) struct SimulatedDisk(pub(super) Arc<Mutex<State>>);
 
 #[derive(Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fault of its own")]
 pub(super) struct State {
     files: BTreeMap<String, Inode>,
     pub(super) syncs_fail: bool,

@@ -7,9 +7,9 @@ mod listener;
 mod refusal;
 
 use super::super::sse;
-use super::history::locate;
 use super::problem::{Code, Problem, sentence};
 use super::query::Query;
+use super::since::Place;
 use crate::admission::{Admission, UserFull, UserPass};
 use crate::auth::Pass;
 use crate::config::origins::Origins;
@@ -219,7 +219,7 @@ pub(super) async fn open(
     let mut query = Query::parse(query)?;
     // Whoever came in with it was let in already.
     query.take("token");
-    let since = query.take("since");
+    let since = Place::take(&mut query)?;
     let is_meta = query.take_as("meta", "true or false")?.unwrap_or(false);
     query.finish()?;
     let permission = permission(&streams.origins.load(), headers).ok_or_else(|| {
@@ -229,7 +229,10 @@ pub(super) async fn open(
         Problem::new(Code::Forbidden, detail)
     })?;
     // The place from the first request is in the address of the second one, too.
-    let since = last_event_id(headers).or(since);
+    let since = match last_event_id(headers).map(|id| Place::parse(&id)).or(since) {
+        Some(place) => Some(place.settle(&streams.hub, &channel).await?),
+        None => None,
+    };
 
     let stopping = || Problem::new(Code::Unavailable, "The server is stopping.");
     let (token, bearer, ends_at) = match grant {
@@ -244,7 +247,7 @@ pub(super) async fn open(
     let events = streams.open(pass, bearer, ends_at, place).ok_or_else(stopping)?;
     let hub = &streams.hub;
     let Start { after, gap } = match since {
-        Some(since) => locate(hub, &channel, &since),
+        Some(place) => place.locate(hub, &channel),
         None => Start { after: hub.broker.top().turn, gap: None },
     };
     let mut reply = Vec::new();
