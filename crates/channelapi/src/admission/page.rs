@@ -334,7 +334,7 @@ fn clients() -> Vec<Row> {
             "What the kernel takes for one connection before the network does",
             core::TCP_UNSENT_BYTES_MAX as usize,
             "waits with us, where a ping goes ahead of it",
-            "–",
+            "none: nothing is refused",
         ),
         bytes(
             "What waits for one client that is live",
