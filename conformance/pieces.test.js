@@ -261,7 +261,7 @@ describe("a WebSocket", () => {
     await raw.write(UPGRADE.replace("EIO=4", "EIO=3"));
     assert.equal((await raw.answer()).status, 400);
     await raw.write(UPGRADE.replace("Version: 13", "Version: 12"));
-    assert.equal((await raw.answer()).status, 400);
+    assert.equal((await raw.answer()).status, 426);
     await raw.write(UPGRADE);
     assert.equal((await raw.answer()).status, 101);
   });
