@@ -229,46 +229,10 @@ impl Worker {
         turn: &mut Turn,
     ) -> Vec<ConnectionId> {
         let mut left_behind = Vec::new();
-        let (first_turn, volatile) = (run.first_turn(), run.volatile());
         let channel = run.channel().clone();
         for chunk in self.subscriptions.of(&channel).chunks(FANOUT_CHUNK) {
             turn.take(chunk.len()).await;
-            let (mut taken, mut bytes, mut lost) = (0, 0, 0);
-            for Subscription { subscriber, live_from, form, is_elsewhere } in chunk {
-                let later;
-                let frames = match (*live_from, first_turn) {
-                    (NOT_LIVE, _) => {
-                        lost += 1;
-                        continue;
-                    }
-                    (live_from, Some(first)) if live_from > first => {
-                        later = run.frames_from(live_from, *form);
-                        let Some(frames) = &later else { continue };
-                        frames
-                    }
-                    _ => run.frames(*form),
-                };
-                let delivery = match holding.as_deref_mut() {
-                    Some(holding) if *is_elsewhere => holding.hold(subscriber, frames),
-                    _ => subscriber.deliver(frames, OUTBOX_LIVE_BYTES_MAX),
-                };
-                match delivery {
-                    Delivery::Taken | Delivery::Held => {
-                        taken += 1;
-                        bytes += frames.len();
-                    }
-                    Delivery::Full => {
-                        lost += 1;
-                        if first_turn.is_some() {
-                            left_behind.push(subscriber.id());
-                        }
-                    }
-                }
-            }
-            COUNTERS.deliveries.add(taken * run.count() as u64);
-            COUNTERS.delivered_bytes.add(bytes as u64);
-            // Only what is kept is read from history later.
-            COUNTERS.volatile_losses.add(lost * volatile as u64);
+            hand_out(run, chunk, holding.as_deref_mut(), &mut left_behind);
         }
         left_behind
     }
@@ -458,4 +422,50 @@ impl Worker {
             subscriber.end(reason);
         }
     }
+}
+
+/// The inner loop of the fan-out, which waits for nothing.
+fn hand_out(
+    run: &mut Run,
+    subscriptions: &[Subscription],
+    mut holding: Option<&mut Holding>,
+    left_behind: &mut Vec<ConnectionId>,
+) {
+    let first_turn = run.first_turn();
+    let (mut taken, mut bytes, mut lost) = (0, 0, 0);
+    for Subscription { subscriber, live_from, form, is_elsewhere } in subscriptions {
+        let later;
+        let frames = match (*live_from, first_turn) {
+            (NOT_LIVE, _) => {
+                lost += 1;
+                continue;
+            }
+            (live_from, Some(first)) if live_from > first => {
+                later = run.frames_from(live_from, *form);
+                let Some(frames) = &later else { continue };
+                frames
+            }
+            _ => run.frames(*form),
+        };
+        let delivery = match holding.as_deref_mut() {
+            Some(holding) if *is_elsewhere => holding.hold(subscriber, frames),
+            _ => subscriber.deliver(frames, OUTBOX_LIVE_BYTES_MAX),
+        };
+        match delivery {
+            Delivery::Taken | Delivery::Held => {
+                taken += 1;
+                bytes += frames.len();
+            }
+            Delivery::Full => {
+                lost += 1;
+                if first_turn.is_some() {
+                    left_behind.push(subscriber.id());
+                }
+            }
+        }
+    }
+    COUNTERS.deliveries.add(taken * run.count() as u64);
+    COUNTERS.delivered_bytes.add(bytes as u64);
+    // Only what is kept is read from history later.
+    COUNTERS.volatile_losses.add(lost * run.volatile() as u64);
 }
