@@ -61,10 +61,6 @@ pub const FANOUT_BATCH: usize = 128;
 /// write for each.
 pub const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Of the bytes that may wait for all clients, connections of all workers may hold one in so many. Whoever holds something is not slow: even
-/// when as much as may be is on its way, three quarters of what may be queued are left for those who are.
-pub const HELD_FRACTION: usize = 8;
-
 /// Bytes of publications that are joined into one write. Copying more costs more than the system calls it saves.
 pub const JOINED_BYTES_MAX: usize = 16 * 1024;
 

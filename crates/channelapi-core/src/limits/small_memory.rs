@@ -18,6 +18,10 @@ pub const FANOUT_WAITING_FRACTION: u64 = 16;
 /// Of a small memory, what waits for clients may take one in so many bytes.
 pub const WAITING_FRACTION: u64 = 8;
 
+/// Of the bytes that may wait for all clients, connections of all workers may hold one in so many. Whoever holds something is not slow: even
+/// when as much as may be is on its way, three quarters of what may be queued are left for those who are.
+pub const HELD_FRACTION: usize = 8;
+
 /// Of a small memory, what is still to come as a whole may take one in so many bytes.
 pub const RECEIVING_FRACTION: u64 = 16;
 
