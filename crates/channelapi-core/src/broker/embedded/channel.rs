@@ -19,6 +19,8 @@ pub(super) struct Channel {
     pub(super) last: u64,
     /// What is kept, the oldest first.
     pub(super) entries: VecDeque<Entry>,
+    /// When the oldest of them was published: a look at the entry itself is a wait for memory.
+    pub(super) oldest_at: u64,
     /// When entries die that do not live for ever, by their turns.
     pub(super) expiries: BTreeMap<u64, u64>,
     pub(super) bytes: u64,

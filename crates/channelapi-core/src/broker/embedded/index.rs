@@ -159,6 +159,14 @@ impl Index {
         }
     }
 
+    /// Brings what [`insert`](Self::insert) needs of some channels into the processor's cache. One right behind the other, because most of
+    /// that is waiting for memory, which a processor does for several of them at once.
+    pub(super) fn fetch(&self, ids: impl Iterator<Item = u32>) {
+        for known in ids.filter_map(|id| self.get(id)) {
+            std::hint::black_box(known.entries.back());
+        }
+    }
+
     /// Adds a publication, in the order of turns, and gives up what the channel has too much then.
     pub(super) fn insert(&mut self, id: u32, arrival: &Arrival, held: Option<HeldPublication>) {
         let Arrival { standing: Standing { epoch, offset }, sequence, since, expires_at, entry } = *arrival;
@@ -197,8 +205,12 @@ impl Index {
             known.expiries.insert(entry.turn, expires_at);
         }
         if known.entries.len() == known.entries.capacity() {
-            // Growing by a quarter instead of doubling: most memory is here.
-            known.entries.reserve_exact((known.entries.len() / 4).max(2));
+            // Growing by a quarter instead of doubling, once there are some: most memory is here.
+            let count = known.entries.len();
+            known.entries.reserve_exact((count / 4).max(count.min(4)).max(2));
+        }
+        if known.entries.is_empty() {
+            known.oldest_at = entry.published_at;
         }
         known.entries.push_back(entry);
         let retention = self.policy_of(&self.channels[id as usize]).retention;

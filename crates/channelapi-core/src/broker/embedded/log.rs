@@ -19,6 +19,9 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tracing::error;
 
+/// What is written ahead, in pieces that stay in the processor's cache.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
 /// The log, open for appending.
 pub(super) struct Log {
     disk: Arc<dyn Disk>,
@@ -173,14 +176,16 @@ impl Log {
             return;
         }
         let end = (file_length + self.ahead_bytes).min(self.segment_bytes_max);
-        let Ok(count @ 1..) = usize::try_from(end.saturating_sub(file_length)) else {
-            return;
-        };
-        self.head.file_length = end;
-        if self.head.file.write_at(file_length, &vec![0; count]).is_err() {
-            // The room is needed for something better. Zeros that cannot be cut off do no harm.
-            _ = self.cut();
-            self.writes_ahead = false;
+        while self.head.file_length < end {
+            let position = self.head.file_length;
+            let count = usize::try_from(end - position).map_or(ZEROS.len(), |count| count.min(ZEROS.len()));
+            self.head.file_length += count as u64;
+            if self.head.file.write_at(position, &ZEROS[..count]).is_err() {
+                // The room is needed for something better. Zeros that cannot be cut off do no harm.
+                _ = self.cut();
+                self.writes_ahead = false;
+                return;
+            }
         }
     }
 

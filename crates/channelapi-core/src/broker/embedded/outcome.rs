@@ -1,6 +1,6 @@
 //! What comes of a group: what is stored is indexed, delivered and answered, in this order; what is not stored is refused.
 
-use super::group::{Group, Planned, Ticket};
+use super::group::{Group, Planned};
 use super::held::HeldPublication;
 use super::index::{Arrival, Entry, MEMORY};
 use super::log::AppendError;
@@ -15,24 +15,22 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use tracing::error;
 
-/// A publication that is stored, on its way out.
-type Stocked = (Ticket, Publication, Published);
-
 impl Writer {
     /// A group is as durable as it was to be: now it is indexed, delivered and answered, in this order.
     pub(super) fn publish(&mut self, group: &mut Group, appended: Option<Appended>, now: u64, keys_now: u64) {
         failpoint::pass("before-index");
         self.next += group.logged;
-        let planned = std::mem::take(&mut group.planned);
-        let mut stocked = Vec::with_capacity(planned.len());
+        let mut planned = std::mem::take(&mut group.planned);
+        let mut places = Vec::with_capacity(planned.len());
         {
             let stored = self.stored.clone();
             let mut stored = stored.write();
             let is_keyed =
                 planned.iter().any(|planned| planned.span.is_some() && planned.idempotency.is_some());
+            stored.index.fetch(planned.iter().filter_map(|planned| planned.id));
             let place = appended.as_ref().map(|appended| (appended.segment, appended.position));
-            for planned in planned {
-                stocked.push(self.keep(&mut stored, planned, place, (now, keys_now)));
+            for planned in &mut planned {
+                places.push(self.keep(&mut stored, planned, place, (now, keys_now)));
             }
             if let Some(Appended { segment, position, bytes }) = appended {
                 if self.refused_at.load(Ordering::Relaxed) != NEVER {
@@ -47,31 +45,28 @@ impl Writer {
             }
         }
         failpoint::pass("before-deliver");
-        let mut answers = Vec::with_capacity(if group.repeats.is_empty() { 0 } else { stocked.len() });
-        for (ticket, publication, answer) in stocked {
-            self.sink.deliver(publication);
-            group.settle(ticket, Ok(answer));
-            if !group.repeats.is_empty() {
-                answers.push(answer);
-            }
+        for (planned, (turn, published)) in planned.into_iter().zip(&places) {
+            let Planned { ticket, channel, event, data, .. } = planned;
+            let Published { position, cursor, .. } = *published;
+            let kept = Some(Kept { position, turn: *turn, cursor });
+            self.sink.deliver(Publication { channel, event, data, published_at: now, kept });
+            group.settle(ticket, Ok(*published));
         }
         for (ticket, twin) in std::mem::take(&mut group.repeats) {
-            group.settle(ticket, Ok(Published { is_duplicate: true, ..answers[twin] }));
+            group.settle(ticket, Ok(Published { is_duplicate: true, ..places[twin].1 }));
         }
     }
 
-    /// Puts a publication into the index.
+    /// Puts a publication into the index. Returns its turn, and what its publisher is told.
     fn keep(
         &mut self,
         stored: &mut Stored,
-        planned: Planned,
+        planned: &mut Planned,
         place: Option<(u32, u64)>,
         (now, keys_now): (u64, u64),
-    ) -> Stocked {
-        let Planned {
-            ticket, channel, event, data, expires_at, idempotency, standing, sequence, tag, ..
-        } = planned;
-        let (mut segment, mut position, mut length) = (MEMORY, 0, data.len());
+    ) -> (u64, Published) {
+        let Planned { id, standing, sequence, durability, tag, expires_at, .. } = *planned;
+        let (mut segment, mut position, mut length) = (MEMORY, 0, planned.data.len());
         let mut logged = None;
         if let (Some((start, bytes)), Some((id, at))) = (planned.span, place) {
             stored.index.advance(sequence);
@@ -86,22 +81,20 @@ impl Writer {
         let length = u32::try_from(length).expect("data is limited");
         let entry = Entry { turn: top.turn, published_at: now, tag, segment, position, length };
         let held = (segment == MEMORY).then(|| HeldPublication {
-            channel: channel.clone(),
-            event: event.clone(),
-            data: Bytes::copy_from_slice(&data),
+            channel: planned.channel.clone(),
+            event: planned.event.clone(),
+            data: Bytes::copy_from_slice(&planned.data),
             sequence: top.cursor.sequence,
         });
-        let id = stored.index.intern_again(planned.id, &channel);
+        let id = stored.index.intern_again(id, &planned.channel);
         let arrival = Arrival { standing, sequence: logged, since: None, expires_at, entry };
         stored.index.insert(id, &arrival, held);
         let position = Position { epoch: standing.epoch, offset: standing.offset, tag };
-        let durability = planned.durability;
         let published = Published { position, cursor: top.cursor, durability, is_duplicate: false };
-        if let Some((key, fingerprint)) = idempotency {
+        if let Some((key, fingerprint)) = planned.idempotency.take() {
             self.repeats.remember(key, fingerprint, keys_now, published);
         }
-        let kept = Some(Kept { position, turn: top.turn, cursor: top.cursor });
-        (ticket, Publication { channel, event, data, published_at: now, kept }, published)
+        (top.turn, published)
     }
 
     /// What should have gone into the log is not stored. What is kept in memory only needs no disk.

@@ -45,6 +45,7 @@ impl Index {
             complete_since: self.floor.turn,
             last: 0,
             entries: VecDeque::new(),
+            oldest_at: 0,
             expiries: BTreeMap::new(),
             bytes: 0,
             anchor: MEMORY,

@@ -89,12 +89,11 @@ impl Index {
         let loss = if retention.messages == 0 { Gap::NoHistory } else { Gap::Trimmed };
         loop {
             let known = &self.channels[id as usize];
-            let is_too_much = known.entries.front().is_some_and(|oldest| {
-                known.entries.len() > retention.messages
-                    || known.bytes > retention.bytes
-                    || now.saturating_sub(oldest.published_at) > retention.age
-            });
-            if !is_too_much {
+            debug_assert!(known.entries.front().is_none_or(|oldest| oldest.published_at == known.oldest_at));
+            let is_too_much = known.entries.len() > retention.messages
+                || known.bytes > retention.bytes
+                || now.saturating_sub(known.oldest_at) > retention.age;
+            if known.entries.is_empty() || !is_too_much {
                 return;
             }
             self.give_up_oldest(id, loss);
@@ -122,6 +121,7 @@ impl Index {
     fn pop(&mut self, id: u32) -> Option<Entry> {
         let known = &mut self.channels[id as usize];
         let oldest = known.entries.pop_front()?;
+        known.oldest_at = known.entries.front().map_or(0, |next| next.published_at);
         known.bytes -= u64::from(oldest.length);
         known.expiries.remove(&oldest.turn);
         self.usage.remove(&oldest);
