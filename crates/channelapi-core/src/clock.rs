@@ -1,6 +1,5 @@
 //! Time, which tests can hold in their hands.
 
-use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,7 +10,7 @@ pub struct Clock(Source);
 
 #[derive(Debug, Clone)]
 enum Source {
-    System { started: Instant, steady: Arc<Mutex<Steady>> },
+    System { started: Instant, steady: Arc<Steady> },
     Manual(Arc<AtomicU64>),
 }
 
@@ -20,7 +19,7 @@ impl Clock {
     pub fn system() -> Self {
         let told_at = uptime_millis();
         let ahead = machine_millis().saturating_sub(told_at);
-        let steady = Arc::new(Mutex::new(Steady { ahead, told_at }));
+        let steady = Arc::new(Steady { ahead: ahead.into(), told_at: told_at.into() });
         Self(Source::System { started: Instant::now(), steady })
     }
 
@@ -40,7 +39,7 @@ impl Clock {
     /// follows slowly: a jump of an hour or of ten years lets nothing expire.
     pub fn unix_millis(&self) -> u64 {
         match &self.0 {
-            Source::System { steady, .. } => steady.lock().tell(uptime_millis(), machine_millis()),
+            Source::System { steady, .. } => steady.tell(uptime_millis(), machine_millis),
             Source::Manual(millis) => millis.load(Ordering::Relaxed),
         }
     }
@@ -73,24 +72,29 @@ impl Clock {
 #[derive(Debug)]
 struct Steady {
     /// How far this clock is ahead of the one that nobody sets.
-    ahead: u64,
-    /// When it was asked last, by that one.
-    told_at: u64,
+    ahead: AtomicU64,
+    /// When it was last moved towards the machine's, by that one.
+    told_at: AtomicU64,
 }
 
 /// It makes up for one millisecond in so many.
 const CORRECTION: u64 = 100;
 
 impl Steady {
-    /// The time, when the machine has run for so long and its clock says this.
-    fn tell(&mut self, uptime: u64, machine: u64) -> u64 {
-        let step = uptime.saturating_sub(self.told_at) / CORRECTION;
-        if step > 0 {
-            let wanted = machine.saturating_sub(uptime);
-            self.ahead = wanted.clamp(self.ahead.saturating_sub(step), self.ahead.saturating_add(step));
-            self.told_at = uptime;
+    /// The time, when the machine has run for so long. Its clock is asked only when there is something to make up for.
+    fn tell(&self, uptime: u64, machine: impl FnOnce() -> u64) -> u64 {
+        let told_at = self.told_at.load(Ordering::Acquire);
+        let step = uptime.saturating_sub(told_at) / CORRECTION;
+        // Of those who ask at the same time, one makes up for it.
+        if step > 0
+            && self.told_at.compare_exchange(told_at, uptime, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        {
+            let ahead = self.ahead.load(Ordering::Relaxed);
+            let wanted = machine().saturating_sub(uptime);
+            let ahead = wanted.clamp(ahead.saturating_sub(step), ahead.saturating_add(step));
+            self.ahead.store(ahead, Ordering::Relaxed);
         }
-        uptime.saturating_add(self.ahead)
+        uptime.saturating_add(self.ahead.load(Ordering::Relaxed))
     }
 }
 
@@ -125,13 +129,13 @@ mod tests {
     #[test]
     fn a_jump_of_the_machines_clock_is_followed_slowly() {
         let now = 2 * YEARS;
-        let mut clock = Steady { ahead: now, told_at: 0 };
-        assert_eq!(clock.tell(1_000, now + 1_000), now + 1_000);
-        assert_eq!(clock.tell(2_000, now + 2_000 + YEARS), now + 2_000 + 10, "a hundredth of what passed");
-        assert_eq!(clock.tell(3_000, now + 3_000 - YEARS), now + 3_000, "and back");
-        assert_eq!(clock.tell(3_050, 0), now + 3_050);
+        let clock = Steady { ahead: now.into(), told_at: 0.into() };
+        assert_eq!(clock.tell(1_000, || now + 1_000), now + 1_000);
+        assert_eq!(clock.tell(2_000, || now + 2_000 + YEARS), now + 2_000 + 10, "a hundredth of what passed");
+        assert_eq!(clock.tell(3_000, || now + 3_000 - YEARS), now + 3_000, "and back");
+        assert_eq!(clock.tell(3_050, || 0), now + 3_050);
         assert_eq!(
-            clock.tell(100_000, now + 100_500),
+            clock.tell(100_000, || now + 100_500),
             now + 100_500,
             "a small difference is made up for soon"
         );

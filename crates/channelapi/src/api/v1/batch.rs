@@ -102,7 +102,7 @@ impl Batch<'_> {
         if let Some(twice) = names.iter().find(|name| !known.insert(name.as_str())) {
             return Err(invalid(format!("`channels` has `{}` twice.", twice.escape_debug())));
         }
-        let draft = Draft::take(fields, |data| shared(data.as_bytes(), self.body), self.now)?;
+        let draft = Draft::take(fields, |data| shared(data.as_bytes(), self.body), || self.now)?;
         let item = |name: String| Item {
             channel: ChannelName::parse(&name).map_err(Into::into),
             message: Ok(Message { draft: draft.clone(), key: self.key.clone() }),
@@ -147,7 +147,7 @@ impl Batch<'_> {
     }
 
     fn message(&self, index: usize, mut fields: Fields<'_>) -> Result<Message, Problem> {
-        let draft = Draft::take(&mut fields, |data| shared(data.as_bytes(), self.body), self.now)?;
+        let draft = Draft::take(&mut fields, |data| shared(data.as_bytes(), self.body), || self.now)?;
         let key = match (fields.take_text("idempotency_key")?, &self.key) {
             (Some(own), _) => Some(idempotency::checked(own.as_bytes())?),
             (None, Some(key)) => Some(idempotency::checked(format!("{key}/{index}").as_bytes())?),

@@ -252,7 +252,7 @@ impl Api {
         key.admit(Scope::Publish, Some(&channel)).ok()?;
         let idempotency_key = idempotency::key_of(head).ok()?;
         let own = |data: &str| Bytes::copy_from_slice(data.as_bytes());
-        let draft = publish::draft(std::str::from_utf8(body).ok()?, own, clock.unix_millis()).ok()?;
+        let draft = publish::draft(std::str::from_utf8(body).ok()?, own, || clock.unix_millis()).ok()?;
         let request_id = RequestId::of(head.first(&REQUEST_ID));
         let publish = Publish { channel, idempotency_key, draft, request_id };
         // The last, because it counts.

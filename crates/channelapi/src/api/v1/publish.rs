@@ -28,8 +28,12 @@ pub(super) struct Draft {
     pub(super) is_volatile: bool,
 }
 
-/// What a body asks for, which is no object with anything else. `own` makes the data a message's own.
-pub(super) fn draft(body: &str, own: impl FnOnce(&str) -> Bytes, now: u64) -> Result<Draft, Problem> {
+/// What a body asks for, which is no object with anything else. `own` makes the data a message's own, and `now` tells the time, if it matters.
+pub(super) fn draft(
+    body: &str,
+    own: impl FnOnce(&str) -> Bytes,
+    now: impl FnOnce() -> u64,
+) -> Result<Draft, Problem> {
     let mut fields = Fields::parse(body)?;
     let draft = Draft::take(&mut fields, own, now)?;
     fields.finish()?;
@@ -43,7 +47,7 @@ pub(super) async fn publish(
     key: Option<Box<str>>,
     body: &Bytes,
 ) -> Result<Answer, Problem> {
-    let draft = draft(utf8(body)?, |data| shared(data.as_bytes(), body), hub.clock().unix_millis())?;
+    let draft = draft(utf8(body)?, |data| shared(data.as_bytes(), body), || hub.clock().unix_millis())?;
     if draft.is_volatile {
         send(hub, channel.clone(), draft).await?;
         return Ok(answer_to_sent(&channel));
@@ -115,11 +119,11 @@ pub(super) fn stored(object: Object, published: &Published) -> Object {
 }
 
 impl Draft {
-    /// Takes what belongs to a message out of an object. `own` makes the data its own.
+    /// Takes what belongs to a message out of an object. `own` makes the data its own, and `now` tells the time, if it matters.
     pub(super) fn take(
         fields: &mut Fields<'_>,
         own: impl FnOnce(&str) -> Bytes,
-        now: u64,
+        now: impl FnOnce() -> u64,
     ) -> Result<Self, Problem> {
         let data = own(checked(fields.take("data").ok_or_else(|| missing("data"))?)?);
         let event = match fields.take_text("event")? {
@@ -127,7 +131,7 @@ impl Draft {
             None => EventName::default(),
         };
         let ttl = fields.take("ttl").map(time::ttl).transpose()?;
-        let expires_at = ttl.map_or(0, |ttl| now.saturating_add(millis_of(ttl)));
+        let expires_at = ttl.map_or(0, |ttl| now().saturating_add(millis_of(ttl)));
         let is_volatile = fields.take_as("volatile", "true or false")?.unwrap_or(false);
         Ok(Self { event, data, expires_at, is_volatile })
     }
@@ -163,8 +167,8 @@ mod tests {
 
     fn draft(text: &str) -> Result<Draft, Code> {
         let body = Bytes::from(text.to_owned());
-        let shared = super::draft(utf8(&body).unwrap(), |data| shared(data.as_bytes(), &body), 1000);
-        let copied = super::draft(text, |data| Bytes::copy_from_slice(data.as_bytes()), 1000);
+        let shared = super::draft(utf8(&body).unwrap(), |data| shared(data.as_bytes(), &body), || 1000);
+        let copied = super::draft(text, |data| Bytes::copy_from_slice(data.as_bytes()), || 1000);
         assert_eq!(shared, copied);
         shared.map_err(|problem| problem.code)
     }
