@@ -35,15 +35,16 @@ const ROOMS: &[Room] = &[
     room("channelapi-core/clock", &[], "time depends on nothing"),
     room("channelapi-core/counters", &[], "whoever counts knows its counter, which knows nobody"),
     room("channelapi-core/failpoint", &[], "a place where tests let the program fail depends on nothing"),
+    room("channelapi-core/folder", &[], "a folder on disk does not know what lies in it"),
     room("channelapi-core/model", &["limits"], "words of the domain depend on no mechanism"),
     room(
         "channelapi-core/state",
-        &["model", "limits"],
+        &["model", "limits", "folder"],
         "what is kept on disk knows the words it keeps, and not who asks",
     ),
     room(
         "channelapi-core/broker",
-        &["model", "limits", "clock", "counters", "failpoint"],
+        &["model", "limits", "clock", "counters", "failpoint", "folder"],
         "it reaches the rooms above through the `PublicationSink` it is handed",
     ),
     room(

@@ -106,7 +106,9 @@ impl Hub {
         let path = directory.path().join("log");
         let broker =
             EmbeddedBroker::open(&path, fanout.clone(), clock.clone(), settings.policies, settings.store);
-        let broker = Arc::new(broker.map_err(|error| StartError::Log { path, error })?);
+        let mut broker = broker.map_err(|error| StartError::Log { path, error })?;
+        broker.keep(directory.hold());
+        let broker = Arc::new(broker);
         fanout.begin(broker.top());
         let known = broker.clone();
         state.take_back_consumers(move |channel| {
@@ -186,7 +188,7 @@ mod tests {
     use crate::broker::{Gap, PublishRequest, Published};
     use crate::delivery::Form;
     use crate::model::{Checkpoint, ConsumerName, Durability, EventName, Policy, Publication, Retention};
-    use crate::state::{Ack, StoredPosition};
+    use crate::state::{Ack, DataDirectoryError, StoredPosition};
     use bytes::Bytes;
 
     struct Silence;
@@ -210,6 +212,20 @@ mod tests {
         let request =
             PublishRequest { channel: channel.clone(), event, data, expires_at: 0, idempotency_key: None };
         hub.publish(request).await.unwrap()
+    }
+
+    /// Workers have the log until their runtimes end, which is later than the end of whoever opened the directory: another process must
+    /// not write to the log while this one still does.
+    #[test]
+    fn the_directory_is_in_use_until_the_log_is_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::open(folder.path()).unwrap();
+        let core = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let hub = core.block_on(async { start(&directory) });
+        drop((hub, directory));
+        assert!(matches!(DataDirectory::open(folder.path()), Err(DataDirectoryError::InUse(_))));
+        drop(core);
+        DataDirectory::open(folder.path()).unwrap();
     }
 
     /// A consumer's position survives every power cut, what it has read need not: with relaxed durability the log may lose its

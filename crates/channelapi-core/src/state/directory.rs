@@ -1,16 +1,22 @@
 //! The data directory: made if it is missing, private, and used by one process at a time.
 
-use std::fs::{DirBuilder, DirEntry, File, OpenOptions, TryLockError};
+use crate::folder;
+use std::fs::{DirEntry, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-/// A data directory that this process has for itself, until this value is dropped.
+/// A data directory that this process has for itself, until this value is dropped, and every [`Hold`] on it.
 #[derive(Debug)]
 pub struct DataDirectory {
     path: PathBuf,
-    _lock: File,
+    hold: Hold,
 }
+
+/// Keeps other processes out of a data directory: the log has one until it is closed.
+#[derive(Debug, Clone)]
+pub struct Hold(#[expect(dead_code, reason = "it is there to be dropped")] Arc<File>);
 
 /// What a directory consists of that a server has run on.
 const PARTS: [&str; 3] = ["log", "state.db", "token_secret"];
@@ -42,7 +48,7 @@ impl DataDirectory {
     /// Opens the directory, making it (for this user only) if it is missing, and locks it.
     pub fn open(path: &Path) -> Result<Self, DataDirectoryError> {
         let failed = |error| DataDirectoryError::Io { path: path.to_owned(), error };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        folder::make(path).map_err(failed)?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -51,10 +57,15 @@ impl DataDirectory {
             .open(path.join("lock"))
             .map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), hold: Hold(Arc::new(lock)) }),
             Err(TryLockError::WouldBlock) => Err(DataDirectoryError::InUse(path.to_owned())),
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
+    }
+
+    /// Keeps other processes out for as long as it lives, also when this value is gone.
+    pub fn hold(&self) -> Hold {
+        self.hold.clone()
     }
 
     /// Where it is.
@@ -130,7 +141,10 @@ mod tests {
         let path = parent.path().join("a/b");
         let first = DataDirectory::open(&path).unwrap();
         assert!(matches!(DataDirectory::open(&path), Err(DataDirectoryError::InUse(_))));
+        let hold = first.hold();
         drop(first);
+        assert!(matches!(DataDirectory::open(&path), Err(DataDirectoryError::InUse(_))), "it is held");
+        drop(hold);
         DataDirectory::open(&path).unwrap();
     }
 

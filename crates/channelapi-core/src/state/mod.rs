@@ -1,7 +1,7 @@
 //! What must survive a restart besides publications: one SQLite file in the data directory.
 //!
 //! Invariants:
-//! - One process per data directory (a lock), one writer (a thread).
+//! - One process per data directory (a lock, held until the log is closed), one writer (a thread).
 //! - A write is answered after it is on disk (`synchronous=FULL`). Writes that arrive together share one sync.
 //! - A file that a newer version wrote, or that is no database, is refused with a clear text and left as it is.
 
@@ -17,6 +17,6 @@ mod tokens;
 pub use backup::backup;
 pub use check::check;
 pub use consumers::{Ack, StoredPosition};
-pub use directory::{DataDirectory, DataDirectoryError};
+pub use directory::{DataDirectory, DataDirectoryError, Hold};
 pub use store::{StateError, StateStore};
 pub use tokens::StoredToken;

@@ -2,10 +2,11 @@
 //! files anywhere and fails when it is told to.
 
 use super::unreadable::{is_damage, read_around};
+use crate::folder;
 use bytes::Bytes;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -66,9 +67,9 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Makes the directory, for this user only, if it is missing.
+    /// Makes the directory, for this user only, if it is missing. Its name survives a power cut when this returns.
     pub(super) fn make(path: &Path) -> io::Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        folder::make(path)?;
         Ok(Self { path: path.to_owned(), is_read_only: false })
     }
 

@@ -71,6 +71,7 @@ use open::Opened;
 use parking_lot::RwLock;
 use repeats::KeysClock;
 use smallvec::smallvec;
+use std::any::Any;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -96,6 +97,8 @@ pub struct EmbeddedBroker {
     is_stopping: Arc<AtomicBool>,
     refused_at: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
+    /// Let go of when the threads have ended.
+    hold: Option<Box<dyn Any + Send + Sync>>,
     /// Asks for upkeep at once.
     #[cfg(test)]
     pokes: std_mpsc::SyncSender<upkeep::Poke>,
@@ -277,6 +280,11 @@ impl EmbeddedBroker {
         Self::open_on(Arc::new(Directory::make(path)?), sink, clock, policies, settings)
     }
 
+    /// Keeps something until nothing writes to the log any more, and then drops it: whatever keeps others out of its directory.
+    pub fn keep(&mut self, hold: impl Any + Send + Sync) {
+        self.hold = Some(Box::new(hold));
+    }
+
     fn open_on(
         disk: Arc<dyn Disk>,
         sink: Arc<dyn PublicationSink>,
@@ -342,6 +350,7 @@ impl EmbeddedBroker {
             is_stopping,
             refused_at,
             threads,
+            hold: None,
             #[cfg(test)]
             pokes,
         })
