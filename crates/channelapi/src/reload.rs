@@ -32,16 +32,19 @@ pub(crate) type Reread = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
 pub(crate) struct Used<T> {
     option: &'static [&'static str],
     value: Live<T>,
-    pick: fn(&Config) -> T,
+    pick: Pick<T>,
 }
+
+/// What of a configuration is used.
+type Pick<T> = Box<dyn Fn(&Config) -> T + Send + Sync>;
 
 impl<T: Send + Sync + 'static> Used<T> {
     pub(crate) fn part(
         option: &'static [&'static str],
         value: Live<T>,
-        pick: fn(&Config) -> T,
+        pick: impl Fn(&Config) -> T + Send + Sync + 'static,
     ) -> Box<dyn Part> {
-        Box::new(Self { option, value, pick })
+        Box::new(Self { option, value, pick: Box::new(pick) })
     }
 }
 

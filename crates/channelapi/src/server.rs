@@ -30,7 +30,7 @@ use crate::reload::{Part, Reloader, Reread, Used};
 use crate::tls::Certificates;
 use crate::waiting::waiting_bytes;
 use crate::{drain, health, listener, reload, watch};
-use channelapi_core::broker::{StoreSettings, carry_answers};
+use channelapi_core::broker::{EmbeddedBroker, StoreSettings, carry_answers};
 use channelapi_core::clock::{Clock, millis_of};
 use channelapi_core::hub::{self, Hub, Readiness};
 use channelapi_core::limits::FENCED_DRAIN_TIMEOUT;
@@ -270,11 +270,12 @@ fn changeable(
     limits: Live<Limits>,
     ring: KeyRing,
     identity: Arc<Identity>,
+    log: Arc<EmbeddedBroker>,
     api: &Api,
 ) -> Vec<Box<dyn Part>> {
     vec![
         Used::part(&["http.cors_origins"], origins, |config| config.http.cors_origins.clone()),
-        Used::part(&["limits."], limits, limits_of),
+        Used::part(&["limits."], limits, move |config| limits_of(config, &log)),
         Box::new(verbosity),
         Box::new(identity::Reloading(identity)),
         // Almost last, because it may make a key: not if another part refuses.
@@ -290,10 +291,10 @@ impl Server {
     }
 }
 
-/// The limits that were set, for a process with as many file descriptors as this one may have.
-fn limits_of(config: &Config) -> Limits {
+/// The limits that were set, for a process with as many file descriptors as this one may have, of which its log comes first.
+fn limits_of(config: &Config, log: &EmbeddedBroker) -> Limits {
     let files = metrics::max_files().unwrap_or(u64::MAX);
-    Limits::of(&config.limits, files, store_settings(config).files_max())
+    Limits::of(&config.limits, files, log.files_max())
 }
 
 /// How the log is kept on this machine.
@@ -357,7 +358,7 @@ pub(crate) async fn run(
     let identity = Arc::new(Identity::new(hub.clone(), issuers));
     let events = ChannelEvents::new(hub.clone(), identity.clone());
     let socketio = SocketIo::new(events, config.socketio.connect_timeout);
-    let admission = Admission::new(limits_of(&config), clock.clone());
+    let admission = Admission::new(limits_of(&config, &hub.broker), clock.clone());
     let gateway = Gateway::new(settings, Box::new(socketio), clock, admission.clone());
     let api = Api::new(hub.clone(), identity.clone(), ring.clone(), origins.clone(), admission.clone());
     let readers = vec![gateway.clone(), api.readers()];
@@ -369,7 +370,15 @@ pub(crate) async fn run(
     let upkeep = tokio::spawn(keep_up(hub.clone(), identity.clone()));
     let heartbeats = tokio::spawn(going("sending pings", gateway.clone(), Gateway::keep_time));
     let mut parts: Vec<_> = front.reloading().into_iter().collect();
-    parts.extend(changeable(verbosity, origins, admission.live_limits(), ring, identity, &api));
+    parts.extend(changeable(
+        verbosity,
+        origins,
+        admission.live_limits(),
+        ring,
+        identity,
+        hub.broker.clone(),
+        &api,
+    ));
     let reloading = tokio::spawn(Reloader::new(&config, reread, parts).run(hangups));
     let server = Arc::new(Server {
         cores: cores.clone(),
@@ -385,12 +394,14 @@ pub(crate) async fn run(
     banner::announce(&config, &keys, &front.places()?, started.elapsed());
     let broker = hub.broker.clone();
     let stopping = async {
+        let told = async {
+            stopping.await;
+            admission.begin_drain();
+            // A load balancer notices meanwhile, and sends nothing more.
+            tokio::time::sleep(config.drain.delay).await;
+        };
         tokio::select! {
-            () = stopping => {
-                admission.begin_drain();
-                // A load balancer notices meanwhile, and sends nothing more.
-                tokio::time::sleep(config.drain.delay).await;
-            }
+            () = told => {}
             () = broker.fenced() => error!("nothing more can be stored: stopping"),
         }
     };

@@ -96,6 +96,7 @@ pub struct EmbeddedBroker {
     fence: Fence,
     is_stopping: Arc<AtomicBool>,
     refused_at: Arc<AtomicU64>,
+    settings: StoreSettings,
     threads: Vec<JoinHandle<()>>,
     /// Let go of when the threads have ended.
     hold: Option<Box<dyn Any + Send + Sync>>,
@@ -350,6 +351,7 @@ impl EmbeddedBroker {
             is_stopping,
             refused_at,
             threads,
+            settings,
             hold: None,
             #[cfg(test)]
             pokes,
@@ -436,6 +438,14 @@ impl EmbeddedBroker {
             segments: stored.segments.list.len() as u64,
             channels: stored.index.channel_count() as u64,
         }
+    }
+
+    /// Files that it has open or may come to: as many as a full log, or a few more than there are, if those are smaller than they would
+    /// be now.
+    pub fn files_max(&self) -> u64 {
+        /// Before others have gone.
+        const MORE: u64 = 16;
+        self.settings.files_max().max(self.figures().segments + MORE)
     }
 
     /// Whether nothing more is stored, because a sync failed or a thread of the log ended. The process should end, too.

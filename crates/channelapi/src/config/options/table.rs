@@ -298,7 +298,8 @@ options! {
         /// Memory the server may use.
         ///
         /// Above 85 % of it, new clients, joins and messages are refused with 503 and `Retry-After`; above 95 %, the slowest clients
-        /// are closed, too. `0` is the limit of the container (cgroup), or of the machine when there is none.
+        /// are closed, too. `0` is the limit of the container (cgroup), or of the machine when there is none. A log that
+        /// runs keeps its part of it, which holds the newest messages, until a restart.
         memory: ByteSize = "0" in "0" ..= "1000TiB";
     }
 

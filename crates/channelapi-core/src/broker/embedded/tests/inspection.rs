@@ -156,3 +156,24 @@ fn what_a_server_gives_up_while_somebody_looks_is_no_damage() {
         }
     });
 }
+
+/// Whoever gives descriptors away looks at this, and not only at how many segments there would be if all were as long as they may be.
+#[test]
+fn a_log_of_short_segments_may_need_more_files_than_its_settings_say() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        for number in 0..100 {
+            broker.publish(request(number, &"x".repeat(1_000))).await.unwrap();
+        }
+        drop(broker);
+        let settings = StoreSettings { disk_bytes_max: 1 << 30, ..StoreSettings::default() };
+        let broker = open_as(&disk, &Clock::manual(1_000), policies(ALL), settings);
+        let segments = broker.figures().segments;
+        assert!(segments >= 50 && settings.files_max() < 50);
+        assert!(broker.files_max() > segments, "it can go on");
+        drop(broker);
+        let broker = open_as(&SimulatedDisk::default(), &Clock::manual(1_000), policies(ALL), settings);
+        assert_eq!(broker.files_max(), settings.files_max());
+    });
+}
