@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - Offsets of one channel's entries have no holes, and their turns grow.
-//! - "Complete since T" means: every publication of the channel whose turn is at least T is here, provably. When what was known of a
+//! - "Complete since T" means: every publication of the channel whose turn is at least T is here, or its time to live is over, provably. When what was known of a
 //!   channel was given up, T is raised; for those in doubt (after damage) it is raised for all at once, in [`Index::complete_since`]:
 //!   a resume may be called incomplete that was complete, never the other way round. What is kept of them is sound, and is shown.
 //! - For every segment it is counted what of it is in use: entries, and channels whose newest record lies there (they are

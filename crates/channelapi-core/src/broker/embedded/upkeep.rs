@@ -72,15 +72,32 @@ impl Upkeep {
     fn tidy(&self) {
         let now = self.clock.cautious_millis();
         self.in_chunks(|stored, ids| stored.index.trim_old(ids, now));
-        if self.stored.read().index.size().0 > IDLE_CHANNELS_MAX {
-            self.stored.write().index.forget_idle(IDLE_CHANNELS_MAX);
-        }
+        self.forget_idle(IDLE_CHANNELS_MAX);
         if let Some(writer) = self.writer.upgrade() {
             _ = writer.blocking_send(Command::Tend);
         }
         // Not what is written meanwhile for the sake of tidying up: that could go on for ever.
         let newest = self.stored.read().segments.list.keys().next_back().copied().unwrap_or_default();
         while !self.is_stopping() && self.take_back(newest) {}
+    }
+
+    /// Forgets channels of which nothing is kept, the longest idle first, if there are more of them than so many.
+    fn forget_idle(&self, most: usize) {
+        let (channels, end) = {
+            let stored = self.stored.read();
+            (stored.index.size().0, stored.index.ids())
+        };
+        if channels <= most {
+            return;
+        }
+        let mut idle = Vec::new();
+        for ids in chunks(end) {
+            idle.extend(self.stored.read().index.idle(ids));
+        }
+        let Some((mut count, since)) = excess(idle, most) else { return };
+        for ids in chunks(end) {
+            self.stored.write().index.forget_idle(ids, since, &mut count);
+        }
     }
 
     /// Gives back the space of one segment up to `newest`. Returns whether there may be more to do.
@@ -229,6 +246,15 @@ fn chunks(end: u32) -> impl Iterator<Item = Range<u32>> {
     (0..end.div_ceil(chunk)).map(move |place| place * chunk..(place * chunk).saturating_add(chunk).min(end))
 }
 
+/// How many idle channels are to go so that so many stay, and since when the last of them is idle. More than are too many, so that they are
+/// not looked for again with every new one.
+fn excess(mut idle: Vec<u64>, most: usize) -> Option<(usize, u64)> {
+    let excess = idle.len().checked_sub(most).filter(|excess| *excess > 0)?;
+    let count = (excess + most / 8).min(idle.len());
+    let (_, since, _) = idle.select_nth_unstable(count - 1);
+    Some((count, *since))
+}
+
 /// Whether no publication in a segment may be repeated any more.
 fn is_done(segment: &Segment, now: u64) -> bool {
     segment.keyed_at == 0 || !repeats::is_fresh(segment.keyed_at, now)
@@ -253,4 +279,18 @@ fn most_dead(stored: &Stored, newest: u64, now: u64) -> Option<(u64, Segment)> {
     worth
         .max_by_key(|(dead, number, _)| (*dead, *number))
         .map(|(_, number, segment)| (number, segment.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_idle_are_too_many() {
+        assert_eq!(excess(vec![5, 1, 9, 3], 4), None);
+        assert_eq!(excess(vec![5, 1, 9, 3], 2), Some((2, 3)));
+        assert_eq!(excess(vec![5, 1, 9, 3], 0), Some((4, 9)));
+        assert_eq!(excess((0..17).rev().collect(), 16), Some((3, 2)), "an eighth more than must");
+        assert_eq!(excess(Vec::new(), 0), None);
+    }
 }

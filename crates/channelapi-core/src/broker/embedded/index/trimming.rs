@@ -8,26 +8,50 @@ use crate::model::{ChannelName, Retention};
 use std::collections::VecDeque;
 use std::ops::Range;
 
+/// Milliseconds for which a publication is still known whose time to live is over: whoever has it as the newest one that they know may come
+/// back to where they were.
+const EXPIRED_KEPT: u64 = 60 * 60 * 1000;
+
 impl Index {
-    /// Gives up what is too old in some of the channels.
+    /// Gives up what is too old in some of the channels, or has been over for a while.
     pub(in super::super) fn trim_old(&mut self, ids: Range<u32>, now: u64) {
         for id in ids {
             if let Some(known) = self.channels.get(id as usize) {
                 let retention = self.policy_of(known).retention;
                 self.trim(id, retention, now);
+                self.trim_expired(id, now);
             }
         }
     }
 
-    /// Gives up what some of the channels have in a segment, and before it.
+    /// Gives up the oldest publications of a channel whose own time to live is over. Nobody is owed them, so that nothing is missing without
+    /// them. Those behind one that lives on stay as long as it does: offsets have no holes.
+    fn trim_expired(&mut self, id: u32, now: u64) {
+        loop {
+            let known = &self.channels[id as usize];
+            let dies_at = known.entries.front().and_then(|oldest| known.expiries.get(&oldest.turn));
+            if dies_at.is_none_or(|dies_at| dies_at.saturating_add(EXPIRED_KEPT) > now) {
+                return;
+            }
+            self.pop(id);
+            let known = &mut self.channels[id as usize];
+            if known.entries.is_empty() {
+                known.entries = VecDeque::new();
+            }
+        }
+    }
+
+    /// Gives up what some of the channels have in the oldest segment.
     pub(in super::super) fn give_up(&mut self, ids: Range<u32>, segment: u32) {
         for id in ids {
-            while let Some(turn) = self.channels.get(id as usize).and_then(|known| {
-                let newest = known.entries.iter().rfind(|entry| entry.segment == segment)?;
-                Some(newest.turn)
-            }) {
-                self.trim_through(id, turn, Gap::Trimmed);
+            // Its entries are in the order of segments, and it is the oldest.
+            let is_in_it = |known: &Channel| known.entries.front().is_some_and(|it| it.segment == segment);
+            while self.channels.get(id as usize).is_some_and(is_in_it) {
+                self.give_up_oldest(id, Gap::Trimmed);
             }
+            debug_assert!(
+                self.get(id).is_none_or(|known| known.entries.iter().all(|it| it.segment != segment))
+            );
         }
     }
 
@@ -38,24 +62,23 @@ impl Index {
         }
     }
 
-    /// Forgets channels of which nothing is kept, the longest idle first, until so many are left.
-    pub(in super::super) fn forget_idle(&mut self, most: usize) {
-        let idle = |known: &Channel| known.entries.is_empty();
-        let mut idle: Vec<(u64, usize)> = self
-            .channels
-            .iter()
-            .filter(|(_, known)| idle(known))
-            .map(|(id, known)| (known.complete_since, id))
-            .collect();
-        if idle.len() <= most {
-            return;
-        }
-        // More than needed, so that it is not done again for every single one.
-        let excess = idle.len() - most + most / 8;
-        let last = idle.len() - 1;
-        idle.select_nth_unstable(excess.min(last));
-        for (_, id) in idle.into_iter().take(excess) {
-            self.forget(u32::try_from(id).expect("ids fit"));
+    /// Since when each of some channels is complete of which nothing is kept.
+    pub(in super::super) fn idle(&self, ids: Range<u32>) -> impl Iterator<Item = u64> {
+        let known = ids.filter_map(|id| self.get(id));
+        known.filter(|known| known.entries.is_empty()).map(|known| known.complete_since)
+    }
+
+    /// Forgets those of some channels of which nothing is kept, and that are complete since `since` or longer; so many of them at most,
+    /// which are counted down.
+    pub(in super::super) fn forget_idle(&mut self, ids: Range<u32>, since: u64, most: &mut usize) {
+        for id in ids {
+            let known = self.get(id);
+            if *most > 0
+                && known.is_some_and(|known| known.entries.is_empty() && known.complete_since <= since)
+            {
+                self.forget(id);
+                *most -= 1;
+            }
         }
     }
 

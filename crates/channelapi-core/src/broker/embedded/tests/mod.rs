@@ -3,6 +3,7 @@
 mod ahead;
 mod crashes;
 mod disk;
+mod expiry;
 mod inspection;
 mod model;
 mod places;
@@ -62,6 +63,13 @@ fn tidy(broker: &EmbeddedBroker) {
     let (done, is_done) = std_mpsc::sync_channel(1);
     broker.pokes.send(upkeep::Poke { done: Some(done) }).unwrap();
     is_done.recv_timeout(Duration::from_mins(1)).expect("upkeep comes to an end");
+}
+
+/// Forgets every channel of which nothing is kept.
+fn forget_idle(broker: &EmbeddedBroker) {
+    let mut stored = broker.stored.write();
+    let ids = stored.index.ids();
+    stored.index.forget_idle(0..ids, u64::MAX, &mut usize::MAX.clone());
 }
 
 fn channel(number: usize) -> ChannelName {

@@ -130,7 +130,7 @@ proptest! {
                     Act::Wait(millis) => clock.advance(Duration::from_millis(millis)),
                     Act::Tidy => tidy(now),
                     Act::Forget => {
-                        now.stored.write().index.forget_idle(0);
+                        forget_idle(&now);
                         for told in &mut told {
                             told.is_forgotten = true;
                         }

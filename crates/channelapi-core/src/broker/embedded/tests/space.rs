@@ -153,7 +153,7 @@ fn what_was_forgotten_does_not_come_back_as_if_it_were_all() {
         churn(&broker, 30).await;
         clock.advance(Duration::from_secs(2));
         tidy(&broker);
-        broker.stored.write().index.forget_idle(0);
+        forget_idle(&broker);
         churn(&broker, 30).await;
         tidy(&broker);
         assert!(disk.has("0000000000000001.log"));
@@ -180,9 +180,9 @@ fn what_was_purged_does_not_come_back_though_its_channel_was_forgotten() {
         broker.publish(request(1, "another secret")).await.unwrap();
         churn(&broker, 30).await;
         assert_eq!(broker.purge(&channel(0)).await, Ok(1));
-        broker.stored.write().index.forget_idle(0);
+        forget_idle(&broker);
         assert_eq!(broker.purge(&channel(0)).await, Ok(0), "nobody knows it");
-        broker.stored.write().index.forget_idle(0);
+        forget_idle(&broker);
         assert_eq!(broker.purge(&channel(1)).await, Ok(1));
         churn(&broker, 40).await;
         tidy(&broker);

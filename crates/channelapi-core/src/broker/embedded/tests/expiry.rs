@@ -1,0 +1,80 @@
+//! Publications with a time to live: when it is over they are shown to nobody, and later give their space back.
+
+use super::*;
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// A publication that lives for so long.
+fn brief(number: usize, data: &str, clock: &Clock, ttl: Duration) -> PublishRequest {
+    let expires_at = clock.unix_millis() + crate::clock::millis_of(ttl);
+    PublishRequest { expires_at, ..request(number, data) }
+}
+
+#[test]
+fn what_is_over_gives_its_space_back_and_nothing_is_missing_without_it() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let broker = open_with(&disk, ALL, &clock);
+        let before = broker.publish(request(0, "before")).await.unwrap();
+        broker.purge(&channel(0)).await.unwrap();
+        let stood = broker.publish(request(0, "stays")).await.unwrap();
+        let first = broker.stored.read().top().cursor;
+        for number in 0..100 {
+            broker.publish(brief(1, &number.to_string(), &clock, HOUR)).await.unwrap();
+        }
+        let newest = broker.publish(brief(1, "newest", &clock, HOUR)).await.unwrap();
+        let segments = broker.figures().segments;
+
+        clock.advance(HOUR);
+        tidy(&broker);
+        assert!(data_of(&broker, 1).is_empty(), "nobody gets it any more");
+        assert_eq!(broker.figures().segments, segments, "whoever was just there can come back");
+        assert_eq!(broker.locate(&channel(1), Since::Position(newest.position)).gap, None);
+
+        clock.advance(HOUR);
+        broker.publish(request(9, &"x".repeat(2_000))).await.unwrap();
+        broker.publish(request(9, "another segment")).await.unwrap();
+        tidy(&broker);
+        assert_eq!(broker.stored.read().index.size().1, 3, "only what lives is known");
+        assert!(broker.figures().bytes < 4_000 + 100 * 60, "{:?}", broker.figures());
+        let check = |broker: &EmbeddedBroker| {
+            assert_eq!(gap(broker, 1, newest.cursor), None);
+            assert_eq!(
+                broker.locate(&channel(1), Since::Position(newest.position)).gap,
+                None,
+                "it was the newest"
+            );
+            assert_eq!(data_of(broker, 0), ["stays"]);
+            assert_eq!(gap(broker, 0, stood.cursor), None);
+            assert_eq!(gap(broker, 0, before.cursor), Some(Gap::Epoch), "it was purged");
+        };
+        check(&broker);
+        assert_eq!(gap(&broker, 1, first), None, "it missed nothing that it is owed");
+        drop(broker);
+        let broker = open_with(&disk.after_power_cut(0), ALL, &clock);
+        check(&broker);
+        let next = broker.publish(request(1, "next")).await.unwrap().position;
+        assert_eq!((next.epoch, next.offset), (newest.position.epoch, newest.position.offset + 1));
+    });
+}
+
+#[test]
+fn what_is_over_behind_one_that_lives_stays_as_long_as_that() {
+    run(async {
+        let clock = Clock::manual(1_000);
+        let broker = open_with(&SimulatedDisk::default(), ALL, &clock);
+        broker.publish(brief(0, "1", &clock, HOUR)).await.unwrap();
+        broker.publish(request(0, "2")).await.unwrap();
+        broker.publish(brief(0, "3", &clock, HOUR)).await.unwrap();
+        clock.advance(HOUR * 2);
+        tidy(&broker);
+        let page = history(&broker, 0);
+        let standing = page.standing.unwrap();
+        assert_eq!(
+            (data_of(&broker, 0), standing.first_offset, standing.next_offset),
+            (vec!["2".into()], 2, 4)
+        );
+        assert_eq!(broker.stored.read().index.size().1, 2);
+    });
+}
