@@ -249,7 +249,6 @@ describe("a return with pid and offset", () => {
 
   const notCursors = {
     "a bare string that was the last argument": () => "hello",
-    nothing: () => undefined,
     "an empty string": () => "",
     "a cursor with another last character": (cursor) => cursor.slice(0, -1) + (cursor.endsWith("A") ? "B" : "A"),
     "a cursor with another first character": (cursor) => cursor.slice(0, 4) + (cursor[4] === "A" ? "B" : "A") + cursor.slice(5),
@@ -273,6 +272,23 @@ describe("a return with pid and offset", () => {
       const again = await connect(t, { pid: wire.pid, offset: fresh, token });
       assert.equal(again.pid, wire.pid);
       assert.deepEqual((await flushed(again)).frames, messages("d"));
+    });
+  }
+
+  for (const killed of [false, true]) {
+    it(`is recovered without an offset from where its session began${killed ? ", also after kill -9" : ""}: it was gone before it had one`, async (t) => {
+      const [channel, other] = [freshName(), freshName()];
+      const auth = { tokens: [await tokenOf(channel), await tokenOf(other)] };
+      await publishAll(server, channel, ["before"]);
+      const wire = await connect(t, auth);
+      wire.close();
+      await publishAll(server, channel, ["a"]);
+      await publishAll(server, other, ["b"]);
+      if (killed) await server.crashAndRestart();
+      await publishAll(server, channel, ["c"]);
+      const again = await connect(t, { pid: wire.pid, ...auth });
+      assert.equal(again.pid, wire.pid);
+      assert.deepEqual((await flushed(again, 3)).frames.toSorted(), messages("a", "b", "c").toSorted());
     });
   }
 

@@ -182,7 +182,11 @@ impl Doors {
 
     /// A client is here again: it stays in its session if nothing is missing.
     fn come_back(&self, pid: Option<Pid>, channels: &[ChannelName], offset: Option<&str>) -> Outset {
-        let stands: Option<Checkpoint> = offset.and_then(|offset| offset.parse().ok());
+        let stands: Option<Checkpoint> = match offset {
+            Some(offset) => offset.parse().ok(),
+            // It was gone before it was told of any place: it stands where its session begins.
+            None => pid.as_ref().map(|pid| Checkpoint { cursor: pid.start, has_left: false }),
+        };
         let mut gaps = Vec::new();
         let starts = channels.iter().map(|channel| {
             let (from, gap) = self.return_to(channel, pid.as_ref(), stands);
