@@ -67,6 +67,8 @@ pub(crate) struct Actor {
     log: Vec<Entry>,
     connection: Option<Connection>,
     pid: Option<String>,
+    /// The entry with which that came.
+    session: usize,
     /// What a stock client would send as its offset, and the entry with which it came, if it is a cursor.
     offset: Option<(String, Option<usize>)>,
     /// Of the last message of each channel, for the explicit door.
@@ -101,6 +103,7 @@ impl Actor {
             log: Vec::new(),
             connection: None,
             pid: None,
+            session: 0,
             offset: None,
             places: HashMap::new(),
             goals: plan.channels.iter().map(|ticket| (ticket.channel, 0)).collect(),
@@ -201,7 +204,7 @@ impl Actor {
         let mut asked = Asked::Now;
         if self.plan.door == Door::Handshake {
             if let Some(pid) = &self.pid {
-                asked = Asked::NoCursor;
+                asked = Asked::Start(self.session);
                 auth.insert("pid".to_owned(), pid.as_str().into());
                 if let Some((offset, entry)) = &self.offset {
                     asked = entry.map_or(Asked::NoCursor, Asked::After);
@@ -238,7 +241,10 @@ impl Actor {
                 };
                 self.pid = pid;
                 let Situation { life, branch, .. } = situation;
-                self.write(Event::Connected(Connected { life, branch, asked, pid: told }));
+                let entry = self.write(Event::Connected(Connected { life, branch, asked, pid: told }));
+                if told == Pid::New {
+                    self.session = entry;
+                }
                 self.connection = Some(Connection { asked: Vec::new(), joined: 0 });
                 Ok(())
             }

@@ -163,6 +163,8 @@ pub(crate) enum Asked {
     All,
     /// After the cursor, or the message, that came with this entry of its log.
     After(usize),
+    /// After the beginning of the session whose private id came with this entry: it has heard of no place since.
+    Start(usize),
     /// It returns and has nothing to show that the server could know.
     NoCursor,
 }

@@ -25,6 +25,8 @@ pub(crate) struct Verdict {
     pub(crate) accepted: usize,
     pub(crate) deliveries: usize,
     pub(crate) resumes: usize,
+    /// Of clients that had nothing to show: the last thing they heard was a text of somebody's, and no cursor.
+    pub(crate) without_cursor: usize,
 }
 
 impl Verdict {
@@ -53,6 +55,7 @@ impl Verdict {
             accepted: history.publishes.iter().filter(|publish| !publish.answers().is_empty()).count(),
             deliveries: events().filter(|event| matches!(event, Event::Delivered(_))).count(),
             resumes: events().filter(|event| is_resume(event)).count(),
+            without_cursor: events().filter(|event| is_without_cursor(event)).count(),
         }
     }
 
@@ -61,6 +64,7 @@ impl Verdict {
         self.accepted += other.accepted;
         self.deliveries += other.deliveries;
         self.resumes += other.resumes;
+        self.without_cursor += other.without_cursor;
     }
 
     /// The line that closes a run.
@@ -76,11 +80,12 @@ impl Verdict {
             Law::OwnChannelsOnly,
             Law::WholeBatch,
         ];
-        let (accepted, deliveries, resumes) = (self.accepted, self.deliveries, self.resumes);
+        let (accepted, deliveries) = (self.accepted, self.deliveries);
+        let (resumes, without_cursor) = (self.resumes, self.without_cursor);
         let others = self.findings.count(&others);
         format!(
-            "{accepted} publications acked, {deliveries} deliveries, {resumes} resumes, {lost} lost, \
-             {phantoms} phantom, {gaps} silent gaps, {others} other violations"
+            "{accepted} publications acked, {deliveries} deliveries, {resumes} resumes and {without_cursor} returns \
+             without a cursor, {lost} lost, {phantoms} phantom, {gaps} silent gaps, {others} other violations"
         )
     }
 }
@@ -88,10 +93,14 @@ impl Verdict {
 fn is_resume(event: &Event) -> bool {
     use crate::history::Asked;
     match event {
-        Event::Connected(connected) => matches!(connected.asked, Asked::After(_)),
+        Event::Connected(connected) => matches!(connected.asked, Asked::After(_) | Asked::Start(_)),
         Event::Joined(joined) => matches!(joined.asked, Asked::After(_)),
         _ => false,
     }
+}
+
+fn is_without_cursor(event: &Event) -> bool {
+    matches!(event, Event::Connected(connected) if connected.asked == crate::history::Asked::NoCursor)
 }
 
 /// Whoever was accepted before another was sent lies before it.

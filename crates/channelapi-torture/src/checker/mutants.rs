@@ -29,6 +29,8 @@ pub(super) enum Flaw {
     StoresKeyTwice,
     /// Not recovered because of a trim that never was.
     FalselyIncomplete,
+    /// Not recovered because it has no cursor, which it cannot have yet.
+    ForgetsStart,
     /// A new pid, and no word why.
     SilentlyNotRecovered,
     /// A tail that was lost and filled again passes for the old one (ABA).
@@ -139,6 +141,7 @@ fn batches_that_are_not_whole_are_seen() {
 #[test]
 fn untrue_verdicts_are_seen() {
     check_caught(Flaw::FalselyIncomplete, &[Law::HonestVerdict]);
+    check_caught(Flaw::ForgetsStart, &[Law::HonestVerdict]);
     check_caught(Flaw::SilentlyNotRecovered, &[Law::HonestVerdict]);
     check_caught(Flaw::TrustsReplacedHistory, &[Law::HonestVerdict]);
     check_caught(Flaw::HidesNewEpoch, &[Law::HonestVerdict]);

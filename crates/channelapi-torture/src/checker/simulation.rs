@@ -53,6 +53,8 @@ impl Simulation {
             had_pid: false,
             cursors: BTreeMap::new(),
             foreign: false,
+            begins: BTreeMap::new(),
+            start: None,
         };
         let clients = vec![
             client("explicit", Door::Explicit, &[DURABLE, OTHER]),

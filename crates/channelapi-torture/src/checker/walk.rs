@@ -133,7 +133,9 @@ impl<'a, 'h> Walk<'a, 'h> {
             (Asked::Now, Pid::New) if !gaps.is_empty() => "a gap for a client that asked for nothing",
             (Asked::NoCursor, Pid::Same) => "recovered, without a cursor to recover from",
             (_, Pid::Same) if !gaps.is_empty() => "recovered, and a gap",
-            (Asked::All | Asked::After(_) | Asked::NoCursor, Pid::New) if gaps.is_empty() => {
+            (Asked::All | Asked::After(_) | Asked::Start(_) | Asked::NoCursor, Pid::New)
+                if gaps.is_empty() =>
+            {
                 "not recovered, and no gap that says why"
             }
             _ => return,
@@ -162,6 +164,7 @@ impl<'a, 'h> Walk<'a, 'h> {
             Asked::Now | Asked::NoCursor => Stand::Since(at),
             Asked::All => Stand::Beginning,
             Asked::After(cursor) => self.stand_at(channel, cursor),
+            Asked::Start(session) => Stand::Since(self.client.events[session].at),
         };
         let Some(reason) = incomplete else {
             self.judge_continuity(entry, channel, asked, stood);
@@ -208,20 +211,22 @@ impl<'a, 'h> Walk<'a, 'h> {
         match (reason, asked) {
             (Reason::NoCursor, _) => asked == Asked::NoCursor,
             (Reason::NoHistory, _) => policy.max_messages == Some(0),
-            (Reason::Trimmed, Asked::After(_) | Asked::All) => self.may_be_trimmed(channel, at, stood),
-            (Reason::Epoch, Asked::After(cursor)) => {
+            (Reason::Trimmed, Asked::After(_) | Asked::Start(_) | Asked::All) => {
+                self.may_be_trimmed(channel, at, stood)
+            }
+            (Reason::Epoch, Asked::After(cursor) | Asked::Start(cursor)) => {
                 let before = self.connected_before(cursor).map(|connected| connected.life);
                 before != Some(connection.connected.life)
                     && (!policy.durable || self.ledger.began_anew(channel))
             }
-            (Reason::Diverged, Asked::After(cursor)) => self.is_replaced(cursor),
+            (Reason::Diverged, Asked::After(cursor) | Asked::Start(cursor)) => self.is_replaced(cursor),
             (Reason::Ahead, Asked::After(cursor)) => {
                 let Stand::At(position, id) = stood else { return false };
                 let now = self.ledger.at(connection.connected.branch, channel, position);
                 self.is_replaced(cursor) && now.is_none_or(|now| now.id != id)
             }
             // Nobody here asks for a limited replay, and who asked for nothing cannot miss anything.
-            (Reason::Limit, _) | (_, Asked::Now | Asked::All | Asked::NoCursor) => false,
+            (Reason::Limit, _) | (_, Asked::Now | Asked::All | Asked::Start(_) | Asked::NoCursor) => false,
         }
     }
 

@@ -18,6 +18,10 @@ pub(super) struct Player {
     pub(super) cursors: BTreeMap<ChannelId, Cursor>,
     /// Its last string argument was a message and no cursor.
     pub(super) foreign: bool,
+    /// Where a session begins whose private id is on its way.
+    pub(super) begins: BTreeMap<ChannelId, Position>,
+    /// Where its session begins.
+    pub(super) start: Option<Cursor>,
 }
 
 #[derive(Clone)]
@@ -40,6 +44,10 @@ impl Simulation {
             (0..self.clients.len()).filter(|index| self.clients[*index].wire.is_none()).collect();
         if let Some(index) = self.choices.pick(&absent) {
             self.connect(*index);
+            // Many are gone before they have heard of any place.
+            if self.clients[*index].cursors.is_empty() && self.choices.number(0..=1) == 0 {
+                self.cut(*index);
+            }
         }
     }
 
@@ -66,13 +74,19 @@ impl Simulation {
 
     fn resume_by_handshake(&mut self, index: usize) -> VecDeque<Item> {
         let player = &self.clients[index];
-        let cursor = player.cursors.get(&DURABLE).filter(|_| !player.foreign).cloned();
+        let is_first = player.cursors.is_empty() && !player.foreign;
+        let place = if is_first { player.start.as_ref() } else { player.cursors.get(&DURABLE) };
+        let mut cursor = place.filter(|_| !player.foreign).cloned();
         let asked = match (&cursor, player.had_pid) {
             (_, false) => Asked::Now,
+            (Some(start), true) if is_first => Asked::Start(start.entry),
             (Some(cursor), true) => Asked::After(cursor.entry),
             (None, true) => Asked::NoCursor,
         };
         let channels = player.client.channels.clone();
+        if matches!(asked, Asked::Start(_)) && self.flaw == Some(Flaw::ForgetsStart) {
+            cursor = None;
+        }
         let (mut gaps, mut replay) = (Vec::new(), Vec::new());
         for &channel in &channels {
             let reason = match (&cursor, asked) {
@@ -89,6 +103,9 @@ impl Simulation {
             return VecDeque::from([self.connected(asked, Pid::New), Item::Checkpoint(self.newest())]);
         }
         let pid = if asked == Asked::Now || !gaps.is_empty() { Pid::New } else { Pid::Same };
+        if pid == Pid::New {
+            self.clients[index].begins = self.newest();
+        }
         let mut wire = VecDeque::from([self.connected(asked, pid)]);
         wire.extend(gaps);
         wire.extend(
@@ -137,12 +154,13 @@ impl Simulation {
             match item {
                 Item::Event(Event::Delivered(delivered)) => self.read_message(index, delivered),
                 Item::Event(event) => {
-                    if let Event::Connected(connected) = &event
-                        && connected.pid != Pid::None
-                    {
-                        self.clients[index].had_pid = true;
+                    let pid = if let Event::Connected(it) = &event { it.pid } else { Pid::None };
+                    let entry = self.log(index, event);
+                    self.clients[index].had_pid |= pid != Pid::None;
+                    if pid == Pid::New {
+                        let begins = self.clients[index].begins.clone();
+                        self.clients[index].start = Some(self.cursor(entry, begins));
                     }
-                    self.log(index, event);
                 }
                 Item::Checkpoint(positions) => {
                     let entry = self.log(index, Event::Checkpoint);

@@ -130,7 +130,7 @@ proptest! {
                     Act::Wait(millis) => clock.advance(Duration::from_millis(millis)),
                     Act::Tidy => tidy(now),
                     Act::Forget => {
-                        forget_idle(&now);
+                        forget_idle(now);
                         for told in &mut told {
                             told.is_forgotten = true;
                         }
