@@ -327,7 +327,7 @@ pub(crate) async fn run(
     })?;
     let reach = Reach::of(&config);
     let keys = known_keys(&config, reach)?;
-    let ring = KeyRing::new(&keys, reach);
+    let ring = KeyRing::new(&keys, reach, config.data_dir.clone());
     let origins = Live::new(config.http.cors_origins.clone());
 
     let issuers = Issuers::set_up(&config.jwt, None)

@@ -454,6 +454,20 @@ fn a_mistake_keeps_everything_as_it_was() {
     assert_eq!((status(PUBLISHER), status(SHOP)), (403, 200));
 }
 
+/// A reload with another `data_dir`, which needs a restart, made a key there, and the one that every backend had was refused.
+#[test]
+fn a_key_that_was_made_at_the_start_counts_until_a_restart() {
+    let mut server = Server::start("", &[]);
+    let made = fs::read_to_string(server.dir.path().join("data/auth_key")).unwrap();
+    for keys in [vec![], vec![key("other", SHOP, "'publish'", "")], vec![]] {
+        server.reload("data_dir = './elsewhere'", &keys, "the configuration is reloaded");
+        let expected = if keys.is_empty() { (200, 403) } else { (403, 200) };
+        let status = |key: &str| server.ask("POST", "/message/a", key.trim(), r#"{"message":1}"#).status;
+        assert_eq!((status(&made), status(SHOP)), expected);
+    }
+    assert!(!server.dir.path().join("elsewhere").exists());
+}
+
 /// A file that was found by searching once counted as none when it was gone, and nobody was let in any more.
 #[test]
 fn a_file_that_is_gone_keeps_everything_as_it_was() {

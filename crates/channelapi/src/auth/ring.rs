@@ -2,10 +2,11 @@
 
 use super::keys::{Key, Keys};
 use crate::config::Config;
-use crate::config::keys::{Reach, ResolvedKeys, resolve};
+use crate::config::keys::{Reach, ResolvedKeys, resolve_beside};
 use crate::live::Live;
 use crate::reload::{Change, Part};
 use arc_swap::Guard;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tracing::{info, warn};
 
@@ -15,12 +16,14 @@ pub(crate) struct KeyRing {
     keys: Live<Keys>,
     /// Who can reach the server is known since its start.
     reach: Reach,
+    /// Where a key is kept that nobody set: as the data directory of the start, it stays until a restart.
+    data_dir: PathBuf,
 }
 
 impl KeyRing {
-    /// A ring with the keys of the start.
-    pub(crate) fn new(resolved: &ResolvedKeys, reach: Reach) -> Self {
-        Self { keys: Live::new(Keys::new(&resolved.keys)), reach }
+    /// A ring with the keys of the start, which used this data directory.
+    pub(crate) fn new(resolved: &ResolvedKeys, reach: Reach, data_dir: PathBuf) -> Self {
+        Self { keys: Live::new(Keys::new(&resolved.keys)), reach, data_dir }
     }
 
     /// The keys as they are now.
@@ -35,7 +38,7 @@ impl Part for KeyRing {
     }
 
     fn prepare(&self, config: &Config) -> anyhow::Result<Change> {
-        let resolved = resolve(config, self.reach)?;
+        let resolved = resolve_beside(&self.data_dir, config, self.reach)?;
         let keys = Keys::new(&resolved.keys);
         let ring = self.keys.clone();
         Ok(Box::new(move || {

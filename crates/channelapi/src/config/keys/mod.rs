@@ -99,14 +99,20 @@ pub enum KeyOrigin {
 
 /// Finds the keys to run with: the single one, which is made if there is no other, and those of the list.
 pub fn resolve(config: &Config, reach: Reach) -> Result<ResolvedKeys, KeyError> {
+    resolve_beside(&config.data_dir, config, reach)
+}
+
+/// The same for a server that runs with this data directory, whatever the settings say of it: another one needs a restart, and
+/// nothing may be made there before.
+pub fn resolve_beside(data_dir: &Path, config: &Config, reach: Reach) -> Result<ResolvedKeys, KeyError> {
     let (mut keys, mut warnings) = listed(config, reach)?;
     let origin = if is_single_wanted(config) {
-        let single = resolve_auth_key(config.auth_key.clone(), &config.data_dir, reach)?;
+        let single = resolve_auth_key(config.auth_key.clone(), data_dir, reach)?;
         keys.insert(0, KnownKey::single(single.key.hash()));
         warnings.extend(single.warnings);
         single.origin
     } else {
-        warnings.extend(unused_key(config));
+        warnings.extend(unused_key(data_dir));
         KeyOrigin::Listed
     };
     distinct(&keys)?;
@@ -135,7 +141,7 @@ pub fn check(config: &Config, reach: Reach) -> Result<Checked, KeyError> {
             None => will_generate = true,
         }
     } else {
-        warnings.extend(unused_key(config));
+        warnings.extend(unused_key(&config.data_dir));
     }
     distinct(&keys)?;
     Ok(Checked { warnings, will_generate })
@@ -146,8 +152,8 @@ fn is_single_wanted(config: &Config) -> bool {
     config.auth_key.is_some() || config.auth_keys.is_empty()
 }
 
-fn unused_key(config: &Config) -> Option<String> {
-    let path = key_file(&config.data_dir);
+fn unused_key(data_dir: &Path) -> Option<String> {
+    let path = key_file(data_dir);
     let path = path.exists().then(|| path.display().to_string())?;
     Some(format!(
         "the key in {path} lets nobody in, because there are [[auth_keys]]; set CHANNELAPI_AUTH_KEY_FILE={path} if it should, \
