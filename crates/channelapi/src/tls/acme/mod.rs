@@ -3,7 +3,8 @@
 //! `order.rs` gets one, `kept.rs` keeps it and the account.
 //!
 //! Invariant: what is kept is waited for while it is not valid yet, and between two orders there is a pause, whatever came of the
-//! first. So a clock that is wrong is no reason to ask an authority again and again, nor is a disk that is full.
+//! first. So a clock that is wrong is no reason to ask an authority again and again, nor is a disk that is full. When a certificate is
+//! renewed is decided once, by the machine's clock; it is kept when that clock is set, or when the machine sleeps.
 
 mod kept;
 mod order;
@@ -109,13 +110,16 @@ impl Acme {
             None => {}
         }
         let mut pause = ACME_RETRY_MIN;
+        let mut due = pair.as_ref().map(renewal_of);
         loop {
-            if let Some(pair) = &pair {
-                tokio::time::sleep(until_renewal(pair, SystemTime::now(), pause)).await;
+            if let (Some(pair), Some(due)) = (&pair, due) {
+                tokio::time::sleep(least_pause(pair, pause)).await;
+                wait_until(due, SystemTime::now).await;
             }
             let renewed = self.renew(pair.as_ref()).await;
-            pause = pause_behind(&renewed, SystemTime::now(), pause);
-            pair = Some(renewed);
+            let next = renewal_of(&renewed);
+            pause = pause_behind(next, SystemTime::now(), pause);
+            (pair, due) = (Some(renewed), Some(next));
         }
     }
 
@@ -209,18 +213,33 @@ fn is_other(pair: &Pair, before: Option<&Pair>) -> bool {
     before.is_none_or(|before| pair.certified.cert != before.certified.cert)
 }
 
-/// A certificate is renewed when two thirds of its life are over, a little earlier on some machines than on others. By a clock that
-/// is ahead that is at once for each new one, so there is a pause in any case; only a life of minutes has no room for a whole one.
-fn until_renewal(pair: &Pair, now: SystemTime, pause: Duration) -> Duration {
-    let life = pair.validity.life();
-    let age = jittered(life * 2 / 3, 24);
-    let wait = (pair.validity.from + age).duration_since(now).unwrap_or_default();
-    wait.max(pause.min(life / 8))
+/// When a certificate is to be renewed: when two thirds of its life are over, a little earlier on some machines than on others.
+fn renewal_of(pair: &Pair) -> SystemTime {
+    pair.validity.from + jittered(pair.validity.life() * 2 / 3, 24)
+}
+
+/// By a clock that is ahead, each new certificate is to be renewed at once, so there is a pause in any case; only a life of minutes has
+/// no room for a whole one.
+fn least_pause(pair: &Pair, pause: Duration) -> Duration {
+    pause.min(pair.validity.life() / 8)
+}
+
+/// How often the clock is looked at while a certificate is not to be renewed yet. Even one that lives for six days has a day left then.
+const LOOK_INTERVAL: Duration = Duration::from_hours(1);
+
+/// Waits until it is `due` by the clock that `now` reads. A timer alone does not know that the clock was set, and stands still while the
+/// machine sleeps.
+async fn wait_until(due: SystemTime, now: impl Fn() -> SystemTime) {
+    while let Ok(left) = due.duration_since(now())
+        && !left.is_zero()
+    {
+        tokio::time::sleep(left.min(LOOK_INTERVAL)).await;
+    }
 }
 
 /// The pause behind an order, after the one before it. One that brought what is to be renewed at once was in vain, as one that failed.
-fn pause_behind(received: &Pair, now: SystemTime, before: Duration) -> Duration {
-    if until_renewal(received, now, Duration::ZERO).is_zero() {
+fn pause_behind(due: SystemTime, now: SystemTime, before: Duration) -> Duration {
+    if due <= now {
         warn!("the new certificate looks old already; is the clock of this machine right?");
         (before * 2).min(ACME_RETRY_MAX)
     } else {
@@ -313,8 +332,8 @@ pub(in crate::tls) mod tests {
         made.renew(-1_000, 89_000);
         let pair = made.files.load(SystemTime::now()).unwrap();
         for _ in 0..100 {
-            let wait = until_renewal(&pair, pair.validity.from, ACME_RETRY_MIN).as_secs();
-            assert!((57_499..=60_000).contains(&wait), "{wait}");
+            let age = renewal_of(&pair).duration_since(pair.validity.from).unwrap().as_secs();
+            assert!((57_499..=60_000).contains(&age), "{age}");
         }
         let almost = |seconds| has_almost_ended(&pair, pair.validity.from + Duration::from_secs(seconds));
         assert!(!almost(60_000) && almost(80_000));
@@ -326,22 +345,46 @@ pub(in crate::tls) mod tests {
         let made = Made::new();
         made.renew(-1_000, 89_000);
         let pair = made.files.load(SystemTime::now()).unwrap();
-        let at = |pair: &Pair, age| pair.validity.from + Duration::from_secs(age);
-        let wait = |pair: &Pair, age| until_renewal(pair, at(pair, age), ACME_RETRY_MIN);
-        for age in [60_001, 80_000, 1_000_000] {
-            assert_eq!(wait(&pair, age), ACME_RETRY_MIN, "{age}");
-        }
+        let at = |age| pair.validity.from + Duration::from_secs(age);
+        let due = renewal_of(&pair);
         // One a minute would be all that an authority gives in a week, within the hour.
         let mut pause = ACME_RETRY_MIN;
-        for minutes in [2, 4, 8, 16] {
-            pause = pause_behind(&pair, at(&pair, 60_001), pause);
+        for (age, minutes) in [(60_001, 2), (60_001, 4), (80_000, 8), (1_000_000, 16)] {
+            pause = pause_behind(due, at(age), pause);
             assert_eq!(pause, Duration::from_mins(minutes));
+            assert_eq!(least_pause(&pair, pause), pause);
         }
-        assert_eq!(until_renewal(&pair, at(&pair, 60_001), pause), pause);
-        assert_eq!(pause_behind(&pair, at(&pair, 60_001), ACME_RETRY_MAX), ACME_RETRY_MAX);
-        assert_eq!(pause_behind(&pair, at(&pair, 3_600), pause), ACME_RETRY_MIN, "the clock is right again");
+        assert_eq!(pause_behind(due, at(60_001), ACME_RETRY_MAX), ACME_RETRY_MAX);
+        assert_eq!(pause_behind(due, at(3_600), pause), ACME_RETRY_MIN, "the clock is right again");
         made.renew(-1, 20);
         let short = made.files.load(SystemTime::now()).unwrap();
-        assert!(wait(&short, 14) < Duration::from_secs(3), "it would end before a whole one is over");
+        let pause = least_pause(&short, ACME_RETRY_MIN);
+        assert!(pause < Duration::from_secs(3), "it would end before a whole one is over");
+    }
+
+    /// Whoever waited for weeks in one piece missed what was due when the clock had been behind, or the machine had slept.
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_is_due_by_the_clock_of_the_machine_whatever_happens_to_it() {
+        const HOUR: u64 = 3_600;
+        // The clock is set by so many hours, after so many; what is waited for is 1,000 away by then. It is over after so many.
+        for (set_after, set_by, ends) in [
+            (2_000, 0, 1_000..=1_000),
+            (20, 900, 100..=101),
+            (20, 5_000, 20..=21),
+            (20, -500, 1_500..=1_500),
+            (20, -100_000, 101_000..=101_000),
+        ] {
+            let (started, start) = (tokio::time::Instant::now(), SystemTime::now());
+            let now = || {
+                let hours = started.elapsed().as_secs() / HOUR;
+                let by = if hours >= set_after { set_by } else { 0 };
+                let shown = start + started.elapsed();
+                let by_hours = Duration::from_hours(i64::unsigned_abs(by));
+                if by < 0 { shown - by_hours } else { shown + by_hours }
+            };
+            wait_until(start + Duration::from_hours(1_000), now).await;
+            let waited = started.elapsed().as_secs().div_ceil(HOUR);
+            assert!(ends.contains(&waited), "{set_after} {set_by}: {waited}");
+        }
     }
 }
