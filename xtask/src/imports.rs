@@ -35,16 +35,17 @@ const ROOMS: &[Room] = &[
     room("channelapi-core/clock", &[], "time depends on nothing"),
     room("channelapi-core/counters", &[], "whoever counts knows its counter, which knows nobody"),
     room("channelapi-core/failpoint", &[], "a place where tests let the program fail depends on nothing"),
+    room("channelapi-core/fence", &[], "the end of a store is told without knowing what it keeps"),
     room("channelapi-core/folder", &[], "a folder on disk does not know what lies in it"),
     room("channelapi-core/model", &["limits"], "words of the domain depend on no mechanism"),
     room(
         "channelapi-core/state",
-        &["model", "limits", "folder"],
+        &["model", "limits", "fence", "folder"],
         "what is kept on disk knows the words it keeps, and not who asks",
     ),
     room(
         "channelapi-core/broker",
-        &["model", "limits", "clock", "counters", "failpoint", "folder"],
+        &["model", "limits", "clock", "counters", "failpoint", "fence", "folder"],
         "it reaches the rooms above through the `PublicationSink` it is handed",
     ),
     room(

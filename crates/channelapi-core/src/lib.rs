@@ -12,6 +12,7 @@ pub mod clock;
 pub mod counters;
 pub mod delivery;
 mod failpoint;
+mod fence;
 mod folder;
 pub mod hub;
 pub mod limits;

@@ -392,7 +392,6 @@ pub(crate) async fn run(
     let revoking = tokio::spawn(going("ending what is revoked", server.clone(), Server::keep_revoked_out));
 
     banner::announce(&config, &keys, &front.places()?, started.elapsed());
-    let broker = hub.broker.clone();
     let stopping = async {
         let told = async {
             stopping.await;
@@ -402,7 +401,7 @@ pub(crate) async fn run(
         };
         tokio::select! {
             () = told => {}
-            () = broker.fenced() => error!("nothing more can be stored: stopping"),
+            () = hub.fenced() => error!("nothing more can be stored: stopping"),
         }
     };
     let requests = HttpConnections::new(admission.clone(), cores);
@@ -410,22 +409,16 @@ pub(crate) async fn run(
         () = stopping => {}
         never = front.serve(&server, &requests) => match never {},
     }
-    let is_fenced = broker.is_fenced();
+    let fence = hub.fence();
     server.api.end_streams();
-    let time = if is_fenced { config.drain.timeout.min(FENCED_DRAIN_TIMEOUT) } else { config.drain.timeout };
+    let time = fence.map_or(config.drain.timeout, |_| config.drain.timeout.min(FENCED_DRAIN_TIMEOUT));
     drain::drain(&[gateway], requests, time).await;
     hub.tokens.flush().await;
     hub.consumers.flush().await;
-    heartbeats.abort();
-    upkeep.abort();
-    watch.abort();
-    reloading.abort();
-    revoking.abort();
-    if is_fenced {
-        let error = anyhow::anyhow!(
-            "the disk under {} failed, so nothing more can be stored; what was accepted before is safe: look at the disk and start again",
-            config.data_dir.display()
-        );
+    [heartbeats, watch, revoking].iter().for_each(tokio::task::JoinHandle::abort);
+    [upkeep, reloading].iter().for_each(tokio::task::JoinHandle::abort);
+    if let Some(fence) = fence {
+        let error = anyhow::anyhow!("{}: {fence}", config.data_dir.display());
         return Err(Failure { error, code: EXIT_IO });
     }
     Ok(())

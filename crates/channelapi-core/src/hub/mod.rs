@@ -36,6 +36,7 @@ pub struct Hub {
     pub broker: Arc<EmbeddedBroker>,
     /// Whether it takes publications.
     pub gate: Gate,
+    state: StateStore,
     fanout: Arc<Fanout>,
     clock: Clock,
 }
@@ -45,8 +46,23 @@ pub struct Hub {
 pub enum Readiness {
     /// It should.
     Ready,
-    /// Its disk is full, cannot be written, or has failed.
+    /// Its disk is full, cannot be written, or has failed; or it is [`Fenced`].
     CannotStore,
+}
+
+/// Why a node keeps nothing more until its process is started again. What was accepted before is safe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Fenced {
+    /// A sync of the log failed, or a thread of it panicked.
+    #[error(
+        "the disk failed, so nothing more can be stored; what was accepted before is safe: look at the disk and start again"
+    )]
+    Log,
+    /// A thread of the state panicked.
+    #[error(
+        "a thread of the state panicked, so tokens, confirmations and revocations can neither be read nor written; what was accepted before is safe: start again, and report what the log says of the panic"
+    )]
+    State,
 }
 
 /// What a node is made of.
@@ -115,12 +131,12 @@ impl Hub {
             known.standing(channel).map(|standing| (standing.epoch, standing.next_offset - 1))
         })?;
         let revocations = Arc::new(Revocations::load(state.clone(), clock.clone())?);
-        let consumers = Arc::new(Consumers::new(state, broker.clone(), clock.clone()));
+        let consumers = Arc::new(Consumers::new(state.clone(), broker.clone(), clock.clone()));
         for (worker, core) in workers.into_iter().zip(&settings.cores) {
             // The workers end with the runtime; nobody needs to wait for them.
             core.spawn(worker.run(broker.clone()));
         }
-        Ok(Self { tokens, revocations, consumers, broker, gate: Gate::default(), fanout, clock })
+        Ok(Self { tokens, revocations, consumers, broker, gate: Gate::default(), state, fanout, clock })
     }
 
     /// Takes so much at once as befits a node that may use so many bytes of memory.
@@ -138,7 +154,21 @@ impl Hub {
     pub fn readiness(&self) -> Readiness {
         let since = |at| self.clock.monotonic_millis().saturating_sub(at);
         let is_recent = self.broker.refused_at().is_some_and(|at| since(at) < millis_of(NOT_READY_TIME));
-        if is_recent || self.broker.is_fenced() { Readiness::CannotStore } else { Readiness::Ready }
+        if is_recent || self.fence().is_some() { Readiness::CannotStore } else { Readiness::Ready }
+    }
+
+    /// Why nothing more is kept, if that is so. The process should end, too.
+    pub fn fence(&self) -> Option<Fenced> {
+        let of_state = || self.state.is_fenced().then_some(Fenced::State);
+        self.broker.is_fenced().then_some(Fenced::Log).or_else(of_state)
+    }
+
+    /// Waits until there is a [`Self::fence`].
+    pub async fn fenced(&self) {
+        tokio::select! {
+            () = self.broker.fenced() => {}
+            () = self.state.fenced() => {}
+        }
     }
 
     /// Puts a connection into channels.
@@ -226,6 +256,21 @@ mod tests {
         assert!(matches!(DataDirectory::open(folder.path()), Err(DataDirectoryError::InUse(_))));
         drop(core);
         DataDirectory::open(folder.path()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_node_whose_state_has_panicked_is_not_ready_and_says_that_it_should_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let hub = start(&DataDirectory::open(folder.path()).unwrap());
+        let channel = ChannelName::parse("a").unwrap();
+        let position = StoredPosition { epoch: 1, offset: 1, acked_at: 1 };
+        let ack = Ack { channel: channel.clone(), consumer: ConsumerName::default(), position };
+        hub.state.acknowledge(vec![ack]).await.unwrap();
+        assert_eq!((hub.readiness(), hub.fence()), (Readiness::Ready, None));
+        assert!(hub.state.take_back_consumers(|_| panic!("a bug, for this test")).is_err());
+        tokio::time::timeout(std::time::Duration::from_secs(30), hub.fenced()).await.expect("it is said");
+        assert_eq!((hub.readiness(), hub.fence()), (Readiness::CannotStore, Some(Fenced::State)));
+        assert!(hub.tokens.get_or_create(&channel).await.is_err());
     }
 
     /// A consumer's position survives every power cut, what it has read need not: with relaxed durability the log may lose its

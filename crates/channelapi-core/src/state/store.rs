@@ -3,6 +3,7 @@
 
 use super::directory::DataDirectory;
 use super::{backup, schema};
+use crate::fence::{Fence, Guard};
 use crate::limits::{STATE_BATCH_MAX, STATE_BUSY_TIMEOUT, STATE_QUEUE_MAX};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
 use std::fs::OpenOptions;
@@ -18,6 +19,7 @@ pub struct StateStore {
     path: PathBuf,
     writes: mpsc::Sender<Write>,
     reads: mpsc::Sender<Read>,
+    fence: Fence,
 }
 
 /// Why the state could not be read or written.
@@ -77,9 +79,20 @@ impl StateStore {
         let reader = open_reader(&path).map_err(|error| StateError::Open { path: path.clone(), error })?;
         let (writes, to_write) = mpsc::channel(STATE_QUEUE_MAX);
         let (reads, to_read) = mpsc::channel(STATE_QUEUE_MAX);
-        spawn("state-writer", move || write_loop(read_write, to_write));
-        spawn("state-reader", move || read_loop(&reader, to_read));
-        Ok(Self { path, writes, reads })
+        let fence = Fence::default();
+        spawn("state-writer", &fence, move || write_loop(read_write, to_write));
+        spawn("state-reader", &fence, move || read_loop(&reader, to_read));
+        Ok(Self { path, writes, reads, fence })
+    }
+
+    /// Whether nothing more is read or written, because one of the threads panicked. The process should end, too.
+    pub fn is_fenced(&self) -> bool {
+        self.fence.is_closed()
+    }
+
+    /// Waits until [`Self::is_fenced`].
+    pub async fn fenced(&self) {
+        self.fence.closed().await;
     }
 
     /// Copies the state, as it is at one moment, to a new file. See [`backup`](backup::backup).
@@ -211,8 +224,13 @@ fn stopped() -> StateError {
     StateError::Failed("its thread has stopped".into())
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) {
-    thread::Builder::new().name(name.into()).spawn(run).expect("a starting process can make threads");
+fn spawn(name: &str, fence: &Fence, run: impl FnOnce() + Send + 'static) {
+    let guard = Guard(fence.clone());
+    let started = thread::Builder::new().name(name.into()).spawn(move || {
+        let _guard = guard;
+        run();
+    });
+    started.expect("a starting process can make threads");
 }
 
 fn open_writer(path: &Path) -> Result<Connection, StateError> {
@@ -330,6 +348,27 @@ mod tests {
         let connection = open_from_outside(&path).unwrap();
         assert_eq!(schema::version(&connection).unwrap(), Ok(3));
         assert!(open_from_outside(&folder.join("missing.db")).is_err());
+    }
+
+    /// Every token, confirmation and revocation failed from then on, while the server called itself ready.
+    #[tokio::test]
+    async fn a_panic_of_either_thread_is_said_and_nobody_waits_for_ever() {
+        for writes in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            let store = StateStore::open(&DataDirectory::open(folder.path()).unwrap()).unwrap();
+            store.write(|_| Ok(())).await.unwrap();
+            store.read(|_| Ok(())).await.unwrap();
+            assert!(!store.is_fenced());
+            let failed = if writes {
+                store.write(|_| -> rusqlite::Result<()> { panic!("a bug, for this test") }).await
+            } else {
+                store.read(|_| -> rusqlite::Result<()> { panic!("a bug, for this test") }).await
+            };
+            assert!(failed.unwrap_err().to_string().contains("has stopped"));
+            let said = tokio::time::timeout(std::time::Duration::from_secs(30), store.fenced());
+            said.await.expect("it is said");
+            assert!(store.is_fenced());
+        }
     }
 
     #[tokio::test]

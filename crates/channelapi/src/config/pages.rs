@@ -130,7 +130,7 @@ What is wrong changes nothing, and the log says what. Keys, issuers of JWTs, eve
 differs, needs a restart; the log names it.
 
 **Exit codes.** 0: all is well. 1: the server cannot start, for example because its port is taken. 2: the command line, a variable or the
-file is wrong. 74: the disk failed, and the server ended rather than guess what is on it. 75: another process has the data directory, or another
+file is wrong. 74: the disk failed, or a bug ended what writes to it, and the server ended rather than guess. 75: another process has the data directory, or another
 version wrote it, and nothing in it was changed. 78: the auth key or the certificate is refused; tell the process manager not to restart
 after it, as the next start would end the same way.
 ";

@@ -14,9 +14,9 @@ use super::index::MEMORY;
 use super::record::{Record, mark};
 use super::segment::{SEGMENT_HEADER_BYTES, header, name_of};
 use crate::failpoint;
+use crate::fence::Fence;
 use std::io;
 use std::sync::Arc;
-use tokio::sync::watch;
 use tracing::error;
 
 /// What is written ahead, in pieces that stay in the processor's cache.
@@ -53,44 +53,6 @@ pub(super) struct Head {
     pub(super) is_sealed: bool,
     /// A write failed on a disk that had become read-only; whatever it left behind has to be cut off before anything is written.
     pub(super) needs_cut: bool,
-}
-
-/// Says to whoever wants to know that nothing more is written.
-#[derive(Clone)]
-pub(super) struct Fence(Arc<watch::Sender<bool>>);
-
-impl Default for Fence {
-    fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(false)))
-    }
-}
-
-impl Fence {
-    pub(super) fn close(&self) {
-        self.0.send_replace(true);
-    }
-
-    pub(super) fn is_closed(&self) -> bool {
-        *self.0.borrow()
-    }
-
-    pub(super) async fn closed(&self) {
-        let mut changes = self.0.subscribe();
-        // The sender lives as long as self.
-        _ = changes.wait_for(|is_closed| *is_closed).await;
-    }
-}
-
-/// Closes the log if the thread that holds it ends otherwise than it should.
-pub(super) struct Guard(pub(super) Fence);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            error!("a thread of the log panicked: nothing more is written; this is a bug, please report it");
-            self.0.close();
-        }
-    }
 }
 
 /// Why something was not stored.

@@ -57,6 +57,7 @@ pub use reader::{HistoryPage, HistoryQuery, Standing};
 use super::{Permit, PublicationSink};
 use crate::clock::Clock;
 use crate::failpoint;
+use crate::fence::{Fence, Guard};
 use crate::limits::{
     HOT_TAIL_BYTES_MAX, HOT_TAIL_FRACTION, IDEMPOTENCY_KEY_FRACTION, IDEMPOTENCY_KEYS_MAX, LOG_AHEAD_BYTES,
     LOG_QUEUE_MAX, LOG_SEGMENT_BYTES, LOG_SEGMENT_BYTES_MIN, LOG_SEGMENT_FRACTION, MEMORY_HISTORY_BYTES_MAX,
@@ -66,7 +67,6 @@ use crate::model::{ChannelName, Cursor, Durability, EventName, Policies, Positio
 use answers::Asker;
 use bytes::Bytes;
 use disk::{Directory, Disk};
-use log::{Fence, Guard};
 use open::Opened;
 use parking_lot::RwLock;
 use repeats::KeysClock;

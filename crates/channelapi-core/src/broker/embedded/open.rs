@@ -3,7 +3,7 @@
 use super::StoreSettings;
 use super::disk::{Disk, LogFile, is_gone};
 use super::hot::Hot;
-use super::log::{AppendError, Fence, Head, Log, start};
+use super::log::{AppendError, Head, Log, start};
 use super::record::{Generation, RECORD_BYTES_MIN, Record};
 use super::repeats::Repeats;
 use super::replay::Replay;
@@ -13,6 +13,7 @@ use super::segment::{
 };
 use super::stored::{Segment, Segments, Stored};
 use super::writer::random;
+use crate::fence::Fence;
 use crate::model::Policies;
 use std::io;
 use std::sync::{Arc, mpsc};
