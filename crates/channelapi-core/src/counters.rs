@@ -54,6 +54,8 @@ pub struct Counters {
     pub given_up: Counter,
     /// Idempotency keys that were forgotten while a publisher might have repeated them, because there were too many.
     pub keys_forgotten: Counter,
+    /// Renewals of tokens that were not made, because the disk took none and too many waited for it.
+    pub renewals_dropped: Counter,
 }
 
 /// Everything that was counted in this process.
@@ -68,4 +70,5 @@ pub static COUNTERS: Counters = Counters {
     out_of_order: Counter::new(),
     given_up: Counter::new(),
     keys_forgotten: Counter::new(),
+    renewals_dropped: Counter::new(),
 };

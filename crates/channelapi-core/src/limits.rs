@@ -331,7 +331,7 @@ pub const TOKEN_RENEWAL_STEP: Duration = Duration::from_mins(10);
 /// How often renewals are written. A `kill -9` costs a token this much of its seven days, never the token.
 pub const TOKEN_RENEWAL_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Renewals that wait in memory, about 50 bytes each, before they are written early.
+/// Renewals that wait in memory, about 50 bytes each. Half of them are written early; one that finds no room is not made.
 pub const TOKEN_RENEWALS_MAX: usize = 65_536;
 
 /// Tokens kept in memory, about 150 bytes each; the others are read from disk when they join.

@@ -5,7 +5,8 @@
 //! Invariants:
 //! - A token is on disk before anyone is told it.
 //! - A join costs no write: renewals gather in memory and are written together. A crash may shorten a token's life by
-//!   [`TOKEN_RENEWAL_STEP`](crate::limits::TOKEN_RENEWAL_STEP) + [`TOKEN_RENEWAL_INTERVAL`].
+//!   [`TOKEN_RENEWAL_STEP`](crate::limits::TOKEN_RENEWAL_STEP) + [`TOKEN_RENEWAL_INTERVAL`], and by as long as the disk took none.
+//! - A disk that takes none is asked once each [`TOKEN_RENEWAL_INTERVAL`], however many join meanwhile.
 //! - A token that was revoked or replaced opens nothing once the call has returned, and nothing brings it back: memory forgets
 //!   it after the disk did, and whoever read the disk before that reads again. Where the disk knew of none or failed, memory forgets, too.
 
@@ -232,7 +233,8 @@ impl Tokens {
         }
     }
 
-    /// Writes the renewals that wait. What cannot be written goes on waiting.
+    /// Writes the renewals that wait. What cannot be written goes on waiting, up to
+    /// [`TOKEN_RENEWALS_MAX`](crate::limits::TOKEN_RENEWALS_MAX).
     pub async fn flush(&self) {
         let renewals = self.known.lock().waiting();
         if renewals.is_empty() {
@@ -240,7 +242,10 @@ impl Tokens {
         }
         match self.state.renew(renewals.clone()).await {
             Ok(()) => self.known.lock().written(&renewals),
-            Err(error) => error!(%error, count = renewals.len(), "token renewals could not be written"),
+            Err(error) => {
+                error!(%error, count = renewals.len(), "token renewals could not be written, and wait");
+                self.known.lock().refused();
+            }
         }
     }
 

@@ -303,6 +303,12 @@ fn clients() -> Vec<Row> {
             "`joins_refused{channels}`",
         ),
         bytes("A token", core::TOKEN_BYTES_MAX, "as one that is not good", "`joins_refused{token}`"),
+        fixed(
+            "Renewals of tokens that wait for the disk",
+            core::TOKEN_RENEWALS_MAX,
+            "the token lives no longer than before, until it is used again",
+            "`token_renewals_dropped`",
+        ),
         bytes(
             "Subject, id and issuer of a JWT",
             core::CLAIM_BYTES_MAX,

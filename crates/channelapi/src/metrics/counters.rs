@@ -298,6 +298,8 @@ totals! {
     "publications_given_up" &COUNTERS.given_up;
     /// Idempotency keys that were forgotten before their ten minutes were over, because there were more than a million.
     "idempotency_keys_forgotten" &COUNTERS.keys_forgotten;
+    /// Renewals of tokens that were not made, because `state.db` could not be written and too many waited. Such a token lives no longer than before.
+    "token_renewals_dropped" &COUNTERS.renewals_dropped;
     /// Connections of clients that were opened.
     "connections_opened" &OPENED;
     /// Answers, most of them to polls, that were given up with their connections, because memory was short and their clients did not take them.

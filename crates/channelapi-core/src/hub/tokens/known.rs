@@ -1,6 +1,7 @@
 //! What memory knows of tokens: those that were used lately, and the renewals that wait to be written.
 
 use crate::clock::millis_of;
+use crate::counters::COUNTERS;
 use crate::limits::{TOKEN_CACHE_MAX, TOKEN_RENEWAL_STEP, TOKEN_RENEWALS_MAX};
 use crate::model::{ChannelName, TokenHash};
 use crate::state::StoredToken;
@@ -21,6 +22,8 @@ pub(super) struct Known {
     old: HashMap<TokenHash, KnownToken>,
     /// Renewals that are not on disk yet.
     pub(super) renewals: HashMap<TokenHash, u64>,
+    /// Whether the disk took none the last time.
+    is_refused: bool,
     /// How many tokens were revoked or replaced. What was read from disk at another count may be revoked by now.
     pub(super) revocations: u64,
 }
@@ -69,7 +72,8 @@ impl Known {
         self.young.insert(hash, token);
     }
 
-    /// A token was used: it lives for its full time again. Soon after the last time, that is not worth a write.
+    /// A token was used: it lives for its full time again. Soon after the last time, that is not worth a write. While the disk takes no
+    /// renewals and as many wait as may, it lives only as long as before, in memory as on disk, until it is used when there is room.
     pub(super) fn renew(&mut self, hash: TokenHash, token: KnownToken, now: u64) -> Waiting {
         let expires_at = now + token.lifetime;
         let step = millis_of(TOKEN_RENEWAL_STEP).min(token.lifetime / 10);
@@ -77,9 +81,16 @@ impl Known {
             self.insert(hash, token);
             return Waiting::Some;
         }
-        self.insert(hash, KnownToken { expires_at, ..token });
-        self.renewals.insert(hash, expires_at);
-        if self.renewals.len() >= TOKEN_RENEWALS_MAX { Waiting::Full } else { Waiting::Some }
+        if self.renewals.len() >= TOKEN_RENEWALS_MAX && !self.renewals.contains_key(&hash) {
+            COUNTERS.renewals_dropped.count();
+            self.insert(hash, token);
+        } else {
+            self.insert(hash, KnownToken { expires_at, ..token });
+            self.renewals.insert(hash, expires_at);
+        }
+        let is_many = self.renewals.len() >= TOKEN_RENEWALS_MAX / 2;
+        // What a disk has just refused can wait: it would be asked as often as clients join.
+        if is_many && !self.is_refused { Waiting::Full } else { Waiting::Some }
     }
 
     /// The renewals that are not on disk yet: when each token dies now.
@@ -89,11 +100,17 @@ impl Known {
 
     /// These renewals are on disk. One that was renewed again meanwhile stays for the next time.
     pub(super) fn written(&mut self, renewals: &[(TokenHash, u64)]) {
+        self.is_refused = false;
         for (hash, expires_at) in renewals {
             if self.renewals.get(hash) == Some(expires_at) {
                 self.renewals.remove(hash);
             }
         }
+    }
+
+    /// The disk took no renewals: until it does, they are not written early.
+    pub(super) fn refused(&mut self) {
+        self.is_refused = true;
     }
 
     /// A token was removed.

@@ -1,7 +1,10 @@
 //! Tokens over a data directory: how long they live, what a restart keeps, what no race brings back.
 
 use super::*;
-use crate::limits::{TOKEN_LIFETIME, TOKEN_LIFETIME_MAX, TOKEN_LIFETIME_MIN, TOKEN_RENEWAL_STEP};
+use crate::counters::COUNTERS;
+use crate::limits::{
+    TOKEN_LIFETIME, TOKEN_LIFETIME_MAX, TOKEN_LIFETIME_MIN, TOKEN_RENEWAL_STEP, TOKEN_RENEWALS_MAX,
+};
 use crate::state::DataDirectory;
 use std::path::Path;
 
@@ -219,6 +222,44 @@ async fn memory_forgets_what_the_disk_does_not_have_or_does_not_tell() {
     saboteur.execute_batch("ALTER TABLE gone RENAME TO token").unwrap();
     assert!(matches!(tokens.lookup(token.reveal()), Lookup::Unknown(_)));
     assert!(join(&tokens, &token).await.is_some(), "it was not removed");
+}
+
+/// Each join tried to write all that waited, which could not be written, and there was no limit to them.
+#[tokio::test]
+async fn a_disk_that_takes_no_renewals_is_left_alone_and_memory_has_a_limit() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(0);
+    let (tokens, _directory) = open(folder.path(), &clock);
+    let token = tokens.get_or_create(&channel("a")).await.unwrap();
+    let other = tokens.get_or_create(&channel("c")).await.unwrap();
+    clock.advance(DAY);
+    assert!(join(&tokens, &other).await.is_some());
+    let use_one = |number: usize| {
+        let stale = KnownToken { channel: channel("b"), expires_at: 0, lifetime: millis_of(TOKEN_LIFETIME) };
+        tokens.known.lock().renew(TokenHash::of(&number.to_string()), stale, clock.unix_millis())
+    };
+    let half = TOKEN_RENEWALS_MAX / 2;
+    assert!((2..half).all(|number| use_one(number) == Waiting::Some));
+    assert!(use_one(half) == Waiting::Full, "they are written early");
+    let saboteur = rusqlite::Connection::open(folder.path().join("state.db")).unwrap();
+    let refuse =
+        "CREATE TRIGGER refuse BEFORE UPDATE ON token BEGIN SELECT RAISE(FAIL, 'as a full disk'); END";
+    saboteur.execute_batch(refuse).unwrap();
+    tokens.flush().await;
+    let dropped = COUNTERS.renewals_dropped.value();
+    assert!((2..=TOKEN_RENEWALS_MAX).all(|number| use_one(number) == Waiting::Some), "the next try can wait");
+    assert_eq!(COUNTERS.renewals_dropped.value(), dropped);
+    assert_eq!(join(&tokens, &token).await.as_deref(), Some("a"), "it is not late for anybody");
+    assert_eq!(COUNTERS.renewals_dropped.value(), dropped + 1);
+    assert_eq!(tokens.known.lock().renewals.len(), TOKEN_RENEWALS_MAX);
+
+    saboteur.execute_batch("DROP TRIGGER refuse").unwrap();
+    tokens.flush().await;
+    assert!(tokens.known.lock().renewals.is_empty());
+    assert_eq!(join(&tokens, &token).await.as_deref(), Some("a"));
+    assert_eq!(tokens.known.lock().renewals.len(), 1, "what was dropped is made up for");
+    assert!((2..half).all(|number| use_one(number) == Waiting::Some));
+    assert!(use_one(half) == Waiting::Full, "the disk is well again");
 }
 
 /// Runs a future a little, and says whether it waits for something.
