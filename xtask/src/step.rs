@@ -17,8 +17,8 @@ const STRAGGLERS: Duration = Duration::from_secs(10);
 /// Which of a runner's lines are worth repeating at the end.
 #[derive(Clone, Copy)]
 pub(crate) enum Closing {
-    /// The lines that start with this text, as from `cargo test`, which closes once per test binary.
-    StartingWith(&'static str),
+    /// The lines that start with one of these texts, as from `cargo test`, which closes once per test binary.
+    StartingWith(&'static [&'static str]),
     /// The last lines that are not empty.
     Last(usize),
 }
@@ -119,7 +119,9 @@ fn relay(reader: PipeReader, closing: Closing) -> mpsc::Receiver<Vec<String>> {
 
 fn keep(kept: &mut Vec<String>, line: String, closing: Closing) {
     match closing {
-        Closing::StartingWith(start) if line.starts_with(start) => kept.push(line),
+        Closing::StartingWith(starts) if starts.iter().any(|start| line.starts_with(start)) => {
+            kept.push(line);
+        }
         Closing::StartingWith(_) => {}
         Closing::Last(_) if line.trim().is_empty() => {}
         Closing::Last(count) => {
@@ -159,7 +161,7 @@ mod tests {
     #[test]
     fn closing_lines_can_be_chosen_by_their_start() {
         let script = "echo 'test result: ok. 1 passed'; echo noise; echo 'test result: ok. 2 passed'";
-        let outcome = watch("cargo", shell(script), Closing::StartingWith("test result:")).unwrap();
+        let outcome = watch("cargo", shell(script), Closing::StartingWith(&["test result:"])).unwrap();
         assert_eq!(outcome.closing, ["test result: ok. 1 passed", "test result: ok. 2 passed"]);
     }
 

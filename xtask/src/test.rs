@@ -86,7 +86,7 @@ fn set_up(tree: &Tree, part: Part) -> Result<()> {
 }
 
 fn rust(tree: &Tree) -> Result<Vec<Outcome>> {
-    let closing = Closing::StartingWith("test result:");
+    let closing = Closing::StartingWith(&["test result:"]);
     let mut workspace = tree.cargo();
     workspace.args(["test", "--workspace", "--locked"]);
     let mut seeds = tree.cargo();
