@@ -81,6 +81,7 @@ fn targets(tree: &Tree) -> Result<Vec<String>> {
             names.push(name.to_string_lossy().into_owned());
         }
     }
+    ensure!(!names.is_empty(), "no fuzz target is in {}", directory.display());
     names.sort();
     Ok(names)
 }

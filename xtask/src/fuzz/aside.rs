@@ -68,7 +68,8 @@ fn fuzz_all(tree: &Tree, stop: &AtomicBool) -> Result<Outcome> {
     for targets in targets(tree)?.chunks(SIDE_BY_SIDE) {
         let all = targets.iter().map(|target| Running::start(target, tree, &fuzzing(tree, target)?));
         for running in all.collect::<Result<Vec<_>>>()? {
-            closing.push(running.wait(stop)?);
+            let target = running.name.clone();
+            closing.push(told(&target, &running.wait(stop)?)?);
         }
     }
     let name = format!("Every parser fuzzed for {SECONDS} s");
@@ -114,7 +115,7 @@ impl Running {
         Ok(Self { name: name.to_owned(), child, log })
     }
 
-    /// Waits for its end, and returns what it did.
+    /// Waits for its end, and returns what it said.
     fn wait(mut self, stop: &AtomicBool) -> Result<String> {
         let status = loop {
             if let Some(status) = self.child.try_wait()? {
@@ -125,7 +126,7 @@ impl Running {
         };
         let said = fs::read(&self.log).map(|said| String::from_utf8_lossy(&said).into_owned())?;
         check(&self.name, status, &said, &self.log)?;
-        Ok(format!("{}: {} runs", self.name, runs(&said).unwrap_or("no")))
+        Ok(said)
     }
 }
 
@@ -146,9 +147,17 @@ fn check(name: &str, status: ExitStatus, said: &str, log: &Path) -> Result<()> {
     bail!("{last}\n\nfuzzing: {name} failed ({status}); all of what it said is in {}", log.display())
 }
 
+/// What a target did. One that does not say how often it ran has proven nothing, and neither has one that did not run.
+fn told(target: &str, said: &str) -> Result<String> {
+    let runs = runs(said).with_context(|| format!("fuzzing: {target} did not say how often it ran"))?;
+    ensure!(runs > 0, "fuzzing: {target} did not run once");
+    Ok(format!("{target}: {runs} runs"))
+}
+
 /// How often a target was run, by what libFuzzer says at its end.
-fn runs(said: &str) -> Option<&str> {
-    said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:")).map(str::trim)
+fn runs(said: &str) -> Option<u64> {
+    let runs = said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
+    runs?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -157,8 +166,22 @@ mod tests {
 
     #[test]
     fn a_target_says_how_often_it_ran() {
-        assert_eq!(runs("Done 7\nstat::number_of_executed_units: 1234\nstat::average: 2\n"), Some("1234"));
-        assert_eq!(runs("error: something"), None);
+        let said = "Done 7\nstat::number_of_executed_units: 1234\nstat::average: 2\n";
+        assert_eq!(told("engineio", said).unwrap(), "engineio: 1234 runs");
+    }
+
+    /// It was told as `no runs`, and called passed.
+    #[test]
+    fn a_target_that_proves_nothing_fails() {
+        for (said, problem) in [
+            ("", "engineio did not say how often it ran"),
+            ("error: something", "engineio did not say how often it ran"),
+            ("stat::number_of_executed_units: many", "engineio did not say how often it ran"),
+            ("stat::number_of_executed_units: 0\n", "engineio did not run once"),
+        ] {
+            let error = told("engineio", said).unwrap_err().to_string();
+            assert!(error.contains(problem), "{said}: {error}");
+        }
     }
 
     #[test]
