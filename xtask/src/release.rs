@@ -1,7 +1,7 @@
 //! `cargo xtask release`: what is published, built so that anybody can build it again and get the same bytes.
 //!
-//! Two builds, each from nothing and in a directory of its own, must give the same file. Beside it lies what is in it, what it was built
-//! with, and the checksums of all of it. The binary is linked to the system's C library: names of hosts are looked up through it, which a static
+//! What is built is a commit: whatever is not in one, nobody else has. Two builds, each from nothing and in a directory of its own, must
+//! give the same file. Beside it lies what is in it, what it was built with, and the checksums of all of it. The binary is linked to the system's C library: names of hosts are looked up through it, which a static
 //! one cannot do reliably.
 
 use std::env;
@@ -19,9 +19,12 @@ use crate::{materials, step::announce};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
-    /// Build once, and believe that a second build would be the same
+    /// Build once, and do not look whether a second build would be the same
     #[arg(long)]
     once: bool,
+    /// Build what is not committed, too
+    #[arg(long)]
+    dirty: bool,
     /// Only print the bill of materials (CycloneDX 1.5), and build nothing
     #[arg(long)]
     bill: bool,
@@ -39,6 +42,9 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
         print!("{}", materials::bill(tree)?);
         return Ok(());
     }
+    if !arguments.dirty {
+        all_committed(changes(tree).as_deref())?;
+    }
     let first = build(tree, "one")?;
     if !arguments.once {
         let second = build(tree, "two")?;
@@ -48,7 +54,7 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
         println!("{first}");
     }
     // Before the last release makes way.
-    let (bill, build) = (materials::bill(tree)?, circumstances(tree)?);
+    let (bill, build) = (materials::bill(tree)?, circumstances(tree, arguments.once)?);
     let folder = tree.target(ARTIFACTS);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
@@ -78,8 +84,39 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// What `git` says is not committed, a line for each file. None if it does not know, as where the sources came without it.
+fn changes(tree: &Tree) -> Option<String> {
+    let output =
+        Command::new("git").current_dir(tree.path("")).args(["status", "--porcelain"]).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn all_committed(changes: Option<&str>) -> Result<()> {
+    let changes = changes.context("git does not say what is built here; --dirty builds it all the same")?;
+    let changes = changes.trim_end();
+    ensure!(
+        changes.is_empty(),
+        "nobody else has what is not committed; commit it or put it away, or build it all the same with --dirty:\n{changes}"
+    );
+    Ok(())
+}
+
+/// What a commit is called, and whether there was more.
+fn sources(commit: &str, changes: Option<&str>) -> String {
+    match changes {
+        Some("") => commit.to_owned(),
+        Some(_) => format!("{commit}-dirty"),
+        None => format!("{commit}, perhaps with changes"),
+    }
+}
+
+/// What is known of another build of the same sources. Two that differ end before.
+fn reproducible(once: bool) -> &'static str {
+    if once { "not checked" } else { "yes, two builds were the same" }
+}
+
 /// What whoever builds it again needs besides the sources: other compilers make other bytes.
-fn circumstances(tree: &Tree) -> Result<String> {
+fn circumstances(tree: &Tree, once: bool) -> Result<String> {
     let first_line = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).current_dir(tree.path("")).args(arguments).output();
         let said = output.ok().filter(|output| output.status.success()).map(|output| output.stdout);
@@ -88,35 +125,45 @@ fn circumstances(tree: &Tree) -> Result<String> {
         line.unwrap_or_else(|| "unknown".to_owned())
     };
     let compiler = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-    let commit = first_line("git", &["describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"]);
+    let commit = sources(&first_line("git", &["rev-parse", "HEAD"]), changes(tree).as_deref());
     Ok(format!(
-        "commit: {commit}\n{}\nC compiler: {}\nC library: {}\n",
+        "commit: {commit}\nreproducible: {}\n{}\nC compiler: {}\nC library: {}\n",
+        reproducible(once),
         said(tree, &["--version", "--verbose"])?,
         first_line(&compiler, &["--version"]),
         first_line("ldd", &["--version"]),
     ))
 }
 
-/// Whether a variable of the environment could change what is built. What should, is in the sources.
+/// Whether a variable of the environment could change what is built. What should, is in the sources; `CC` alone may name a compiler, which
+/// is then told.
 fn may_change_the_build(name: &str) -> bool {
-    const STARTS: [&str; 12] = [
+    const STARTS: [&str; 16] = [
+        "AR_",
         "AWS_LC_",
         "CARGO_BUILD_",
         "CARGO_PROFILE_",
         "CARGO_TARGET_",
+        "CC_",
         "CFLAGS",
+        "CMAKE_",
         "CPPFLAGS",
-        "CXXFLAGS",
-        "HOST_CFLAGS",
+        "CXX",
+        "HOST_",
         "JEMALLOC_",
         "LDFLAGS",
+        "RANLIB_",
         "RUSTC_",
-        "TARGET_CFLAGS",
+        "TARGET_",
     ];
-    const NAMES: [&str; 5] = [
+    const NAMES: [&str; 9] = [
+        "AR",
+        "ARFLAGS",
         "CARGO_ENCODED_RUSTFLAGS",
         "CARGO_INCREMENTAL",
+        "CROSS_COMPILE",
         "LIBSQLITE3_FLAGS",
+        "RANLIB",
         "RUSTFLAGS",
         "SQLITE_MAX_VARIABLE_NUMBER",
     ];
@@ -213,22 +260,61 @@ mod tests {
             "JEMALLOC_SYS_WITH_MALLOC_CONF",
             "CARGO_BUILD_TARGET",
             "RUSTFLAGS",
+            "CC_x86_64_unknown_linux_gnu",
+            "CC_x86_64-unknown-linux-gnu",
+            "TARGET_CC",
+            "HOST_CC",
+            "TARGET_CFLAGS",
+            "HOST_CFLAGS",
+            "CXX",
+            "CXXFLAGS",
+            "CXX_x86_64_unknown_linux_gnu",
+            "AR",
+            "AR_x86_64_unknown_linux_gnu",
         ] {
             assert!(may_change_the_build(name), "{name}");
         }
-        for name in
-            ["PATH", "HOME", "CARGO_HOME", "RUSTUP_TOOLCHAIN", "https_proxy", "CARGO_NET_OFFLINE", "CC"]
-        {
+        for name in [
+            "PATH",
+            "HOME",
+            "HOSTNAME",
+            "CARGO_HOME",
+            "RUSTUP_TOOLCHAIN",
+            "https_proxy",
+            "CARGO_NET_OFFLINE",
+            "CC",
+        ] {
             assert!(!may_change_the_build(name), "{name}");
         }
     }
 
     #[test]
     fn it_is_told_what_a_release_was_built_with() {
-        let told = circumstances(&Tree::find().unwrap()).unwrap();
+        let tree = Tree::find().unwrap();
+        let told = circumstances(&tree, true).unwrap();
         let value = |key: &str| told.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
+        assert_eq!(value("reproducible"), Some("not checked"), "{told}");
+        let checked = circumstances(&tree, false).unwrap();
+        assert!(checked.contains("\nreproducible: yes, two builds were the same\n"), "{checked}");
         assert!(value("commit").is_some() && value("C compiler").is_some(), "{told}");
         assert!(value("host").is_some_and(|host| host.contains('-')), "{told}");
         assert!(value("release").is_some_and(|release| release.starts_with("1.")), "{told}");
+    }
+
+    /// A release was built from whatever lay there, and a new file did not even make it `-dirty`.
+    #[test]
+    fn what_is_not_committed_is_in_no_release_unless_it_is_wanted() {
+        all_committed(Some("")).unwrap();
+        for (changes, part) in [
+            (Some(" M crates/channelapi/src/main.rs\n"), "with --dirty:\n M crates/channelapi/src/main.rs"),
+            (Some("?? crates/channelapi/src/new.rs\n"), "?? crates/channelapi/src/new.rs"),
+            (None, "git does not say"),
+        ] {
+            let error = all_committed(changes).unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains("--dirty"), "{error}");
+        }
+        assert_eq!(sources("abc", Some("")), "abc");
+        assert_eq!(sources("abc", Some("?? new.rs\n")), "abc-dirty");
+        assert_eq!(sources("unknown", None), "unknown, perhaps with changes");
     }
 }
