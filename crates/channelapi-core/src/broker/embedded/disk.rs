@@ -1,9 +1,11 @@
 //! The few things the log asks of a file system, as a seam: the tests put one under it that forgets what was not synced, cuts
 //! files anywhere and fails when it is told to.
 
+use super::reserve::is_full;
 use super::unreadable::{is_damage, read_around};
 use crate::folder;
 use bytes::Bytes;
+use std::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -25,7 +27,7 @@ pub(super) trait Disk: Send + Sync + 'static {
         self.read_into(name, &mut bytes).map(|()| bytes.into())
     }
 
-    /// Makes an empty file, whose name survives a power cut when this returns.
+    /// Makes an empty file, whose name survives a power cut when this returns. The error may be [that of a sync](is_sync_failure).
     fn create(&self, name: &str) -> io::Result<Arc<dyn LogFile>>;
 
     /// Opens a file, and how long it is.
@@ -52,6 +54,22 @@ pub(super) trait LogFile: Send + Sync {
 
     /// Reads `length` bytes from `position` on.
     fn read_at(&self, position: u64, length: usize) -> io::Result<Bytes>;
+}
+
+/// A sync that failed for another reason than a full disk. Nobody knows what the disk holds then, and one that succeeds later proves
+/// nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct SyncFailed(io::Error);
+
+/// Says of an error that a sync ended so. On a full disk nothing is in doubt: what was to be synced is made anew.
+pub(super) fn sync_failed(error: io::Error) -> io::Error {
+    if is_full(&error) { error } else { io::Error::new(error.kind(), SyncFailed(error)) }
+}
+
+/// Whether a sync failed, so that it must not be tried again.
+pub(super) fn is_sync_failure(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<SyncFailed>)
 }
 
 /// Whether a file is not there, or not any more.
@@ -111,10 +129,11 @@ impl Disk for Directory {
         let path = self.path.join(name);
         let mut options = OpenOptions::new();
         let file = options.create_new(true).read(true).write(true).mode(0o600).open(&path)?;
-        folder.sync_all().inspect_err(|_| {
+        let synced = folder.sync_all().inspect_err(|_| {
             // What is left would keep its name from whoever tries again.
             _ = fs::remove_file(&path);
-        })?;
+        });
+        synced.map_err(sync_failed)?;
         Ok(Arc::new(file))
     }
 

@@ -9,7 +9,7 @@
 //! - The first record that is written after a sync is marked, so that a start can tell what a power cut tore from damage.
 
 use super::StoreSettings;
-use super::disk::{Disk, LogFile};
+use super::disk::{Disk, LogFile, is_sync_failure};
 use super::index::MEMORY;
 use super::record::{Record, mark};
 use super::segment::{SEGMENT_HEADER_BYTES, header, name_of};
@@ -193,7 +193,8 @@ impl Log {
         Ok(())
     }
 
-    fn close(&self, error: io::Error) -> AppendError {
+    /// Closes the log, because a sync failed so.
+    pub(super) fn close(&self, error: io::Error) -> AppendError {
         error!(%error, "the log could not be synced: nothing more is written; restart when the disk is well");
         self.fence.close();
         AppendError::InDoubt(error)
@@ -203,7 +204,10 @@ impl Log {
 /// Makes a new segment.
 pub(super) fn start(disk: &dyn Disk, number: u64, next: u64, preface: &[u8]) -> Result<Head, AppendError> {
     let name = name_of(number);
-    let file = disk.create(&name).map_err(AppendError::NotStored)?;
+    let file = disk.create(&name).map_err(|error| {
+        let kind = if is_sync_failure(&error) { AppendError::InDoubt } else { AppendError::NotStored };
+        kind(error)
+    })?;
     let mut bytes = header(number, next);
     bytes.extend_from_slice(preface);
     debug_assert!(bytes.len() >= SEGMENT_HEADER_BYTES);

@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing is written for publishers while it is missing.
 
-use super::disk::{Disk, LogFile};
+use super::disk::{Disk, LogFile, is_sync_failure, sync_failed};
 use super::log::AppendError;
 use super::segment::RESERVE;
 use super::upkeep::Poke;
@@ -36,7 +36,10 @@ impl Writer {
     /// Nothing is written for publishers while the reserve is missing.
     pub(super) fn restore_reserve(&mut self) -> Result<(), AppendError> {
         if !self.has_reserve.load(Ordering::Relaxed) {
-            make_reserve(&*self.disk, self.settings.segment_bytes).map_err(AppendError::NotStored)?;
+            let made = make_reserve(&*self.disk, self.settings.segment_bytes);
+            made.map_err(|error| {
+                if is_sync_failure(&error) { self.log.close(error) } else { AppendError::NotStored(error) }
+            })?;
             self.has_reserve.store(true, Ordering::Relaxed);
         }
         Ok(())
@@ -65,7 +68,7 @@ pub(super) fn make_reserve(disk: &dyn Disk, segment_bytes: u64) -> io::Result<()
         file.write_at(0, &bytes)?;
         file.write_at(bytes.len() as u64, &bytes)?;
         file.cut(bytes.len() as u64)?;
-        file.sync()
+        file.sync().map_err(sync_failed)
     };
     let made = disk.create(RESERVE).and_then(write);
     if made.is_err() {

@@ -1,6 +1,6 @@
 //! A disk in memory that knows what was synced.
 
-use super::super::disk::{Disk, LogFile};
+use super::super::disk::{Disk, LogFile, sync_failed};
 use super::crashes::Damage;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -18,6 +18,8 @@ pub(super) struct State {
     files: BTreeMap<String, Inode>,
     pub(super) syncs_fail: bool,
     pub(super) cuts_fail: bool,
+    /// What syncing the name of a new file fails with.
+    pub(super) names_fail: Option<i32>,
     /// What reading fails with.
     pub(super) reads_fail: Option<i32>,
     /// It takes nothing, and gives nothing up.
@@ -241,6 +243,9 @@ impl Disk for SimulatedDisk {
     fn create(&self, name: &str) -> io::Result<Arc<dyn LogFile>> {
         let inode = Inode::default();
         let mut state = self.0.lock();
+        if let Some(number) = state.names_fail {
+            return Err(sync_failed(io::Error::from_raw_os_error(number)));
+        }
         let before = state.files.insert(name.to_owned(), inode.clone());
         assert!(before.is_none(), "no file is made twice");
         state.changed();

@@ -72,6 +72,35 @@ fn a_relaxed_sync_that_fails_closes_the_log_and_says_so() {
 }
 
 #[test]
+fn a_sync_of_a_new_segments_name_that_fails_closes_the_log() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        broker.publish(request(0, &"x".repeat(2_000))).await.unwrap();
+        disk.0.lock().names_fail = Some(5); // EIO
+        assert_eq!(broker.publish(request(0, "a")).await, Err(PublishError::InDoubt));
+        disk.0.lock().names_fail = None;
+        assert_eq!(broker.publish(request(0, "b")).await, Err(PublishError::Fenced), "it is not tried again");
+        assert!(broker.is_fenced());
+    });
+}
+
+#[test]
+fn a_sync_of_the_reserve_that_fails_closes_the_log() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        disk.0.lock().room = Some(0);
+        assert_eq!(broker.publish(request(0, "a")).await, Err(PublishError::StorageFull));
+        disk.0.lock().room = None;
+        disk.0.lock().syncs_fail = true;
+        assert_eq!(broker.publish(request(0, "b")).await, Err(PublishError::InDoubt));
+        disk.0.lock().syncs_fail = false;
+        assert_eq!(broker.publish(request(0, "c")).await, Err(PublishError::Fenced), "it is not tried again");
+    });
+}
+
+#[test]
 fn what_is_being_stored_counts_until_it_is_settled_also_if_nobody_waits_for_it() {
     let disk = SimulatedDisk::default();
     let broker = open(&disk);
