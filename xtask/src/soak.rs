@@ -13,6 +13,10 @@ const SUITES_TIMES: u32 = 10;
 /// The tests of crowds, in `crates/channelapi/tests/crowds.rs`.
 const CROWD: &str = "whoever_is_gone_leaves_nothing_behind";
 const STORM: &str = "whoever_loses_the_server_is_back_soon";
+/// The test of random schedules of joins, publications and slow readers, in `crates/channelapi-core/src/delivery/`.
+const SCHEDULE: &str = "delivery::schedules::nothing_is_left_out_or_repeated_or_promised";
+/// How many of them.
+const SCHEDULES: u32 = 100_000;
 /// Clients that come and go.
 const ABANDON_CYCLES: u32 = 1_000_000;
 /// Clients that lose their server in the same moment. Each has a file on both sides, and 20,000 is what many machines allow a process.
@@ -22,7 +26,7 @@ const FUZZ_SECONDS: u32 = 3600;
 
 pub(crate) fn run(tree: &Tree) -> Result<()> {
     step::summarize(&torture::long(tree)?);
-    step::summarize(&[crowd(tree)?, storm(tree)?]);
+    step::summarize(&[crowd(tree)?, storm(tree)?, schedules(tree)?]);
     fuzz::run(tree, &fuzz::Arguments { targets: Vec::new(), seconds: FUZZ_SECONDS })?;
     // Last, for they need a checkout that not every machine has.
     suites::run(tree, &suites::Arguments { checkout: None, times: SUITES_TIMES })
@@ -30,7 +34,7 @@ pub(crate) fn run(tree: &Tree) -> Result<()> {
 
 /// Clients that come and go in every way there is, and leave nothing behind.
 fn crowd(tree: &Tree) -> Result<Outcome> {
-    let mut test = crowd_test(tree, CROWD);
+    let mut test = one_test(tree, CROWDS, CROWD);
     test.env("ABANDON_CYCLES", ABANDON_CYCLES.to_string());
     let outcome = step::watch("A million clients that come and go", test, Closing::StartingWith(&[RESULT]))?;
     prove(&outcome, None)?;
@@ -39,7 +43,7 @@ fn crowd(tree: &Tree) -> Result<Outcome> {
 
 /// Clients whose server is killed, and who are all back within ten seconds.
 fn storm(tree: &Tree) -> Result<Outcome> {
-    let mut test = crowd_test(tree, STORM);
+    let mut test = one_test(tree, CROWDS, STORM);
     // With one thread, what the test says would stand behind its name.
     test.env("STORM_CLIENTS", STORM_CLIENTS.to_string()).args(["--nocapture", "--test-threads=2"]);
     let closing = Closing::StartingWith(&[RESULT, "storm:"]);
@@ -48,20 +52,22 @@ fn storm(tree: &Tree) -> Result<Outcome> {
     Ok(outcome)
 }
 
-fn crowd_test(tree: &Tree, name: &str) -> Command {
+/// Whatever comes in whatever order, every client gets what it is owed.
+fn schedules(tree: &Tree) -> Result<Outcome> {
+    let mut test = one_test(tree, &["channelapi-core", "--lib"], SCHEDULE);
+    test.env("SCHEDULES", SCHEDULES.to_string());
+    let outcome = step::watch("Random schedules of deliveries", test, Closing::StartingWith(&[RESULT]))?;
+    prove(&outcome, None)?;
+    Ok(outcome)
+}
+
+/// Where the tests of crowds are.
+const CROWDS: &[&str] = &["channelapi", "--test", "crowds"];
+
+/// The test of this name, in the release profile.
+fn one_test(tree: &Tree, place: &[&str], name: &str) -> Command {
     let mut test = tree.cargo();
-    test.args([
-        "test",
-        "--release",
-        "--locked",
-        "-p",
-        "channelapi",
-        "--test",
-        "crowds",
-        "--",
-        "--exact",
-        name,
-    ]);
+    test.args(["test", "--release", "--locked", "-p"]).args(place).args(["--", "--exact", name]);
     test
 }
 
@@ -121,10 +127,12 @@ mod tests {
 
     #[test]
     fn the_tests_of_the_steps_are_there() {
-        let tests =
-            std::fs::read_to_string(Tree::find().unwrap().path("crates/channelapi/tests/crowds.rs")).unwrap();
+        let read = |path| std::fs::read_to_string(Tree::find().unwrap().path(path)).unwrap();
+        let crowds = read("crates/channelapi/tests/crowds.rs");
         for name in [CROWD, STORM] {
-            assert!(tests.contains(&format!("#[test]\nfn {name}()")), "{name}");
+            assert!(crowds.contains(&format!("#[test]\nfn {name}()")), "{name}");
         }
+        let (_, name) = SCHEDULE.rsplit_once("::").unwrap();
+        assert!(read("crates/channelapi-core/src/delivery/schedules.rs").contains(&format!("fn {name}(")));
     }
 }

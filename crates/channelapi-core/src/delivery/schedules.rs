@@ -303,8 +303,13 @@ fn kept(event: &str) -> Option<(u64, usize)> {
     Some((turn.parse().ok()?, NAMES.iter().position(|one| *one == name)?))
 }
 
+/// So many random schedules; more where somebody has the time (`SCHEDULES`).
+fn cases() -> u32 {
+    std::env::var("SCHEDULES").map_or(400, |count| count.parse().expect("SCHEDULES is a number"))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
 
     /// Whatever they join and however slowly they read: all connections get every publication of their channels that follows where
     /// they started, once and in order, or are told before the next one that something is missing; and no checkpoint promises what
