@@ -24,6 +24,8 @@ use foldhash::fast::RandomState;
 use slab::Slab;
 use std::collections::HashMap;
 use std::sync::Arc;
+#[cfg(test)]
+pub(super) use trimming::EXPIRED_KEPT;
 
 /// All channels.
 pub(super) struct Index {

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 /// Milliseconds for which a publication is still known whose time to live is over: whoever has it as the newest one that they know may come
 /// back to where they were.
-const EXPIRED_KEPT: u64 = 60 * 60 * 1000;
+pub(in super::super) const EXPIRED_KEPT: u64 = if cfg!(test) { 300 } else { 60 * 60 * 1000 };
 
 impl Index {
     /// Gives up what is too old in some of the channels, or has been over for a while.

@@ -1,11 +1,13 @@
 //! Publications with a time to live: when it is over they are shown to nobody, and later give their space back.
 
+use super::super::index::EXPIRED_KEPT;
 use super::*;
 
-const HOUR: Duration = Duration::from_hours(1);
+/// For so long something lives here, and is known when it does not any more.
+const A_WHILE: Duration = Duration::from_millis(EXPIRED_KEPT);
 
 /// A publication that lives for so long.
-fn brief(number: usize, data: &str, clock: &Clock, ttl: Duration) -> PublishRequest {
+pub(super) fn brief(number: usize, data: &str, clock: &Clock, ttl: Duration) -> PublishRequest {
     let expires_at = clock.unix_millis() + crate::clock::millis_of(ttl);
     PublishRequest { expires_at, ..request(number, data) }
 }
@@ -21,18 +23,18 @@ fn what_is_over_gives_its_space_back_and_nothing_is_missing_without_it() {
         let stood = broker.publish(request(0, "stays")).await.unwrap();
         let first = broker.stored.read().top().cursor;
         for number in 0..100 {
-            broker.publish(brief(1, &number.to_string(), &clock, HOUR)).await.unwrap();
+            broker.publish(brief(1, &number.to_string(), &clock, A_WHILE)).await.unwrap();
         }
-        let newest = broker.publish(brief(1, "newest", &clock, HOUR)).await.unwrap();
+        let newest = broker.publish(brief(1, "newest", &clock, A_WHILE)).await.unwrap();
         let segments = broker.figures().segments;
 
-        clock.advance(HOUR);
+        clock.advance(A_WHILE);
         tidy(&broker);
         assert!(data_of(&broker, 1).is_empty(), "nobody gets it any more");
         assert_eq!(broker.figures().segments, segments, "whoever was just there can come back");
         assert_eq!(broker.locate(&channel(1), Since::Position(newest.position)).gap, None);
 
-        clock.advance(HOUR);
+        clock.advance(A_WHILE);
         broker.publish(request(9, &"x".repeat(2_000))).await.unwrap();
         broker.publish(request(9, "another segment")).await.unwrap();
         tidy(&broker);
@@ -64,10 +66,10 @@ fn what_is_over_behind_one_that_lives_stays_as_long_as_that() {
     run(async {
         let clock = Clock::manual(1_000);
         let broker = open_with(&SimulatedDisk::default(), ALL, &clock);
-        broker.publish(brief(0, "1", &clock, HOUR)).await.unwrap();
+        broker.publish(brief(0, "1", &clock, A_WHILE)).await.unwrap();
         broker.publish(request(0, "2")).await.unwrap();
-        broker.publish(brief(0, "3", &clock, HOUR)).await.unwrap();
-        clock.advance(HOUR * 2);
+        broker.publish(brief(0, "3", &clock, A_WHILE)).await.unwrap();
+        clock.advance(A_WHILE * 2);
         tidy(&broker);
         let page = history(&broker, 0);
         let standing = page.standing.unwrap();

@@ -1,5 +1,6 @@
 //! The log beside a plain map: whatever is done to both, the log never claims what the map does not know.
 
+use super::expiry::brief;
 use super::*;
 use proptest::prelude::*;
 
@@ -7,6 +8,8 @@ use proptest::prelude::*;
 enum Act {
     Publish(usize, usize),
     Batch(usize, usize),
+    /// Some that live for so many milliseconds.
+    Brief(usize, usize, u64),
     Purge(usize),
     Wait(u64),
     Tidy,
@@ -20,6 +23,7 @@ fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         12 => (0_usize..6, 0_usize..150).prop_map(|(name, size)| Act::Publish(name, size)),
         2 => (0_usize..6, 2_usize..5).prop_map(|(name, count)| Act::Batch(name, count)),
+        4 => (0_usize..6, 1_usize..4, 1_u64..300).prop_map(|(name, count, ttl)| Act::Brief(name, count, ttl)),
         1 => (0_usize..6).prop_map(Act::Purge),
         2 => (1_u64..400).prop_map(Act::Wait),
         2 => Just(Act::Tidy),
@@ -32,10 +36,25 @@ fn act() -> impl Strategy<Value = Act> {
 #[derive(Default)]
 struct Told {
     data: Vec<String>,
+    /// When each of them is over, if ever.
+    ends: Vec<Option<u64>>,
     /// Publications before this one were purged.
     purged: usize,
     /// Whether it may have been forgotten: what is not known is called missing.
     is_forgotten: bool,
+}
+
+impl Told {
+    fn publish(&mut self, data: String, ends: Option<u64>) {
+        self.data.push(data);
+        self.ends.push(ends);
+    }
+
+    /// What was published from a place on, and still lives.
+    fn living(&self, from: usize, now: u64) -> Vec<&str> {
+        let living = (from..self.data.len()).filter(|place| self.ends[*place].is_none_or(|ends| ends > now));
+        living.map(|place| self.data[place].as_str()).collect()
+    }
 }
 
 /// A client that stood somewhere, and how much of each channel had been published then.
@@ -64,14 +83,15 @@ fn read(broker: &EmbeddedBroker, name: usize, cursor: Cursor) -> (Start, History
     }
 }
 
-fn check(broker: &EmbeddedBroker, told: &[Told], clients: &[Client]) {
+fn check(broker: &EmbeddedBroker, told: &[Told], clients: &[Client], now: u64) {
     for (name, told) in told.iter().enumerate() {
         let kept = data_of(broker, name);
-        assert!(told.data.ends_with(&kept), "what is kept is the end of what was published");
+        let kept: Vec<_> = kept.iter().map(String::as_str).collect();
+        assert!(told.living(0, now).ends_with(&kept), "what is kept is the end of what was published");
         assert!(kept.len() <= told.data.len() - told.purged);
         for client in clients {
             let (Start { gap, .. }, page) = read(broker, name, client.cursor);
-            let missed = &told.data[client.had[name]..];
+            let missed = told.living(client.had[name], now);
             let got: Vec<_> = page.publications.iter().map(|p| String::from_utf8_lossy(&p.data)).collect();
             if gap.is_none() {
                 assert!(
@@ -83,7 +103,7 @@ fn check(broker: &EmbeddedBroker, told: &[Told], clients: &[Client]) {
             }
             let is_lost = matches!(gap, Some(Gap::Diverged | Gap::Ahead));
             assert!(!is_lost, "no life was lost, but channel {name} says {gap:?}");
-            if missed.is_empty()
+            if client.had[name] == told.data.len()
                 && client.had[name] >= told.purged.max(1)
                 && told.purged == 0
                 && !told.is_forgotten
@@ -113,7 +133,7 @@ proptest! {
                         number += 1;
                         let data = format!("{number}:{}", "x".repeat(size));
                         now.publish(request(name, &data)).await.unwrap();
-                        told[name].data.push(data);
+                        told[name].publish(data, None);
                     }
                     Act::Batch(name, count) => {
                         let batch: Vec<_> = (0..count).map(|item| format!("{number}/{item}")).collect();
@@ -121,7 +141,16 @@ proptest! {
                         for result in now.publish_all(batch.iter().map(|data| request(name, data)).collect()).await {
                             result.unwrap();
                         }
-                        told[name].data.extend(batch);
+                        batch.into_iter().for_each(|data| told[name].publish(data, None));
+                    }
+                    Act::Brief(name, count, ttl) => {
+                        for item in 0..count {
+                            let data = format!("{number}/{item} for {ttl}");
+                            let ttl = Duration::from_millis(ttl);
+                            now.publish(brief(name, &data, &clock, ttl)).await.unwrap();
+                            told[name].publish(data, Some(clock.unix_millis() + crate::clock::millis_of(ttl)));
+                        }
+                        number += 1;
                     }
                     Act::Purge(name) => {
                         now.purge(&channel(name)).await.unwrap();
@@ -143,7 +172,7 @@ proptest! {
                     }
                 }
                 let now = broker.as_ref().expect("it runs");
-                check(now, &told, &clients);
+                check(now, &told, &clients, clock.unix_millis());
                 if clients.len() < 12 {
                     let had = told.iter().map(|told| told.data.len()).collect();
                     clients.push(Client { cursor: now.stored.read().top().cursor, had });
