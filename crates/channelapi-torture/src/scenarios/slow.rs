@@ -18,15 +18,17 @@ use crate::town;
 
 const MESSAGES: u64 = 100_000;
 const BATCH: u64 = 500;
-const SLOW_CLIENTS: u32 = 4;
+const SLOW_CLIENTS: u32 = 16;
+/// One in so many of them polls.
+const POLLING: u32 = 4;
 
 /// What one slow client may have waiting in the server's memory.
 const OUTBOX: i64 = 1 << 20;
 /// Two runs of the same load never take quite the same memory.
-const NOISE: i64 = 6 << 20;
+const NOISE: i64 = 2 << 20;
 /// Nor the same time, above all on a machine that has other things to do. A server that waits for slow clients does so for seconds.
 const LATENCY_FACTOR: u32 = 2;
-const LATENCY_NOISE: Duration = Duration::from_secs(1);
+const LATENCY_NOISE: Duration = Duration::from_millis(250);
 
 struct Outcome {
     growth: i64,
@@ -61,10 +63,10 @@ async fn measure(orders: &Orders, slow: u32, seed: u64, report: &mut Report) -> 
     let (server, site) = open(&orders.binary, &town::configuration()).await?;
     let channels = vec![Channel { name: "busy".to_owned(), durable: true, max_messages: None }];
     let tickets = tickets(&site, &channels).await?;
-    let plan = |name: String, stalls| Plan {
+    let plan = |name: String, transport, stalls| Plan {
         name,
         door: Door::Handshake,
-        transport: if stalls { Transport::TightWebSocket } else { Transport::WebSocket },
+        transport,
         channels: tickets.clone(),
         meta: false,
         breaks: None,
@@ -72,8 +74,13 @@ async fn measure(orders: &Orders, slow: u32, seed: u64, report: &mut Report) -> 
         stalls,
         via: None,
     };
-    let reader = plan("reader".to_owned(), false);
-    let plans = std::iter::once(reader).chain((0..slow).map(|number| plan(format!("slow-{number}"), true)));
+    let reader = plan("reader".to_owned(), Transport::WebSocket, false);
+    let slow = (0..slow).map(|number| {
+        let polls = number % POLLING == 0;
+        let transport = if polls { Transport::Polling } else { Transport::TightWebSocket };
+        plan(format!("slow-{number}"), transport, true)
+    });
+    let plans = std::iter::once(reader).chain(slow);
     let mut crowd = Crowd::gather(Arc::clone(&site), channels, plans.collect(), seed).await?;
 
     site.change(|situation| situation.stall = true);
