@@ -11,8 +11,10 @@
 
 use std::time::Duration;
 
+mod crowds;
 mod small_memory;
 
+pub use crowds::*;
 pub use small_memory::*;
 
 /// Bytes of a channel's name.

@@ -17,7 +17,7 @@ mod readings;
 pub(crate) use counters::{
     ANSWERS_GIVEN_UP, AckRefused, CertificateOrdered, CertificateReloaded, ConnectionRefused, Disconnected,
     EventReceived, HandshakeRefused, HttpRefused, HttpTimeout, InvariantViolated, JoinRefused, JwksFetched,
-    OPENED, PUT_OUT, REVOKED, RequestRefused, Resumed, UPGRADED, UpgradeFailed, count_gap,
+    OPENED, PUT_OUT, REVOKED, RequestRefused, RestEnded, Resumed, UPGRADED, UpgradeFailed, count_gap,
 };
 pub(crate) use page::{CONTENT_TYPE, page};
 pub(crate) use process::{max_files, resident_bytes};

@@ -4,7 +4,7 @@
 
 mod node;
 
-use node::{Client, Node, PATIENCE, POLLING};
+use node::{Client, Node, PATIENCE, POLLING, UPGRADE, ask};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
@@ -86,6 +86,29 @@ const COMPANY: usize = 2_000;
 /// How soon a client that was refused tries again. Stock ones wait for half a second at least.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
+/// What proxies announce is limited, and with one for each company there are ports enough.
+const PROXIES: &str = "[http]\ntrusted_proxies = ['127.0.1.0/24']\nproxy_protocol = true\n";
+
+/// A connection from a company.
+fn connect_from(company: usize, address: SocketAddr) -> Option<TcpStream> {
+    let company = u8::try_from(company).expect("there are 256 companies at most");
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).ok()?;
+    let proxy = SocketAddr::from(([127, 0, 1, company], 0));
+    socket.bind(&proxy.into()).ok()?;
+    socket.connect(&address.into()).ok()?;
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    write!(stream, "PROXY TCP4 203.0.113.{company} 127.0.0.1 1024 80\r\n").ok()?;
+    Some(stream)
+}
+
+/// Lets this process, and servers that it starts, have as many files as the system allows, which must be more than so many.
+fn need_files(count: usize) {
+    let (_, hard) = rlimit::Resource::NOFILE.get().unwrap();
+    rlimit::Resource::NOFILE.set(hard, hard).unwrap();
+    assert!(count as u64 + 500 < hard, "{count} connections need more than {hard} files: ulimit -n");
+}
+
 /// Clients that have lost their server in the same moment.
 struct Storm {
     address: SocketAddr,
@@ -125,16 +148,8 @@ impl Storm {
         back
     }
 
-    /// Through a proxy for each company, which announces it: what is announced is limited, and there are ports enough.
     fn ask(&self, number: usize) -> Option<TcpStream> {
-        let company = u8::try_from(number / COMPANY).expect("there are 256 companies at most");
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).ok()?;
-        let proxy = SocketAddr::from(([127, 0, 1, company], 0));
-        socket.bind(&proxy.into()).ok()?;
-        socket.connect(&self.address.into()).ok()?;
-        let mut stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
-        write!(stream, "PROXY TCP4 203.0.113.{company} 127.0.0.1 1024 80\r\n").ok()?;
+        let mut stream = connect_from(number / COMPANY, self.address)?;
         Client::ask_on(&mut stream, &[]).ok()?;
         Some(stream)
     }
@@ -162,13 +177,9 @@ fn whoever_loses_the_server_is_back_soon() {
         // Other tests run meanwhile.
         Err(_) => (2_000, Duration::from_secs(30)),
     };
-    let (_, hard) = rlimit::Resource::NOFILE.get().unwrap();
-    rlimit::Resource::NOFILE.set(hard, hard).unwrap();
-    assert!(count as u64 + 500 < hard, "{count} clients need more than {hard} files: ulimit -n");
+    need_files(count);
     // Nobody reads for a while; that is no reason to close.
-    let mut node = Node::start(
-        "[http]\ntrusted_proxies = ['127.0.1.0/24']\nproxy_protocol = true\n[socketio]\nping_interval = '10m'\n",
-    );
+    let mut node = Node::start(&format!("{PROXIES}[socketio]\nping_interval = '10m'\n"));
     let token = node.token("a");
     let shares = || (0..THREADS).map(|share| share * count / THREADS..(share + 1) * count / THREADS);
     let mut crowd: Vec<Client> = thread::scope(|scope| {
@@ -198,4 +209,59 @@ fn whoever_loses_the_server_is_back_soon() {
     assert!(longest < locked_out_max, "{longest:?}");
     assert_eq!(back.iter().map(|share| share.clients.len()).sum::<usize>(), count);
     assert_eq!(node.metric("channelapi_connections"), count as u64);
+}
+
+/// A client as browsers are: it begins by polling, sends on a second connection while a poll waits on the first one, and takes a third one
+/// for its WebSocket. What it needs no more stays open.
+fn come_as_a_browser(node: &Node) -> Option<[TcpStream; 3]> {
+    let connect = || connect_from(0, node.address);
+    let asked = |stream: &mut TcpStream, method: &str, path: &str, headers: &[(&str, &str)], body: &str| {
+        ask(stream, method, path, headers, body).ok().filter(|answer| matches!(answer.status, 101 | 200))
+    };
+    let mut polling = connect()?;
+    let open = asked(&mut polling, "GET", POLLING, &[], "")?.body;
+    let sid = open.split('"').nth(3)?;
+    let path = format!("{POLLING}&sid={sid}");
+    let mut sending = connect()?;
+    asked(&mut sending, "POST", &path, &[], "40")?;
+    asked(&mut polling, "GET", &path, &[], "")?;
+    let mut stream = connect()?;
+    let path = path.replace("polling", "websocket");
+    asked(&mut stream, "GET", &path, &UPGRADE, "")?;
+    let mut client = Client { stream };
+    client.send("2probe").ok()?;
+    client.receive().filter(|text| text == "3probe")?;
+    client.send("5").ok()?;
+    Some([polling, sending, client.stream])
+}
+
+/// A company whose clients begin by polling, as stock ones do. Once, the connections that they left behind took the places of those who
+/// came later, for longer than a minute.
+#[test]
+fn a_company_of_browsers_gets_in() {
+    const THREADS: usize = 16;
+    const CLIENTS: usize = 1_200;
+    need_files(3 * CLIENTS);
+    let node = &Node::start(&format!("{PROXIES}[socketio]\nping_interval = '10m'\n"));
+    let enter = || {
+        let began = Instant::now();
+        loop {
+            if let Some(connections) = come_as_a_browser(node) {
+                return (connections, began.elapsed());
+            }
+            assert!(began.elapsed() < Duration::from_secs(10), "locked out for {:?}", began.elapsed());
+            thread::sleep(RETRY_PAUSE);
+        }
+    };
+    let inside: Vec<_> = thread::scope(|scope| {
+        let share = || (0..CLIENTS / THREADS).map(|_| enter()).collect::<Vec<_>>();
+        let entering: Vec<_> = (0..THREADS).map(|_| scope.spawn(share)).collect();
+        entering.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    let longest = inside.iter().map(|(_, time)| *time).max().unwrap();
+    println!("company: {CLIENTS} clients, nobody was locked out for longer than {longest:.1?}");
+    assert_eq!(node.metric("channelapi_connections"), CLIENTS as u64);
+    assert_eq!(node.metric("channelapi_upgrades_total"), CLIENTS as u64);
+    assert!(node.metric("channelapi_http_rests_ended_total{reason=\"address\"}") > 0);
+    assert_eq!(node.metric("channelapi_disconnects_total{reason=\"lost\"}"), 0, "nobody loses anything");
 }

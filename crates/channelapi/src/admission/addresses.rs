@@ -4,13 +4,23 @@
 //! connections and [`ADDRESSES_REMEMBERED_MAX`].
 
 use super::rate::{Pace, Rate};
-use channelapi_core::limits::ADDRESSES_REMEMBERED_MAX;
+use super::resting::{Rests, end_rest_of_one_in};
+use crate::metrics::RestEnded;
+use channelapi_core::limits::{ADDRESSES_REMEMBERED_MAX, FURTHER_CONNECTIONS};
 use slab::Slab;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+
+/// When an address has as many connections as it may, one in so many of those that rest goes: looking for them takes time, and for a
+/// while after it there is room.
+const REST_FRACTION: usize = 16;
+
+/// Milliseconds for which nothing is looked for at an address of which no connection rests.
+const LOOK_PAUSE_MILLIS: u64 = 100;
 
 /// Addresses by number, so that who has a connection from one need not keep the address itself.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Addresses {
     numbers: HashMap<IpAddr, usize>,
     entries: Slab<Entry>,
@@ -19,14 +29,23 @@ pub(super) struct Addresses {
 }
 
 /// What is known of one address.
-#[derive(Debug)]
 pub(super) struct Entry {
     address: IpAddr,
     /// Open connections that speak HTTP.
     pub(super) sockets: u32,
+    /// Those of them that were told to go.
+    leaving: u32,
+    /// Those of them that may come to rest.
+    pub(super) resting: Slab<Arc<dyn Rests>>,
+    /// When it is worth the time to look whether one of them rests.
+    look_at: u64,
     /// Sessions of clients.
     pub(super) sessions: u32,
-    pub(super) connecting: Pace,
+    connecting: Pace,
+    /// Connections that were opened at the rate for them, and did not open a session yet.
+    first: u32,
+    /// Those that may be opened beyond it, by clients that have a session.
+    further: u32,
     pub(super) failed_tokens: Pace,
     pub(super) unknown_sessions: Pace,
 }
@@ -51,8 +70,13 @@ impl Addresses {
             self.entries.insert(Entry {
                 address,
                 sockets: 0,
+                leaving: 0,
+                resting: Slab::new(),
+                look_at: 0,
                 sessions: 0,
                 connecting: Pace::default(),
+                first: 0,
+                further: 0,
                 failed_tokens: Pace::default(),
                 unknown_sessions: Pace::default(),
             })
@@ -100,6 +124,56 @@ impl Addresses {
 }
 
 impl Entry {
+    /// Whether it may have one more connection that speaks HTTP, of so many. If not, some that rest are told to go in its favour.
+    pub(super) fn has_room(&mut self, most: u32, now: u64) -> bool {
+        if self.sockets - self.leaving < most {
+            return true;
+        }
+        if now < self.look_at {
+            return false;
+        }
+        let resting = self.resting.iter().map(|(_, one)| one);
+        let told = end_rest_of_one_in(REST_FRACTION, resting, RestEnded::Address);
+        if told == 0 {
+            self.look_at = now + LOOK_PAUSE_MILLIS;
+        }
+        self.leaving = (self.leaving + u32::try_from(told).unwrap_or(u32::MAX)).min(self.sockets);
+        self.sockets - self.leaving < most
+    }
+
+    /// One of its connections that speak HTTP is gone.
+    pub(super) fn end_socket(&mut self) {
+        self.sockets -= 1;
+        self.leaving = self.leaving.saturating_sub(1);
+    }
+
+    /// Whether it may not open a connection now.
+    pub(super) fn is_out_of_connections(&self, rate: Rate, now: u64) -> bool {
+        self.further == 0 && self.connecting.is_spent(rate, now)
+    }
+
+    /// It opens a connection, unless it may not.
+    pub(super) fn connects(&mut self, rate: Rate, now: u64) -> bool {
+        if self.further > 0 {
+            self.further -= 1;
+            return true;
+        }
+        let may = self.connecting.takes(rate, now);
+        self.first = self.first.saturating_add(u32::from(may)).min(rate.burst());
+        may
+    }
+
+    /// It opens a session. A client that begins by polling needs further connections, and these are not what the rate is against; but each
+    /// connection opens them for one session only, so that there are never more than three for one.
+    pub(super) fn opens_session(&mut self, rate: Rate) {
+        self.sessions += 1;
+        if self.first > 0 {
+            self.first -= 1;
+            let most = rate.burst().saturating_mul(FURTHER_CONNECTIONS);
+            self.further = self.further.saturating_add(FURTHER_CONNECTIONS).min(most);
+        }
+    }
+
     fn is_open(&self) -> bool {
         self.sockets > 0 || self.sessions > 0
     }

@@ -3,6 +3,7 @@
 //! - `settings.rs` turns the options into numbers, `rate.rs` is how often something may happen.
 //! - `addresses.rs` remembers what each address has open, `users.rs` what each user has, `waiting.rs` the connections that have not sent a
 //!   whole request yet.
+//! - `resting.rs` are HTTP connections between two requests, which go when others need their room.
 //! - `memory.rs` looks at how much memory there is.
 //!
 //! Invariants:
@@ -15,18 +16,22 @@ mod memory;
 #[cfg(test)]
 mod page;
 mod rate;
+mod resting;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod users;
 mod waiting;
 
 pub(crate) use memory::{Memory, Pressure, Usage};
 pub(crate) use rate::Pace;
+pub(crate) use resting::Rests;
 pub(crate) use settings::Limits;
 pub(crate) use users::{UserFull, UserPass};
 
 use crate::live::Live;
 use crate::metrics::{ConnectionRefused, HandshakeRefused};
-use addresses::{Addresses, Rates};
+use addresses::{Addresses, Entry, Rates};
 use channelapi_core::clock::Clock;
 use parking_lot::Mutex;
 use std::net::IpAddr;
@@ -163,17 +168,22 @@ impl Admission {
         };
         self.sockets.fetch_add(1, Ordering::Relaxed);
         let place = self.waiting.enter(address, limits.handshakes);
-        Ok(SocketPass { admission: self.clone(), number, address, place, has_spoken: AtomicBool::new(false) })
+        let has_spoken = AtomicBool::new(false);
+        Ok(SocketPass { admission: self.clone(), number, resting: RestNumber::NONE, place, has_spoken })
     }
 
     fn count_socket(&self, address: IpAddr, limits: &Limits) -> Result<AddressNumber, ConnectionRefused> {
         let now = self.clock.monotonic_millis();
         let mut addresses = self.addresses.lock();
         let (number, entry) = addresses.entry(address, &limits.rates(), now);
-        if entry.sockets >= limits.connections_per_address {
+        // Nobody goes in favour of a connection that comes too soon.
+        if entry.is_out_of_connections(limits.connecting, now) {
+            return Err(ConnectionRefused::AddressRate);
+        }
+        if !entry.has_room(limits.connections_per_address, now) {
             return Err(ConnectionRefused::Address);
         }
-        if !entry.connecting.takes(limits.connecting, now) {
+        if !entry.connects(limits.connecting, now) {
             return Err(ConnectionRefused::AddressRate);
         }
         entry.sockets += 1;
@@ -209,7 +219,7 @@ impl Admission {
             self.sessions.fetch_sub(1, Ordering::Relaxed);
             return Err(refusal);
         }
-        entry.sessions += 1;
+        entry.opens_session(limits.connecting);
         Ok(pass(number_of(number)))
     }
 
@@ -251,11 +261,7 @@ impl Admission {
         self.counts(address, |entry, limits, now| entry.unknown_sessions.takes(limits.unknown_sessions, now))
     }
 
-    fn counts(
-        &self,
-        address: Option<IpAddr>,
-        take: impl FnOnce(&mut addresses::Entry, &Limits, u64) -> bool,
-    ) -> bool {
+    fn counts(&self, address: Option<IpAddr>, take: impl FnOnce(&mut Entry, &Limits, u64) -> bool) -> bool {
         let Some(address) = address else { return true };
         let (limits, now) = (self.limits(), self.clock.monotonic_millis());
         let mut addresses = self.addresses.lock();
@@ -265,7 +271,7 @@ impl Admission {
         taken
     }
 
-    fn release(&self, number: AddressNumber, release: impl FnOnce(&mut addresses::Entry)) {
+    fn release(&self, number: AddressNumber, release: impl FnOnce(&mut Entry)) {
         let Some(index) = number.index() else { return };
         let mut addresses = self.addresses.lock();
         release(addresses.held(index));
@@ -281,7 +287,7 @@ fn number_of(index: usize) -> AddressNumber {
 pub(crate) struct SocketPass {
     admission: Arc<Admission>,
     number: AddressNumber,
-    address: Option<IpAddr>,
+    resting: RestNumber,
     /// Its place among those that have not sent a whole request yet.
     place: waiting::Place,
     has_spoken: AtomicBool,
@@ -295,22 +301,28 @@ impl SocketPass {
             Some(address) => self.admission.count_socket(address, &self.admission.limits())?,
         };
         let before = std::mem::replace(&mut self.number, number);
-        self.admission.release(before, |entry| entry.sockets -= 1);
-        self.address = address;
-        self.take_place();
+        self.admission.release(before, Entry::end_socket);
+        self.take_place(address);
         Ok(())
+    }
+
+    /// From now on it may rest, and may then have to go in favour of another connection of its address.
+    pub(crate) fn may_rest(&mut self, connection: Arc<dyn Rests>) {
+        let Some(index) = self.number.index() else { return };
+        let place = self.admission.addresses.lock().held(index).resting.insert(connection);
+        self.resting = RestNumber(u32::try_from(place).expect("there are fewer connections"));
     }
 
     /// The client has sent its first byte. From now on it has to make room only for others that have, too.
     pub(crate) fn begin(&mut self) {
         if !self.has_begun() && !self.has_spoken.load(Ordering::Relaxed) {
-            self.take_place();
+            self.take_place(self.place.who());
         }
     }
 
-    fn take_place(&mut self) {
+    fn take_place(&mut self, address: Option<IpAddr>) {
         let most = self.admission.limits().handshakes;
-        self.admission.waiting.begin(&mut self.place, self.address, most);
+        self.admission.waiting.begin(&mut self.place, address, most);
     }
 
     /// Whether it has.
@@ -339,8 +351,23 @@ impl Drop for SocketPass {
     fn drop(&mut self) {
         self.has_spoken();
         self.admission.sockets.fetch_sub(1, Ordering::Relaxed);
-        self.admission.release(self.number, |entry| entry.sockets -= 1);
+        let resting = self.resting;
+        self.admission.release(self.number, |entry| {
+            if resting != RestNumber::NONE {
+                entry.resting.remove(resting.0 as usize);
+            }
+            entry.end_socket();
+        });
     }
+}
+
+/// Which of the connections of its address one is that may rest: its number, or [`RestNumber::NONE`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct RestNumber(u32);
+
+impl RestNumber {
+    /// It is none of them.
+    const NONE: Self = Self(u32::MAX);
 }
 
 /// A session that is about to open. It is counted until this is dropped.
@@ -372,105 +399,5 @@ impl Limits {
             failed_tokens: self.failed_tokens,
             unknown_sessions: self.unknown_sessions,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::rate::Rate;
-    use super::*;
-    use std::time::Duration;
-
-    fn admission(change: impl FnOnce(&mut Limits)) -> (Arc<Admission>, Clock) {
-        let clock = Clock::manual(1_000_000);
-        let mut limits = Limits::NONE;
-        change(&mut limits);
-        (Admission::new(limits, clock.clone()), clock)
-    }
-
-    const A: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 1)));
-    const B: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 2)));
-
-    #[test]
-    fn one_address_takes_no_room_from_another_and_gets_its_own_back() {
-        let (admission, _) = admission(|limits| limits.connections_per_address = 2);
-        let first = admission.admit_session(A).unwrap();
-        admission.admit_session(A).unwrap().keep();
-        assert_eq!(admission.admit_session(A).err(), Some(HandshakeRefused::Address));
-        assert!(admission.admit_session(B).is_ok());
-        for _ in 0..10 {
-            admission.admit_session(None).unwrap().keep();
-        }
-        drop(first);
-        let second = admission.admit_session(A).unwrap().keep();
-        assert_eq!(admission.sessions(), 12);
-        admission.end_session(second);
-        assert_eq!(admission.sessions(), 11);
-
-        let sockets: Vec<_> = (0..2).map(|_| admission.admit_socket(A).unwrap()).collect();
-        assert_eq!(admission.admit_socket(A).err(), Some(ConnectionRefused::Address));
-        drop(sockets);
-        assert!(admission.admit_socket(A).is_ok());
-        assert_eq!(admission.sockets(), 0);
-        admission.live_limits().replace(Limits { connections_per_address: 1, ..admission.limits() });
-        assert_eq!(admission.admit_session(A).err(), Some(HandshakeRefused::Address));
-    }
-
-    #[test]
-    fn the_node_has_a_limit_that_lets_others_in() {
-        let (admission, _) = admission(|limits| (limits.connections, limits.sockets) = (2, 3));
-        for _ in 0..2 {
-            admission.admit_session(None).unwrap().keep();
-        }
-        assert_eq!(admission.admit_session(None).err(), Some(HandshakeRefused::Node));
-        let publisher = admission.admit_socket(None).unwrap();
-        assert_eq!(admission.admit_socket(None).err(), Some(ConnectionRefused::Node));
-        drop(publisher);
-        assert!(admission.admit_socket(None).is_ok());
-    }
-
-    #[test]
-    fn an_address_connects_and_fails_only_so_often() {
-        let (admission, clock) = admission(|limits| {
-            limits.connecting = Rate::per_second(2, 5);
-            limits.failed_tokens = Rate::per_minute(3);
-            limits.unknown_sessions = Rate::per_minute(2);
-        });
-        let connect = |address| admission.admit_socket(address).map(drop);
-        assert_eq!((0..9).take_while(|_| connect(A).is_ok()).count(), 5);
-        assert_eq!((connect(A), connect(B)), (Err(ConnectionRefused::AddressRate), Ok(())));
-        clock.advance(Duration::from_secs(1));
-        assert_eq!((0..9).take_while(|_| connect(A).is_ok()).count(), 2);
-
-        let number = admission.admit_session(A).unwrap().keep();
-        assert_eq!((0..9).take_while(|_| admission.failed_token(number)).count(), 3);
-        assert!(admission.is_out_of_tokens(number));
-        assert_eq!(admission.admit_session(A).err(), Some(HandshakeRefused::TokenRate));
-        assert!(!admission.may_present_token(A) && admission.may_present_token(B));
-        assert_eq!((0..9).take_while(|_| admission.unknown_session(A)).count(), 2);
-        assert!(admission.unknown_session(B) && admission.unknown_session(None));
-        clock.advance(Duration::from_mins(1));
-        assert!(admission.admit_session(A).is_ok() && admission.unknown_session(A));
-    }
-
-    #[test]
-    fn nothing_is_remembered_of_whoever_has_left() {
-        let (admission, _) = admission(|_| ());
-        let number = admission.admit_session(A).unwrap().keep();
-        let socket = admission.admit_socket(B).unwrap();
-        assert_eq!(admission.addresses.lock().count(), 2);
-        admission.end_session(number);
-        drop(socket);
-        assert_eq!(admission.addresses.lock().count(), 0);
-        assert_eq!((admission.sessions(), admission.sockets()), (0, 0));
-    }
-
-    #[test]
-    fn short_memory_lets_nobody_in() {
-        let (admission, _) = admission(|_| ());
-        admission.note_memory(90, 100, Pressure::High);
-        assert_eq!(admission.admit_session(None).err(), Some(HandshakeRefused::Memory));
-        admission.note_memory(10, 100, Pressure::None);
-        assert!(admission.admit_session(None).is_ok());
     }
 }

@@ -74,8 +74,8 @@ fn connections() -> Vec<Row> {
         set(
             "HTTP connections of one address",
             "limits.connections_per_address",
-            "429 with `Retry-After`, closed; with TLS closed",
-            "`connections_refused{address}`",
+            "those between two requests are closed, a part of them and the longest silent first; if there is none: 429 with `Retry-After`, closed; with TLS closed",
+            "`http_rests_ended{address}`, `connections_refused{address}`",
         ),
         set(
             "Connections and event streams of one user",
@@ -90,6 +90,12 @@ fn connections() -> Vec<Row> {
             "`connections_refused{address_rate}`",
         ),
         set("of which at once", "limits.connection_burst", "as above", "as above"),
+        fixed(
+            "Further ones for each of them with which a client opens a session",
+            core::FURTHER_CONNECTIONS as usize,
+            "they count for the rate",
+            "none",
+        ),
         set(
             "Connections that have said nothing, and again those without a whole request",
             "limits.handshakes",

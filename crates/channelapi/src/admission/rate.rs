@@ -29,6 +29,11 @@ impl Rate {
         Self::new(permits, 60_000, permits)
     }
 
+    /// How many may come at once.
+    pub(crate) fn burst(self) -> u32 {
+        self.ahead.checked_div(self.interval).map_or(u32::MAX, |further| further.saturating_add(1))
+    }
+
     fn new(permits: u64, millis: u64, burst: u64) -> Self {
         if permits == 0 {
             return Self::UNLIMITED;

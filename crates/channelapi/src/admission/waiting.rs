@@ -136,6 +136,11 @@ impl Place {
         self.has_begun
     }
 
+    /// Whom it is counted for.
+    pub(super) fn who(&self) -> Option<IpAddr> {
+        self.who
+    }
+
     /// Ready when the place is taken away.
     pub(super) async fn evicted(&self) {
         self.evicted.notified().await;

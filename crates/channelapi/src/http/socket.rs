@@ -5,7 +5,7 @@
 
 use super::line_ends::LineEnds;
 use super::untaken::Untaken;
-use crate::metrics::{HttpTimeout, InvariantViolated};
+use crate::metrics::{HttpTimeout, InvariantViolated, RestEnded};
 use crate::stream::Stream;
 use bytes::Bytes;
 use channelapi_core::limits::{
@@ -14,10 +14,11 @@ use channelapi_core::limits::{
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -35,7 +36,11 @@ pub(crate) struct Socket {
 
 /// Where an HTTP connection stands.
 #[derive(Debug)]
-pub(crate) struct Progress(Mutex<Stage>);
+pub(crate) struct Progress {
+    stage: Mutex<Stage>,
+    /// Who waits for the end of its rest, or of its patience.
+    waiting: Mutex<Option<Waker>>,
+}
 
 #[derive(Debug)]
 enum Stage {
@@ -43,6 +48,8 @@ enum Stage {
     New(Instant),
     /// Between two requests, since then; so many bytes of the answer to the first are not sent yet.
     Idle(Instant, usize),
+    /// It rested, and is to go in favour of others, unless a request comes first.
+    Leaving(RestEnded),
     /// In the head of a request, since then.
     Head(Instant),
     /// An answer waits for a client that does not take it. Boxed, because most connections never come to that.
@@ -75,7 +82,7 @@ enum Part {
 impl Socket {
     /// Wraps a connection that was just accepted.
     pub(crate) fn new(stream: Stream) -> (Self, Arc<Progress>) {
-        let progress = Arc::new(Progress(Mutex::new(Stage::New(Instant::now()))));
+        let progress = Arc::new(Progress::at(Stage::New(Instant::now())));
         (Self { stream, unread: Bytes::new(), line_ends: None, progress: progress.clone() }, progress)
     }
 
@@ -128,36 +135,76 @@ impl Socket {
 }
 
 impl Progress {
+    fn at(stage: Stage) -> Self {
+        Self { stage: Mutex::new(stage), waiting: Mutex::default() }
+    }
+
     /// A request has arrived.
     pub(crate) fn begin(&self) {
-        *self.0.lock() = Stage::Busy;
+        *self.stage.lock() = Stage::Busy;
     }
 
     /// It is answered with so many bytes, more or less, which are to be sent now.
     pub(crate) fn end(&self, bytes: usize) {
-        *self.0.lock() = Stage::Idle(Instant::now(), bytes);
+        *self.stage.lock() = Stage::Idle(Instant::now(), bytes);
     }
 
     /// It is answered with a stream.
     pub(crate) fn stream(&self) {
-        *self.0.lock() = Stage::Stream(Instant::now());
+        *self.stage.lock() = Stage::Stream(Instant::now());
     }
 
     /// Whether a request has begun to arrive, is being answered, or its client has not taken the whole answer yet.
     pub(crate) fn is_busy(&self) -> bool {
-        matches!(*self.0.lock(), Stage::Head(_) | Stage::Busy | Stage::Blocked(_))
+        matches!(*self.stage.lock(), Stage::Head(_) | Stage::Busy | Stage::Blocked(_))
     }
 
     /// Whether a request is being answered.
     pub(crate) fn is_answering(&self) -> bool {
-        matches!(*self.0.lock(), Stage::Busy)
+        matches!(*self.stage.lock(), Stage::Busy)
     }
 
-    /// Ready when the client has been silent, or slow with the head of a request, for too long. Counts it.
+    /// How long it has rested, if nothing is asked.
+    pub(crate) fn rests_for(&self) -> Option<Duration> {
+        match *self.stage.lock() {
+            Stage::Idle(since, _) => Some(since.elapsed()),
+            _ => None,
+        }
+    }
+
+    /// Ends it if it still rests, and says whether it does. It goes on if a request has arrived when it learns it.
+    pub(crate) fn end_rest(&self, reason: RestEnded) -> bool {
+        {
+            let mut stage = self.stage.lock();
+            if !matches!(*stage, Stage::Idle(..)) {
+                return false;
+            }
+            *stage = Stage::Leaving(reason);
+        }
+        if let Some(waiting) = self.waiting.lock().take() {
+            waiting.wake();
+        }
+        true
+    }
+
+    /// Ready when it is to go in favour of others.
+    fn poll_leaving(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut waiting = self.waiting.lock();
+        if matches!(*self.stage.lock(), Stage::Leaving(_)) {
+            return Poll::Ready(());
+        }
+        if !waiting.as_ref().is_some_and(|waiting| waiting.will_wake(cx.waker())) {
+            *waiting = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Ready when the client has been silent, or slow with the head of a request, for too long, or rests and must go. Counts it.
     pub(crate) async fn stalled(&self) {
         loop {
             let now = Instant::now();
-            let (look_at, timeout) = match &*self.0.lock() {
+            let (look_at, timeout) = match &*self.stage.lock() {
+                Stage::Leaving(reason) => return reason.count(),
                 Stage::Idle(since, _) => (*since + HTTP_IDLE_TIMEOUT, HttpTimeout::Idle),
                 Stage::New(since) | Stage::Head(since) => (*since + HTTP_HEADER_TIMEOUT, HttpTimeout::Head),
                 Stage::Busy => (now + HTTP_HEADER_TIMEOUT, HttpTimeout::Head),
@@ -172,16 +219,20 @@ impl Progress {
                 return;
             }
             // A head that begins meanwhile is due no earlier than one header timeout from now.
-            tokio::time::sleep_until(look_at.min(now + HTTP_HEADER_TIMEOUT)).await;
+            let mut sleep = pin!(tokio::time::sleep_until(look_at.min(now + HTTP_HEADER_TIMEOUT)));
+            poll_fn(
+                |cx| if self.poll_leaving(cx).is_ready() { Poll::Ready(()) } else { sleep.as_mut().poll(cx) },
+            )
+            .await;
         }
     }
 
     /// Something has arrived; says of what it may be.
     fn received(&self) -> Part {
-        let mut stage = self.0.lock();
+        let mut stage = self.stage.lock();
         match *stage {
             Stage::New(since) => *stage = Stage::Head(since),
-            Stage::Idle(..) => *stage = Stage::Head(Instant::now()),
+            Stage::Idle(..) | Stage::Leaving(_) => *stage = Stage::Head(Instant::now()),
             Stage::Head(_) => return Part::Head,
             Stage::Blocked(_) | Stage::Busy | Stage::Stream(_) => return Part::Body,
         }
@@ -189,20 +240,20 @@ impl Progress {
     }
 
     fn sent(&self, bytes: usize) {
-        match &mut *self.0.lock() {
+        match &mut *self.stage.lock() {
             Stage::Stream(since) => *since = Instant::now(),
             Stage::Blocked(blocked) => {
                 blocked.taken += bytes as u64;
                 blocked.answer.taken(bytes);
             }
             Stage::Idle(_, left) => *left = left.saturating_sub(bytes),
-            Stage::New(_) | Stage::Head(_) | Stage::Busy => {}
+            Stage::New(_) | Stage::Leaving(_) | Stage::Head(_) | Stage::Busy => {}
         }
     }
 
     /// The client does not take what is written.
     fn blocked(&self, cx: &Context<'_>) {
-        let mut stage = self.0.lock();
+        let mut stage = self.stage.lock();
         if let Stage::Idle(_, left) = *stage {
             let (since, answer) = (Instant::now(), Untaken::new(left));
             *stage = Stage::Blocked(Box::new(Blocked { since, taken: 0, answer }));
@@ -214,7 +265,7 @@ impl Progress {
 
     /// An error if the answer was given up that waits for its client.
     fn check(&self) -> io::Result<()> {
-        match &*self.0.lock() {
+        match &*self.stage.lock() {
             Stage::Blocked(blocked) => blocked.answer.check(),
             _ => Ok(()),
         }
@@ -222,7 +273,7 @@ impl Progress {
 
     /// Everything was taken that was written so far.
     fn flushed(&self) {
-        let mut stage = self.0.lock();
+        let mut stage = self.stage.lock();
         if let Stage::Blocked(blocked) = &*stage {
             let left = blocked.answer.left();
             *stage = Stage::Idle(Instant::now(), left);
@@ -316,7 +367,7 @@ mod tests {
     async fn silence_between_requests_is_longer_than_within_a_head() {
         let second = Duration::from_secs(1);
         let almost = |time: Duration| time.saturating_sub(second);
-        let progress = Progress(Mutex::new(Stage::New(Instant::now())));
+        let progress = Progress::at(Stage::New(Instant::now()));
         assert!(!stalls_within(&progress, almost(HTTP_HEADER_TIMEOUT)).await);
         assert!(stalls_within(&progress, 2 * second).await, "a new connection sends nothing");
 
@@ -339,9 +390,31 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn whoever_rests_goes_when_told_and_whoever_asks_is_answered() {
+        let counted = || metrics::counted("channelapi_http_rests_ended_total{reason=\"address\"}");
+        let (before, second) = (counted(), Duration::from_secs(1));
+        let progress = Progress::at(Stage::Busy);
+        assert!(progress.rests_for().is_none() && !progress.end_rest(RestEnded::Address));
+        progress.end(0);
+        tokio::time::advance(second).await;
+        assert_eq!(progress.rests_for(), Some(second));
+        let (told, _) = tokio::join!(
+            async {
+                tokio::time::sleep(second).await;
+                progress.end_rest(RestEnded::Address)
+            },
+            tokio::time::timeout(2 * second, progress.stalled()),
+        );
+        assert!(told && counted() == before + 1, "it need not be looked for");
+        progress.received();
+        assert!(progress.is_busy() && !stalls_within(&progress, second).await, "its request came before");
+        assert_eq!(counted(), before + 1);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_answer_waits_for_whoever_takes_some_of_it() {
         let second = Duration::from_secs(1);
-        let progress = Progress(Mutex::new(Stage::Idle(Instant::now(), 0)));
+        let progress = Progress::at(Stage::Idle(Instant::now(), 0));
         assert!(!progress.is_busy());
         progress.blocked(&Context::from_waker(Waker::noop()));
         assert!(progress.is_busy(), "a stop must not cut the answer off");
@@ -386,7 +459,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_lasts_as_long_as_somebody_takes_it() {
         let second = Duration::from_secs(1);
-        let progress = Progress(Mutex::new(Stage::Busy));
+        let progress = Progress::at(Stage::Busy);
         progress.stream();
         for _ in 0..3 {
             assert!(!stalls_within(&progress, STREAM_STALL_TIMEOUT.saturating_sub(second)).await);

@@ -4,9 +4,9 @@ use super::entry::{Entry, make_room};
 use super::fast_path::{End, FastPath};
 use super::peer::Arrival;
 use super::service::Service;
-use crate::admission::SocketPass;
+use crate::admission::{Rests, SocketPass};
 use crate::http::{self, Progress, Request, Response, Socket, Unread};
-use crate::metrics::HttpRefused;
+use crate::metrics::{HttpRefused, RestEnded};
 use crate::stream::Stream;
 use channelapi_core::limits::{HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX, HTTP_TARGET_BYTES_MAX};
 use hyper::StatusCode;
@@ -20,6 +20,7 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 use tokio::sync::watch;
 use tracing::debug;
 
@@ -38,11 +39,12 @@ impl<S: Service> Serving<S> {
     pub(super) fn serve(
         self,
         stream: Stream,
-        pass: SocketPass,
+        mut pass: SocketPass,
         stop: watch::Receiver<()>,
     ) -> impl Future<Output = ()> + Send {
         async move {
             let (socket, progress) = Socket::new(stream);
+            pass.may_rest(progress.clone());
             let end = {
                 let mut waiting = stop.clone();
                 let mut fast = pin!(FastPath::new(&self, socket, &progress, pass).run(&stop));
@@ -152,6 +154,16 @@ impl<S: Service> Serving<S> {
             count_refused(&error);
             debug!(%error, "an HTTP connection broke");
         }
+    }
+}
+
+impl Rests for Progress {
+    fn rests_for(&self) -> Option<Duration> {
+        self.rests_for()
+    }
+
+    fn end_rest(&self, reason: RestEnded) -> bool {
+        self.end_rest(reason)
     }
 }
 

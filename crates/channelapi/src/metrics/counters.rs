@@ -49,6 +49,12 @@ families! {
         Body = "body",
     }
 
+    /// HTTP connections between two requests that were closed in favour of others.
+    "http_rests_ended" by "reason" in RestEnded {
+        /// Their address needed room for another connection.
+        Address = "address",
+    }
+
     /// Requests of clients to `/socket.io/` that were refused.
     "handshakes_refused" by "reason" in HandshakeRefused {
         /// It is no valid request of Engine.IO 4 or WebSocket.

@@ -144,6 +144,8 @@ async fn too_many(yard: Arc<Yard>) -> Result<()> {
     for _ in 0..100 {
         let mut wire = announced(&yard, "203.0.113.2", request).await?;
         ensure!(wire.answer().await?.status == 200, "one of the first is not served");
+        // One that rests would have to go in favour of the next.
+        ensure!(wire.send(b"GET /").await, "one of the first is closed");
         crowd.push(wire);
     }
     let (answers, _) = announced(&yard, "203.0.113.2", request).await?.rest().await?;

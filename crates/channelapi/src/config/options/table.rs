@@ -222,7 +222,8 @@ options! {
         /// Connections of clients at once from one address.
         ///
         /// Limits per address are for strangers: a loopback, private or unix-socket peer that is not among
-        /// `http.trusted_proxies` is not limited, and a whole /64 of IPv6 is one address. `0` is no limit.
+        /// `http.trusted_proxies` is not limited, and a whole /64 of IPv6 is one address. As many HTTP connections may be open beside them;
+        /// beyond that, those between two requests are closed in favour of new ones, the longest silent first. `0` is no limit.
         connections_per_address: u64 = "2048" in "0" ..= "100000000";
 
         /// Connections of clients, and event streams, at once that JWTs of one user have let in.
@@ -235,7 +236,8 @@ options! {
 
         /// New connections a second from one address.
         ///
-        /// More are closed at once. `0` is no limit.
+        /// More are closed at once. A client that opens its session with one of them may open two further ones, which do not count: that is
+        /// what a client needs which begins by polling. `0` is no limit.
         connection_rate: u64 = "200" in "0" ..= "1000";
 
         /// New connections that one address may open at once before `connection_rate` counts.

@@ -1,0 +1,79 @@
+//! HTTP connections that rest: their last request is answered, and there is no other. When others need their room, those that have
+//! rested longest go first.
+//!
+//! Invariant: a connection is told to go only between two requests, and one that arrives before it is gone is answered.
+
+use crate::metrics::RestEnded;
+use channelapi_core::limits::HTTP_REST_MIN;
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// An HTTP connection that may rest.
+pub(crate) trait Rests: Send + Sync {
+    /// How long it has rested, if it does.
+    fn rests_for(&self) -> Option<Duration>;
+
+    /// Tells it to go. Says whether it still rests.
+    fn end_rest(&self, reason: RestEnded) -> bool;
+}
+
+/// Tells one of so many that rest to go, those that have rested longest first, and at least one if there is one that has rested long
+/// enough. Says how many that were.
+pub(super) fn end_rest_of_one_in<'a>(
+    part: usize,
+    all: impl Iterator<Item = &'a Arc<dyn Rests>>,
+    reason: RestEnded,
+) -> usize {
+    let rested = |one: &'a Arc<dyn Rests>| Some((one.rests_for()?, one));
+    let mut resting: Vec<_> = all.filter_map(rested).filter(|(time, _)| *time >= HTTP_REST_MIN).collect();
+    let count = resting.len().div_ceil(part);
+    if count < resting.len() {
+        resting.select_nth_unstable_by_key(count, |(time, _)| Reverse(*time));
+    }
+    resting[..count].iter().filter(|(_, one)| one.end_rest(reason)).count()
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use parking_lot::Mutex;
+
+    /// A connection that has rested for so long, and why it was told to go.
+    pub(in super::super) struct Resting(Option<Duration>, Mutex<Option<RestEnded>>);
+
+    impl Resting {
+        pub(in super::super) fn since(seconds: Option<u64>) -> Arc<Self> {
+            Arc::new(Self(seconds.map(Duration::from_secs), Mutex::default()))
+        }
+
+        pub(in super::super) fn ended(&self) -> Option<RestEnded> {
+            *self.1.lock()
+        }
+    }
+
+    impl Rests for Resting {
+        fn rests_for(&self) -> Option<Duration> {
+            self.0.filter(|_| self.ended().is_none())
+        }
+
+        fn end_rest(&self, reason: RestEnded) -> bool {
+            self.1.lock().replace(reason).is_none()
+        }
+    }
+
+    #[test]
+    fn those_that_have_rested_longest_go_first() {
+        let all: Vec<_> = [Some(3), None, Some(0), Some(70), Some(5), Some(9)].map(Resting::since).into();
+        let listed: Vec<Arc<dyn Rests>> = all.iter().map(|one| one.clone() as Arc<dyn Rests>).collect();
+        let ends = |part| {
+            let count = end_rest_of_one_in(part, listed.iter(), RestEnded::Address);
+            let gone: Vec<_> = (0..all.len()).filter(|index| all[*index].ended().is_some()).collect();
+            (count, gone)
+        };
+        assert_eq!(ends(2), (2, vec![3, 5]), "the one without a second of rest does not count");
+        assert_eq!(ends(16), (1, vec![3, 4, 5]));
+        assert_eq!(ends(1), (1, vec![0, 3, 4, 5]));
+        assert_eq!(ends(1), (0, vec![0, 3, 4, 5]));
+    }
+}

@@ -1,0 +1,148 @@
+//! What strangers may have, and get back.
+
+use super::rate::Rate;
+use super::resting::tests::Resting;
+use super::*;
+use crate::metrics::RestEnded;
+use std::time::Duration;
+
+fn admission(change: impl FnOnce(&mut Limits)) -> (Arc<Admission>, Clock) {
+    let clock = Clock::manual(1_000_000);
+    let mut limits = Limits::NONE;
+    change(&mut limits);
+    (Admission::new(limits, clock.clone()), clock)
+}
+
+const A: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 1)));
+const B: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 2)));
+
+#[test]
+fn one_address_takes_no_room_from_another_and_gets_its_own_back() {
+    let (admission, _) = admission(|limits| limits.connections_per_address = 2);
+    let first = admission.admit_session(A).unwrap();
+    admission.admit_session(A).unwrap().keep();
+    assert_eq!(admission.admit_session(A).err(), Some(HandshakeRefused::Address));
+    assert!(admission.admit_session(B).is_ok());
+    for _ in 0..10 {
+        admission.admit_session(None).unwrap().keep();
+    }
+    drop(first);
+    let second = admission.admit_session(A).unwrap().keep();
+    assert_eq!(admission.sessions(), 12);
+    admission.end_session(second);
+    assert_eq!(admission.sessions(), 11);
+
+    let sockets: Vec<_> = (0..2).map(|_| admission.admit_socket(A).unwrap()).collect();
+    assert_eq!(admission.admit_socket(A).err(), Some(ConnectionRefused::Address));
+    drop(sockets);
+    assert!(admission.admit_socket(A).is_ok());
+    assert_eq!(admission.sockets(), 0);
+    admission.live_limits().replace(Limits { connections_per_address: 1, ..admission.limits() });
+    assert_eq!(admission.admit_session(A).err(), Some(HandshakeRefused::Address));
+}
+
+#[test]
+fn the_node_has_a_limit_that_lets_others_in() {
+    let (admission, _) = admission(|limits| (limits.connections, limits.sockets) = (2, 3));
+    for _ in 0..2 {
+        admission.admit_session(None).unwrap().keep();
+    }
+    assert_eq!(admission.admit_session(None).err(), Some(HandshakeRefused::Node));
+    let publisher = admission.admit_socket(None).unwrap();
+    assert_eq!(admission.admit_socket(None).err(), Some(ConnectionRefused::Node));
+    drop(publisher);
+    assert!(admission.admit_socket(None).is_ok());
+}
+
+#[test]
+fn an_address_connects_and_fails_only_so_often() {
+    let (admission, clock) = admission(|limits| {
+        limits.connecting = Rate::per_second(2, 5);
+        limits.failed_tokens = Rate::per_minute(3);
+        limits.unknown_sessions = Rate::per_minute(2);
+    });
+    let connect = |address| admission.admit_socket(address).map(drop);
+    assert_eq!((0..9).take_while(|_| connect(A).is_ok()).count(), 5);
+    assert_eq!((connect(A), connect(B)), (Err(ConnectionRefused::AddressRate), Ok(())));
+    clock.advance(Duration::from_secs(1));
+    assert_eq!((0..9).take_while(|_| connect(A).is_ok()).count(), 2);
+
+    let number = admission.admit_session(A).unwrap().keep();
+    assert_eq!((0..9).take_while(|_| admission.failed_token(number)).count(), 3);
+    assert!(admission.is_out_of_tokens(number));
+    assert_eq!(admission.admit_session(A).err(), Some(HandshakeRefused::TokenRate));
+    assert!(!admission.may_present_token(A) && admission.may_present_token(B));
+    assert_eq!((0..9).take_while(|_| admission.unknown_session(A)).count(), 2);
+    assert!(admission.unknown_session(B) && admission.unknown_session(None));
+    clock.advance(Duration::from_mins(1));
+    assert!(admission.admit_session(A).is_ok() && admission.unknown_session(A));
+}
+
+#[test]
+fn a_connection_that_rests_goes_in_favour_of_another_of_its_address() {
+    let (admission, clock) = admission(|limits| limits.connections_per_address = 3);
+    let introduced = |rest| {
+        let (resting, mut pass) = (Resting::since(rest), admission.admit_socket(A).unwrap());
+        pass.may_rest(resting.clone());
+        (resting, pass)
+    };
+    let (busy, _busy) = introduced(None);
+    let (longest, longest_pass) = introduced(Some(70));
+    let (brief, brief_pass) = introduced(Some(2));
+    let (other, mut pass) = (Resting::since(Some(99)), admission.admit_socket(B).unwrap());
+    pass.may_rest(other.clone());
+    let _fourth = admission.admit_socket(A).unwrap();
+    assert_eq!(longest.ended(), Some(RestEnded::Address));
+    assert_eq!([busy, brief.clone(), other].map(|one| one.ended()), [None; 3]);
+    drop(longest_pass);
+    let _fifth = admission.admit_socket(A).unwrap();
+    assert_eq!(brief.ended(), Some(RestEnded::Address));
+    assert_eq!(admission.admit_socket(A).err(), Some(ConnectionRefused::Address), "none rests");
+    drop(brief_pass);
+    assert_eq!(admission.admit_socket(A).err(), Some(ConnectionRefused::Address), "it was replaced");
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(admission.admit_socket(A).err(), Some(ConnectionRefused::Address));
+}
+
+/// Once, each of them cost as much as a client, so that a company could not come back within seconds.
+#[test]
+fn the_further_connections_of_a_client_are_not_held_to_the_rate() {
+    let (admission, _) = admission(|limits| limits.connecting = Rate::per_second(1, 10));
+    let connect = || admission.admit_socket(A).map(drop);
+    let opens = || (0..99).take_while(|_| connect().is_ok()).count();
+    for _ in 0..10 {
+        connect().unwrap();
+    }
+    assert_eq!(connect(), Err(ConnectionRefused::AddressRate));
+    for _ in 0..4 {
+        admission.admit_session(A).unwrap().keep();
+    }
+    assert_eq!(opens(), 8);
+    for _ in 0..99 {
+        admission.admit_session(A).unwrap().keep();
+    }
+    assert_eq!(opens(), 12, "three for each that came at the rate");
+    admission.admit_session(A).unwrap().keep();
+    assert_eq!(opens(), 0);
+}
+
+#[test]
+fn nothing_is_remembered_of_whoever_has_left() {
+    let (admission, _) = admission(|_| ());
+    let number = admission.admit_session(A).unwrap().keep();
+    let socket = admission.admit_socket(B).unwrap();
+    assert_eq!(admission.addresses.lock().count(), 2);
+    admission.end_session(number);
+    drop(socket);
+    assert_eq!(admission.addresses.lock().count(), 0);
+    assert_eq!((admission.sessions(), admission.sockets()), (0, 0));
+}
+
+#[test]
+fn short_memory_lets_nobody_in() {
+    let (admission, _) = admission(|_| ());
+    admission.note_memory(90, 100, Pressure::High);
+    assert_eq!(admission.admit_session(None).err(), Some(HandshakeRefused::Memory));
+    admission.note_memory(10, 100, Pressure::None);
+    assert!(admission.admit_session(None).is_ok());
+}
