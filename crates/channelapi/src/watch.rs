@@ -55,6 +55,7 @@ pub(crate) async fn watch(
             }
             admission.note_memory(usage.used, usage.limit, pressure);
             hub.gate.set_closed(pressure != Pressure::None);
+            admission.end_rests(pressure);
             if pressure == Pressure::Critical {
                 put_out_slower_half(&everybody, Slowest::Memory);
             } else {
@@ -74,7 +75,11 @@ fn interval_at(usage: Usage, pressure: Pressure) -> Duration {
 fn tell(pressure: Pressure, used: u64, limit: u64) {
     match pressure {
         Pressure::None => info!(used, limit, "there is enough memory again"),
-        Pressure::High => warn!(used, limit, "memory is short: no new clients, joins or messages are taken"),
+        Pressure::High => warn!(
+            used,
+            limit,
+            "memory is short: no new clients, joins or messages are taken, and connections that rest are closed"
+        ),
         Pressure::Critical => error!(used, limit, "memory is very short: the slowest clients are closed"),
     }
 }

@@ -145,11 +145,7 @@ fn answers_that_nobody_takes_go_when_memory_is_short() {
     let untaken: Vec<_> = (0..8).map(|_| untaken_poll(&node, &token)).collect();
     node.await_metric("channelapi_waiting_bytes", |bytes| bytes > 8 * 100_000);
     assert_eq!(node.metric("channelapi_answers_given_up_total"), 0);
-    let path = node.dir.path().join("channelapi.toml");
-    let settings = fs::read_to_string(&path).unwrap();
-    fs::write(&path, settings.replace("1GiB", "4MiB")).unwrap();
-    node.signal("-HUP");
-    node.await_log("limits.memory");
+    make_short_of_memory(&mut node);
     node.await_metric("channelapi_answers_given_up_total", |given_up| given_up == 8);
     for mut stream in untaken {
         // What was on its way comes, and then the end, however it looks.
@@ -160,4 +156,73 @@ fn answers_that_nobody_takes_go_when_memory_is_short() {
     assert!(began.elapsed() < std::time::Duration::from_secs(25), "it is not the time that ended them");
     assert_eq!(node.metric("channelapi_http_timeouts_total{stage=\"answer\"}"), 0);
     assert_eq!(node.request("GET", "/healthz", &[], "").status, 200);
+}
+
+/// Sets `limits.memory` of a server that has a gigabyte to less than it uses.
+fn make_short_of_memory(node: &mut Node) {
+    let path = node.dir.path().join("channelapi.toml");
+    let settings = fs::read_to_string(&path).unwrap();
+    fs::write(&path, settings.replace("1GiB", "4MiB")).unwrap();
+    node.signal("-HUP");
+    node.await_log("limits.memory");
+}
+
+/// Once, only clients had to go, and nothing kept strangers from opening connections.
+#[test]
+fn connections_that_rest_go_when_memory_is_short_and_strangers_get_few() {
+    const REFUSED: &str = "channelapi_connections_refused_total{reason=\"memory\"}";
+    const ENDED: &str = "channelapi_http_rests_ended_total{reason=\"memory\"}";
+    let settings =
+        "[http]\ntrusted_proxies = ['127.0.1.0/24']\nproxy_protocol = true\n[limits]\nmemory = '1GiB'\n";
+    let mut node = Node::start(settings);
+    // Requests of the second kind are read by hyper.
+    let mut resting: Vec<_> = (0..20).map(|_| node.connect()).collect();
+    for (stream, method) in resting.iter_mut().zip(["GET", "PATCH"].into_iter().cycle()) {
+        node::ask(stream, method, "/healthz", &[], "").unwrap();
+    }
+    let stranger = |node: &Node| {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&std::net::SocketAddr::from(([127, 0, 1, 1], 0)).into()).unwrap();
+        socket.connect(&node.address.into()).unwrap();
+        let mut stream = std::net::TcpStream::from(socket);
+        stream.set_read_timeout(Some(node::PATIENCE)).unwrap();
+        write!(stream, "PROXY TCP4 203.0.113.1 127.0.0.1 1024 80\r\n").unwrap();
+        node::ask(&mut stream, "GET", "/healthz", &[], "").map(|answer| answer.status)
+    };
+    assert_eq!((node.metric(ENDED), node.metric(REFUSED)), (0, 0));
+    make_short_of_memory(&mut node);
+    let began = std::time::Instant::now();
+    for mut stream in resting {
+        assert_eq!(stream.read_to_end(&mut Vec::new()).unwrap(), 0);
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(30), "it is not the time that ended them");
+    assert_eq!(node.metric(ENDED), 20);
+    assert_eq!(stranger(&node).unwrap(), 200);
+    let others: Vec<_> = (0..70).map(|_| node.connect()).collect();
+    node.await_metric("channelapi_http_connections", |connections| connections >= 70);
+    // Whoever has sent its request before it is refused may lose the answer with the connection.
+    assert!(stranger(&node).map_or(true, |status| status == 503));
+    assert_eq!(node.metric(REFUSED), 1);
+    drop(others);
+}
+
+/// Once, what a client sent while its poll waited counted nowhere.
+#[test]
+fn what_is_sent_while_a_poll_waits_counts_as_received() {
+    let node = Node::start("");
+    let received = || node.metric("channelapi_receiving_bytes");
+    // What arrives together with the request is for hyper, so that it may take more than one attempt.
+    let stream = eventually("a poll that waits", || {
+        let open = node.request("GET", node::POLLING, &[], "").body;
+        let path = format!("{}&sid={}", node::POLLING, open.split('"').nth(3).unwrap());
+        assert_eq!(node.request("POST", &path, &[], "40").status, 200);
+        assert_eq!(node.request("GET", &path, &[], "").status, 200);
+        let mut stream = node.connect();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+        assert_eq!(received(), 0);
+        stream.write_all(&[b'x'; 10_000]).unwrap();
+        (0..10).any(|_| received() >= 10_000).then_some(stream)
+    });
+    drop(stream);
+    node.await_metric("channelapi_receiving_bytes", |bytes| bytes == 0);
 }

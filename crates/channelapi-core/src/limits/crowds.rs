@@ -6,5 +6,12 @@ use std::time::Duration;
 /// its next request when it has one.
 pub const HTTP_REST_MIN: Duration = Duration::from_secs(1);
 
+/// The same while memory is short: longer than a client rests that polls, which answers a ping every 25 seconds.
+pub const HTTP_REST_MIN_WHEN_SHORT: Duration = Duration::from_secs(30);
+
+/// HTTP connections up to which strangers get one though memory is short, so that whoever asks how the server is gets an answer. All of
+/// them together cost a megabyte.
+pub const HTTP_CONNECTIONS_WHEN_SHORT: usize = 64;
+
 /// Connections beyond its first one that a client needs which begins by polling: for what it sends while a poll waits, and for its WebSocket.
 pub const FURTHER_CONNECTIONS: u32 = 2;

@@ -6,7 +6,7 @@
 use super::rate::{Pace, Rate};
 use super::resting::{Rests, end_rest_of_one_in};
 use crate::metrics::RestEnded;
-use channelapi_core::limits::{ADDRESSES_REMEMBERED_MAX, FURTHER_CONNECTIONS};
+use channelapi_core::limits::{ADDRESSES_REMEMBERED_MAX, FURTHER_CONNECTIONS, HTTP_REST_MIN};
 use slab::Slab;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -24,6 +24,8 @@ const LOOK_PAUSE_MILLIS: u64 = 100;
 pub(super) struct Addresses {
     numbers: HashMap<IpAddr, usize>,
     entries: Slab<Entry>,
+    /// Connections that speak HTTP and may come to rest, of whoever is not counted by address.
+    pub(super) others_resting: Slab<Arc<dyn Rests>>,
     /// When nothing more is forgotten until there are so many.
     full_at: usize,
 }
@@ -94,6 +96,11 @@ impl Addresses {
         &mut self.entries[number]
     }
 
+    /// The connections that may come to rest, of strangers.
+    pub(super) fn strangers_resting(&self) -> impl Iterator<Item = &Arc<dyn Rests>> {
+        self.entries.iter().flat_map(|(_, entry)| entry.resting.iter()).map(|(_, one)| one)
+    }
+
     /// Forgets an address of which nothing need be remembered.
     pub(super) fn forget_if_rested(&mut self, number: usize, rates: &Rates, now: u64) {
         if self.entries[number].is_rested(rates, now) {
@@ -133,7 +140,7 @@ impl Entry {
             return false;
         }
         let resting = self.resting.iter().map(|(_, one)| one);
-        let told = end_rest_of_one_in(REST_FRACTION, resting, RestEnded::Address);
+        let told = end_rest_of_one_in(REST_FRACTION, HTTP_REST_MIN, resting, RestEnded::Address);
         if told == 0 {
             self.look_at = now + LOOK_PAUSE_MILLIS;
         }

@@ -30,10 +30,12 @@ pub(crate) use settings::Limits;
 pub(crate) use users::{UserFull, UserPass};
 
 use crate::live::Live;
-use crate::metrics::{ConnectionRefused, HandshakeRefused};
+use crate::metrics::{ConnectionRefused, HandshakeRefused, RestEnded};
 use addresses::{Addresses, Entry, Rates};
 use channelapi_core::clock::Clock;
+use channelapi_core::limits::{HTTP_CONNECTIONS_WHEN_SHORT, HTTP_REST_MIN, HTTP_REST_MIN_WHEN_SHORT};
 use parking_lot::Mutex;
+use resting::end_rest_of_one_in;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -133,6 +135,23 @@ impl Admission {
         self.pressure.store(pressure as u8, Ordering::Relaxed);
     }
 
+    /// Memory is short: connections go that have rested for longer than a client rests that is here. When it is very short, so does half
+    /// of all that rest.
+    pub(crate) fn end_rests(&self, pressure: Pressure) {
+        let addresses = self.addresses.lock();
+        let strangers = addresses.strangers_resting();
+        match pressure {
+            Pressure::None => {}
+            Pressure::High => {
+                end_rest_of_one_in(1, HTTP_REST_MIN_WHEN_SHORT, strangers, RestEnded::Memory);
+            }
+            Pressure::Critical => {
+                let everybody = strangers.chain(addresses.others_resting.iter().map(|(_, one)| one));
+                end_rest_of_one_in(2, HTTP_REST_MIN, everybody, RestEnded::Memory);
+            }
+        }
+    }
+
     /// What memory was used last, and of how much.
     pub(crate) fn memory(&self) -> (u64, u64) {
         (self.memory_used.load(Ordering::Relaxed), self.memory_limit.load(Ordering::Relaxed))
@@ -173,6 +192,9 @@ impl Admission {
     }
 
     fn count_socket(&self, address: IpAddr, limits: &Limits) -> Result<AddressNumber, ConnectionRefused> {
+        if self.is_short_of_memory() && self.sockets() >= HTTP_CONNECTIONS_WHEN_SHORT {
+            return Err(ConnectionRefused::Memory);
+        }
         let now = self.clock.monotonic_millis();
         let mut addresses = self.addresses.lock();
         let (number, entry) = addresses.entry(address, &limits.rates(), now);
@@ -306,10 +328,13 @@ impl SocketPass {
         Ok(())
     }
 
-    /// From now on it may rest, and may then have to go in favour of another connection of its address.
+    /// From now on it may rest, and may then have to go in favour of another connection of its address, or for want of memory.
     pub(crate) fn may_rest(&mut self, connection: Arc<dyn Rests>) {
-        let Some(index) = self.number.index() else { return };
-        let place = self.admission.addresses.lock().held(index).resting.insert(connection);
+        let mut addresses = self.admission.addresses.lock();
+        let place = match self.number.index() {
+            Some(index) => addresses.held(index).resting.insert(connection),
+            None => addresses.others_resting.insert(connection),
+        };
         self.resting = RestNumber(u32::try_from(place).expect("there are fewer connections"));
     }
 
@@ -351,10 +376,13 @@ impl Drop for SocketPass {
     fn drop(&mut self) {
         self.has_spoken();
         self.admission.sockets.fetch_sub(1, Ordering::Relaxed);
-        let resting = self.resting;
+        let resting = (self.resting != RestNumber::NONE).then_some(self.resting.0 as usize);
+        if let (None, Some(resting)) = (self.number.index(), resting) {
+            self.admission.addresses.lock().others_resting.remove(resting);
+        }
         self.admission.release(self.number, |entry| {
-            if resting != RestNumber::NONE {
-                entry.resting.remove(resting.0 as usize);
+            if let Some(resting) = resting {
+                entry.resting.remove(resting);
             }
             entry.end_socket();
         });

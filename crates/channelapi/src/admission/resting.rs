@@ -4,7 +4,6 @@
 //! Invariant: a connection is told to go only between two requests, and one that arrives before it is gone is answered.
 
 use crate::metrics::RestEnded;
-use channelapi_core::limits::HTTP_REST_MIN;
 use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,15 +17,16 @@ pub(crate) trait Rests: Send + Sync {
     fn end_rest(&self, reason: RestEnded) -> bool;
 }
 
-/// Tells one of so many that rest to go, those that have rested longest first, and at least one if there is one that has rested long
-/// enough. Says how many that were.
+/// Tells one of so many that have rested for at least that long to go, those that have rested longest first, and at least one if there is
+/// one. Says how many that were.
 pub(super) fn end_rest_of_one_in<'a>(
     part: usize,
+    at_least: Duration,
     all: impl Iterator<Item = &'a Arc<dyn Rests>>,
     reason: RestEnded,
 ) -> usize {
     let rested = |one: &'a Arc<dyn Rests>| Some((one.rests_for()?, one));
-    let mut resting: Vec<_> = all.filter_map(rested).filter(|(time, _)| *time >= HTTP_REST_MIN).collect();
+    let mut resting: Vec<_> = all.filter_map(rested).filter(|(time, _)| *time >= at_least).collect();
     let count = resting.len().div_ceil(part);
     if count < resting.len() {
         resting.select_nth_unstable_by_key(count, |(time, _)| Reverse(*time));
@@ -67,7 +67,7 @@ pub(super) mod tests {
         let all: Vec<_> = [Some(3), None, Some(0), Some(70), Some(5), Some(9)].map(Resting::since).into();
         let listed: Vec<Arc<dyn Rests>> = all.iter().map(|one| one.clone() as Arc<dyn Rests>).collect();
         let ends = |part| {
-            let count = end_rest_of_one_in(part, listed.iter(), RestEnded::Address);
+            let count = end_rest_of_one_in(part, Duration::from_secs(1), listed.iter(), RestEnded::Address);
             let gone: Vec<_> = (0..all.len()).filter(|index| all[*index].ended().is_some()).collect();
             (count, gone)
         };

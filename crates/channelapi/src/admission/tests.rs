@@ -3,7 +3,6 @@
 use super::rate::Rate;
 use super::resting::tests::Resting;
 use super::*;
-use crate::metrics::RestEnded;
 use std::time::Duration;
 
 fn admission(change: impl FnOnce(&mut Limits)) -> (Arc<Admission>, Clock) {
@@ -145,4 +144,52 @@ fn short_memory_lets_nobody_in() {
     assert_eq!(admission.admit_session(None).err(), Some(HandshakeRefused::Memory));
     admission.note_memory(10, 100, Pressure::None);
     assert!(admission.admit_session(None).is_ok());
+}
+
+#[test]
+fn short_memory_leaves_strangers_a_few_connections() {
+    let (admission, _) = admission(|_| ());
+    let mut few: Vec<_> =
+        (0..HTTP_CONNECTIONS_WHEN_SHORT).map(|_| admission.admit_socket(A).unwrap()).collect();
+    admission.note_memory(90, 100, Pressure::High);
+    assert_eq!(admission.admit_socket(B).err(), Some(ConnectionRefused::Memory));
+    let mut behind_proxy = admission.admit_socket(None).unwrap();
+    assert_eq!(behind_proxy.count_for(B).err(), Some(ConnectionRefused::Memory));
+    drop(behind_proxy);
+    few.pop();
+    assert!(admission.admit_socket(B).is_ok());
+    few.push(admission.admit_socket(None).unwrap());
+    admission.note_memory(10, 100, Pressure::None);
+    assert!(admission.admit_socket(B).is_ok());
+}
+
+#[test]
+fn the_shorter_memory_is_the_less_a_connection_may_rest() {
+    let (admission, _) = admission(|_| ());
+    let rests = |address, rest| {
+        let (resting, mut pass) = (Resting::since(rest), admission.admit_socket(address).unwrap());
+        pass.may_rest(resting.clone());
+        (resting, pass)
+    };
+    let all = [
+        rests(A, Some(70)),
+        rests(B, Some(29)),
+        rests(A, Some(2)),
+        rests(A, None),
+        rests(None, Some(70)),
+        rests(B, Some(0)),
+    ];
+    let gone = |pressure| {
+        admission.end_rests(pressure);
+        (0..all.len()).filter(|index| all[*index].0.ended() == Some(RestEnded::Memory)).collect::<Vec<_>>()
+    };
+    assert!(gone(Pressure::None).is_empty());
+    assert_eq!(gone(Pressure::High), [0]);
+    assert_eq!(gone(Pressure::High), [0], "a client that polls may rest so long, and so may a neighbour");
+    assert_eq!(gone(Pressure::Critical), [0, 1, 4]);
+    assert_eq!(gone(Pressure::Critical), [0, 1, 2, 4]);
+    assert_eq!(gone(Pressure::Critical), [0, 1, 2, 4]);
+    drop(all);
+    assert!(admission.addresses.lock().others_resting.is_empty());
+    assert_eq!(admission.addresses.lock().count(), 0);
 }

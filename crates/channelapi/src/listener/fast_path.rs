@@ -291,8 +291,8 @@ impl<S: Service> Reader<'_, S> {
         if is_part && held == Err(NoRoom) { Read::Other } else { read }
     }
 
-    /// Ready when the client has gone. What it sends meanwhile is in [`Reader::begun`]; of somebody who sends more than a head, we do
-    /// not learn it.
+    /// Ready when the client has gone. What it sends meanwhile is in [`Reader::begun`]; of somebody who sends more than a head, or
+    /// more than there is room for, we do not learn it.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         with_read_buffer(|buffer| {
             while let room @ 1.. = HTTP_HEADER_BYTES_MAX.saturating_sub(self.begun.len()) {
@@ -303,6 +303,9 @@ impl<S: Service> Reader<'_, S> {
                     return Poll::Ready(());
                 }
                 self.begun.extend_from_slice(unread.filled());
+                if self.receiving.hold(self.begun.capacity()) == Err(NoRoom) {
+                    break;
+                }
             }
             Poll::Pending
         })

@@ -133,7 +133,7 @@ impl Listener {
                 refusal.count();
                 // With TLS it would take a handshake to say something.
                 if entry.tls.is_none() {
-                    send_away(stream, refusal != ConnectionRefused::Node);
+                    send_away(stream, is_too_much(refusal));
                 }
                 return;
             }
@@ -163,7 +163,7 @@ impl Listener {
                     {
                         refusal.count();
                         if entry.tls.is_none() {
-                            send_away(stream, true);
+                            send_away(stream, is_too_much(refusal));
                         }
                         return;
                     }
@@ -185,6 +185,11 @@ pub(crate) fn connection_bytes<S: Service>() -> usize {
 #[cfg(test)]
 pub(crate) fn future_bytes<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
     size_of::<F>()
+}
+
+/// Whether somebody is refused for what its address has or does, and not for what the server lacks.
+fn is_too_much(refusal: ConnectionRefused) -> bool {
+    !matches!(refusal, ConnectionRefused::Node | ConnectionRefused::Memory)
 }
 
 /// Tells a client that nobody has time for that it may come back, and closes. It costs one system call, and never waits.

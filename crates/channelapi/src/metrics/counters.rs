@@ -16,6 +16,8 @@ families! {
         Address = "address",
         /// Their address opened more in a second than `limits.connection_rate` allows.
         AddressRate = "address_rate",
+        /// Memory is short, and there are as many as get an answer nevertheless.
+        Memory = "memory",
         /// It sent no whole request, and had to make room for others.
         Handshakes = "handshakes",
         /// The process has no file descriptor left, or the kernel watches no further one for it.
@@ -53,6 +55,8 @@ families! {
     "http_rests_ended" by "reason" in RestEnded {
         /// Their address needed room for another connection.
         Address = "address",
+        /// Memory was short.
+        Memory = "memory",
     }
 
     /// Requests of clients to `/socket.io/` that were refused.
