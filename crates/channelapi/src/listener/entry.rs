@@ -79,9 +79,8 @@ impl Entry {
         let trusted = self.trusted_proxies.as_ref();
         if self.is_introduced(arrival) {
             let header = proxy::read_header(&mut stream).await;
-            if let Some(client) = header.inspect_err(|_| ConnectionRefused::Proxy.count())? {
-                arrival = Arrival::announced(client, trusted);
-            }
+            let client = header.inspect_err(|_| ConnectionRefused::Proxy.count())?;
+            arrival = client.map_or(Arrival::Unannounced, |client| Arrival::announced(client, trusted));
         }
         match (stream, &self.tls) {
             (Stream::Tcp(socket), Some(config)) => {
@@ -102,4 +101,34 @@ impl Entry {
 pub(super) fn make_room() -> io::Error {
     ConnectionRefused::Handshakes.count();
     io::Error::new(io::ErrorKind::ConnectionAborted, "it had to make room")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::value::Value as _;
+    use crate::http::Peer;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::UnixStream;
+
+    /// Once, what a proxy passed on without saying for whom counted as its own words.
+    #[tokio::test]
+    async fn a_connection_is_for_whom_its_proxy_says() {
+        let entry = Entry {
+            trusted_proxies: Some(TrustedProxies::parse("unix, 10.0.0.1").unwrap()),
+            proxy_protocol: true,
+            tls: None,
+        };
+        let check = async |header: &[u8], expected: Arrival| {
+            let (server, mut proxy) = UnixStream::pair().unwrap();
+            proxy.write_all(header).await.unwrap();
+            let (_, arrival) = entry.introduced(Stream::Unix(server), Arrival::Proxied).await.unwrap();
+            assert_eq!(arrival, expected, "{header:?}");
+        };
+        let client = Arrival::Direct(Peer::Stranger("203.0.113.7".parse().unwrap()));
+        check(b"PROXY TCP4 203.0.113.7 10.0.0.9 4711 443\r\n", client).await;
+        check(b"PROXY TCP4 10.0.0.1 10.0.0.9 4711 443\r\n", Arrival::Proxied).await;
+        check(b"PROXY UNKNOWN\r\n", Arrival::Unannounced).await;
+        check(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", Arrival::Unannounced).await;
+    }
 }

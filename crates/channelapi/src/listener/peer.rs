@@ -19,6 +19,9 @@ pub(super) enum Arrival {
     Direct(Peer),
     /// From a trusted proxy. Each of its requests says for whom.
     Proxied,
+    /// From a trusted proxy that was to say for whom it is and names nobody. It counts as the proxy itself; what its requests say may be the
+    /// words of a client.
+    Unannounced,
 }
 
 impl Arrival {
@@ -43,7 +46,7 @@ impl Arrival {
     pub(super) fn address(self) -> Option<IpAddr> {
         match self {
             Self::Direct(peer) => peer.counted_as(),
-            Self::Proxied => None,
+            Self::Proxied | Self::Unannounced => None,
         }
     }
 
@@ -57,7 +60,7 @@ impl Arrival {
                 peer
             }
             (Self::Proxied, Some(trusted)) => forwarded(headers, trusted),
-            (Self::Proxied, None) => Peer::Neighbour,
+            (Self::Proxied, None) | (Self::Unannounced, _) => Peer::Neighbour,
         }
     }
 }
@@ -189,5 +192,16 @@ mod tests {
         assert_eq!(announced("203.0.113.7"), Arrival::Direct(stranger("203.0.113.7")));
         assert_eq!(announced("192.168.0.9"), Arrival::Direct(stranger("192.168.0.9")));
         assert_eq!(announced("10.0.0.2"), Arrival::Proxied, "a chain of two");
+    }
+
+    /// Once, its header was believed, which a client had written.
+    #[test]
+    fn where_a_proxy_announces_nobody_nothing_else_does() {
+        let trusted = TrustedProxies::parse("10.0.0.1").unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(&X_FORWARDED_FOR, HeaderValue::from_static("203.0.113.7"));
+        assert_eq!(Arrival::Proxied.peer(&headers, Some(&trusted)), stranger("203.0.113.7"));
+        assert_eq!(Arrival::Unannounced.peer(&headers, Some(&trusted)), Peer::Neighbour);
+        assert_eq!(Arrival::Unannounced.address(), None);
     }
 }
