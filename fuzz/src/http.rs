@@ -4,9 +4,9 @@
 mod head;
 #[path = "../../crates/channelapi/src/http/headers.rs"]
 mod headers;
-#[path = "../../crates/channelapi/src/http/line_ends.rs"]
-mod line_ends;
+#[path = "../../crates/channelapi/src/http/heads.rs"]
+mod heads;
 
 pub(crate) use head::{Head, Parsed, headers_room};
 pub(crate) use headers::Headers;
-pub(crate) use line_ends::LineEnds;
+pub(crate) use heads::Heads;

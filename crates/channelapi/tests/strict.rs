@@ -1,11 +1,11 @@
-//! What a request to `/v1` says and its route does not know: it is refused, and nothing is done.
+//! What a request says that its route does not know, or that could be understood in two ways: it is refused, and nothing is done.
 
 #![expect(clippy::unwrap_used, reason = "what fails around the server of a test fails the test")]
 
 mod node;
 
 use node::{KEY, Node, read_answer};
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 
 /// Every route that takes no query and, where the last is empty, no body.
 const ROUTES: [(&str, &str, &str); 15] = [
@@ -80,4 +80,48 @@ fn a_body_that_means_nothing_is_refused_where_none_is_wanted() {
         .unwrap();
         assert_eq!(read_answer(&mut stream).unwrap().status, status);
     }
+}
+
+/// Once, two lengths that are the same were one, chunks counted beside a length, and a head right behind another request was not looked at as
+/// closely as the first.
+#[test]
+fn a_request_that_two_readers_could_end_in_two_places_is_answered_400_and_nothing_behind_it() {
+    let node = Node::start("");
+    let publish = |fields: &str, body: &str| {
+        format!(
+            "POST /v1/channels/a/messages HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY}\r\n{fields}\r\n{body}"
+        )
+    };
+    let chunked = "a\r\n{\"data\":1}\r\n0\r\n\r\n";
+    let bad = [
+        publish("Content-Length: 10\r\nContent-Length: 10\r\n", r#"{"data":1}"#),
+        publish("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", chunked),
+        publish("Transfer-Encoding: chunked\r\nContent-Length: 20\r\n", chunked),
+        publish("X: y\nContent-Length: 10\r\n", r#"{"data":1}"#),
+    ];
+    let good = [
+        String::new(),
+        "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+        publish("Content-Length: 10\r\n", r#"{"data":2}"#),
+    ];
+    for bad in &bad {
+        for good in &good {
+            let mut stream = node.connect();
+            write!(stream, "{good}{bad}GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+            let mut answers = String::new();
+            stream.read_to_string(&mut answers).unwrap();
+            let statuses: Vec<_> =
+                answers.match_indices("HTTP/1.1 ").map(|(at, _)| &answers[at + 9..at + 12]).collect();
+            let (last, before) = statuses.split_last().unwrap();
+            assert_eq!(
+                (*last, before.len()),
+                ("400", usize::from(!good.is_empty())),
+                "{good}{bad}: {answers}"
+            );
+            assert!(before.iter().all(|status| matches!(*status, "200" | "201")), "{answers}");
+        }
+    }
+    assert_eq!(stored(&node), bad.len(), "the good ones alone");
+    let refused = node.metric("channelapi_http_refused_total{reason=\"malformed\"}");
+    assert_eq!(refused, 12, "each of them is counted");
 }

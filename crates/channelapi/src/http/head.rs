@@ -1,7 +1,7 @@
 //! The head of a request where it lies in a buffer, for requests that hyper does not read.
 
 use super::Headers as _;
-use super::line_ends::has_line_feed_alone;
+use super::heads::has_line_feed_alone;
 use channelapi_core::limits::HTTP_TARGET_BYTES_MAX;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Request, Uri};

@@ -5,7 +5,7 @@ mod attempt;
 mod body;
 mod head;
 mod headers;
-mod line_ends;
+mod heads;
 mod peer;
 mod received;
 mod socket;

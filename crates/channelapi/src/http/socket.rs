@@ -3,7 +3,7 @@
 //! hyper has one deadline for both the head of a request and the silence before it. A head that trickles in is an attack and
 //! gets little time; a publisher that keeps its connection for the next publication is welcome to.
 
-use super::line_ends::LineEnds;
+use super::heads::Heads;
 use super::untaken::Untaken;
 use crate::metrics::{HttpTimeout, InvariantViolated, RestEnded};
 use crate::stream::Stream;
@@ -29,8 +29,9 @@ pub(crate) struct Socket {
     stream: Stream,
     /// What was read of it already, and not understood.
     unread: Bytes,
-    /// Of heads that somebody reads who takes a line feed alone for the end of a line.
-    line_ends: Option<LineEnds>,
+    /// Of requests that somebody reads who takes some heads for good that could be read in two ways. Boxed, because most connections never
+    /// come to that.
+    heads: Option<Box<Heads>>,
     progress: Arc<Progress>,
 }
 
@@ -69,32 +70,22 @@ struct Blocked {
     answer: Untaken,
 }
 
-/// What of a request has arrived.
-enum Part {
-    /// The beginning of its head.
-    Beginning,
-    /// More of its head, or its body.
-    Head,
-    /// Its body. A client that does not wait for answers may have sent the next head behind it.
-    Body,
-}
-
 impl Socket {
     /// Wraps a connection that was just accepted.
     pub(crate) fn new(stream: Stream) -> (Self, Arc<Progress>) {
         let progress = Arc::new(Progress::at(Stage::New(Instant::now())));
-        (Self { stream, unread: Bytes::new(), line_ends: None, progress: progress.clone() }, progress)
+        (Self { stream, unread: Bytes::new(), heads: None, progress: progress.clone() }, progress)
     }
 
-    /// Puts back what was read, for somebody else to read it again, who takes a line feed alone for the end of a line: in a head, it does
-    /// not come to that.
+    /// Puts back what was read, for somebody else to read it again, who takes some heads for good that could be read in two ways: it
+    /// does not come to that.
     pub(crate) fn hand_over(&mut self, mut bytes: Vec<u8>) {
         debug_assert!(self.unread.is_empty(), "it is read before anything else");
         if !bytes.is_empty() {
             // What is put back is the beginning of a head, and what follows goes on with it.
-            _ = self.progress.received();
+            self.progress.received();
         }
-        self.line_ends.insert(LineEnds::default()).check(&mut bytes);
+        self.heads.insert(Box::default()).check(&mut bytes);
         self.unread = bytes.into();
     }
 
@@ -227,16 +218,15 @@ impl Progress {
         }
     }
 
-    /// Something has arrived; says of what it may be.
-    fn received(&self) -> Part {
+    /// Something has arrived. Says whether nothing had since the last answer.
+    fn received(&self) -> bool {
         let mut stage = self.stage.lock();
         match *stage {
             Stage::New(since) => *stage = Stage::Head(since),
             Stage::Idle(..) | Stage::Leaving(_) => *stage = Stage::Head(Instant::now()),
-            Stage::Head(_) => return Part::Head,
-            Stage::Blocked(_) | Stage::Busy | Stage::Stream(_) => return Part::Body,
+            Stage::Head(_) | Stage::Blocked(_) | Stage::Busy | Stage::Stream(_) => return false,
         }
-        Part::Beginning
+        true
     }
 
     fn sent(&self, bytes: usize) {
@@ -298,14 +288,12 @@ impl AsyncRead for Socket {
         if arrived.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        let part = self.progress.received();
-        if let Some(line_ends) = &mut self.line_ends {
-            match part {
-                Part::Beginning => line_ends.begin(),
-                Part::Head => {}
-                Part::Body => line_ends.skip(),
+        let begins = self.progress.received();
+        if let Some(heads) = &mut self.heads {
+            if begins {
+                heads.begin();
             }
-            line_ends.check(arrived);
+            heads.check(arrived);
         }
         Poll::Ready(Ok(()))
     }

@@ -98,11 +98,12 @@ impl<S: Service> Serving<S> {
             let progress = progress.clone();
             let under_way = requests.subscribe();
             speaks.has_spoken();
+            // Before anything of its body is read.
+            progress.begin();
             let request = unread.watch(request);
             let peer = arrival.peer(request.headers(), entry.trusted_proxies.as_ref());
             let unread = unread.clone();
             async move {
-                progress.begin();
                 let response = match refusal_of(&request) {
                     None => service.serve(request, peer).await,
                     Some(refusal) => refusal,

@@ -17,7 +17,8 @@ pub(super) fn cases() -> Vec<Case> {
         .into_iter()
         .map(|(row, what, bytes)| {
             let promise = format!("{what} is refused and the connection closed");
-            let case = case(row, promise, move |yard| is_refused(yard, bytes));
+            let must_answer = row == "H4";
+            let case = case(row, promise, move |yard| is_refused(yard, bytes, must_answer));
             match (row, what) {
                 ("H3", _) => case.http_refused("too_large"),
                 (_, "HTTP/2") => case.http_refused("http2"),
@@ -43,17 +44,18 @@ pub(super) fn cases() -> Vec<Case> {
     }));
     let chunked = format!("d\r\n{BODY}\r\n0\r\n\r\n{HIDDEN}");
     cases.extend([
-        // A body in chunks counts, whatever length is claimed beside it; nobody gets to hide a request behind the difference.
         hidden_once(
             "a length beside chunks",
             post("Content-Length: 3\r\nTransfer-Encoding: chunked", &chunked),
-            200,
-        ),
+            400,
+        )
+        .http_refused("malformed"),
         hidden_once(
             "chunks beside a length",
             post("Transfer-Encoding: chunked\r\nContent-Length: 3", &chunked),
-            200,
-        ),
+            400,
+        )
+        .http_refused("malformed"),
         case("H4", "a line feed alone is refused behind other requests, too", line_feed_later)
             .http_refused("malformed"),
         case("H6", "the body of a request without one is not taken for a request", body_of_a_get),
@@ -87,6 +89,11 @@ fn refused() -> Vec<(&'static str, &'static str, Vec<u8>)> {
             "H4",
             "two lengths",
             post("Content-Length: 13\r\nContent-Length: 0", &format!("{BODY}{HIDDEN}")).into(),
+        ),
+        (
+            "H4",
+            "a length that is said twice",
+            post("Content-Length: 13\r\nContent-Length: 13", &format!("{BODY}{HIDDEN}")).into(),
         ),
         ("H4", "a list of lengths", post("Content-Length: 13, 0", &format!("{BODY}{HIDDEN}")).into()),
         ("H4", "a length with a sign", post("Content-Length: +13", &format!("{BODY}{HIDDEN}")).into()),
@@ -187,10 +194,11 @@ fn post(headers: &str, body: &str) -> String {
     format!("POST /message/H4 HTTP/1.1\r\nHost: x\r\n{}{headers}\r\n\r\n{body}", with_key())
 }
 
-async fn is_refused(yard: Arc<Yard>, bytes: Vec<u8>) -> Result<()> {
+async fn is_refused(yard: Arc<Yard>, bytes: Vec<u8>, must_answer: bool) -> Result<()> {
     let (answers, _) = yard.wire(&bytes).await?.rest().await?;
     let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
     ensure!(statuses.len() <= 1, "more than one request was read: {statuses:?}");
+    ensure!(!must_answer || statuses == [400], "the answers were {statuses:?}");
     ensure!(statuses.iter().all(|status| (400..500).contains(status)), "the answer was {statuses:?}");
     Ok(())
 }

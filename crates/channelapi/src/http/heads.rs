@@ -1,0 +1,284 @@
+//! Heads as they arrive, and what in them could be read in two ways. Requests are smuggled with that: what one reader takes for a body is a
+//! request to another.
+//!
+//! - A line feed alone is the end of a line to some and a part of it to others (RFC 9112 §2.2 leaves the choice).
+//! - A length beside another one, or beside a transfer coding, lets a body end in two places (RFC 9112 §6.3).
+//!
+//! Those who read heads here would take some of it for good, so it never comes to them.
+
+/// Bytes of a line that are looked at: more than the names that matter have, and the longest length that makes sense.
+const LINE_BYTES: usize = 64;
+
+/// Whether a line feed stands alone in a head.
+pub(crate) fn has_line_feed_alone(head: &[u8]) -> bool {
+    let pairs = head.iter().zip(head.iter().skip(1));
+    // All of them, for that is faster than to stop at the first.
+    let alone =
+        pairs.fold(0, |alone, (byte, next)| alone | (u8::from(*byte != b'\r') & u8::from(*next == b'\n')));
+    alone != 0 || head.starts_with(b"\n")
+}
+
+/// Reads along while requests arrive, in whatever pieces, and knows where the next head begins as long as lengths say so.
+#[derive(Debug, Default)]
+pub(crate) struct Heads {
+    place: Place,
+    /// The beginning of a line that is still to end; of a field without spaces, of which there may be any number.
+    line: Vec<u8>,
+    /// Bytes of that line.
+    line_bytes: usize,
+    /// The last of them was a carriage return.
+    is_return: bool,
+    /// What the head says about its body.
+    length: Option<u64>,
+    is_coded: bool,
+    /// What follows the head may not be HTTP.
+    leaves: bool,
+}
+
+/// Where the next byte belongs.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+enum Place {
+    /// Before the head. Empty lines may come first.
+    #[default]
+    Before,
+    /// In the head.
+    Head,
+    /// In a body, of which so many bytes are still to come.
+    Body(u64),
+    /// Behind a head, nobody here knows how far.
+    Behind,
+}
+
+impl Heads {
+    /// Everything was answered: if no head is arriving, one begins with the next byte.
+    pub(crate) fn begin(&mut self) {
+        if matches!(self.place, Place::Body(_) | Place::Behind) {
+            *self = Self::default();
+        }
+    }
+
+    /// Puts NUL in the place of the first line feed that stands alone in a head, or behind a length that is one too many: whoever reads that
+    /// refuses it. Bodies stay as they are, and so does what follows one whose end no length says.
+    pub(crate) fn check(&mut self, bytes: &mut [u8]) {
+        if let Some(feed) = self.ambiguous(bytes) {
+            bytes[feed] = 0;
+            self.place = Place::Behind;
+        }
+    }
+
+    /// Where the line ends that must not be read.
+    fn ambiguous(&mut self, bytes: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while at < bytes.len() {
+            match self.place {
+                Place::Behind => return None,
+                Place::Body(left) => {
+                    let here = bytes.len() - at;
+                    match usize::try_from(left) {
+                        Ok(left) if left <= here => {
+                            at += left;
+                            self.place = Place::Before;
+                        }
+                        _ => {
+                            self.place = Place::Body(left - here as u64);
+                            return None;
+                        }
+                    }
+                }
+                Place::Before | Place::Head => {
+                    let rest = &bytes[at..];
+                    let Some(length) = rest.iter().position(|byte| *byte == b'\n') else {
+                        self.keep(rest);
+                        return None;
+                    };
+                    self.keep(&rest[..length]);
+                    at += length + 1;
+                    if !self.end_line() {
+                        return Some(at - 1);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn keep(&mut self, part: &[u8]) {
+        let is_field = self.place == Place::Head;
+        let kept = part.iter().filter(|byte| !(is_field && matches!(byte, b' ' | b'\t')));
+        // One more than is looked at, to know that there is more.
+        let room = LINE_BYTES + 1 - self.line.len();
+        self.line.extend(kept.take(room));
+        self.line_bytes += part.len();
+        self.is_return = part.last().map_or(self.is_return, |last| *last == b'\r');
+    }
+
+    /// A line feed has come. Says whether the line can be read in one way only.
+    fn end_line(&mut self) -> bool {
+        let (line, bytes) = (std::mem::take(&mut self.line), std::mem::take(&mut self.line_bytes));
+        if !std::mem::take(&mut self.is_return) {
+            return false;
+        }
+        match (self.place, bytes) {
+            (Place::Before, 1) => true,
+            (Place::Before, _) => {
+                self.place = Place::Head;
+                self.leaves = line.starts_with(b"CONNECT ");
+                true
+            }
+            (_, 1) => {
+                self.end_head();
+                true
+            }
+            _ => self.field(&line, line.len() <= LINE_BYTES),
+        }
+    }
+
+    /// Notes what a field says about the body. Says whether it does not contradict what was said before.
+    fn field(&mut self, line: &[u8], is_whole: bool) -> bool {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { return true };
+        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        if name.eq_ignore_ascii_case(b"content-length") {
+            let is_alone = self.length.is_none() && !self.is_coded;
+            let digits =
+                std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+            self.length = digits.and_then(|digits| digits.parse().ok());
+            return is_alone && is_whole && self.length.is_some();
+        }
+        if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            self.is_coded = true;
+            return self.length.is_none();
+        }
+        self.leaves |= name.eq_ignore_ascii_case(b"upgrade");
+        true
+    }
+
+    fn end_head(&mut self) {
+        let place = match self.length {
+            _ if self.is_coded || self.leaves => Place::Behind,
+            Some(length @ 1..) => Place::Body(length),
+            _ => Place::Before,
+        };
+        *self = Self { place, ..Self::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What arrives of a text, in whatever pieces.
+    fn checked(text: &str) -> String {
+        let arrives = |pieces: usize| {
+            let mut bytes = text.as_bytes().to_vec();
+            let mut heads = Heads::default();
+            for piece in bytes.chunks_mut(pieces) {
+                heads.check(piece);
+            }
+            String::from_utf8(bytes).unwrap()
+        };
+        let whole = arrives(text.len().max(1));
+        for pieces in 1..text.len() {
+            assert_eq!(arrives(pieces), whole, "in pieces of {pieces}");
+        }
+        whole
+    }
+
+    /// What comes before the first empty line.
+    fn head_of(text: &str) -> &[u8] {
+        let empty = text.trim_start_matches("\r\n").find("\r\n\r\n").map(|at| at + 4);
+        let before = text.len() - text.trim_start_matches("\r\n").len();
+        &text.as_bytes()[..empty.map_or(text.len(), |end| before + end)]
+    }
+
+    #[test]
+    fn a_line_feed_alone_does_not_arrive() {
+        for (sent, arrives) in [
+            (
+                "GET / HTTP/1.1\r\nContent-Length: 4\r\n\r\nc\nd\n",
+                "GET / HTTP/1.1\r\nContent-Length: 4\r\n\r\nc\nd\n",
+            ),
+            ("\r\n\r\nGET / HTTP/1.1\r\n\r\n", "\r\n\r\nGET / HTTP/1.1\r\n\r\n"),
+            ("GET / HTTP/1.1\nA: b\r\n\r\n", "GET / HTTP/1.1\0A: b\r\n\r\n"),
+            ("GET / HTTP/1.1\r\nA: b\nC: d\r\n\r\n", "GET / HTTP/1.1\r\nA: b\0C: d\r\n\r\n"),
+            ("GET / HTTP/1.1\r\nA: b\r\n\n", "GET / HTTP/1.1\r\nA: b\r\n\0"),
+            ("GET / HTTP/1.1\r\n\n", "GET / HTTP/1.1\r\n\0"),
+            ("\nGET / HTTP/1.1\r\n\r\n", "\0GET / HTTP/1.1\r\n\r\n"),
+            ("G\rET / HTTP/1.1\r\r\n\r\n", "G\rET / HTTP/1.1\r\r\n\r\n"),
+            ("", ""),
+        ] {
+            assert_eq!(checked(sent), arrives);
+            assert_eq!(has_line_feed_alone(head_of(sent)), sent != arrives, "{sent:?}");
+        }
+    }
+
+    /// Once, two lengths that are the same were one, and chunks counted although there was a length.
+    #[test]
+    fn a_body_that_could_end_in_two_places_does_not_arrive() {
+        let long = format!("Content-Length: {}4\r\n", "0".repeat(60));
+        let spaces = " ".repeat(200);
+        let length = |name: &str, value: &str| format!("{name}:{value}\r\n");
+        let good = [
+            length("Content-Length", " 4"),
+            length("content-length", "04 "),
+            length("X-Content-Length", "4"),
+            length("Content-Length", &format!("{spaces}4{spaces}")),
+            String::new(),
+        ];
+        for fields in good {
+            let sent = format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n");
+            assert_eq!(checked(&sent), sent);
+        }
+        for fields in [
+            "Content-Length: 4\r\nContent-Length: 4\r\n",
+            "Content-Length: 4\r\nX: y\r\ncontent-length: 5\r\n",
+            "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nX: y\r\nCONTENT-LENGTH: 4\r\n",
+            "Content-Length: 4, 4\r\n",
+            "Content-Length: +4\r\n",
+            "Content-Length:\r\n",
+            &long,
+        ] {
+            let head = format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}");
+            let refused = format!("{}\0", head.strip_suffix('\n').unwrap());
+            assert_eq!(checked(&format!("{head}\r\nab\nc")), format!("{refused}\r\nab\nc"), "{fields}");
+        }
+    }
+
+    /// Once, a head was looked at only if its client had waited for the answer before.
+    #[test]
+    fn heads_right_behind_others_are_checked() {
+        let bad = ["GET / HTTP/1.1\nA: b\r\n\r\n", "GET / HTTP/1.1\0A: b\r\n\r\n"];
+        for before in [
+            "GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\na\n\n\nb",
+            "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\na\n\n\nbGET / HTTP/1.1\r\n\r\n\r\n",
+        ] {
+            assert_eq!(checked(&format!("{before}{}", bad[0])), format!("{before}{}", bad[1]), "{before}");
+        }
+        // Whatever may be something else stays as it is, until everything is answered.
+        for before in [
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+            "GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
+            "CONNECT x:1 HTTP/1.1\r\n\r\n",
+        ] {
+            let sent = format!("{before}{}", bad[0]);
+            assert_eq!(checked(&sent), sent);
+            let (mut heads, mut next) = (Heads::default(), bad[0].as_bytes().to_vec());
+            heads.check(&mut before.as_bytes().to_vec());
+            heads.begin();
+            heads.check(&mut next);
+            assert_eq!(next, bad[1].as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_arriving_does_not_begin_anew() {
+        let mut heads = Heads::default();
+        heads.check(&mut b"POST / HTTP/1.1\r\nContent-Length: 1\r\nX:".to_vec());
+        heads.begin();
+        let mut rest = b"y\r\nContent-Length: 1\r\n\r\n".to_vec();
+        heads.check(&mut rest);
+        assert_eq!(rest, b"y\r\nContent-Length: 1\r\0\r\n");
+    }
+}
