@@ -141,7 +141,9 @@ proptest! {
                         for result in now.publish_all(batch.iter().map(|data| request(name, data)).collect()).await {
                             result.unwrap();
                         }
-                        batch.into_iter().for_each(|data| told[name].publish(data, None));
+                        for data in batch {
+                            told[name].publish(data, None);
+                        }
                     }
                     Act::Brief(name, count, ttl) => {
                         for item in 0..count {
