@@ -16,7 +16,7 @@ pub enum Transport {
 pub struct Request<'a> {
     /// The transport it uses.
     pub transport: Transport,
-    /// The session it belongs to; `None` opens one, and so does an empty one, which some clients send.
+    /// The session it belongs to; `None` opens one, and so does an empty one, as in the reference server: some clients send it.
     pub sid: Option<&'a str>,
     /// Whether `EIO=4` was given. Only opening a session depends on it, as in the reference server.
     pub is_version_4: bool,
