@@ -7,13 +7,18 @@ mod program;
 
 use std::{
     fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::Arc,
 };
 
-use node::{KEY, Node};
+use node::{KEY, Node, eventually, value_in};
 use program::check;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto};
 use tempfile::TempDir;
 
 /// A certificate for these names in a directory, signed by an authority whose own is there, too.
@@ -250,4 +255,52 @@ fn clients_of_a_benchmark_trust_no_stranger_either() {
     };
     check(&bench(&certified), 0, &["connect and join", "publish until delivered"], &["publishing"]);
     check(&bench(&stranger), 1, &[], &["error: the certificate of ", "with --ca FILE"]);
+}
+
+/// A connection with TLS to a server that is trusted.
+fn connect_to(node: &Node, certified: &Certified) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(certified.path("ca.pem")).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(crypto::aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "127.0.0.1".try_into().unwrap();
+    StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), node.connect())
+}
+
+/// Once, such a connection was closed and counted nowhere.
+#[test]
+fn whoever_breaks_the_rules_of_tls_after_the_handshake_is_counted() {
+    let certified = Certified::new(&["127.0.0.1"]);
+    let node = certified.server();
+    let counted = || {
+        let mut stream = connect_to(&node, &certified);
+        write!(
+            stream,
+            "GET /metrics HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut page = String::new();
+        stream.read_to_string(&mut page).unwrap();
+        value_in(&page, "channelapi_http_refused_total{reason=\"tls\"}")
+    };
+    // Between two requests, in one that the fast path waits for, and in one that hyper does.
+    let begun = [
+        "",
+        "GET /healthz HTTP/1.1\r\nHost:",
+        "PATCH /healthz HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1",
+    ];
+    for (before, begun) in (0..).zip(begun) {
+        assert_eq!(counted(), before);
+        let mut stream = connect_to(&node, &certified);
+        write!(stream, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stream.read_exact(&mut [0; 12]).unwrap();
+        write!(stream, "{begun}").unwrap();
+        // A record that nobody has encrypted.
+        stream.sock.write_all(&[&[23, 3, 3, 0, 32][..], &[7; 32]].concat()).unwrap();
+        eventually("the count", || (counted() == before + 1).then_some(()));
+    }
+    assert_eq!(counted(), 3, "once each");
 }

@@ -107,7 +107,7 @@ fn connections() -> Vec<Row> {
             "Part of a TLS record, or of a handshake, that waits for its rest",
             core::TLS_INCOMING_BYTES_MAX,
             "closed",
-            "`connections_refused{tls}`, `disconnects{lost}`",
+            "`connections_refused{tls}`, `http_refused{tls}`, `disconnects{lost}`",
         ),
         time(
             "PROXY header of a trusted proxy",

@@ -5,7 +5,7 @@
 
 use super::heads::Heads;
 use super::untaken::Untaken;
-use crate::metrics::{HttpTimeout, InvariantViolated, RestEnded};
+use crate::metrics::{HttpRefused, HttpTimeout, InvariantViolated, RestEnded};
 use crate::stream::Stream;
 use bytes::Bytes;
 use channelapi_core::limits::{
@@ -32,6 +32,8 @@ pub(crate) struct Socket {
     /// Of requests that somebody reads who takes some heads for good that could be read in two ways. Boxed, because most connections never
     /// come to that.
     heads: Option<Box<Heads>>,
+    /// It was counted what broke the rules of TLS.
+    is_broken: bool,
     progress: Arc<Progress>,
 }
 
@@ -74,7 +76,10 @@ impl Socket {
     /// Wraps a connection that was just accepted.
     pub(crate) fn new(stream: Stream) -> (Self, Arc<Progress>) {
         let progress = Arc::new(Progress::at(Stage::New(Instant::now())));
-        (Self { stream, unread: Bytes::new(), heads: None, progress: progress.clone() }, progress)
+        (
+            Self { stream, unread: Bytes::new(), heads: None, is_broken: false, progress: progress.clone() },
+            progress,
+        )
     }
 
     /// Puts back what was read, for somebody else to read it again, who takes some heads for good that could be read in two ways: it
@@ -115,6 +120,14 @@ pub(crate) async fn upgraded(upgrade: OnUpgrade) -> Option<(Stream, Bytes)> {
 }
 
 impl Socket {
+    /// Only TLS knows data that are not valid. Whoever reads again learns of it again.
+    fn note_broken(&mut self, error: &io::Error) {
+        if error.kind() == io::ErrorKind::InvalidData && !self.is_broken {
+            HttpRefused::Tls.count();
+            self.is_broken = true;
+        }
+    }
+
     fn note(&self, written: Poll<io::Result<usize>>, cx: &Context<'_>) -> Poll<io::Result<usize>> {
         match &written {
             Poll::Ready(Ok(bytes)) => self.progress.sent(*bytes),
@@ -283,7 +296,8 @@ impl AsyncRead for Socket {
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buffer));
+        read.inspect_err(|error| self.note_broken(error))?;
         let arrived = &mut buffer.filled_mut()[before..];
         if arrived.is_empty() {
             return Poll::Ready(Ok(()));

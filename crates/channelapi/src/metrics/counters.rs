@@ -37,6 +37,8 @@ families! {
         TooLarge = "too_large",
         /// The client speaks HTTP/2, which nobody has offered to it.
         Http2 = "http2",
+        /// What came after the handshake of TLS breaks its rules, or is a part of a record that is too long.
+        Tls = "tls",
     }
 
     /// HTTP connections that were closed because their client took too long.
