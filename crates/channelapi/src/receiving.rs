@@ -45,6 +45,14 @@ impl Receiving {
     }
 }
 
+#[cfg(test)]
+impl Receiving {
+    /// How many are here.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0 as usize
+    }
+}
+
 impl Drop for Receiving {
     fn drop(&mut self) {
         BYTES.fetch_sub(self.0 as usize, Ordering::Relaxed);

@@ -135,7 +135,7 @@ fn connections() -> Vec<Row> {
             "`connections_refused{memory}`, `http_rests_ended{memory}`, `handshakes_refused{memory}`, `joins_refused{memory}`, `requests_refused{memory}`, `disconnects{memory}`, `answers_given_up`",
         ),
         bytes(
-            "Requests and messages whose rest is still to come",
+            "Requests and messages whose rest is still to come, or that wait for what was sent before them",
             core::RECEIVING_BYTES_MAX,
             "503 `overloaded`; a poll's request gets 503, and its client is closed, as is a WebSocket; 4 KiB always find room",
             "`requests_refused{overloaded}`, `disconnects{memory}`",

@@ -239,7 +239,7 @@ struct Task {
     is_behind: bool,
     /// When the message began of which a part has arrived, in seconds of the gateway's clock; 0 without one.
     unfinished_since: u32,
-    /// What is here of that message.
+    /// What is here of that message, and of those that wait.
     receiving: Receiving,
 }
 
@@ -254,8 +254,12 @@ pub(super) fn task_bytes() -> usize {
 
 impl Task {
     fn start(connection: Arc<Connection>, read: ReadHalf, decoder: Decoder) {
+        tokio::spawn(Self::new(connection, read, decoder).run());
+    }
+
+    fn new(connection: Arc<Connection>, read: ReadHalf, decoder: Decoder) -> Self {
         // What came behind the handshake is in the decoder.
-        let task = Self {
+        Self {
             connection,
             read,
             decoder,
@@ -263,8 +267,7 @@ impl Task {
             is_behind: true,
             unfinished_since: 0,
             receiving: Receiving::default(),
-        };
-        tokio::spawn(task.run());
+        }
     }
 
     async fn run(mut self) {
@@ -325,7 +328,8 @@ impl Task {
             if *turn == 0 || self.handling.is_some() {
                 self.decoder.keep(&input[at..]);
                 self.is_behind = true;
-                return None;
+                let is_held = self.receiving.hold(self.decoder.held_bytes());
+                return is_held.is_err().then_some(Disconnect::Memory);
             }
             *turn -= 1;
             let handled = match self.decoder.next(input, &mut at) {
@@ -406,5 +410,66 @@ fn handle(connection: &Arc<Connection>, message: Message<'_>) -> Result<Handled,
         }
         Message::Pong(_) => Ok(Handled::Now),
         Message::Close(_) => Err(Disconnect::Client),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Application, Settings};
+    use super::*;
+    use crate::admission::Admission;
+    use crate::config::origins::Origins;
+    use crate::live::Live;
+    use channelapi_core::clock::Clock;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// Takes its time for the first message.
+    #[derive(Default)]
+    struct Slow(AtomicBool);
+
+    impl Application for Slow {
+        fn opened(&self, _: &Arc<Connection>) {}
+
+        fn message(&self, _: &Arc<Connection>, _: Inbound<'_>) -> Handled {
+            if self.0.swap(true, Ordering::Relaxed) {
+                return Handled::Now;
+            }
+            Handled::Later(Box::pin(std::future::pending()))
+        }
+
+        fn drained(&self, _: &Connection) {}
+
+        fn revoked(&self, _: &Connection) {}
+
+        fn closed(&self, _: &Connection) {}
+    }
+
+    /// Once, only what was still to come of a message counted, and not what waited behind a join.
+    #[tokio::test]
+    async fn messages_that_wait_for_one_before_them_count_as_received() {
+        const WAITING: usize = 50;
+        let settings = Settings::new(25_000, 20_000, 65_536, Live::new(Origins::Any));
+        let (clock, admission) = (Clock::system(), Admission::unlimited(Clock::system()));
+        let gateway = Gateway::new(settings, Box::new(Slow::default()), clock, admission.clone());
+        let (server, _client) = tokio::net::UnixStream::pair().unwrap();
+        let (read, write) = Stream::Unix(server).into_split();
+        let pass = admission.admit_session(None).unwrap();
+        let make = |id, gateway, pass| Connection::websocket(id, gateway, pass, write);
+        let connection = gateway.open(&random_id(), false, pass, Vec::new(), make).unwrap();
+        // A mask of zeros is a mask.
+        let message = [&[0x81, 0xFE, 3, 0xE8, 0, 0, 0, 0][..], b"4", &[b'x'; 999]].concat();
+        let sent = decoder(&gateway, &message.repeat(1 + WAITING));
+        let mut task = Task::new(connection, read, sent);
+
+        assert_eq!(task.process(&mut [], &mut 2), None);
+        assert!(task.handling.is_some() && task.receiving.bytes() >= WAITING * message.len());
+        task.handling = None;
+        assert_eq!(task.process(&mut [], &mut 2), None);
+        assert!(
+            task.is_behind && task.receiving.bytes() >= (WAITING - 2) * message.len(),
+            "it is the turn of others"
+        );
+        assert_eq!(task.process(&mut [], &mut { WAITING }), None);
+        assert_eq!((task.is_behind, task.receiving.bytes()), (false, 0));
     }
 }
