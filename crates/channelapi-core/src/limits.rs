@@ -157,9 +157,6 @@ pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Binary attachments of one Socket.IO packet. Joining and acknowledging need none.
 pub const ATTACHMENTS_MAX: usize = 10;
 
-/// Addresses that are remembered although they have nothing open, about 100 bytes each.
-pub const ADDRESSES_REMEMBERED_MAX: usize = 65_536;
-
 /// How long a packet may wait for its attachments.
 pub const ATTACHMENTS_TIMEOUT: Duration = Duration::from_secs(10);
 

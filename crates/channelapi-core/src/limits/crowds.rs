@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Addresses that are remembered although they have nothing open, about 200 bytes each.
+pub const ADDRESSES_REMEMBERED_MAX: usize = 65_536;
+
 /// How long an HTTP connection must have rested before it may have to go in favour of others: longer than it takes a client to come with
 /// its next request when it has one.
 pub const HTTP_REST_MIN: Duration = Duration::from_secs(1);

@@ -148,6 +148,14 @@ impl Entry {
         self.sockets - self.leaving < most
     }
 
+    /// One of its connections does not rest any more. With the last of them goes the room for them: the address may be remembered for longer.
+    pub(super) fn forget_resting(&mut self, index: usize) {
+        self.resting.remove(index);
+        if self.resting.is_empty() {
+            self.resting = Slab::new();
+        }
+    }
+
     /// One of its connections that speak HTTP is gone.
     pub(super) fn end_socket(&mut self) {
         self.sockets -= 1;

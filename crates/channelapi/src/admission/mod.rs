@@ -382,7 +382,7 @@ impl Drop for SocketPass {
         }
         self.admission.release(self.number, |entry| {
             if let Some(resting) = resting {
-                entry.resting.remove(resting);
+                entry.forget_resting(resting);
             }
             entry.end_socket();
         });

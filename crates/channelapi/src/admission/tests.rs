@@ -126,6 +126,21 @@ fn the_further_connections_of_a_client_are_not_held_to_the_rate() {
 }
 
 #[test]
+fn an_address_without_connections_has_no_room_for_them() {
+    let (admission, _) = admission(|_| ());
+    let number = admission.admit_session(A).unwrap().keep();
+    let mut crowd: Vec<_> = (0..100).map(|_| admission.admit_socket(A).unwrap()).collect();
+    for pass in &mut crowd {
+        pass.may_rest(Resting::since(None));
+    }
+    let room = || admission.addresses.lock().known(A.unwrap()).unwrap().resting.capacity();
+    assert!(room() >= 100);
+    drop(crowd);
+    assert_eq!(room(), 0);
+    admission.end_session(number);
+}
+
+#[test]
 fn nothing_is_remembered_of_whoever_has_left() {
     let (admission, _) = admission(|_| ());
     let number = admission.admit_session(A).unwrap().keep();
