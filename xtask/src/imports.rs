@@ -156,6 +156,11 @@ const ROOMS: &[Room] = &[
         &["http", "config", "live", "reload", "metrics", "channelapi-core/clock", "channelapi-core/model"],
         "a key is checked against the words of the domain, without a hub that would do anything with it",
     ),
+    room(
+        "channelapi/origin",
+        &["http", "config"],
+        "a page is judged without knowing at which door it knocks",
+    ),
     room("channelapi/page", &["http"], "a static page"),
     room("channelapi/health", &["http"], "it says what it is told"),
     room(
@@ -200,6 +205,7 @@ const ROOMS: &[Room] = &[
             "identity",
             "config",
             "live",
+            "origin",
             "metrics",
             "admission",
             "waiting",
@@ -224,6 +230,7 @@ const ROOMS: &[Room] = &[
             "identity",
             "config",
             "live",
+            "origin",
             "reload",
             "metrics",
             "admission",

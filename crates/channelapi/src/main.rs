@@ -20,6 +20,7 @@ mod listener;
 mod live;
 mod logging;
 mod metrics;
+mod origin;
 pub mod output;
 mod page;
 mod receiving;

@@ -162,7 +162,7 @@ impl Server {
         if let Some(attempt) = &attempt {
             request.extensions_mut().insert(attempt.clone());
         }
-        let response = self.api.serve(request).await;
+        let response = self.api.serve(request, address).await;
         if attempt.as_ref().is_some_and(Attempt::has_failed) {
             self.admission.failed_token_of(address);
         }
@@ -212,6 +212,7 @@ impl Server {
             tasks: self.cores.tasks() as u64,
             channels: self.hub.active_channels() as u64,
             is_ready: self.readiness() == Ready::Yes,
+            event_streams: self.admission.streams() as u64,
             connections_max: self.admission.limits().connections as u64,
             sockets: self.admission.sockets() as u64,
             handshakes: self.admission.waiting() as u64,

@@ -123,6 +123,61 @@ fn a_stream_that_is_refused_or_ended_is_counted_with_its_reason() {
     assert_eq!(node.metric("channelapi_revocations_total"), 1);
 }
 
+/// Once, the first of two origins counted, which a proxy may not have looked at; and a page was told that its API key was wrong.
+#[test]
+fn a_page_that_may_not_read_a_stream_is_told_why() {
+    let node = Node::start("[http]\ncors_origins = ['https://good.example']\n");
+    let path = format!("/v1/channels/a/stream?token={}", node.token("a"));
+    let (good, evil) = (("Origin", "https://good.example"), ("Origin", "https://evil.example"));
+    let check = |origins: &[(&str, &str)], status: u16, code: &str| {
+        let answer = node.request("GET", &path, origins, "");
+        assert!(
+            answer.status == status && answer.body.contains(&format!("\"code\":\"{code}\"")),
+            "{answer:?}"
+        );
+        assert!(!answer.body.contains("API key") && answer.body.contains("origin"), "{answer:?}");
+    };
+    assert_eq!(stream(&node, path.split_once("stream").unwrap().1, &[good]).1, 200);
+    check(&[evil], 403, "origin_not_allowed");
+    check(&[good, evil], 400, "invalid_origin");
+    check(&[evil, good], 400, "invalid_origin");
+    assert_eq!(node.metric("channelapi_requests_refused_total{reason=\"origin\"}"), 1);
+    assert_eq!(node.metric("channelapi_requests_refused_total{reason=\"invalid\"}"), 2);
+}
+
+/// Once, streams were counted for nobody: through a proxy, one token took all connections of the node, also those kept for publishers.
+#[test]
+fn streams_are_clients_of_their_address_and_of_the_node() {
+    let node = Node::start(
+        "[http]\ntrusted_proxies = ['127.0.0.1']\n[limits]\nconnections_per_address = 2\nconnections = 4\n",
+    );
+    let query = format!("?token={}", node.token("a"));
+    let open = |headers: &[(&str, &str)]| stream(&node, &query, headers);
+    let [first, second, third] =
+        ["203.0.113.1", "203.0.113.2", "203.0.113.3"].map(|address| [("X-Forwarded-For", address)]);
+    let streams = [open(&first), open(&first)];
+    assert_eq!(streams.each_ref().map(|(_, status)| *status), [200, 200]);
+    let refused = node.request("GET", &format!("/v1/channels/a/stream{query}"), &first, "");
+    assert_eq!((refused.status, refused.header("retry-after")), (429, Some("10")));
+    assert!(refused.body.contains("\"code\":\"too_many_from_address\""), "{refused:?}");
+    let with_key = [first[0], ("Authorization", KEY)];
+    assert_eq!(stream(&node, "", &with_key).1, 429, "whatever it brings");
+    assert_eq!(node.metric("channelapi_requests_refused_total{reason=\"address\"}"), 2);
+    assert_eq!(Client::open(&node, &first).err().map(|answer| answer.status), Some(429), "no socket either");
+    let other = [open(&second), open(&second)];
+    assert_eq!(other.each_ref().map(|(_, status)| *status), [200, 200]);
+
+    assert_eq!(node.metric("channelapi_event_streams"), 4);
+    let refused = node.request("GET", &format!("/v1/channels/a/stream{query}"), &third, "");
+    assert!(refused.status == 503 && refused.body.contains("\"code\":\"too_many_clients\""), "{refused:?}");
+    assert_eq!(node.metric("channelapi_requests_refused_total{reason=\"node\"}"), 1);
+    assert_eq!(Client::open(&node, &third).err().map(|answer| answer.status), Some(503));
+    assert_eq!(node.call("POST", "/message/a", r#"{"message":1}"#).status, 200);
+    drop(streams);
+    node.await_metric("channelapi_event_streams", |streams| streams == 2);
+    assert_eq!(open(&first).1, 200, "its places are free again");
+}
+
 /// Any status but 200 ends an `EventSource` for good: a page that came back while the server had no room for it was deaf.
 #[test]
 fn a_page_that_cannot_have_its_stream_now_is_told_to_come_again() {

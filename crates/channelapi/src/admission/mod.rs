@@ -1,8 +1,8 @@
 //! Who may come in, and how much of everything strangers may have: the limits that can be set, and what is counted against them.
 //!
 //! - `settings.rs` turns the options into numbers, `rate.rs` is how often something may happen.
-//! - `addresses.rs` remembers what each address has open, `users.rs` what each user has, `waiting.rs` the connections that have not sent a
-//!   whole request yet.
+//! - `addresses.rs` remembers what each address has open, `users.rs` what each user has, `streams.rs` which clients are event streams,
+//!   `waiting.rs` the connections that have not sent a whole request yet.
 //! - `resting.rs` are HTTP connections between two requests, which go when others need their room.
 //! - `memory.rs` looks at how much memory there is.
 //!
@@ -18,6 +18,7 @@ mod page;
 mod rate;
 mod resting;
 mod settings;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod users;
@@ -27,6 +28,7 @@ pub(crate) use memory::{Memory, Pressure, Usage};
 pub(crate) use rate::Pace;
 pub(crate) use resting::Rests;
 pub(crate) use settings::Limits;
+pub(crate) use streams::StreamPass;
 pub(crate) use users::{UserFull, UserPass};
 
 use crate::live::Live;
@@ -51,8 +53,10 @@ pub(crate) struct Admission {
     waiting: Waiting,
     /// Connections that speak HTTP.
     sockets: AtomicUsize,
-    /// Sessions of clients.
+    /// Sessions of clients, and event streams.
     sessions: AtomicUsize,
+    /// Event streams: their sockets are among those that speak HTTP.
+    streams: AtomicUsize,
     pressure: AtomicU8,
     memory_used: AtomicU64,
     memory_limit: AtomicU64,
@@ -86,6 +90,7 @@ impl Admission {
             waiting: Waiting::default(),
             sockets: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
             pressure: AtomicU8::new(Pressure::None as u8),
             memory_used: AtomicU64::new(0),
             memory_limit: AtomicU64::new(0),
@@ -108,7 +113,7 @@ impl Admission {
         self.limits.clone()
     }
 
-    /// Sessions of clients.
+    /// Sessions of clients, and event streams.
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
     }
@@ -178,7 +183,8 @@ impl Admission {
         address: Option<IpAddr>,
     ) -> Result<SocketPass, ConnectionRefused> {
         let limits = self.limits();
-        if self.sockets() + self.sessions() >= limits.sockets {
+        let taken = (self.sockets() + self.sessions()).saturating_sub(self.streams());
+        if taken >= limits.sockets {
             return Err(ConnectionRefused::Node);
         }
         let number = match address {

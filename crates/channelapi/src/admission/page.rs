@@ -48,10 +48,10 @@ const IN_TIME: &str = "`disconnects{connect_timeout}`";
 fn connections() -> Vec<Row> {
     vec![
         set(
-            "Clients of the node",
+            "Clients of the node, event streams among them",
             "limits.connections",
             "503 with `Retry-After`",
-            "`handshakes_refused{node}`",
+            "`handshakes_refused{node}`, `requests_refused{node}`",
         ),
         (
             "Connections of the node",
@@ -66,10 +66,10 @@ fn connections() -> Vec<Row> {
             "`connections_refused{file_descriptors}`",
         ),
         set(
-            "Clients of one address",
+            "Clients of one address, event streams among them",
             "limits.connections_per_address",
             "429 with `Retry-After`",
-            "`handshakes_refused{address}`",
+            "`handshakes_refused{address}`, `requests_refused{address}`",
         ),
         set(
             "HTTP connections of one address",

@@ -7,7 +7,7 @@ use channelapi_core::limits::{FILES_RESERVE_FRACTION, FILES_RESERVE_MIN};
 /// Everything that is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Limits {
-    /// Sessions of clients.
+    /// Sessions of clients, and event streams.
     pub(crate) connections: usize,
     /// Sessions, and connections that speak HTTP.
     pub(crate) sockets: usize,

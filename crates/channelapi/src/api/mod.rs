@@ -25,6 +25,7 @@ use channelapi_core::hub::Hub;
 use channelapi_core::limits::HTTP_IDLE_TIMEOUT;
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
+use std::net::IpAddr;
 use std::sync::Arc;
 use v1::Streams;
 
@@ -52,7 +53,7 @@ pub(crate) enum Publishing {
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 impl Api {
-    /// An API that lets in whoever has one of `keys`. Pages of `origins` may read streams, of which `admission` counts those of users.
+    /// An API that lets in whoever has one of `keys`. Pages of `origins` may read streams, which `admission` counts.
     pub(crate) fn new(
         hub: Arc<Hub>,
         identity: Arc<Identity>,
@@ -76,10 +77,10 @@ impl Api {
         is_v1(path) && path.ends_with("/stream")
     }
 
-    /// Answers a request to one of our paths.
-    pub(crate) async fn serve(&self, request: Request) -> Response {
+    /// Answers a request to one of our paths, which counts for an address.
+    pub(crate) async fn serve(&self, request: Request, address: Option<IpAddr>) -> Response {
         let mut response = if is_v1(request.uri().path()) {
-            self.serve_v1(request).await
+            self.serve_v1(request, address).await
         } else {
             self.serve_seed(request).await
         };

@@ -1,61 +1,21 @@
-//! Which pages may connect, for polling and WebSocket alike.
-//!
-//! Browsers send no cookie or other credential that we would listen to: a page needs a token, so any page may connect unless
-//! the operator names some. A list is exact: scheme, host and port, nothing is guessed from a part of an origin.
+//! What polling and WebSocket say to pages of other origins.
 
 use crate::config::origins::Origins;
 use crate::http::{self, Headers, Response};
+use crate::origin::{self, NoOrigin, Origin};
 use channelapi_protocol::engineio::RequestError;
 use hyper::StatusCode;
 use hyper::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, HeaderMap,
-    HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, HeaderMap, HeaderValue,
 };
 
-/// What an admitted request's answer says about its origin.
-pub(super) enum Origin {
-    /// Nothing: it is no page of another origin.
-    None,
-    /// Any page may read this.
-    Any,
-    /// This page may read this, with its credentials.
-    Named(HeaderValue),
-}
-
-/// Whether a request may connect. What is no page of another origin at all sends none, and may.
+/// Whether a request may connect, or what Engine.IO calls the reason why not.
 pub(super) fn admit(allowed: &Origins, headers: &impl Headers) -> Result<Origin, RequestError> {
-    let mut origins = headers.all(&ORIGIN);
-    let Some(origin) = origins.next() else {
-        return Ok(Origin::None);
-    };
-    // A browser sends one. Of several, whoever stands in front of us may have looked at another one than we would.
-    let origin =
-        http::as_text(origin).filter(|_| origins.next().is_none()).ok_or(RequestError::BadRequest)?;
-    match allowed {
-        Origins::Any => Ok(Origin::Any),
-        Origins::Only(_) if allowed.allows(origin.as_bytes()) => {
-            Ok(Origin::Named(HeaderValue::from_str(origin).map_err(|_| RequestError::BadRequest)?))
-        }
-        Origins::Only(_) => Err(RequestError::Forbidden),
-    }
-}
-
-impl Origin {
-    /// Adds the headers that let a browser read the answer.
-    pub(super) fn allow(&self, headers: &mut HeaderMap) {
-        match self {
-            Self::None => {}
-            Self::Any => {
-                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-            }
-            Self::Named(origin) => {
-                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-                headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-                headers.insert(VARY, HeaderValue::from_static("Origin"));
-            }
-        }
-    }
+    origin::admit(allowed, headers).map_err(|no_origin| match no_origin {
+        NoOrigin::Unclear => RequestError::BadRequest,
+        NoOrigin::Foreign => RequestError::Forbidden,
+    })
 }
 
 /// The answer to a browser that asks before it sends.
@@ -73,51 +33,17 @@ pub(super) fn preflight(headers: &HeaderMap) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn answer_to(allowed: &Origins, origin: &[u8]) -> Result<HeaderMap, RequestError> {
-        let mut headers = HeaderMap::new();
-        headers.insert(ORIGIN, HeaderValue::from_bytes(origin).unwrap());
-        let mut answer = HeaderMap::new();
-        admit(allowed, &headers)?.allow(&mut answer);
-        Ok(answer)
-    }
+    use hyper::header::ORIGIN;
 
     #[test]
-    fn a_list_is_exact() {
+    fn a_page_is_refused_in_the_words_of_engine_io() {
         let allowed = Origins::Only(vec!["https://good.com".to_owned()]);
-        let answer = answer_to(&allowed, b"https://good.com").unwrap();
-        assert_eq!(answer[ACCESS_CONTROL_ALLOW_ORIGIN], "https://good.com");
-        assert_eq!(answer[ACCESS_CONTROL_ALLOW_CREDENTIALS], "true");
-        for other in [
-            "https://good.com.evil.com",
-            "https://evilgood.com",
-            "http://good.com",
-            "https://good.com:8443",
-            "null",
-            "https://GOOD.com",
-        ] {
-            assert_eq!(answer_to(&allowed, other.as_bytes()), Err(RequestError::Forbidden), "{other}");
-        }
-        assert_eq!(answer_to(&allowed, b"https://good.com\xFF"), Err(RequestError::BadRequest));
-        let mut answer = HeaderMap::new();
-        admit(&allowed, &HeaderMap::new()).unwrap().allow(&mut answer);
-        assert!(answer.is_empty(), "no origin, no page");
-    }
-
-    #[test]
-    fn two_origins_are_none() {
-        let allowed = Origins::Only(vec!["https://good.com".to_owned()]);
-        let mut headers = HeaderMap::new();
-        for origin in ["https://good.com", "https://evil.com"] {
-            headers.append(ORIGIN, HeaderValue::from_static(origin));
-        }
-        assert_eq!(admit(&allowed, &headers).err(), Some(RequestError::BadRequest));
-    }
-
-    #[test]
-    fn any_page_never_comes_with_credentials() {
-        let answer = answer_to(&Origins::Any, b"https://anywhere.example").unwrap();
-        assert_eq!(answer[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
-        assert!(!answer.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS));
+        let refusal_of = |origin: &'static [u8]| {
+            let origin = HeaderValue::from_bytes(origin).unwrap();
+            admit(&allowed, &HeaderMap::from_iter([(ORIGIN, origin)])).err()
+        };
+        assert_eq!(refusal_of(b"https://good.com"), None);
+        assert_eq!(refusal_of(b"https://evil.com"), Some(RequestError::Forbidden));
+        assert_eq!(refusal_of(b"https://good.com\xFF"), Some(RequestError::BadRequest));
     }
 }

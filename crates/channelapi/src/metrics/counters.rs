@@ -155,6 +155,10 @@ families! {
         TokenRate = "token_rate",
         /// The user has as many connections as `limits.connections_per_user` allows.
         User = "user",
+        /// It asks for a stream, and its address has as many clients as `limits.connections_per_address` allows.
+        Address = "address",
+        /// It asks for a stream, and there are as many clients as `limits.connections` allows.
+        Node = "node",
         /// There is no such route, method or thing.
         NotFound = "not_found",
         /// It would have been sent without encryption: the port only leads to HTTPS.

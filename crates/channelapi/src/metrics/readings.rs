@@ -8,7 +8,9 @@ use super::process::{self, max_files, resident_bytes};
 pub(crate) struct Readings {
     /// Connections of clients.
     pub(crate) connections: u64,
-    /// Connections of clients there can be.
+    /// Event streams.
+    pub(crate) event_streams: u64,
+    /// Connections of clients and event streams there can be.
     pub(crate) connections_max: u64,
     /// Connections that speak HTTP.
     pub(crate) sockets: u64,
@@ -43,7 +45,9 @@ pub(crate) struct Readings {
 gauges! {
     /// Connections of clients.
     "channelapi_connections" "gauge" |now| Some(float(now.connections));
-    /// Connections of clients there can be: `limits.connections`, or what the file descriptors allow.
+    /// Event streams that are open.
+    "channelapi_event_streams" "gauge" |now| Some(float(now.event_streams));
+    /// Connections of clients and event streams there can be: `limits.connections`, or what the file descriptors allow.
     "channelapi_connections_max" "gauge" |now| Some(float(now.connections_max));
     /// Connections that speak HTTP, those of publishers and of polling clients.
     "channelapi_http_connections" "gauge" |now| Some(float(now.sockets));

@@ -36,8 +36,9 @@ use publish::Draft;
 use query::Query;
 use request_id::{REQUEST_ID, RequestId};
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
-use stream::StreamGrant;
+use stream::{Opener, StreamGrant};
 
 /// Segments of the longest path that means something, behind `/v1`.
 const SEGMENTS_MAX: usize = 4;
@@ -76,6 +77,8 @@ pub(crate) struct Publish {
 struct Admitted {
     key: Option<Arc<Key>>,
     grant: Option<StreamGrant>,
+    /// The address that it counts for.
+    address: Option<IpAddr>,
 }
 
 impl Call {
@@ -204,10 +207,10 @@ fn no_route(segments: &[&str]) -> Problem {
 
 impl Api {
     /// Answers a request to a path of version 1.
-    pub(super) async fn serve_v1(&self, request: Request) -> Response {
+    pub(super) async fn serve_v1(&self, request: Request, address: Option<IpAddr>) -> Response {
         let (head, body) = request.into_parts();
         let request_id = RequestId::of(head.headers.first(&REQUEST_ID)).into_value();
-        let answer = match self.admit_v1(&head).await {
+        let answer = match self.admit_v1(&head, address).await {
             Ok((call, admitted)) => self.call(call, admitted, &head, body).await,
             Err(problem) => {
                 http::refuse_body(&head.headers, body, API_DISCARD_BYTES_MAX).await;
@@ -285,14 +288,14 @@ impl Api {
     }
 
     /// Judges a request by its head alone. What it was admitted with comes along for a call that outlives the judgement.
-    async fn admit_v1(&self, head: &Parts) -> Result<(Call, Admitted), Problem> {
+    async fn admit_v1(&self, head: &Parts, address: Option<IpAddr>) -> Result<(Call, Admitted), Problem> {
         let path = head.uri.path().strip_prefix("/v1").unwrap_or_default();
         let call = Call::of(path, &head.method);
         if is_key_in_query(head.uri.query()) {
             return Err(Denied::Query.into());
         }
         let admitted = match self.admit_key(&call, &head.headers) {
-            Ok(key) => Admitted { key, grant: None },
+            Ok(key) => Admitted { key, grant: None, address },
             // A stranger learns nothing of what there is.
             Err(denied) => {
                 let opened = match &call {
@@ -308,7 +311,7 @@ impl Api {
                     }
                     return Err(denied.into());
                 };
-                Admitted { key: None, grant: Some(grant) }
+                Admitted { key: None, grant: Some(grant), address }
             }
         };
         let call = call?;
@@ -355,7 +358,7 @@ impl Api {
         head: &Parts,
         body: Received,
     ) -> Result<Response, Problem> {
-        let Admitted { key, grant } = admitted;
+        let Admitted { key, grant, address } = admitted;
         let hub = &self.hub;
         let query = head.uri.query().unwrap_or_default();
         let headers = &head.headers;
@@ -376,8 +379,8 @@ impl Api {
             Call::Channel(channel) => Ok(channel::describe(hub, &channel)),
             Call::Stream(channel) => {
                 let pass = key.map(|key| Pass::new(self.keys.clone(), key, Scope::Read, channel.clone()));
-                let pass = pass.map(Arc::new);
-                stream::open(&self.streams, &self.identity, channel, (pass, grant), headers, query).await
+                let opener = Opener { pass: pass.map(Arc::new), grant, address };
+                stream::open(&self.streams, &self.identity, channel, opener, headers, query).await
             }
             Call::IssueToken(channel) => tokens::issue(hub, &channel, &body).await,
             Call::RevokeTokens(channel) => tokens::revoke(hub, channel).await,

@@ -96,6 +96,9 @@ codes! {
     /// The key is where it does not belong.
     KeyInUrl "key_in_url" BAD_REQUEST "The URL has a parameter for a key"
         "Send the key as `Authorization: Bearer <key>` or as `X-API-Key: <key>`, and replace it: it is in logs now."
+    /// Which page asks cannot be told.
+    InvalidOrigin "invalid_origin" BAD_REQUEST "The request has no single origin"
+        "A browser sends one header Origin; look at what stands between it and the server."
     /// The key is missing or wrong.
     Forbidden "forbidden" FORBIDDEN "The API key is missing or wrong"
         "Send it as `Authorization: Bearer <key>` or as `X-API-Key: <key>`; the server's log says at its start where the key is from."
@@ -120,6 +123,9 @@ codes! {
     /// The token is for other channels.
     NotGranted "not_granted" FORBIDDEN "The token does not open this channel"
         "Get a token for this channel from your backend, or open the stream of one that the token is for."
+    /// The page is not among those that may.
+    OriginNotAllowed "origin_not_allowed" FORBIDDEN "Pages of this origin may not read streams"
+        "Whoever runs the server can name the origin in the option http.cors_origins, exactly as the browser writes it."
     /// There is no such thing.
     NotFound "not_found" NOT_FOUND "There is nothing here"
         "docs/http-api.md lists the routes. A message is gone when its channel's retention, its ttl or a purge took it."
@@ -174,6 +180,12 @@ codes! {
     /// Whom its JWT speaks of has too many connections.
     TooManyConnections "too_many_connections" TOO_MANY_REQUESTS "The user has as many connections as it may"
         "Try again after the seconds in the header Retry-After; the option limits.connections_per_user says how many there may be."
+    /// Its address has too many clients.
+    TooManyFromAddress "too_many_from_address" TOO_MANY_REQUESTS "The address has as many clients as it may"
+        "Try again after the seconds in the header Retry-After; the option limits.connections_per_address says how many there may be."
+    /// There are too many clients.
+    TooManyClients "too_many_clients" SERVICE_UNAVAILABLE "The server has as many clients as it may"
+        "Try again after the seconds in the header Retry-After; the option limits.connections says how many there may be."
     /// Nobody knows.
     Indeterminate "indeterminate" GATEWAY_TIMEOUT "The outcome is unknown"
         "The message may or may not be stored. Repeat the request with the same Idempotency-Key: it is stored once."
@@ -196,7 +208,7 @@ impl Problem {
     /// Counts it.
     pub(super) fn count(&self) {
         let reason = match self.code {
-            // Counted where it is found out, which knows what was wrong: the key or the page.
+            // Counted where it is found out, which knows what was wrong with the key.
             Code::Forbidden => return,
             Code::TokenInvalid | Code::TokenExpired | Code::TokenRevoked | Code::NotGranted => {
                 RequestRefused::Token
@@ -204,6 +216,7 @@ impl Problem {
             Code::KeyExpired => RequestRefused::WrongKey,
             Code::MissingScope => RequestRefused::Scope,
             Code::ChannelNotAllowed => RequestRefused::Channel,
+            Code::OriginNotAllowed => RequestRefused::Origin,
             Code::KeyInUrl => RequestRefused::Query,
             Code::NotFound | Code::MethodNotAllowed => RequestRefused::NotFound,
             Code::BodyTimeout => RequestRefused::Timeout,
@@ -219,6 +232,8 @@ impl Problem {
             Code::KeyTooFast => RequestRefused::KeyRate,
             Code::TooManyAttempts => RequestRefused::TokenRate,
             Code::TooManyConnections => RequestRefused::User,
+            Code::TooManyFromAddress => RequestRefused::Address,
+            Code::TooManyClients => RequestRefused::Node,
             Code::Unavailable | Code::Indeterminate => RequestRefused::Unavailable,
             Code::StorageFull => RequestRefused::StorageFull,
             Code::InvalidBody
@@ -230,6 +245,7 @@ impl Problem {
             | Code::ReservedEvent
             | Code::InvalidTtl
             | Code::InvalidKey
+            | Code::InvalidOrigin
             | Code::Encoding => RequestRefused::Invalid,
         };
         reason.count();
@@ -278,7 +294,10 @@ impl Code {
             Self::Unavailable | Self::Overloaded | Self::ShortOfMemory | Self::TooFast | Self::KeyTooFast => {
                 Some("1")
             }
-            Self::TooManyAttempts | Self::TooManyConnections => Some("10"),
+            Self::TooManyAttempts
+            | Self::TooManyConnections
+            | Self::TooManyFromAddress
+            | Self::TooManyClients => Some("10"),
             _ => None,
         }
     }

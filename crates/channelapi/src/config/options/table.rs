@@ -213,13 +213,13 @@ options! {
 
     /// What strangers can make the server do. `docs/limits.md` lists all limits, also those that cannot be set.
     "Limits" limits: Limits {
-        /// Connections of clients at once.
+        /// Connections of clients at once, event streams among them.
         ///
         /// Beyond it, new ones are answered 503 with `Retry-After`. `0` is as many as the process may have file descriptors,
         /// but for those of the log (`docs/limits.md`) and a reserve of 2 %, at least 64, for publishers and for the store.
         connections: u64 = "0" in "0" ..= "100000000";
 
-        /// Connections of clients at once from one address.
+        /// Connections of clients at once from one address, event streams among them.
         ///
         /// Limits per address are for strangers: a loopback, private or unix-socket peer that is not among
         /// `http.trusted_proxies` is not limited, and a whole /64 of IPv6 is one address. As many HTTP connections may be open beside them;

@@ -10,14 +10,15 @@ use super::super::sse;
 use super::problem::{Code, Problem, sentence};
 use super::query::Query;
 use super::since::Place;
-use crate::admission::{Admission, UserFull, UserPass};
+use crate::admission::{Admission, StreamPass, UserFull, UserPass};
 use crate::auth::Pass;
 use crate::config::origins::Origins;
 use crate::cores;
 use crate::http::{Attempt, Body, Response};
 use crate::identity::{Claims, Credential, Denied, Identity};
 use crate::live::Live;
-use crate::metrics::{Disconnected, RequestRefused, count_gap};
+use crate::metrics::{Disconnected, HandshakeRefused, count_gap};
+use crate::origin::{self, NoOrigin, Origin};
 use crate::waiting::{Reader, Readers};
 use bytes::Bytes;
 use channelapi_core::broker::{History as _, Start};
@@ -26,15 +27,13 @@ use channelapi_core::hub::Hub;
 use channelapi_core::limits::{JWT_GRACE, REVOCATION_PAUSE, STREAM_HEARTBEAT};
 use channelapi_core::model::{Bearer, ChannelName, ConnectionId};
 use hyper::body::{Body as HttpBody, Frame};
-use hyper::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_TYPE,
-    HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY,
-};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use listener::{Listener, Next};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -61,7 +60,7 @@ pub(in super::super) struct Streams {
     hub: Arc<Hub>,
     /// Whose pages may read them.
     origins: Live<Origins>,
-    /// Who counts what users have open.
+    /// Who counts the streams, and what users have open.
     admission: Arc<Admission>,
     open: Mutex<Open>,
 }
@@ -119,7 +118,7 @@ impl Streams {
         pass: Option<Arc<Pass>>,
         bearer: Option<(Bearer, ChannelName)>,
         ends_at: Option<Instant>,
-        place: Option<UserPass>,
+        places: (StreamPass, Option<UserPass>),
     ) -> Option<Events> {
         let mut open = self.open.lock();
         if open.is_draining {
@@ -131,7 +130,23 @@ impl Streams {
         open.streams.insert(listener.id(), Stream { listener: listener.clone(), pass: pass.clone() });
         let first = Instant::now() + STREAM_HEARTBEAT;
         let heartbeat = Box::pin(sleep_until(ends_at.map_or(first, |ends_at| ends_at.min(first))));
-        Some(Events { listener, streams: self.clone(), pass, heartbeat, ends_at, _place: place })
+        Some(Events { listener, streams: self.clone(), pass, heartbeat, ends_at, _places: places })
+    }
+
+    /// A place among the clients of the node, and of the address that asks.
+    fn place_from(&self, address: Option<IpAddr>) -> Result<StreamPass, Problem> {
+        self.admission.admit_stream(address).map_err(|refused| match refused {
+            HandshakeRefused::Address => Problem::new(
+                Code::TooManyFromAddress,
+                "No stream is opened: its address has as many clients as it may.",
+            ),
+            HandshakeRefused::TokenRate => Problem::new(Code::TooManyAttempts, "This address has to wait."),
+            HandshakeRefused::Memory => Problem::new(Code::ShortOfMemory, "No stream is opened."),
+            _ => Problem::new(
+                Code::TooManyClients,
+                "No stream is opened: there are as many clients as may be.",
+            ),
+        })
     }
 
     /// A place among what the user of a JWT has open, if it speaks of one.
@@ -155,6 +170,14 @@ impl Streams {
             tokio::time::sleep(REVOCATION_PAUSE).await;
         }
     }
+}
+
+/// Who wants a stream, and with what.
+pub(super) struct Opener {
+    pub(super) pass: Option<Arc<Pass>>,
+    pub(super) grant: Option<StreamGrant>,
+    /// The address that it counts for.
+    pub(super) address: Option<IpAddr>,
 }
 
 /// What a stream is opened with, instead of a key.
@@ -212,7 +235,7 @@ pub(super) async fn open(
     streams: &Arc<Streams>,
     identity: &Identity,
     channel: ChannelName,
-    (pass, grant): (Option<Arc<Pass>>, Option<StreamGrant>),
+    Opener { pass, grant, address }: Opener,
     headers: &HeaderMap,
     query: &str,
 ) -> Result<Response, Problem> {
@@ -222,12 +245,7 @@ pub(super) async fn open(
     let since = Place::take(&mut query)?;
     let is_meta = query.take_as("meta", "true or false")?.unwrap_or(false);
     query.finish()?;
-    let permission = permission(&streams.origins.load(), headers).ok_or_else(|| {
-        RequestRefused::Origin.count();
-        let detail =
-            "Pages of this origin may not read streams; the option cors_origins names those that may.";
-        Problem::new(Code::Forbidden, detail)
-    })?;
+    let permission = permission(&streams.origins.load(), headers)?;
     // The place from the first request is in the address of the second one, too.
     let since = match last_event_id(headers).map(|id| Place::parse(&id)).or(since) {
         Some(place) => Some(place.settle(&streams.hub, &channel).await?),
@@ -240,11 +258,12 @@ pub(super) async fn open(
         Some(StreamGrant::Token(token)) => (Some(token), None, None),
         Some(StreamGrant::Jwt { bearer, ends_at }) => (None, Some((bearer, channel.clone())), Some(ends_at)),
     };
-    let place = match &bearer {
+    let place = streams.place_from(address)?;
+    let user = match &bearer {
         Some((bearer, _)) => streams.place_of(bearer)?,
         None => None,
     };
-    let events = streams.open(pass, bearer, ends_at, place).ok_or_else(stopping)?;
+    let events = streams.open(pass, bearer, ends_at, (place, user)).ok_or_else(stopping)?;
     let hub = &streams.hub;
     let Start { after, gap } = match since {
         Some(place) => place.locate(hub, &channel),
@@ -277,7 +296,7 @@ pub(super) async fn open(
 
     let mut response = Response::new(Body::Stream(Box::pin(events)));
     let headers = response.headers_mut();
-    headers.extend(permission);
+    permission.allow(headers);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
@@ -285,22 +304,17 @@ pub(super) async fn open(
     Ok(response)
 }
 
-/// What lets a page read the answer, if it is a page that asks. `None` is for one that may not.
-fn permission(origins: &Origins, headers: &HeaderMap) -> Option<HeaderMap> {
-    let mut permission = HeaderMap::new();
-    match (headers.get(ORIGIN), origins) {
-        (None, _) => {}
-        (Some(_), Origins::Any) => {
-            permission.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+/// What lets a page read the answer, if it is a page that asks.
+fn permission(origins: &Origins, headers: &HeaderMap) -> Result<Origin, Problem> {
+    origin::admit(origins, headers).map_err(|no_origin| match no_origin {
+        NoOrigin::Unclear => {
+            Problem::new(Code::InvalidOrigin, "The request has several origins, or one that is no text.")
         }
-        (Some(origin), Origins::Only(_)) if origins.allows(origin.as_bytes()) => {
-            permission.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-            permission.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-            permission.insert(VARY, HeaderValue::from_static("Origin"));
-        }
-        (Some(_), Origins::Only(_)) => return None,
-    }
-    Some(permission)
+        NoOrigin::Foreign => Problem::new(
+            Code::OriginNotAllowed,
+            "The origin of the page is not among those that may read streams.",
+        ),
+    })
 }
 
 fn last_event_id(headers: &HeaderMap) -> Option<String> {
@@ -317,8 +331,8 @@ struct Events {
     heartbeat: Pin<Box<Sleep>>,
     /// When it ends because what it was opened with has.
     ends_at: Option<Instant>,
-    /// Held as long as it is open, if a JWT of a user has opened it.
-    _place: Option<UserPass>,
+    /// Held as long as it is open: its place among all clients, and among those of a user if a JWT of one has opened it.
+    _places: (StreamPass, Option<UserPass>),
 }
 
 impl Readers for Streams {
@@ -385,22 +399,6 @@ impl Drop for Events {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pages_are_let_in_as_on_the_sockets() {
-        let named = Origins::Only(vec!["https://good.example".to_owned()]);
-        let ask = |origins: &Origins, origin: Option<&'static str>| {
-            let origin = origin.map(|origin| (ORIGIN, HeaderValue::from_static(origin)));
-            let permission = permission(origins, &origin.into_iter().collect());
-            permission.map(|headers| headers.get(ACCESS_CONTROL_ALLOW_ORIGIN).cloned())
-        };
-        let any = Some(HeaderValue::from_static("*"));
-        assert_eq!(ask(&Origins::Any, Some("https://any.example")), Some(any));
-        let good = "https://good.example";
-        assert_eq!(ask(&named, Some(good)), Some(Some(HeaderValue::from_static(good))));
-        assert_eq!(ask(&named, Some("https://good.example.evil.example")), None);
-        assert_eq!(ask(&named, None), Some(None));
-    }
 
     #[test]
     fn a_token_is_refused_as_on_the_sockets() {

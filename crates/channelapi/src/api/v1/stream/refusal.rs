@@ -23,11 +23,11 @@ impl Streams {
         // A page that may not read the answer cannot tell it from any other.
         if problem.code.retry_after().is_some()
             && is_event_source(headers)
-            && let Some(permission) = permission(&self.origins.load(), headers)
+            && let Ok(permission) = permission(&self.origins.load(), headers)
         {
             problem.count();
             let mut response = come_again();
-            response.headers_mut().extend(permission);
+            permission.allow(response.headers_mut());
             return response;
         }
         problem.answer(request_id).into()
