@@ -9,18 +9,12 @@
 //! - A grant without channels is forgotten, so there are never more than channels.
 //! - A connection has a place among those of each user whom one of its grants speaks of, and of nobody else.
 
-use super::Gateway;
-use super::connection::Connection;
-use super::disconnect::Disconnect;
 use crate::admission::{Admission, UserFull, UserPass};
-use crate::metrics;
 use channelapi_core::clock::millis_of;
-use channelapi_core::delivery::Subscriber as _;
-use channelapi_core::hub::{Hub, Revocations};
-use channelapi_core::limits::{JWT_GRACE, JWT_NOTICE, REVOCATION_CHUNK, REVOCATION_PAUSE};
+use channelapi_core::hub::Revocations;
+use channelapi_core::limits::{JWT_GRACE, JWT_NOTICE};
 use channelapi_core::model::{Bearer, ChannelName};
 use std::sync::Arc;
-use tracing::info;
 
 /// What the JWTs of one client have opened.
 #[derive(Debug, Default)]
@@ -164,47 +158,6 @@ impl Grants {
     /// Whether one of the JWTs was revoked, or a channel for which one is used.
     pub(super) fn is_revoked(&self, revocations: &Revocations) -> bool {
         self.all.iter().any(|grant| revocations.cover(&grant.bearer, &grant.channels))
-    }
-}
-
-impl Gateway {
-    /// Puts out whoever is here with what is revoked, whenever something is, until it is dropped.
-    pub(crate) async fn keep_revoked_out(self: Arc<Self>, hub: Arc<Hub>) {
-        let mut changed = hub.revocations.changed();
-        while changed.changed().await.is_ok() {
-            let mut count = 0;
-            let mut after = 0;
-            while let Some((chunk, next)) = self.connections_from(after, REVOCATION_CHUNK) {
-                after = next;
-                for connection in chunk.iter().filter(|one| one.is_revoked(&hub.revocations)) {
-                    self.put_out(connection, &hub).await;
-                    count += 1;
-                }
-                tokio::task::yield_now().await;
-            }
-            info!(count, "connections were ended by a revocation");
-            tokio::time::sleep(REVOCATION_PAUSE).await;
-        }
-    }
-
-    async fn put_out(&self, connection: &Connection, hub: &Hub) {
-        // Nothing is published to it any more when it is told.
-        _ = hub.disconnect(connection.id()).await;
-        self.application.revoked(connection);
-        // It may have come in again meanwhile, on another core. With its connection, all ends that it is in.
-        connection.close(Disconnect::Revoked);
-        metrics::PUT_OUT.count();
-    }
-
-    /// Some connections, and where the next ones begin; `None` when there are no more.
-    fn connections_from(&self, place: usize, count: usize) -> Option<(Vec<Arc<Connection>>, usize)> {
-        let connections = self.connections.lock();
-        let end = connections.all.capacity();
-        if place >= end {
-            return None;
-        }
-        let next = end.min(place + count);
-        Some(((place..next).filter_map(|place| connections.all.get(place).cloned()).collect(), next))
     }
 }
 

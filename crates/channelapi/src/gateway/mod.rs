@@ -30,6 +30,7 @@ mod queue;
 mod random;
 mod refresh;
 mod requests;
+mod revoked;
 mod sessions;
 #[cfg(test)]
 mod sizes;

@@ -105,16 +105,27 @@ impl Connection {
     }
 
     fn exceed(&self) -> bool {
+        self.put_out_for(Disconnect::Limit);
+        false
+    }
+
+    /// What the client was let in with is revoked: it is put out, and stays away. Says whether it was here still.
+    pub(super) fn revoke(&self) -> bool {
+        self.put_out_for(Disconnect::Revoked)
+    }
+
+    /// Ends the connection with the word that the client is put out, behind which nothing follows, whatever is on its way to it. Says
+    /// whether it had not ended before.
+    fn put_out_for(&self, reason: Disconnect) -> bool {
         self.namespaces.lock().leave(ROOT);
-        self.close_after(Disconnect::Limit, |state| {
+        self.close_after(reason, |state| {
             if state.session.is_polling() {
                 // It will fetch once more, and that is for the word that it is put out. What is given up for that is behind the place where
                 // it stands, and nothing else may follow.
                 state.outbox.detach();
             }
             state.push(frames::disconnect().wire(), usize::MAX);
-        });
-        false
+        })
     }
 
     /// The client presented a token that is not good.
@@ -166,12 +177,12 @@ impl Connection {
         self.close_after(reason, |_| ());
     }
 
-    /// The same, with something that is done right before.
-    fn close_after(&self, reason: Disconnect, act: impl FnOnce(&mut State)) {
+    /// The same, with something that is done right before. Says whether it had not ended before.
+    fn close_after(&self, reason: Disconnect, act: impl FnOnce(&mut State)) -> bool {
         {
             let mut state = self.state.lock();
             if state.ended.is_some() {
-                return;
+                return false;
             }
             act(&mut state);
             state.end(reason);
@@ -183,6 +194,7 @@ impl Connection {
             self.set_deadline(millis_of(CLOSED_SESSION_LINGER));
         }
         self.gateway.forget_if_over(self);
+        true
     }
 
     /// Ends the connection because its client is here with another one, which gets what JWTs have opened on this one.

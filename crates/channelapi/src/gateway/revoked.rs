@@ -1,0 +1,133 @@
+//! Putting out whoever is here with a JWT that was revoked, or in a channel that was.
+//!
+//! Invariants:
+//! - Nobody waits for the fan-out: a connection that has ended takes nothing any more, whatever is on its way to it.
+//! - Nobody waits for others to be put out: while many go, what is revoked meanwhile is looked for, and those who are found take turns
+//!   with those who were found before.
+
+use super::Gateway;
+use super::connection::Connection;
+use crate::metrics;
+use channelapi_core::delivery::Subscriber as _;
+use channelapi_core::hub::{Hub, Revocations};
+use channelapi_core::limits::{REVOCATION_CHUNK, REVOCATION_PAUSE, REVOKED_TURN};
+use channelapi_core::model::ConnectionId;
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use tokio::time::{Instant, sleep_until};
+use tracing::info;
+
+/// Those who are to be put out.
+struct Found<T> {
+    /// Those whom one look has found.
+    looks: VecDeque<Vec<T>>,
+    /// All of them: another look finds them again.
+    ids: HashSet<ConnectionId>,
+}
+
+impl<T> Found<T> {
+    fn new() -> Self {
+        Self { looks: VecDeque::new(), ids: HashSet::new() }
+    }
+
+    /// The next one. Every look has its turn.
+    fn next(&mut self) -> Option<T> {
+        let mut look = self.looks.pop_front()?;
+        let one = look.pop()?;
+        if !look.is_empty() {
+            self.looks.push_back(look);
+        }
+        Some(one)
+    }
+}
+
+impl Gateway {
+    /// Puts out whoever is here with what is revoked, whenever something is, until it is dropped.
+    pub(crate) async fn keep_revoked_out(self: Arc<Self>, hub: Arc<Hub>) {
+        let mut changed = hub.revocations.changed();
+        // If this has panicked before, somebody may have been left.
+        changed.mark_changed();
+        while changed.changed().await.is_ok() {
+            let (mut found, mut count) = (Found::new(), 0);
+            loop {
+                self.look_for_revoked(&hub.revocations, &mut found).await;
+                let next_look = Instant::now() + REVOCATION_PAUSE;
+                count += put_out(&mut found, || {
+                    let is_to_look = Instant::now() >= next_look && changed.has_changed().unwrap_or(false);
+                    if is_to_look {
+                        changed.mark_unchanged();
+                    }
+                    is_to_look
+                })
+                .await;
+                if found.looks.is_empty() {
+                    sleep_until(next_look).await;
+                    break;
+                }
+            }
+            if count > 0 {
+                info!(count, "connections were ended by a revocation");
+            }
+        }
+    }
+
+    /// Adds whoever is here with what is revoked, and is not known yet.
+    async fn look_for_revoked(&self, revocations: &Revocations, found: &mut Found<Arc<Connection>>) {
+        let (mut look, mut after) = (Vec::new(), 0);
+        while let Some((chunk, next)) = self.connections_from(after, REVOCATION_CHUNK) {
+            after = next;
+            let revoked = chunk.into_iter().filter(|one| one.is_revoked(revocations));
+            look.extend(revoked.filter(|one| found.ids.insert(one.id())));
+            tokio::task::yield_now().await;
+        }
+        if !look.is_empty() {
+            found.looks.push_back(look);
+        }
+    }
+
+    /// Some connections, and where the next ones begin; `None` when there are no more.
+    fn connections_from(&self, place: usize, count: usize) -> Option<(Vec<Arc<Connection>>, usize)> {
+        let connections = self.connections.lock();
+        let end = connections.all.capacity();
+        if place >= end {
+            return None;
+        }
+        let next = end.min(place + count);
+        Some(((place..next).filter_map(|place| connections.all.get(place).cloned()).collect(), next))
+    }
+}
+
+/// Puts out those who were found, until there are none left or it is time to look again. Says how many they were.
+async fn put_out(found: &mut Found<Arc<Connection>>, mut is_to_look: impl FnMut() -> bool) -> u64 {
+    let mut count = 0;
+    loop {
+        let turn_ends = Instant::now() + REVOKED_TURN;
+        while Instant::now() < turn_ends {
+            let Some(connection) = found.next() else { return count };
+            if connection.revoke() {
+                metrics::PUT_OUT.count();
+                count += 1;
+            }
+        }
+        tokio::task::yield_now().await;
+        if is_to_look() {
+            return count;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_found_later_does_not_wait_for_all_before() {
+        let mut found = Found::new();
+        found.looks.push_back((0..1000).collect());
+        assert_eq!(found.next(), Some(999));
+        found.looks.push_back(vec![1000]);
+        assert!(std::iter::from_fn(|| found.next()).take(2).any(|one| one == 1000));
+        assert_eq!(std::iter::from_fn(|| found.next()).count(), 998);
+        assert!(found.looks.is_empty());
+    }
+}

@@ -1,0 +1,94 @@
+//! Revocations while many are connected, and much is published to them.
+
+#![expect(clippy::unwrap_used, reason = "what fails around the server of a test fails the test")]
+
+mod node;
+
+use node::{Client, Node, PATIENCE, eventually};
+use std::io::Read as _;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How soon whoever is revoked must be gone.
+const PROMISE: Duration = Duration::from_secs(1);
+const CROWD: usize = 3_000;
+const OTHERS: usize = 10;
+/// As many as keep the fan-out busy.
+const PUBLISHERS: usize = 1;
+/// Until it is.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// Comes in with a JWT through the handshake door.
+fn enter(node: &Node, jwt: &str) -> Client {
+    let mut client = Client::open(node, &[]).unwrap();
+    client.send(&format!(r#"40{{"token":"{jwt}"}}"#)).unwrap();
+    client.await_text("checkpoint");
+    client
+}
+
+/// Reads what has arrived, so that everybody is served live.
+fn take_what_is_there(client: &Client) {
+    client.stream.set_nonblocking(true).unwrap();
+    let mut piece = [0; 1 << 12];
+    while (&client.stream).read(&mut piece).is_ok_and(|length| length > 0) {}
+}
+
+fn revoke(node: &Node, subject: &str) -> Instant {
+    let answer = node.call("POST", "/v1/revocations", &format!(r#"{{"subject":"{subject}"}}"#));
+    assert_eq!(answer.status, 201, "{answer:?}");
+    Instant::now()
+}
+
+/// Once, everybody waited for what the fan-out had to do before the one in front of them could go, and whoever was revoked meanwhile
+/// waited for all of them.
+#[test]
+fn a_crowd_that_is_published_to_is_gone_within_a_second_and_holds_nobody_up() {
+    let node = Node::start("[[jwt]]\nsecret = '0123456789abcdef0123456789abcdef'\n");
+    let sign = |subject: &str| {
+        let mut sign = Command::new(env!("CARGO_BIN_EXE_channelapi"));
+        sign.current_dir(node.dir.path()).args(["jwt", "sign", "--sub", subject, "--channels", "a"]);
+        String::from_utf8(sign.output().unwrap().stdout).unwrap().trim().to_owned()
+    };
+    let [crowd, other] = ["crowd", "other"].map(sign);
+    let crowd: Vec<_> = (0..CROWD).map(|_| enter(&node, &crowd)).collect();
+    let mut others: Vec<_> = (0..OTHERS).map(|_| enter(&node, &other)).collect();
+    let put_out = || node.metric("channelapi_clients_revoked_total");
+
+    let is_over = AtomicBool::new(false);
+    let began = Instant::now();
+    let goes_on = || !is_over.load(Ordering::Relaxed) && began.elapsed() < PATIENCE;
+    let item = format!(r#"{{"channel":"a","data":"{}"}}"#, "x".repeat(200));
+    let batch = format!(r#"{{"messages":[{}]}}"#, vec![item; 100].join(","));
+    let (of_crowd, of_others) = thread::scope(|scope| {
+        scope.spawn(|| {
+            while goes_on() {
+                crowd.iter().for_each(take_what_is_there);
+            }
+        });
+        for _ in 0..PUBLISHERS {
+            scope.spawn(|| {
+                while goes_on() {
+                    assert_eq!(node.call("POST", "/v1/messages", &batch).status, 200);
+                }
+            });
+        }
+        thread::sleep(WARM_UP);
+        let crowd_revoked = revoke(&node, "crowd");
+        let others_revoked = revoke(&node, "other");
+        let of_others = scope.spawn(move || {
+            for client in &mut others {
+                client.await_text("41");
+            }
+            others_revoked.elapsed()
+        });
+        let total = (CROWD + OTHERS) as u64;
+        eventually("the end of all", || (put_out() == total).then_some(()));
+        let of_crowd = crowd_revoked.elapsed();
+        is_over.store(true, Ordering::Relaxed);
+        (of_crowd, of_others.join().unwrap())
+    });
+    assert!(of_crowd <= PROMISE && of_others <= PROMISE, "gone after {of_crowd:?}, the others {of_others:?}");
+    assert_eq!(node.metric("channelapi_disconnects_total{reason=\"revoked\"}"), (CROWD + OTHERS) as u64);
+}
