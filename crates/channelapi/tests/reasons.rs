@@ -352,6 +352,19 @@ fn what_the_state_cannot_answer_is_refused_and_counted() {
     assert_eq!(node.metric("channelapi_requests_refused_total{reason=\"unavailable\"}"), 1);
 }
 
+/// Once, it was counted as if the server had been stopping.
+#[test]
+fn a_client_whose_token_cannot_be_looked_up_is_sent_away_to_come_back() {
+    let node = Node::start("");
+    state_of(&node).execute_batch("DROP TABLE token").unwrap();
+    let mut client = Client::enter(&node);
+    client.send(r#"42["join_channel",{"token":"good-as-far-as-anybody-knows"}]"#).unwrap();
+    assert_eq!(client.rest().1, None, "it is closed, and nothing keeps it from coming back");
+    node.await_metric("channelapi_disconnects_total{reason=\"unavailable\"}", |count| count == 1);
+    assert_eq!(node.metric("channelapi_disconnects_total{reason=\"drain\"}"), 0);
+    assert_eq!(node.metric("channelapi_joins_refused_total{reason=\"unavailable\"}"), 1);
+}
+
 /// A disk that takes its time for each sync, until this is dropped.
 struct SlowDisk(Child);
 

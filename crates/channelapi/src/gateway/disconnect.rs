@@ -30,6 +30,8 @@ pub(super) enum Disconnect {
     Expired,
     /// What the client was let in with was revoked.
     Revoked,
+    /// Whether the client may join cannot be judged now.
+    Unavailable,
     /// The server stops.
     Drain,
     /// The client entered no namespace, or did not finish what it began, in time.
@@ -58,6 +60,7 @@ impl Disconnect {
             | Self::PingTimeout
             | Self::Replaced
             | Self::Expired
+            | Self::Unavailable
             | Self::Drain => None,
         }
     }
@@ -80,6 +83,7 @@ impl Disconnect {
             Self::Replaced => Disconnected::Replaced,
             Self::Expired => Disconnected::Expired,
             Self::Revoked => Disconnected::Revoked,
+            Self::Unavailable => Disconnected::Unavailable,
             Self::Drain => Disconnected::Drain,
             Self::ConnectTimeout => Disconnected::ConnectTimeout,
             Self::Protocol => Disconnected::Protocol,
@@ -101,12 +105,13 @@ impl Disconnect {
         matches!(self, Self::Client | Self::Limit | Self::Revoked)
     }
 
-    /// The last packet of a polling session. A client that said goodbye gets a noop, as in the reference server. When the server
-    /// stops there is none and the poll fails, because python-socketio takes a close packet for a farewell and stays away.
+    /// The last packet of a polling session. A client that said goodbye gets a noop, as in the reference server. When the client
+    /// should come back there is none and the poll fails, because python-socketio takes a close packet for a farewell and stays away.
     pub(super) fn farewell(self) -> Option<Frame> {
         match self {
             Self::Client => Some(Frame::NOOP),
             Self::Drain
+            | Self::Unavailable
             | Self::Expired
             | Self::Lost
             | Self::Slow

@@ -131,7 +131,7 @@ impl Doors {
             connection.failed_token();
         }
         if is_to_come_back {
-            connection.close(Disconnect::Drain);
+            connection.close(Disconnect::Unavailable);
         } else if is_answered {
             answer_error(connection, ack, &refusal);
         } else {

@@ -201,6 +201,8 @@ families! {
         Memory = "memory",
         /// The client was here again, with another connection.
         Replaced = "replaced",
+        /// Its token could not be looked up when it wanted to join: the disk, or where an issuer's keys are, did not answer. It may come back.
+        Unavailable = "unavailable",
         /// The server was stopping.
         Drain = "drain",
         /// The client entered no namespace, or did not finish what it began, in time.
