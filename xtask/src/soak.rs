@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 
 use crate::step::{self, Closing, Outcome};
 use crate::tree::Tree;
-use crate::{fuzz, suites, torture};
+use crate::{fuzz, suites, test, torture};
 
 /// Repetitions of the official suites; a race that shows once in a few runs shows here.
 const SUITES_TIMES: u32 = 10;
@@ -21,12 +21,19 @@ const SCHEDULES: u32 = 100_000;
 const ABANDON_CYCLES: u32 = 1_000_000;
 /// Clients that lose their server in the same moment. Each has a file on both sides, and 20,000 is what many machines allow a process.
 const STORM_CLIENTS: u32 = 19_000;
+/// Packets of each kind that are read by the reference's parsers and by ours.
+const PACKETS: u32 = 1_000_000;
+/// Times that this is done, each with other packets.
+const PACKETS_TIMES: u32 = 20;
 /// Seconds for each fuzz target: an hour.
 const FUZZ_SECONDS: u32 = 3600;
 
 pub(crate) fn run(tree: &Tree) -> Result<()> {
     step::summarize(&torture::long(tree)?);
     step::summarize(&[crowd(tree)?, storm(tree)?, schedules(tree)?]);
+    for _ in 0..PACKETS_TIMES {
+        step::summarize(&[parsers(tree)?]);
+    }
     fuzz::run(tree, &fuzz::Arguments { targets: Vec::new(), seconds: FUZZ_SECONDS })?;
     // Last, for they need a checkout that not every machine has.
     suites::run(tree, &suites::Arguments { checkout: None, times: SUITES_TIMES })
@@ -58,6 +65,19 @@ fn schedules(tree: &Tree) -> Result<Outcome> {
     test.env("SCHEDULES", SCHEDULES.to_string());
     let outcome = step::watch("Random schedules of deliveries", test, Closing::StartingWith(&[RESULT]))?;
     prove(&outcome, None)?;
+    Ok(outcome)
+}
+
+/// What nobody has thought of is read as the reference reads it.
+fn parsers(tree: &Tree) -> Result<Outcome> {
+    let outcome = test::compare_parsers(tree, PACKETS)?;
+    let both_passed = outcome.closing.iter().any(|line| line.ends_with("pass 2"));
+    ensure!(
+        both_passed,
+        "{}: two tests should have passed, but it ended with {:?}",
+        outcome.name,
+        outcome.closing
+    );
     Ok(outcome)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It stops at the first failing step and names it; a complete run ends with what every runner said last.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -101,6 +101,22 @@ fn rust(tree: &Tree) -> Result<Vec<Outcome>> {
 
 fn javascript(tree: &Tree) -> Result<Outcome> {
     run::build_server(tree)?;
+    let mut npm = conformance("npm", tree);
+    npm.env("CHANNELAPI_PACKETS", build_parsers(tree)?);
+    npm.current_dir(tree.path("conformance")).arg("test");
+    step::watch("JavaScript clients", npm, Closing::Last(8))
+}
+
+/// Our parsers against those of the reference, on so many packets that nobody has thought of.
+pub(crate) fn compare_parsers(tree: &Tree, packets: u32) -> Result<Outcome> {
+    setup::for_javascript(tree)?;
+    let mut node = Command::new("node");
+    node.env("CHANNELAPI_PACKETS", build_parsers(tree)?).env("DIFFERENTIAL_COUNT", packets.to_string());
+    node.current_dir(tree.path("conformance")).args(["--test", "differential.test.js"]);
+    step::watch("The reference's parsers and ours", node, Closing::Last(8))
+}
+
+fn build_parsers(tree: &Tree) -> Result<PathBuf> {
     let mut packets = tree.cargo();
     packets.args([
         "build",
@@ -112,11 +128,7 @@ fn javascript(tree: &Tree) -> Result<Outcome> {
         "packets",
     ]);
     step::run("Build our parsers for comparing them", &mut packets)?;
-    let mut npm = conformance("npm", tree);
-    let packets = format!("release/examples/packets{}", std::env::consts::EXE_SUFFIX);
-    npm.env("CHANNELAPI_PACKETS", tree.target(&packets));
-    npm.current_dir(tree.path("conformance")).arg("test");
-    step::watch("JavaScript clients", npm, Closing::Last(8))
+    Ok(tree.target(&format!("release/examples/packets{}", std::env::consts::EXE_SUFFIX)))
 }
 
 fn python(tree: &Tree) -> Result<Outcome> {
