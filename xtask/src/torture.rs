@@ -56,6 +56,7 @@ const LONG: &[Scenario] = &[
     &["suspend", "--cycles", "20"],
     &["half-open", "--cycles", "5"],
     &["abuse"],
+    &["abuse", "--alone"],
     &["issuers", "--count", "50000"],
     &["timing"],
 ];

@@ -168,6 +168,9 @@ enum Scenario {
         /// Only the cases of these rows, as `E5,S9`
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
+        /// One case after the other, each judged by its own counters: half an hour
+        #[arg(long)]
+        alone: bool,
         /// Name the cases and run none
         #[arg(long)]
         list: bool,
@@ -286,7 +289,9 @@ async fn run(scenario: &Scenario, binary: PathBuf, seed: u64) -> Result<()> {
             Ok(())
         }
         Scenario::Issuers { count } => abuse::issuers::run(&server, *count).await,
-        Scenario::Abuse { only, .. } => abuse::run(&server, only).await,
+        Scenario::Abuse { only, alone, .. } => {
+            abuse::run(&server, abuse::Choice { only, alone: *alone }).await
+        }
         Scenario::Timing { count } => timing::run(&server, *count, seed).await,
         Scenario::SyncOrder { cycles } => sync_order::run(&orders(cycles, 1)).await,
         Scenario::BitRot { cycles } => bit_rot::run(&orders(cycles, 50)).await,

@@ -29,6 +29,11 @@ where
 }
 
 impl Case {
+    /// What a failure is told by.
+    pub(super) fn name(&self) -> String {
+        format!("{} {}", self.row, self.promise)
+    }
+
     /// The connection is ended for this reason.
     pub(super) fn disconnected(self, reason: &str) -> Self {
         self.counted("disconnects_total", "reason", reason)

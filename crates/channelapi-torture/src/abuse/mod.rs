@@ -36,11 +36,21 @@ const CASE_MAX: Duration = Duration::from_secs(100);
 const MEMORY_MAX: u64 = 128 << 20;
 /// After the last attack; sessions that were left without a word live for 45 seconds.
 const CLEAN_MAX: Duration = Duration::from_mins(1);
+/// Until what a case has done is counted.
+const COUNTED_MAX: Duration = Duration::from_secs(5);
 /// The honest.
 const HONEST_CLIENTS: u64 = 2;
 
-/// Runs the cases whose row begins with one of these, or all of them.
-pub(crate) async fn run(binary: &Path, only: &[String]) -> Result<()> {
+/// Which cases are run, and how.
+pub(crate) struct Choice<'a> {
+    /// Those whose row is one of these, or all of them.
+    pub(crate) only: &'a [String],
+    /// One after the other, each judged by what it alone has made the counters count: together, one can hide that another counts nothing.
+    pub(crate) alone: bool,
+}
+
+/// Runs cases.
+pub(crate) async fn run(binary: &Path, Choice { only, alone }: Choice<'_>) -> Result<()> {
     let mut failures = Vec::new();
     let mut total = 0;
     let began = Instant::now();
@@ -51,7 +61,7 @@ pub(crate) async fn run(binary: &Path, only: &[String]) -> Result<()> {
     }
     let mut attacks = JoinSet::new();
     for (yard, cases) in yards {
-        attacks.spawn(attack(yard, cases));
+        attacks.spawn(attack(yard, cases, alone));
     }
     while let Some(outcome) = attacks.join_next().await {
         let outcome = outcome??;
@@ -99,7 +109,7 @@ struct Outcome {
     line: String,
 }
 
-async fn attack(yard: Yard, cases: Vec<Case>) -> Result<Outcome> {
+async fn attack(yard: Yard, cases: Vec<Case>, alone: bool) -> Result<Outcome> {
     let yard = Arc::new(yard);
     let control = yard.control().await?;
     let memory = yard.server.memory()?;
@@ -112,7 +122,7 @@ async fn attack(yard: Yard, cases: Vec<Case>) -> Result<Outcome> {
     for counter in cases.iter().flat_map(|case| case.counters.clone()) {
         *expected.entry(counter).or_default() += 1;
     }
-    let mut failures = run_all(&yard, cases).await?;
+    let mut failures = if alone { run_alone(&yard, cases).await? } else { run_all(&yard, cases).await? };
     let peak = watch.finish().await?;
 
     let mut judge = |verdict: Result<()>| failures.extend(verdict.err().map(|error| format!("{error:#}")));
@@ -160,13 +170,46 @@ async fn stop(yard: Arc<Yard>) -> Result<()> {
     yard.server.stop().await
 }
 
+/// One after the other.
+async fn run_alone(yard: &Arc<Yard>, cases: Vec<Case>) -> Result<Vec<String>> {
+    let mut failures = Vec::new();
+    for case in cases {
+        let (name, counters) = (case.name(), case.counters.clone());
+        let before = yard.metrics().await?;
+        let expected = counters.into_iter().map(|counter| (counter, 1)).collect();
+        let verdict = match timeout(CASE_MAX, case.run(Arc::clone(yard))).await {
+            Ok(Ok(())) => counted_soon(yard, &before, &expected).await,
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(anyhow!("it did not end within {CASE_MAX:?}")),
+        };
+        failures.extend(verdict.err().map(|error| format!("{name}: {error:#}")));
+    }
+    Ok(failures)
+}
+
+/// The same as [`counted`], of something that has just been done: the server may not be through with it.
+async fn counted_soon(
+    yard: &Yard,
+    before: &BTreeMap<String, u64>,
+    expected: &BTreeMap<String, u64>,
+) -> Result<()> {
+    let end = Instant::now() + COUNTED_MAX;
+    loop {
+        let verdict = counted(before, &yard.metrics().await?, expected);
+        if verdict.is_ok() || Instant::now() > end {
+            return verdict;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
 async fn run_all(yard: &Arc<Yard>, cases: Vec<Case>) -> Result<Vec<String>> {
     let room = Arc::new(Semaphore::new(AT_ONCE));
     let mut running = JoinSet::new();
     for case in cases {
         let (yard, turn) = (Arc::clone(yard), Arc::clone(&room).acquire_owned().await?);
         running.spawn(async move {
-            let name = format!("{} {}", case.row, case.promise);
+            let name = case.name();
             let ended = timeout(CASE_MAX, case.run(yard)).await;
             drop(turn);
             match ended {

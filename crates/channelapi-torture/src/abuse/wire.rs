@@ -78,6 +78,20 @@ impl Wire {
         timeout(PATIENCE, reading).await.context("the server did not answer")?
     }
 
+    /// The head of the next answer, whose body may have no end.
+    pub(super) async fn head(&mut self) -> Result<String> {
+        let reading = async {
+            loop {
+                if let Some(end) = self.received.windows(4).position(|four| four == b"\r\n\r\n") {
+                    return Ok(String::from_utf8_lossy(&self.received[..end]).into_owned());
+                }
+                let read = self.stream.read_buf(&mut self.received).await?;
+                ensure!(read > 0, "the server hung up without an answer");
+            }
+        };
+        timeout(PATIENCE, reading).await.context("the server did not answer")?
+    }
+
     /// Everything that is answered before the server hangs up, and how long after the beginning it does.
     pub(super) async fn rest(mut self) -> Result<(Vec<Response>, Duration)> {
         let reading = async { while let Ok(1..) = self.stream.read_buf(&mut self.received).await {} };

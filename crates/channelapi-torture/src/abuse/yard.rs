@@ -75,6 +75,13 @@ impl Yard {
         Ok(wire)
     }
 
+    /// The head of the answer to whoever wants an event stream with a token, and the connection on which it is.
+    pub(super) async fn stream(&self, channel: &str, token: &str) -> Result<(String, Wire)> {
+        let request = format!("GET /v1/channels/{channel}/stream?token={token} HTTP/1.1\r\nHost: x\r\n\r\n");
+        let mut wire = self.wire(request.as_bytes()).await?;
+        Ok((wire.head().await.context("a stream")?, wire))
+    }
+
     /// The token of a channel whose name needs no encoding.
     pub(super) async fn token(&self, channel: &str) -> Result<String> {
         let answer = self.api("POST", &format!("/channel/{channel}"), "", "").await?;
