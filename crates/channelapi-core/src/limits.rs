@@ -406,10 +406,6 @@ pub const REVOCATION_PAUSE: Duration = Duration::from_millis(200);
 /// Connections that are looked at for what was revoked before others get a turn.
 pub const REVOCATION_CHUNK: usize = 1024;
 
-/// For how long connections are put out because of a revocation before others get a turn. As long as a worker of the fan-out that is busy
-/// keeps the core, or they would go at the pace at which it gives turns: that is for a thousand at least, each told so in a system call.
-pub const REVOKED_TURN: Duration = Duration::from_millis(20);
-
 /// How long a node says that it cannot store after its disk refused a publication, unless another one was stored. It must say that it
 /// can after a while, or it would get no publication to try with.
 pub const NOT_READY_TIME: Duration = Duration::from_secs(10);

@@ -18,3 +18,7 @@ pub const HTTP_CONNECTIONS_WHEN_SHORT: usize = 64;
 
 /// Connections beyond its first one that a client needs which begins by polling: for what it sends while a poll waits, and for its WebSocket.
 pub const FURTHER_CONNECTIONS: u32 = 2;
+
+/// For how long connections are put out because of a revocation before others get a turn. As long as a worker of the fan-out that is busy
+/// keeps the core, or they would go at the pace at which it gives turns: that is for a thousand at least, each told so in a system call.
+pub const REVOKED_TURN: Duration = Duration::from_millis(20);
