@@ -10,6 +10,7 @@ use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -243,12 +244,14 @@ fn a_company_of_browsers_gets_in() {
     const CLIENTS: usize = 1_200;
     need_files(3 * CLIENTS);
     let node = &Node::start(&format!("{PROXIES}[socketio]\nping_interval = '10m'\n"));
+    let retries = &AtomicU64::new(0);
     let enter = || {
         let began = Instant::now();
         loop {
             if let Some(connections) = come_as_a_browser(node) {
                 return (connections, began.elapsed());
             }
+            retries.fetch_add(1, Ordering::Relaxed);
             assert!(began.elapsed() < Duration::from_secs(10), "locked out for {:?}", began.elapsed());
             thread::sleep(RETRY_PAUSE);
         }
@@ -260,8 +263,11 @@ fn a_company_of_browsers_gets_in() {
     });
     let longest = inside.iter().map(|(_, time)| *time).max().unwrap();
     println!("company: {CLIENTS} clients, nobody was locked out for longer than {longest:.1?}");
-    assert_eq!(node.metric("channelapi_connections"), CLIENTS as u64);
-    assert_eq!(node.metric("channelapi_upgrades_total"), CLIENTS as u64);
+    // Whoever was refused half-way came again, and left the session behind that it had.
+    let once = CLIENTS as u64..=CLIENTS as u64 + retries.load(Ordering::Relaxed);
+    for clients in ["channelapi_connections", "channelapi_upgrades_total"] {
+        assert!(once.contains(&node.metric(clients)), "{clients}: {} of {once:?}", node.metric(clients));
+    }
     assert!(node.metric("channelapi_http_rests_ended_total{reason=\"address\"}") > 0);
     assert_eq!(node.metric("channelapi_disconnects_total{reason=\"lost\"}"), 0, "nobody loses anything");
 }
