@@ -215,6 +215,13 @@ impl Server {
         Ok(answer.body)
     }
 
+    /// Gives it another configuration to read, and has it read.
+    pub(crate) fn reload(&self, configuration: &str) -> Result<()> {
+        fs::write(self.folder.path().join("channelapi.toml"), configuration)?;
+        kill_process(self.process()?, Signal::HUP)?;
+        Ok(())
+    }
+
     /// What every user of the machine sees of it.
     pub(crate) fn command_line(&self) -> Result<String> {
         self.proc("cmdline")

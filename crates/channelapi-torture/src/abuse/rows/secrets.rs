@@ -7,8 +7,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
+use tokio::time::{sleep, timeout};
 
 use super::super::case::{Case, case};
+use super::super::wire::PATIENCE;
 use super::super::yard::{Yard, expect, heard, with_key};
 use super::jwts::now;
 use crate::jwt::{hs256, sign};
@@ -31,6 +33,9 @@ pub(super) fn configuration() -> String {
          [[jwt]]\nissuer = \"shop\"\naudience = [\"push\"]\nsecret = \"{JWT_SECRET}\"\n"
     )
 }
+
+/// The file with it, seen from where the program is run once more.
+const CONFIGURATION: &str = "../channelapi.toml";
 
 /// What is published, which is nobody's business either.
 const DATA: &str = "canary-data-4711";
@@ -58,13 +63,22 @@ async fn everything(yard: Arc<Yard>) -> Result<()> {
     secrets.push(("the session of a poll", polling_client(&yard, &token).await?));
     secrets.extend(returning_client(&yard, &token).await?);
     said.extend(refused_clients(&yard).await?);
+    said.extend(streams(&yard, &token, WRONG_TOKEN).await?);
+    secrets.extend(broken_configurations(&yard).await?);
     secrets.extend(backends_and_their_clients(&yard, &mut said).await?);
     said.push(("GET /metrics".to_owned(), yard.api("GET", "/metrics", "", "").await?.body));
-    for arguments in
-        [&["config", "show", "--config", "channelapi.toml"][..], &["check"], &["--help"], &["config", "doc"]]
-    {
+    for arguments in [
+        &["config", "show", "--config", CONFIGURATION][..],
+        &["check", "--config", CONFIGURATION],
+        &["--help"],
+        &["config", "doc"],
+    ] {
         let environment = [("CHANNELAPI_AUTH_KEY", AUTH_KEY)];
         let (_, text) = yard.server.once(arguments, &environment, Duration::from_secs(10)).await?;
+        ensure!(
+            !arguments.contains(&CONFIGURATION) || text.contains("jwt"),
+            "{arguments:?} did not read it: {text}"
+        );
         said.push((arguments.join(" "), text));
     }
     said.push(("the list of processes".to_owned(), yard.server.command_line()?));
@@ -87,6 +101,59 @@ async fn everything(yard: Arc<Yard>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// An event stream that is opened with a token in its address, and one that is refused.
+async fn streams(yard: &Yard, good: &str, bad: &str) -> Result<Vec<(String, String)>> {
+    let mut said = Vec::new();
+    for (token, status) in [(good, "HTTP/1.1 200 "), (bad, "HTTP/1.1 403 ")] {
+        let (head, mut wire) = yard.stream("A10", token).await?;
+        ensure!(head.starts_with(status), "a stream is answered with {head}");
+        said.push(("the head of a stream".to_owned(), head));
+        if status.contains("403") {
+            said.push(("the refusal of a stream".to_owned(), wire.answer().await?.body));
+        }
+    }
+    Ok(said)
+}
+
+/// What stands in configurations that cannot be used.
+const BROKEN_SECRET: &str = "canary-broken-secret-0123456789-0123456789";
+const BROKEN_KEY: &str = "canary-broken-key-0123456789abcdef";
+const SHORT_SECRET: &str = "canary-short-one";
+
+/// The server is told to read configurations with secrets in which something is wrong, and the right one in the end. Returns the secrets.
+async fn broken_configurations(yard: &Yard) -> Result<Vec<(&'static str, String)>> {
+    const REFUSED: &str = "the configuration is not usable";
+    const TAKEN: &str = "the configuration is reloaded";
+    let right = configuration();
+    let broken = [
+        format!("{right}[[jwt]]\nissuer = \"b\"\naudience = [\"push\"]\nsecret = \"{BROKEN_SECRET}\n"),
+        format!("{right}[[jwt]]\nissuer = \"b\"\naudience = [\"push\"]\nsecrets = \"{BROKEN_SECRET}\"\n"),
+        format!("{right}[[jwt]]\nissuer = \"b\"\naudience = [\"push\"]\nsecret = [\"{BROKEN_SECRET}\"]\n"),
+        format!("{right}[[jwt]]\nissuer = \"b\"\naudience = [\"push\"]\nsecret = \"{SHORT_SECRET}\"\n"),
+        format!("{right}[[auth_keys]]\nname = \"b\"\nhash = \"{BROKEN_KEY}\"\nscopes = [\"publish\"]\n"),
+        format!("{right}[[auth_keys]]\nname = \"b\"\nkey = \"{BROKEN_KEY}\"\nscopes = [\"publish\"]\n"),
+        format!("auth_keys = \"{BROKEN_KEY}\"\n{right}"),
+    ];
+    let count = |part: &str| yard.server.whole_log().matches(part).count();
+    for (configuration, outcome) in broken.iter().map(|broken| (broken, REFUSED)).chain([(&right, TAKEN)]) {
+        let before = count(outcome);
+        yard.server.reload(configuration)?;
+        let told = async {
+            while count(outcome) == before {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, told)
+            .await
+            .with_context(|| format!("a reload did not end so that {outcome}: {configuration}"))?;
+    }
+    Ok(vec![
+        ("a secret of a configuration that is refused", BROKEN_SECRET.to_owned()),
+        ("a short secret of a configuration that is refused", SHORT_SECRET.to_owned()),
+        ("a key of a configuration that is refused", BROKEN_KEY.to_owned()),
+    ])
 }
 
 /// Errors of the API, asked for with secrets in every place that there is.
@@ -190,6 +257,8 @@ async fn backends_and_their_clients(
         ensure!(answer.starts_with(beginning), "a JWT is answered with {answer}");
         said.push(("the answer to a JWT".to_owned(), answer));
     }
+    said.extend(streams(yard, &good, &over).await?);
+    said.extend(streams(yard, &good, &forged).await?);
     // What proves who signed it is worth as much as all of it.
     let signatures = [&good, &over, &forged].map(|jwt| jwt.rsplit('.').next().unwrap_or_default().to_owned());
     let signatures = signatures.map(|signature| ("the signature of a JWT", signature));
