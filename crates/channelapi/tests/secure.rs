@@ -304,3 +304,67 @@ fn whoever_breaks_the_rules_of_tls_after_the_handshake_is_counted() {
     }
     assert_eq!(counted(), 3, "once each");
 }
+
+/// Whatever is wrong with the files of a certificate, and whatever an authority does: keys are only where they were put.
+#[test]
+fn no_private_key_is_written_down_anywhere_else() {
+    let (good, other) = (Certified::new(&["127.0.0.1"]), Certified::new(&["127.0.0.1"]));
+    let mut secrets = Vec::new();
+    let mut note = |certified: &Certified| {
+        let pem = fs::read_to_string(certified.path("key.pem")).unwrap();
+        secrets.extend(pem.lines().filter(|line| !line.starts_with("-----")).map(str::to_owned));
+    };
+    [&good, &other].into_iter().for_each(&mut note);
+    let talkative = "[log]\nlevel = 'trace'\n";
+    let mut node = Node::start(&format!("{}{talkative}", good.settings()));
+    let args = ["publish", "demo", "x", "--ca", good.path("ca.pem").to_str().unwrap()].map(str::to_owned);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut said = vec![run(node.dir.path(), &good.path("ca.pem"), &args)];
+    assert!(said[0].status.success(), "{said:?}");
+
+    // In each other's place, cut off, another one's, and with something in the middle.
+    let key = fs::read_to_string(other.path("key.pem")).unwrap();
+    let cut = key.lines().take(2).collect::<Vec<_>>().join("\n");
+    for (name, text) in [("cut.pem", cut), ("crooked.pem", key.replacen('\n', "\n!!!", 2))] {
+        fs::write(other.path(name), text).unwrap();
+    }
+    let file = node.dir.path().join("channelapi.toml");
+    let begun_with = fs::read_to_string(&file).unwrap();
+    let pairs = [
+        (other.path("key.pem"), other.path("cert.pem")),
+        (other.path("key.pem"), other.path("key.pem")),
+        (good.path("cert.pem"), other.path("key.pem")),
+        (good.path("cert.pem"), other.path("cut.pem")),
+        (good.path("cert.pem"), other.path("crooked.pem")),
+    ];
+    for (cert, key) in pairs {
+        let settings = format!("[tls]\ncert = '{}'\nkey = '{}'\n", cert.display(), key.display());
+        fs::write(&file, begun_with.replace(&good.settings(), &settings)).unwrap();
+        node.signal("-HUP");
+        node.await_log("everything stays as it was");
+        let mut check = Command::new(env!("CARGO_BIN_EXE_channelapi"));
+        said.push(check.current_dir(node.dir.path()).arg("check").output().unwrap());
+    }
+
+    // An account and a certificate of an authority, as they are kept, in files that are damaged.
+    let kept = node.dir.path().join("data/acme");
+    fs::create_dir_all(&kept).unwrap();
+    fs::write(kept.join("account.json"), format!("{{\"credentials\":\"{}\"", secrets[0])).unwrap();
+    fs::write(kept.join("certificate.pem"), &key[..key.len() - 40]).unwrap();
+    let authority = "[acme]\ndomains = ['push.example.test']\nterms_agreed = true\ndirectory = 'https://127.0.0.1:9/dir'\n";
+    fs::write(&file, begun_with.replace(&good.settings(), authority)).unwrap();
+    node.signal("-TERM");
+    node.ended();
+    node.restart();
+    node.await_log("the account with the authority cannot be read");
+
+    let mut said: Vec<String> = said
+        .iter()
+        .flat_map(|output| [&output.stdout, &output.stderr])
+        .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        .collect();
+    said.extend(node.said.iter().cloned());
+    for secret in &secrets {
+        assert!(said.iter().all(|text| !text.contains(secret.as_str())), "{secret} in {said:#?}");
+    }
+}
