@@ -168,7 +168,7 @@ enum Scenario {
         /// Only the cases of these rows, as `E5,S9`
         #[arg(long, value_delimiter = ',')]
         only: Vec<String>,
-        /// One case after the other, each judged by its own counters: half an hour
+        /// One case after the other, each judged by its own counters: six minutes
         #[arg(long)]
         alone: bool,
         /// Name the cases and run none

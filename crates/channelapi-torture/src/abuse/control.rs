@@ -64,7 +64,7 @@ impl Control {
         for listener in self.listeners {
             let heard = timeout(LAST_MAX, listener).await;
             let heard = heard.context("an honest client did not hear everything")???;
-            ensure!(self.quiet > 0 && heard.len() > self.quiet, "hardly anything was published");
+            ensure!(self.quiet > 0 && heard.len() >= self.quiet, "hardly anything was published");
             let (quiet, attacked) = heard.split_at(self.quiet);
             in_quiet = quiet.iter().copied().fold(in_quiet, Duration::max);
             slowest = attacked.iter().copied().fold(slowest, Duration::max);

@@ -145,6 +145,9 @@ async fn given_up_body(yard: Arc<Yard>) -> Result<()> {
     .await
 }
 
+/// What counts clients that have given up.
+const LOST: &str = r#"channelapi_disconnects_total{reason="lost"}"#;
+
 /// A request that is given up before the server has begun with it ends nothing, and nothing says when it has. So there are some
 /// attempts, each with time to begin.
 async fn given_up(yard: Arc<Yard>, request: fn(&Session) -> Vec<u8>) -> Result<()> {
@@ -154,8 +157,13 @@ async fn given_up(yard: Arc<Yard>, request: fn(&Session) -> Vec<u8>) -> Result<(
         for _ in 0..5 {
             yard.plain("GET", "/healthz", "", "").await?;
         }
+        let before = yard.metrics().await?.get(LOST).copied();
         wire.reset()?;
-        let gone = async { while yard.gone(&session).await.is_err() {} };
+        // Whoever asks for the session ends it, too, while the request is not given up for the server.
+        let gone = async {
+            while yard.metrics().await.is_ok_and(|now| now.get(LOST).copied() == before) {}
+            while yard.gone(&session).await.is_err() {}
+        };
         if timeout(GONE_MAX, gone).await.is_ok() {
             return Ok(());
         }
