@@ -4,11 +4,12 @@
 
 mod node;
 
-use node::{Client, Node, PATIENCE, POLLING, UPGRADE, ask};
+use node::{Client, Node, PATIENCE, POLLING, UPGRADE, ask, eventually};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -270,4 +271,31 @@ fn a_company_of_browsers_gets_in() {
     }
     assert!(node.metric("channelapi_http_rests_ended_total{reason=\"address\"}") > 0);
     assert_eq!(node.metric("channelapi_disconnects_total{reason=\"lost\"}"), 0, "nobody loses anything");
+}
+
+/// Once, strangers that were done kept publishers out of a full node for as long as they liked, up to 75 seconds.
+#[test]
+fn strangers_that_rest_make_room_on_a_full_node() {
+    const FILES: usize = 256;
+    if !Command::new("prlimit").arg("--version").stdout(Stdio::null()).status().is_ok_and(|it| it.success()) {
+        eprintln!("SKIPPED: there is no prlimit here, so file descriptors cannot be limited");
+        return;
+    }
+    let node = Node::start_by(&["prlimit", &format!("--nofile={FILES}:{FILES}")], PROXIES);
+    let asks = |stream: &mut TcpStream| {
+        let answer = ask(stream, "GET", "/healthz", &[], "").ok();
+        answer.is_some_and(|answer| answer.status == 200)
+    };
+    // Each is served, and stays.
+    let mut strangers = Vec::new();
+    while let Some(mut stranger) = connect_from(0, node.address)
+        && asks(&mut stranger)
+    {
+        strangers.push(stranger);
+        assert!(strangers.len() < FILES, "all of {FILES} are taken");
+    }
+    let publishes = || node.try_connect().is_ok_and(|mut publisher| asks(&mut publisher));
+    assert!(!publishes(), "the node is full, and nobody has rested for long");
+    eventually("room for a publisher", || publishes().then_some(()));
+    assert!(node.metric("channelapi_http_rests_ended_total{reason=\"node\"}") > 0);
 }

@@ -58,7 +58,7 @@ fn what_clients_send_and_how_they_leave_is_counted() {
     assert_eq!(node.metric("channelapi_events_total{event=\"auth\"}"), 1);
     publish(&[]);
     client.await_text(r#"42["message",1]"#);
-    assert!(node.metric("channelapi_delivered_bytes_total") >= 16);
+    node.await_metric("channelapi_delivered_bytes_total", |bytes| bytes >= 16);
     client.send("1").unwrap();
     node.await_metric("channelapi_disconnects_total{reason=\"client\"}", |count| count == 1);
 }

@@ -4,20 +4,13 @@
 //! connections and [`ADDRESSES_REMEMBERED_MAX`].
 
 use super::rate::{Pace, Rate};
-use super::resting::{Rests, end_rest_of_one_in};
+use super::resting::{LOOK_PAUSE_MILLIS, REST_FRACTION, Rests, end_rest_of_one_in};
 use crate::metrics::RestEnded;
 use channelapi_core::limits::{ADDRESSES_REMEMBERED_MAX, FURTHER_CONNECTIONS, HTTP_REST_MIN};
 use slab::Slab;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-
-/// When an address has as many connections as it may, one in so many of those that rest goes: looking for them takes time, and for a
-/// while after it there is room.
-const REST_FRACTION: usize = 16;
-
-/// Milliseconds for which nothing is looked for at an address of which no connection rests.
-const LOOK_PAUSE_MILLIS: u64 = 100;
 
 /// Addresses by number, so that who has a connection from one need not keep the address itself.
 #[derive(Default)]

@@ -37,7 +37,7 @@ use addresses::{Addresses, Entry, Rates};
 use channelapi_core::clock::Clock;
 use channelapi_core::limits::{HTTP_CONNECTIONS_WHEN_SHORT, HTTP_REST_MIN, HTTP_REST_MIN_WHEN_SHORT};
 use parking_lot::Mutex;
-use resting::end_rest_of_one_in;
+use resting::{LOOK_PAUSE_MILLIS, REST_FRACTION, end_rest_of_one_in};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -57,6 +57,8 @@ pub(crate) struct Admission {
     sessions: AtomicUsize,
     /// Event streams: their sockets are among those that speak HTTP.
     streams: AtomicUsize,
+    /// When it is worth the time to look whether somebody rests, if the node is full.
+    look_at: AtomicU64,
     pressure: AtomicU8,
     memory_used: AtomicU64,
     memory_limit: AtomicU64,
@@ -91,6 +93,7 @@ impl Admission {
             sockets: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
+            look_at: AtomicU64::new(0),
             pressure: AtomicU8::new(Pressure::None as u8),
             memory_used: AtomicU64::new(0),
             memory_limit: AtomicU64::new(0),
@@ -185,6 +188,7 @@ impl Admission {
         let limits = self.limits();
         let taken = (self.sockets() + self.sessions()).saturating_sub(self.streams());
         if taken >= limits.sockets {
+            self.make_room();
             return Err(ConnectionRefused::Node);
         }
         let number = match address {
@@ -195,6 +199,20 @@ impl Admission {
         let place = self.waiting.enter(address, limits.handshakes);
         let has_spoken = AtomicBool::new(false);
         Ok(SocketPass { admission: self.clone(), number, resting: RestNumber::NONE, place, has_spoken })
+    }
+
+    /// The node has as many connections as it may: some that rest are told to go, so that whoever is refused now finds room when it comes
+    /// again.
+    fn make_room(&self) {
+        let (now, look_at) = (self.clock.monotonic_millis(), self.look_at.load(Ordering::Relaxed));
+        let next = now + LOOK_PAUSE_MILLIS;
+        let exchange =
+            || self.look_at.compare_exchange(look_at, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if now >= look_at && exchange() {
+            let addresses = self.addresses.lock();
+            let strangers = addresses.strangers_resting();
+            end_rest_of_one_in(REST_FRACTION, HTTP_REST_MIN, strangers, RestEnded::Node);
+        }
     }
 
     fn count_socket(&self, address: IpAddr, limits: &Limits) -> Result<AddressNumber, ConnectionRefused> {

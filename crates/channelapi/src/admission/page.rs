@@ -56,8 +56,8 @@ fn connections() -> Vec<Row> {
         (
             "Connections of the node",
             "file descriptors less those of the log, and of the rest less 1 %, at least 32".into(),
-            "503 with `Retry-After`, closed",
-            "`connections_refused{node}`",
+            "503 with `Retry-After`, closed; strangers' connections between two requests are closed, a part of them and the longest silent first",
+            "`connections_refused{node}`, `http_rests_ended{node}`",
         ),
         (
             "File descriptors",

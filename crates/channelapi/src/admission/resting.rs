@@ -8,6 +8,13 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// When an address, or the node, has as many connections as it may, one in so many of those that rest goes: looking for them takes time,
+/// and for a while after it there is room.
+pub(super) const REST_FRACTION: usize = 16;
+
+/// Milliseconds for which nothing is looked for at an address of which no connection rests, nor at the node after a look.
+pub(super) const LOOK_PAUSE_MILLIS: u64 = 100;
+
 /// An HTTP connection that may rest.
 pub(crate) trait Rests: Send + Sync {
     /// How long it has rested, if it does.

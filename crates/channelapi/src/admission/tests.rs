@@ -103,6 +103,28 @@ fn a_connection_that_rests_goes_in_favour_of_another_of_its_address() {
     assert_eq!(admission.admit_socket(A).err(), Some(ConnectionRefused::Address));
 }
 
+#[test]
+fn on_a_full_node_strangers_that_rest_go_in_favour_of_who_comes_again() {
+    let (admission, clock) = admission(|limits| limits.sockets = 3);
+    let introduced = |address, rest| {
+        let (resting, mut pass) = (Resting::since(rest), admission.admit_socket(address).unwrap());
+        pass.may_rest(resting.clone());
+        (resting, pass)
+    };
+    let (publisher, _publisher) = introduced(None, Some(99));
+    let (longest, longest_pass) = introduced(A, Some(70));
+    let (other, _other) = introduced(B, Some(60));
+    assert_eq!(admission.admit_socket(None).err(), Some(ConnectionRefused::Node));
+    assert_eq!(longest.ended(), Some(RestEnded::Node));
+    assert_eq!(admission.admit_socket(None).err(), Some(ConnectionRefused::Node), "it is not gone yet");
+    assert_eq!([publisher.ended(), other.ended()], [None; 2], "one at a time");
+    drop(longest_pass);
+    let _fourth = admission.admit_socket(None).unwrap();
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(admission.admit_socket(None).err(), Some(ConnectionRefused::Node));
+    assert_eq!((publisher.ended(), other.ended()), (None, Some(RestEnded::Node)), "neighbours stay");
+}
+
 /// Once, each of them cost as much as a client, so that a company could not come back within seconds.
 #[test]
 fn the_further_connections_of_a_client_are_not_held_to_the_rate() {

@@ -59,6 +59,8 @@ families! {
         Address = "address",
         /// Memory was short.
         Memory = "memory",
+        /// The node had as many connections as it may.
+        Node = "node",
     }
 
     /// Requests of clients to `/socket.io/` that were refused.
