@@ -185,7 +185,8 @@ impl Progress {
             }
             *stage = Stage::Leaving(reason);
         }
-        if let Some(waiting) = self.waiting.lock().take() {
+        let waiting = self.waiting.lock().take();
+        if let Some(waiting) = waiting {
             waiting.wake();
         }
         true
