@@ -214,6 +214,7 @@ impl Server {
             is_ready: self.readiness() == Ready::Yes,
             event_streams: self.admission.streams() as u64,
             connections_max: self.admission.limits().connections as u64,
+            websockets: self.admission.websockets() as u64,
             sockets: self.admission.sockets() as u64,
             handshakes: self.admission.waiting() as u64,
             waiting_bytes: waiting_bytes() as u64,

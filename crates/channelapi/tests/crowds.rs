@@ -62,6 +62,7 @@ fn whoever_is_gone_leaves_nothing_behind() {
         }
         node.await_metric("channelapi_connections", |connections| connections == 0);
         node.await_metric("channelapi_http_connections", |sockets| sockets <= 1);
+        node.await_metric("channelapi_websocket_connections", |websockets| websockets == 0);
     };
     come_and_go(200);
     let gauges = ["channelapi_tasks", "process_open_fds", "channelapi_waiting_bytes", "channelapi_channels"];

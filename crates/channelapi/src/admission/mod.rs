@@ -57,6 +57,8 @@ pub(crate) struct Admission {
     sessions: AtomicUsize,
     /// Event streams: their sockets are among those that speak HTTP.
     streams: AtomicUsize,
+    /// Connections that have left HTTP for WebSocket.
+    websockets: AtomicUsize,
     /// When it is worth the time to look whether somebody rests, if the node is full.
     look_at: AtomicU64,
     pressure: AtomicU8,
@@ -93,6 +95,7 @@ impl Admission {
             sockets: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
+            websockets: AtomicUsize::new(0),
             look_at: AtomicU64::new(0),
             pressure: AtomicU8::new(Pressure::None as u8),
             memory_used: AtomicU64::new(0),
@@ -117,6 +120,7 @@ impl Admission {
     }
 
     /// Sessions of clients, and event streams.
+    #[cfg(test)]
     pub(crate) fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
     }
@@ -124,6 +128,22 @@ impl Admission {
     /// Connections that speak HTTP.
     pub(crate) fn sockets(&self) -> usize {
         self.sockets.load(Ordering::Relaxed)
+    }
+
+    /// Connections that have left HTTP for WebSocket.
+    pub(crate) fn websockets(&self) -> usize {
+        self.websockets.load(Ordering::Relaxed)
+    }
+
+    /// A connection has left HTTP for WebSocket. Whoever has it says so with [`Self::end_websocket`] when it is gone: it is smaller without a
+    /// pass.
+    pub(crate) fn begin_websocket(&self) {
+        self.websockets.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection is gone that spoke WebSocket.
+    pub(crate) fn end_websocket(&self) {
+        self.websockets.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// How short memory is.
@@ -186,8 +206,7 @@ impl Admission {
         address: Option<IpAddr>,
     ) -> Result<SocketPass, ConnectionRefused> {
         let limits = self.limits();
-        let taken = (self.sockets() + self.sessions()).saturating_sub(self.streams());
-        if taken >= limits.sockets {
+        if self.sockets() + self.websockets() >= limits.sockets {
             self.make_room();
             return Err(ConnectionRefused::Node);
         }

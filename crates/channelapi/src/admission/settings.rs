@@ -9,7 +9,7 @@ use channelapi_core::limits::{FILES_RESERVE_FRACTION, FILES_RESERVE_MIN};
 pub(crate) struct Limits {
     /// Sessions of clients, and event streams.
     pub(crate) connections: usize,
-    /// Sessions, and connections that speak HTTP.
+    /// Connections that speak HTTP or WebSocket.
     pub(crate) sockets: usize,
     pub(crate) connections_per_address: u32,
     /// Connections that are held for one user.

@@ -1,6 +1,5 @@
-//! How many event streams there are: they are clients like those with a session, and count with them.
-//!
-//! Invariant: the socket of a stream counts once for the node. It speaks HTTP until its end, so it is among the sockets already.
+//! How many event streams there are: they are clients like those with a session, and count with them. Their sockets speak HTTP until their
+//! end, so they are among those already.
 
 use super::{Admission, SessionPass};
 use crate::metrics::HandshakeRefused;

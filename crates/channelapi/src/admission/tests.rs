@@ -45,12 +45,34 @@ fn the_node_has_a_limit_that_lets_others_in() {
     let (admission, _) = admission(|limits| (limits.connections, limits.sockets) = (2, 3));
     for _ in 0..2 {
         admission.admit_session(None).unwrap().keep();
+        admission.begin_websocket();
     }
     assert_eq!(admission.admit_session(None).err(), Some(HandshakeRefused::Node));
     let publisher = admission.admit_socket(None).unwrap();
     assert_eq!(admission.admit_socket(None).err(), Some(ConnectionRefused::Node));
     drop(publisher);
     assert!(admission.admit_socket(None).is_ok());
+}
+
+/// Clients that poll counted twice, and took what is kept for publishers.
+#[test]
+fn sessions_that_poll_leave_the_reserve_to_others() {
+    let (admission, _) = admission(|limits| (limits.connections, limits.sockets) = (2, 3));
+    let polls: Vec<_> = (0..2)
+        .map(|_| (admission.admit_session(None).unwrap(), admission.admit_socket(None).unwrap()))
+        .collect();
+    let publisher = admission.admit_socket(None).unwrap();
+    assert_eq!(admission.admit_socket(None).err(), Some(ConnectionRefused::Node));
+    drop((polls, publisher));
+    for _ in 0..3 {
+        admission.begin_websocket();
+    }
+    assert_eq!(admission.admit_socket(None).err(), Some(ConnectionRefused::Node));
+    for _ in 0..3 {
+        admission.end_websocket();
+    }
+    assert!(admission.admit_socket(None).is_ok());
+    assert_eq!((admission.sockets(), admission.websockets()), (0, 0));
 }
 
 #[test]

@@ -12,6 +12,8 @@ pub(crate) struct Readings {
     pub(crate) event_streams: u64,
     /// Connections of clients and event streams there can be.
     pub(crate) connections_max: u64,
+    /// Connections that have left HTTP for WebSocket.
+    pub(crate) websockets: u64,
     /// Connections that speak HTTP.
     pub(crate) sockets: u64,
     /// Those of them that have not sent a whole request yet.
@@ -49,6 +51,8 @@ gauges! {
     "channelapi_event_streams" "gauge" |now| Some(float(now.event_streams));
     /// Connections of clients and event streams there can be: `limits.connections`, or what the file descriptors allow.
     "channelapi_connections_max" "gauge" |now| Some(float(now.connections_max));
+    /// Connections that have left HTTP for WebSocket: of the file descriptors, they take one each, like those below.
+    "channelapi_websocket_connections" "gauge" |now| Some(float(now.websockets));
     /// Connections that speak HTTP, those of publishers and of polling clients.
     "channelapi_http_connections" "gauge" |now| Some(float(now.sockets));
     /// Connections that have not sent a whole request yet; `limits.handshakes` says how many of them can be silent, and how many can be in
