@@ -1,6 +1,7 @@
-//! A container with little memory is flooded with publications, with clients that read nothing, and with requests and messages that are not
-//! sent to their end: what is too much is refused, the kernel never has to end the server, and those who mean it well lose nothing.
+//! A container with little memory is flooded with publications, with clients that read nothing, with requests and messages that are not
+//! sent to their end, and with connections that rest behind a request: what is too much is refused, the kernel never has to end the server, and those who mean it well lose nothing.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -36,12 +37,21 @@ const HOARD_FOR: Duration = Duration::from_millis(900);
 const BODY_BYTES: usize = 1_000_000;
 /// The same of a client's message.
 const MESSAGE_BYTES: u16 = 60_000;
+/// Connections that ask for something once and stay. They have headers that are remembered as long as the connection is.
+const RESTING: usize = 2_000;
+/// Addresses that they come from, so that none of them is told that it has too many.
+const NEIGHBOURS: usize = 2;
+const REST_FOR: Duration = Duration::from_secs(3);
+const HEADER_BYTES: usize = 8_000;
 /// Long enough for much to wait for them.
 const DEAF_FOR: Duration = Duration::from_millis(700);
+/// So many at once would be a flood of connections alone.
+const REST_PAUSE: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(5);
 const PATIENCE: Duration = Duration::from_secs(20);
 const CALM_MAX: Duration = Duration::from_secs(30);
 
+const RESTS_ENDED: &str = "channelapi_http_rests_ended_total{reason=\"memory\"}";
 const OVERLOADED: &str = "channelapi_requests_refused_total{reason=\"overloaded\"}";
 
 /// What became of the flood.
@@ -52,6 +62,7 @@ struct Flood {
     opened: AtomicU64,
     turned_away: AtomicU64,
     hoarded: AtomicU64,
+    rested: AtomicU64,
 }
 
 pub(crate) async fn run(orders: &Orders, seconds: u64) -> Result<()> {
@@ -82,6 +93,10 @@ async fn round(orders: &Orders, seed: u64, length: Duration, report: &mut Report
     for index in 0..2 * HOARDERS {
         floods.spawn(hoard(Arc::clone(&site), index % 2 == 0, Arc::clone(&flood)));
     }
+    for index in 0..RESTING {
+        let from = Ipv4Addr::new(127, 0, 1, u8::try_from(index % NEIGHBOURS)?);
+        floods.spawn(rest(Arc::clone(&site), from, Arc::clone(&flood)));
+    }
     let (began, mut peak) = (Instant::now(), 0);
     while began.elapsed() < length {
         crowd.complain().await.context("while memory was short")?;
@@ -108,7 +123,7 @@ async fn round(orders: &Orders, seed: u64, length: Duration, report: &mut Report
     let page = server.metrics().await?;
     let metric = |name: &str| page.lines().find_map(|line| line.strip_prefix(name)).unwrap_or(" ?").trim();
     println!(
-        "of the flood {} messages were stored and {} refused, {} clients came and {} were turned away; {} hoarders, of which {} requests and {} clients were turned away; {} answers were given up; \
+        "of the flood {} messages were stored and {} refused, {} clients came and {} were turned away; {} hoarders, of which {} requests and {} clients were turned away; {} answers were given up; {} connections came to rest, and {} of them were ended; \
          at most {} of {} MiB were used, and all was well {} ms after it",
         count(&flood.stored),
         count(&flood.refused),
@@ -118,6 +133,8 @@ async fn round(orders: &Orders, seed: u64, length: Duration, report: &mut Report
         metric(OVERLOADED),
         metric("channelapi_disconnects_total{reason=\"memory\"}"),
         metric("channelapi_answers_given_up_total"),
+        count(&flood.rested),
+        metric(RESTS_ENDED),
         peak >> 20,
         MEMORY >> 20,
         ready_after.as_millis()
@@ -126,6 +143,7 @@ async fn round(orders: &Orders, seed: u64, length: Duration, report: &mut Report
         metric(OVERLOADED).parse::<u64>().is_ok_and(|refused| refused > 0),
         "nobody who hoards was refused"
     );
+    ensure!(count(&flood.rested) >= RESTING as u64, "connections could not come to rest");
     ensure!(count(&flood.stored) > 0, "nothing was taken at all");
     server.stop().await
 }
@@ -173,6 +191,24 @@ async fn hoard(site: Arc<Site>, publishes: bool, flood: Arc<Flood>) {
             flood.hoarded.fetch_add(1, Ordering::Relaxed);
         }
         sleep(PAUSE).await;
+    }
+}
+
+/// Asks for something small with much around it, says nothing more for as long as it is let, and comes again.
+async fn rest(site: Arc<Site>, from: Ipv4Addr, flood: Arc<Flood>) {
+    let headers = format!("X-Something: {}\r\n", "x".repeat(HEADER_BYTES));
+    let request = Request { method: "GET", path: "/healthz", headers: &headers, body: "" };
+    loop {
+        let asked = async {
+            let mut http = Http::connect_from(from, site.address).await?;
+            http.exchange(&request).await.map(|_| http)
+        };
+        if let Ok(Ok(mut http)) = timeout(PATIENCE, asked).await {
+            flood.rested.fetch_add(1, Ordering::Relaxed);
+            // Nothing more is asked, so what comes is the end.
+            _ = timeout(REST_FOR, http.response()).await;
+        }
+        sleep(REST_PAUSE).await;
     }
 }
 
