@@ -9,6 +9,7 @@ mod eio_payload;
 mod eio_query;
 mod handshake_auth;
 mod http_head;
+mod http_pipeline;
 mod join_request;
 mod jwks;
 mod jwt;
@@ -31,6 +32,7 @@ pub use self::eio_payload::eio_payload;
 pub use self::eio_query::eio_query;
 pub use self::handshake_auth::handshake_auth;
 pub use self::http_head::http_head;
+pub use self::http_pipeline::http_pipeline;
 pub use self::join_request::join_request;
 pub use self::jwks::jwks;
 pub use self::jwt::jwt;
@@ -58,6 +60,7 @@ pub const ALL: &[(&str, Law)] = &[
     ("eio_query", eio_query),
     ("handshake_auth", handshake_auth),
     ("http_head", http_head),
+    ("http_pipeline", http_pipeline),
     ("join_request", join_request),
     ("jwks", jwks),
     ("jwt", jwt),

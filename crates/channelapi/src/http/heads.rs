@@ -18,7 +18,7 @@ pub(crate) fn has_line_feed_alone(head: &[u8]) -> bool {
     alone != 0 || head.starts_with(b"\n")
 }
 
-/// Reads along while requests arrive, in whatever pieces, and knows where the next head begins as long as lengths say so.
+/// Reads along while requests arrive, in whatever pieces, and knows where the next head begins as long as lengths or chunks say so.
 #[derive(Debug, Default)]
 pub(crate) struct Heads {
     place: Place,
@@ -30,7 +30,7 @@ pub(crate) struct Heads {
     is_return: bool,
     /// What the head says about its body.
     length: Option<u64>,
-    is_coded: bool,
+    coding: Coding,
     /// What follows the head may not be HTTP.
     leaves: bool,
 }
@@ -45,20 +45,40 @@ enum Place {
     Head,
     /// In a body, of which so many bytes are still to come.
     Body(u64),
+    /// In a body in chunks, in the line before one that says how long it is.
+    Size,
+    /// In a chunk, of which so many bytes are still to come.
+    Chunk(u64),
+    /// In the line that ends a chunk, which is empty.
+    ChunkEnd,
+    /// Behind the last chunk. There may be fields, and then there is an empty line.
+    Trailer,
     /// Behind a head, nobody here knows how far.
     Behind,
+}
+
+/// What a head says of its body's transfer coding.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+enum Coding {
+    /// Nothing.
+    #[default]
+    None,
+    /// The body comes in chunks, and is nothing else.
+    Chunks,
+    /// Whoever reads it will refuse it.
+    Other,
 }
 
 impl Heads {
     /// Everything was answered: if no head is arriving, one begins with the next byte.
     pub(crate) fn begin(&mut self) {
-        if matches!(self.place, Place::Body(_) | Place::Behind) {
+        if !matches!(self.place, Place::Before | Place::Head) {
             *self = Self::default();
         }
     }
 
     /// Puts NUL in the place of the first line feed that stands alone in a head, or behind a length that is one too many: whoever reads that
-    /// refuses it. Bodies stay as they are, and so does what follows one whose end no length says.
+    /// refuses it. Bodies stay as they are, and so does what may be something else than HTTP.
     pub(crate) fn check(&mut self, bytes: &mut [u8]) {
         if let Some(feed) = self.ambiguous(bytes) {
             bytes[feed] = 0;
@@ -73,19 +93,16 @@ impl Heads {
             match self.place {
                 Place::Behind => return None,
                 Place::Body(left) => {
-                    let here = bytes.len() - at;
-                    match usize::try_from(left) {
-                        Ok(left) if left <= here => {
-                            at += left;
-                            self.place = Place::Before;
-                        }
-                        _ => {
-                            self.place = Place::Body(left - here as u64);
-                            return None;
-                        }
-                    }
+                    let here = left.min((bytes.len() - at) as u64);
+                    self.place = if here == left { Place::Before } else { Place::Body(left - here) };
+                    at += usize::try_from(here).expect("it is here");
                 }
-                Place::Before | Place::Head => {
+                Place::Chunk(left) => {
+                    let here = left.min((bytes.len() - at) as u64);
+                    self.place = if here == left { Place::ChunkEnd } else { Place::Chunk(left - here) };
+                    at += usize::try_from(here).expect("it is here");
+                }
+                Place::Before | Place::Head | Place::Size | Place::ChunkEnd | Place::Trailer => {
                     let rest = &bytes[at..];
                     let Some(length) = rest.iter().position(|byte| *byte == b'\n') else {
                         self.keep(rest);
@@ -116,13 +133,34 @@ impl Heads {
     fn end_line(&mut self) -> bool {
         let (line, bytes) = (std::mem::take(&mut self.line), std::mem::take(&mut self.line_bytes));
         if !std::mem::take(&mut self.is_return) {
-            return false;
+            let is_framing = matches!(self.place, Place::Size | Place::ChunkEnd);
+            // There, a line feed alone is refused as it is, and NUL in its place might not be.
+            self.place = if is_framing { Place::Behind } else { self.place };
+            return is_framing;
         }
         match (self.place, bytes) {
             (Place::Before, 1) => true,
             (Place::Before, _) => {
                 self.place = Place::Head;
                 self.leaves = line.starts_with(b"CONNECT ");
+                true
+            }
+            (Place::Size, _) => {
+                self.place = match chunk_bytes(&line) {
+                    Some(0) => Place::Trailer,
+                    Some(bytes) => Place::Chunk(bytes),
+                    None => Place::Behind,
+                };
+                true
+            }
+            (Place::ChunkEnd, _) => {
+                self.place = if bytes == 1 { Place::Size } else { Place::Behind };
+                true
+            }
+            (Place::Trailer, _) => {
+                if bytes == 1 {
+                    self.place = Place::Before;
+                }
                 true
             }
             (_, 1) => {
@@ -138,14 +176,15 @@ impl Heads {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { return true };
         let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"content-length") {
-            let is_alone = self.length.is_none() && !self.is_coded;
+            let is_alone = self.length.is_none() && self.coding == Coding::None;
             let digits =
                 std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
             self.length = digits.and_then(|digits| digits.parse().ok());
             return is_alone && is_whole && self.length.is_some();
         }
         if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            self.is_coded = true;
+            let is_plain = self.coding == Coding::None && is_whole && value.eq_ignore_ascii_case(b"chunked");
+            self.coding = if is_plain { Coding::Chunks } else { Coding::Other };
             return self.length.is_none();
         }
         self.leaves |= name.eq_ignore_ascii_case(b"upgrade");
@@ -153,13 +192,23 @@ impl Heads {
     }
 
     fn end_head(&mut self) {
-        let place = match self.length {
-            _ if self.is_coded || self.leaves => Place::Behind,
-            Some(length @ 1..) => Place::Body(length),
-            _ => Place::Before,
+        let place = match (self.coding, self.length) {
+            _ if self.leaves => Place::Behind,
+            (Coding::Other, _) => Place::Behind,
+            (Coding::Chunks, _) => Place::Size,
+            (Coding::None, Some(length @ 1..)) => Place::Body(length),
+            (Coding::None, _) => Place::Before,
         };
         *self = Self { place, ..Self::default() };
     }
+}
+
+/// How long a chunk is, by the beginning of the line before it; `None` where nobody takes it for one (RFC 9112 §7.1).
+fn chunk_bytes(line: &[u8]) -> Option<u64> {
+    let end = line.iter().position(|byte| !byte.is_ascii_hexdigit())?;
+    let digits = std::str::from_utf8(&line[..end]).ok()?;
+    let ends = matches!(line[end], b'\r' | b';' | b' ' | b'\t');
+    u64::from_str_radix(digits, 16).ok().filter(|_| ends)
 }
 
 #[cfg(test)]
@@ -253,12 +302,17 @@ mod tests {
             "POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
             "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\na\n\n\nb",
             "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\na\n\n\nbGET / HTTP/1.1\r\n\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n1\r\n\n\r\n00000000000000000000a;x=\"y\"\r\n\n\n\r\n\n\n\n\n\n\n\r\n0 \r\nA: b\r\nContent-Length: 9\r\n\r\n",
         ] {
             assert_eq!(checked(&format!("{before}{}", bad[0])), format!("{before}{}", bad[1]), "{before}");
         }
         // Whatever may be something else stays as it is, until everything is answered.
         for before in [
-            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\na\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1x\r\na\r\n0\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\na\r\n0\r\n\r\n",
             "GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
             "CONNECT x:1 HTTP/1.1\r\n\r\n",
         ] {
@@ -269,6 +323,20 @@ mod tests {
             heads.begin();
             heads.check(&mut next);
             assert_eq!(next, bad[1].as_bytes());
+        }
+    }
+
+    #[test]
+    fn line_feeds_around_chunks_stay_where_the_chunks_are_refused_for_them() {
+        const HEAD: &str = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        for (sent, arrives) in [
+            ("1;a\nb\r\na\r\n0\r\n\r\n", "1;a\nb\r\na\r\n0\r\n\r\n"),
+            ("1\na\r\n0\r\n\r\n", "1\na\r\n0\r\n\r\n"),
+            ("1\r\na\n0\r\n\r\n", "1\r\na\n0\r\n\r\n"),
+            ("1\r\na\r\n0\r\nA: b\nC: d\r\n\r\n", "1\r\na\r\n0\r\nA: b\0C: d\r\n\r\n"),
+            ("0\r\n\n", "0\r\n\0"),
+        ] {
+            assert_eq!(checked(&format!("{HEAD}{sent}")), format!("{HEAD}{arrives}"));
         }
     }
 
