@@ -15,6 +15,10 @@ pub(super) struct Channel {
     pub(super) next_offset: u64,
     /// Every publication with at least this turn is here.
     pub(super) complete_since: u64,
+    /// Publications up to this offset are missing for another reason than that their time to live is over.
+    pub(super) lost_through: u64,
+    /// The turn of the newest publication, kept or not: nothing of the channel follows.
+    pub(super) newest: u64,
     /// In the log, nothing of the channel has a higher sequence.
     pub(super) last: u64,
     /// What is kept, the oldest first.
@@ -28,6 +32,8 @@ pub(super) struct Channel {
     pub(super) anchor: u32,
     /// The tag of the newest publication.
     pub(super) tag: u32,
+    /// The tag of the newest publication that was given up because its time to live is over.
+    pub(super) expired_tag: u32,
     /// Stretches of damage that what is known of it has outlived.
     pub(super) touched: u32,
     pub(super) policy: u16,
@@ -102,9 +108,23 @@ impl Channel {
         self.first_offset() + self.behind(entry.turn) as u64 - 1
     }
 
-    /// The turn of the newest publication: nothing of the channel follows.
-    pub(super) fn newest_turn(&self) -> u64 {
-        self.entries.back().map_or(self.complete_since - 1, |entry| entry.turn)
+    /// The turn behind which everything lies that follows the publication at an offset: it is kept, or its time to live is over. `None` if
+    /// something of that is missing. The channel has got so far.
+    pub(super) fn turn_behind(&self, offset: u64) -> Option<u64> {
+        if offset + 1 == self.next_offset {
+            return Some(self.newest);
+        }
+        let next = (offset + 1).max(self.first_offset());
+        (offset >= self.lost_through).then(|| self.at(next).map_or(self.newest, |next| next.turn - 1))
+    }
+
+    /// The tag of the publication at an offset, as far as it is known.
+    pub(super) fn tag_at(&self, offset: u64) -> Option<u32> {
+        if offset == self.next_offset - 1 {
+            return Some(self.tag);
+        }
+        let is_expired = offset == self.first_offset() - 1 && offset > self.lost_through;
+        self.at(offset).map(|entry| entry.tag).or(is_expired.then_some(self.expired_tag))
     }
 
     /// Whether an entry may still be shown.

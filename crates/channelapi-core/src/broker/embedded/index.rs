@@ -186,6 +186,7 @@ impl Index {
             self.clear(id);
             let known = &mut self.channels[id as usize];
             known.complete_since = since.unwrap_or(if is_new { floor } else { entry.turn });
+            known.lost_through = offset - 1;
             known.loss = loss;
         }
         if let Some(held) = held {
@@ -197,6 +198,7 @@ impl Index {
         let known = &mut self.channels[id as usize];
         known.epoch = epoch;
         known.next_offset = offset + 1;
+        known.newest = entry.turn;
         known.last = sequence.unwrap_or(known.last);
         known.tag = entry.tag;
         known.is_in_memory = entry.segment == MEMORY;
@@ -236,6 +238,8 @@ impl Index {
         known.next_offset = reset.next.offset;
         known.last = reset.last;
         known.complete_since = reset.complete_since;
+        known.lost_through = reset.next.offset - 1;
+        known.newest = reset.complete_since - 1;
         known.loss = reset.loss;
         known.tag = reset.tag;
         known.is_in_memory = reset.segment == MEMORY;

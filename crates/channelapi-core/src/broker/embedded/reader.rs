@@ -128,19 +128,20 @@ impl EmbeddedBroker {
                 _ => Err(Start { after: 0, gap: Some(Gap::Epoch) }),
             },
             Since::Position(position) => match stored.index.channel(channel) {
-                Some(known) if known.epoch == position.epoch => match known.at(position.offset) {
-                    Some(entry) if entry.tag == position.tag => Ok(entry.turn),
-                    Some(_) => Err(Start { after: 0, gap: Some(Gap::Diverged) }),
-                    None if position.offset >= known.next_offset => {
-                        Err(Start { after: stored.top().turn, gap: Some(Gap::Ahead) })
-                    }
-                    // It is not kept, but it was the newest one: nothing follows.
-                    None if position.offset + 1 == known.next_offset && position.tag == known.tag => {
-                        Ok(known.newest_turn())
+                Some(known) if known.epoch != position.epoch => {
+                    Err(Start { after: 0, gap: Some(Gap::Epoch) })
+                }
+                Some(known) => match known.tag_at(position.offset) {
+                    Some(tag) if tag != position.tag => Err(Start { after: 0, gap: Some(Gap::Diverged) }),
+                    Some(_) => locate_offset(known, position.offset),
+                    None if position.offset >= known.next_offset => locate_offset(known, position.offset),
+                    // It is over, and whether it is the same one is not known any more.
+                    None if position.offset > known.lost_through => {
+                        Err(Start { after: 0, gap: Some(Gap::Trimmed) })
                     }
                     None => Err(Start { after: 0, gap: Some(known.loss) }),
                 },
-                _ => Err(Start { after: 0, gap: Some(Gap::Epoch) }),
+                None => Err(Start { after: 0, gap: Some(Gap::Epoch) }),
             },
         };
         let (complete_since, loss) = stored.index.complete_since(channel);
@@ -449,15 +450,10 @@ impl Room {
 }
 
 fn locate_offset(known: &Channel, offset: u64) -> Result<u64, Start> {
-    let newest = known.next_offset - 1;
-    if offset > newest {
-        return Err(Start { after: known.newest_turn(), gap: Some(Gap::Ahead) });
+    if offset >= known.next_offset {
+        return Err(Start { after: known.newest, gap: Some(Gap::Ahead) });
     }
-    match known.at(offset + 1) {
-        Some(next) => Ok(next.turn - 1),
-        None if offset == newest => Ok(known.newest_turn()),
-        None => Err(Start { after: 0, gap: Some(known.loss) }),
-    }
+    known.turn_behind(offset).ok_or(Start { after: 0, gap: Some(known.loss) })
 }
 
 fn standing_of(known: &Channel) -> Standing {

@@ -33,8 +33,9 @@ impl Index {
             if dies_at.is_none_or(|dies_at| dies_at.saturating_add(EXPIRED_KEPT) > now) {
                 return;
             }
-            self.pop(id);
+            let tag = self.pop(id).map(|oldest| oldest.tag);
             let known = &mut self.channels[id as usize];
+            known.expired_tag = tag.unwrap_or(known.expired_tag);
             if known.entries.is_empty() {
                 known.entries = VecDeque::new();
             }
@@ -62,20 +63,18 @@ impl Index {
         }
     }
 
-    /// Since when each of some channels is complete of which nothing is kept.
+    /// The turn of the newest publication of each of some channels of which nothing is kept.
     pub(in super::super) fn idle(&self, ids: Range<u32>) -> impl Iterator<Item = u64> {
         let known = ids.filter_map(|id| self.get(id));
-        known.filter(|known| known.entries.is_empty()).map(|known| known.complete_since)
+        known.filter(|known| known.entries.is_empty()).map(|known| known.newest)
     }
 
-    /// Forgets those of some channels of which nothing is kept, and that are complete since `since` or longer; so many of them at most,
+    /// Forgets those of some channels of which nothing is kept, and to which nothing was published behind this turn; so many of them at most,
     /// which are counted down.
-    pub(in super::super) fn forget_idle(&mut self, ids: Range<u32>, since: u64, most: &mut usize) {
+    pub(in super::super) fn forget_idle(&mut self, ids: Range<u32>, newest: u64, most: &mut usize) {
         for id in ids {
             let known = self.get(id);
-            if *most > 0
-                && known.is_some_and(|known| known.entries.is_empty() && known.complete_since <= since)
-            {
+            if *most > 0 && known.is_some_and(|known| known.entries.is_empty() && known.newest <= newest) {
                 self.forget(id);
                 *most -= 1;
             }
@@ -134,6 +133,7 @@ impl Index {
         if let Some(oldest) = self.pop(id) {
             let known = &mut self.channels[id as usize];
             known.complete_since = known.complete_since.max(oldest.turn + 1);
+            known.lost_through = known.first_offset() - 1;
             known.loss = loss;
             if known.entries.is_empty() {
                 known.entries = VecDeque::new();

@@ -80,3 +80,88 @@ fn what_is_over_behind_one_that_lives_stays_as_long_as_that() {
         assert_eq!(broker.stored.read().index.size().1, 2);
     });
 }
+
+/// Once, only a cursor led past what had been over for an hour: whoever came with an offset or an id was told that something was trimmed.
+#[test]
+fn offsets_and_ids_lead_past_what_is_over_too() {
+    run(async {
+        let clock = Clock::manual(1_000);
+        let broker = open_with(&SimulatedDisk::default(), ALL, &clock);
+        for number in 1..=3 {
+            broker.publish(request(0, &number.to_string())).await.unwrap();
+        }
+        broker.purge(&channel(0)).await.unwrap();
+        let kept = broker.publish(brief(0, "1", &clock, A_WHILE)).await.unwrap().position;
+        let mut brief_ones = vec![kept];
+        for number in 2..=4 {
+            let published = broker.publish(brief(0, &number.to_string(), &clock, A_WHILE)).await.unwrap();
+            brief_ones.push(published.position);
+        }
+        broker.publish(request(0, "5")).await.unwrap();
+        clock.advance(A_WHILE * 2);
+        tidy(&broker);
+        assert_eq!(history(&broker, 0).standing.unwrap().first_offset, 5);
+
+        let epoch = kept.epoch;
+        let served = |since: Since| {
+            let start = broker.locate(&channel(0), since);
+            let stored = broker.stored.read();
+            let known = stored.index.channel(&channel(0)).unwrap();
+            (start.gap, known.entries.len() - known.behind(start.after))
+        };
+        for offset in 0..=4 {
+            assert_eq!(served(Since::Offset(offset)), (None, 1), "{offset}");
+            assert_eq!(served(Since::InEpoch { epoch, offset }), (None, 1), "{offset}");
+        }
+        assert_eq!(served(Since::Offset(5)), (None, 0));
+        assert_eq!(served(Since::Offset(6)), (Some(Gap::Ahead), 0));
+        assert_eq!(served(Since::Position(brief_ones[3])), (None, 1));
+        let other = Position { tag: brief_ones[3].tag ^ 1, ..brief_ones[3] };
+        assert_eq!(served(Since::Position(other)), (Some(Gap::Diverged), 1));
+        // Nobody knows its tag any more, so it may be another one.
+        assert_eq!(served(Since::Position(brief_ones[2])), (Some(Gap::Trimmed), 1));
+        let endless = Position { offset: u64::MAX, ..brief_ones[3] };
+        assert_eq!(served(Since::Position(endless)), (Some(Gap::Ahead), 0));
+    });
+}
+
+/// What is given up for another reason is missed, also if something behind it is over.
+#[test]
+fn what_is_lost_before_what_is_over_is_missed() {
+    run(async {
+        let clock = Clock::manual(1_000);
+        let broker = open_with(&SimulatedDisk::default(), Retention { messages: 2, ..ALL }, &clock);
+        for number in 1..=2 {
+            broker.publish(request(0, &number.to_string())).await.unwrap();
+        }
+        for number in 3..=4 {
+            broker.publish(brief(0, &number.to_string(), &clock, A_WHILE)).await.unwrap();
+        }
+        clock.advance(A_WHILE * 2);
+        tidy(&broker);
+        let gap = |offset| broker.locate(&channel(0), Since::Offset(offset)).gap;
+        assert_eq!(
+            (0..=4).map(gap).collect::<Vec<_>>(),
+            [Some(Gap::Trimmed), Some(Gap::Trimmed), None, None, None]
+        );
+    });
+}
+
+/// Once, a channel whose publications are soon over counted as unused since it was made.
+#[test]
+fn a_channel_in_use_whose_publications_are_over_is_not_the_first_to_be_forgotten() {
+    run(async {
+        let clock = Clock::manual(1_000);
+        let broker = open_with(&SimulatedDisk::default(), ALL, &clock);
+        broker.publish(brief(0, "1", &clock, A_WHILE)).await.unwrap();
+        broker.publish(request(1, "1")).await.unwrap();
+        broker.purge(&channel(1)).await.unwrap();
+        broker.publish(brief(0, "2", &clock, A_WHILE)).await.unwrap();
+        clock.advance(A_WHILE * 2);
+        tidy(&broker);
+        let stored = broker.stored.read();
+        let idle: Vec<_> = stored.index.idle(0..stored.index.ids()).collect();
+        assert_eq!(idle.len(), 2);
+        assert!(idle[0] > idle[1], "{idle:?}");
+    });
+}
