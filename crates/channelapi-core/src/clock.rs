@@ -89,10 +89,11 @@ impl Steady {
         if step > 0
             && self.told_at.compare_exchange(told_at, uptime, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         {
-            let ahead = self.ahead.load(Ordering::Relaxed);
+            let before = self.ahead.load(Ordering::Relaxed);
             let wanted = machine().saturating_sub(uptime);
-            let ahead = wanted.clamp(ahead.saturating_sub(step), ahead.saturating_add(step));
-            self.ahead.store(ahead, Ordering::Relaxed);
+            let ahead = wanted.clamp(before.saturating_sub(step), before.saturating_add(step));
+            // Whoever took so long that another one did so in between leaves it at that.
+            _ = self.ahead.compare_exchange(before, ahead, Ordering::Relaxed, Ordering::Relaxed);
         }
         uptime.saturating_add(self.ahead.load(Ordering::Relaxed))
     }

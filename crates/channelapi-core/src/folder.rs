@@ -10,6 +10,10 @@ use std::path::Path;
 pub(crate) fn make(path: &Path) -> io::Result<()> {
     let missing: Vec<_> = path.ancestors().take_while(|folder| !is_there(folder)).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    if missing.is_empty() {
+        // Whoever made it may have been ended before its name was on disk. Where that cannot be asked for, it is as it was.
+        _ = sync_names(above(path));
+    }
     for made in missing {
         sync_names(above(made))?;
     }

@@ -2,6 +2,7 @@
 
 use crate::gateway::Gateway;
 use crate::listener::HttpConnections;
+use channelapi_core::limits::FENCED_DRAIN_TIMEOUT;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
@@ -33,8 +34,13 @@ pub(crate) fn signalled() -> io::Result<impl Future<Output = ()>> {
 }
 
 /// Closes the connections of `gateways` so that their clients come back, and waits for everything under way, for `timeout` at
-/// most.
-pub(crate) async fn drain(gateways: &[Arc<Gateway>], requests: HttpConnections, timeout: Duration) {
+/// most. Once nothing more can be stored, which `fenced` waits for, it is [`FENCED_DRAIN_TIMEOUT`] at most.
+pub(crate) async fn drain(
+    gateways: &[Arc<Gateway>],
+    requests: HttpConnections,
+    timeout: Duration,
+    fenced: impl Future<Output = ()>,
+) {
     let leaving = async {
         for gateway in gateways {
             // Half of the time is for the closes, the other half for the last of them to arrive.
@@ -48,9 +54,45 @@ pub(crate) async fn drain(gateways: &[Arc<Gateway>], requests: HttpConnections, 
         };
         tokio::join!(finishing, gone);
     };
-    if tokio::time::timeout(timeout, leaving).await.is_err() {
-        let left: usize = gateways.iter().map(|gateway| gateway.connections()).sum();
-        let requests = requests.requests();
-        warn!(connections = left, requests, "the time to stop is over; leaving without waiting for the rest");
+    tokio::select! {
+        () = leaving => {}
+        () = time_is_over(timeout, fenced) => {
+            let left: usize = gateways.iter().map(|gateway| gateway.connections()).sum();
+            let requests = requests.requests();
+            warn!(connections = left, requests, "the time to stop is over; leaving without waiting for the rest");
+        }
+    }
+}
+
+async fn time_is_over(timeout: Duration, fenced: impl Future<Output = ()>) {
+    let soon = async {
+        fenced.await;
+        tokio::time::sleep(FENCED_DRAIN_TIMEOUT).await;
+    };
+    tokio::select! {
+        () = tokio::time::sleep(timeout) => {}
+        () = soon => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{Instant, sleep};
+
+    /// Once, a store that failed while the server was stopping was not noticed: publishers were refused until the time was over.
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_store_that_has_failed() {
+        const TIMEOUT: Duration = Duration::from_secs(10);
+        let took = async |fenced_after: Duration| {
+            let began = Instant::now();
+            time_is_over(TIMEOUT, sleep(fenced_after)).await;
+            began.elapsed()
+        };
+        assert_eq!(took(Duration::MAX).await, TIMEOUT);
+        assert_eq!(took(Duration::ZERO).await, FENCED_DRAIN_TIMEOUT);
+        let middle = Duration::from_secs(3);
+        assert_eq!(took(middle).await, middle + FENCED_DRAIN_TIMEOUT);
+        assert_eq!(took(Duration::from_millis(9_999)).await, TIMEOUT);
     }
 }

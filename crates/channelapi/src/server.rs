@@ -411,15 +411,14 @@ pub(crate) async fn run(
         () = stopping => {}
         never = front.serve(&server, &requests) => match never {},
     }
-    let fence = hub.fence();
     server.api.end_streams();
-    let time = fence.map_or(config.drain.timeout, |_| config.drain.timeout.min(FENCED_DRAIN_TIMEOUT));
-    drain::drain(&[gateway], requests, time).await;
+    let time = hub.fence().map_or(config.drain.timeout, |_| config.drain.timeout.min(FENCED_DRAIN_TIMEOUT));
+    drain::drain(&[gateway], requests, time, hub.fenced()).await;
     hub.tokens.flush().await;
     hub.consumers.flush().await;
     [heartbeats, watch, revoking].iter().for_each(tokio::task::JoinHandle::abort);
     [upkeep, reloading].iter().for_each(tokio::task::JoinHandle::abort);
-    if let Some(fence) = fence {
+    if let Some(fence) = hub.fence() {
         let error = anyhow::anyhow!("{}: {fence}", config.data_dir.display());
         return Err(Failure { error, code: EXIT_IO });
     }
@@ -493,7 +492,7 @@ pub(crate) async fn run_conformance(address: IpAddr, port: u16, cores: Arc<Cores
         () = stopping => {}
         never = listener.serve(server, &requests) => match never {},
     }
-    drain::drain(&[echo, suite], requests, Duration::from_secs(1)).await;
+    drain::drain(&[echo, suite], requests, Duration::from_secs(1), std::future::pending()).await;
     heartbeats.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Opening a log: what lies on the disk becomes what is known in memory, leftovers of a crash are removed, and a new life begins.
 
 use super::StoreSettings;
-use super::disk::{Disk, LogFile, is_gone};
+use super::disk::{Disk, LogFile, is_gone, is_sync_failure};
 use super::hot::Hot;
 use super::log::{AppendError, Head, Log, start};
 use super::record::{Generation, RECORD_BYTES_MIN, Record};
@@ -331,7 +331,11 @@ fn finish(
     };
     let mut preface = Vec::new();
     Record::Preface(stored.preface(next, begins)).write(&mut preface);
-    let mut has_reserve = has_reserve || make_reserve(&**disk, settings.segment_bytes).is_ok();
+    let mut has_reserve = has_reserve
+        || match make_reserve(&**disk, settings.segment_bytes) {
+            Err(error) if is_sync_failure(&error) => return Err(OpenError::Io(error)),
+            made => made.is_ok(),
+        };
     let begin = || match &head {
         Some(head) if !head.is_sealed && head.length < settings.segment_bytes => {
             let mut log = Log::new(disk.clone(), settings, head.clone(), fence.clone());

@@ -100,6 +100,21 @@ fn a_sync_of_the_reserve_that_fails_closes_the_log() {
     });
 }
 
+/// Once, it was tried again with the first publication, and went on as if nothing had been.
+#[test]
+fn a_start_whose_sync_of_the_reserve_fails_is_none() {
+    let disk = SimulatedDisk::default();
+    let start = || {
+        let (sink, clock) = (Arc::new(Delivered::default()), Clock::manual(1_000));
+        EmbeddedBroker::open_on(Arc::new(disk.clone()), sink, clock, policies(ALL), settings()).map(drop)
+    };
+    disk.0.lock().syncs_fail = true;
+    assert!(start().is_err());
+    assert!(!disk.has("0000000000000001.log"), "nothing is begun behind it");
+    disk.0.lock().syncs_fail = false;
+    start().unwrap();
+}
+
 #[test]
 fn what_is_being_stored_counts_until_it_is_settled_also_if_nobody_waits_for_it() {
     let disk = SimulatedDisk::default();
