@@ -4,6 +4,7 @@
 //! themselves when they fail, so that a red CI run reads like a sentence.
 
 mod abuse;
+mod advisories;
 mod bench;
 mod check;
 mod fuzz;
@@ -56,6 +57,8 @@ enum Command {
     Abuse(abuse::Arguments),
     /// The long forms of the tests: suites ten times, a thousand kills, every fuzz target for an hour
     Soak,
+    /// Whether a weakness is known in what we depend on; asks the database of RustSec
+    Advisories(advisories::Arguments),
     /// What is published: two builds that must be the same, a bill of materials, checksums
     Release(release::Arguments),
     /// The load generator, with its own arguments
@@ -95,6 +98,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
         Command::Torture(arguments) => torture::run(&tree, &arguments),
         Command::Abuse(arguments) => abuse::run(&tree, &arguments),
         Command::Soak => soak::run(&tree),
+        Command::Advisories(arguments) => advisories::run(&tree, &arguments),
         Command::Release(arguments) => release::run(&tree, &arguments),
         Command::Bench(arguments) => bench::run(&tree, &arguments),
         Command::Instructions(arguments) => instructions::run(&tree, &arguments),
