@@ -28,8 +28,6 @@ pub(super) struct Entry {
     address: IpAddr,
     /// Open connections that speak HTTP.
     pub(super) sockets: u32,
-    /// Those of them that were told to go.
-    leaving: u32,
     /// Those of them that may come to rest.
     pub(super) resting: Slab<Arc<dyn Rests>>,
     /// When it is worth the time to look whether one of them rests.
@@ -65,7 +63,6 @@ impl Addresses {
             self.entries.insert(Entry {
                 address,
                 sockets: 0,
-                leaving: 0,
                 resting: Slab::new(),
                 look_at: 0,
                 sessions: 0,
@@ -124,21 +121,29 @@ impl Addresses {
 }
 
 impl Entry {
-    /// Whether it may have one more connection that speaks HTTP, of so many. If not, some that rest are told to go in its favour.
+    /// Whether it may have one more connection that speaks HTTP, of so many. If not, some that rest are told to go in its favour. They go on
+    /// if a request comes first, so there are never more than one in [`REST_FRACTION`] beyond.
     pub(super) fn has_room(&mut self, most: u32, now: u64) -> bool {
-        if self.sockets - self.leaving < most {
+        if self.sockets < most {
             return true;
         }
         if now < self.look_at {
             return false;
         }
-        let resting = self.resting.iter().map(|(_, one)| one);
-        let told = end_rest_of_one_in(REST_FRACTION, HTTP_REST_MIN, resting, RestEnded::Address);
-        if told == 0 {
-            self.look_at = now + LOOK_PAUSE_MILLIS;
+        if self.staying() >= most {
+            let resting = self.resting.iter().map(|(_, one)| one);
+            if end_rest_of_one_in(REST_FRACTION, HTTP_REST_MIN, resting, RestEnded::Address) == 0 {
+                self.look_at = now + LOOK_PAUSE_MILLIS;
+            }
         }
-        self.leaving = (self.leaving + u32::try_from(told).unwrap_or(u32::MAX)).min(self.sockets);
-        self.sockets - self.leaving < most
+        let beyond = (self.sockets - most) as usize;
+        beyond < (most as usize).div_ceil(REST_FRACTION) && self.staying() < most
+    }
+
+    /// Its connections that speak HTTP, without those that are told to go and have not gone on since.
+    fn staying(&self) -> u32 {
+        let leaving = self.resting.iter().filter(|(_, one)| one.is_leaving()).count();
+        self.sockets.saturating_sub(u32::try_from(leaving).unwrap_or(u32::MAX))
     }
 
     /// One of its connections does not rest any more. With the last of them goes the room for them: the address may be remembered for longer.
@@ -152,7 +157,6 @@ impl Entry {
     /// One of its connections that speak HTTP is gone.
     pub(super) fn end_socket(&mut self) {
         self.sockets -= 1;
-        self.leaving = self.leaving.saturating_sub(1);
     }
 
     /// Whether it may not open a connection now.

@@ -74,7 +74,7 @@ fn connections() -> Vec<Row> {
         set(
             "HTTP connections of one address",
             "limits.connections_per_address",
-            "those between two requests are closed, a part of them and the longest silent first; if there is none: 429 with `Retry-After`, closed; with TLS closed",
+            "those between two requests are closed, a part of them and the longest silent first, and there may be one in 16 more until they are; if there is none: 429 with `Retry-After`, closed; with TLS closed",
             "`http_rests_ended{address}`, `connections_refused{address}`",
         ),
         set(

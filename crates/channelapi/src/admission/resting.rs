@@ -22,6 +22,9 @@ pub(crate) trait Rests: Send + Sync {
 
     /// Tells it to go. Says whether it still rests.
     fn end_rest(&self, reason: RestEnded) -> bool;
+
+    /// Whether it was told to go, and no request has come since.
+    fn is_leaving(&self) -> bool;
 }
 
 /// Tells one of so many that have rested for at least that long to go, those that have rested longest first, and at least one if there is
@@ -57,6 +60,11 @@ pub(super) mod tests {
         pub(in super::super) fn ended(&self) -> Option<RestEnded> {
             *self.1.lock()
         }
+
+        /// A request has come before it was gone, and is answered.
+        pub(in super::super) fn goes_on(&self) {
+            *self.1.lock() = None;
+        }
     }
 
     impl Rests for Resting {
@@ -66,6 +74,10 @@ pub(super) mod tests {
 
         fn end_rest(&self, reason: RestEnded) -> bool {
             self.1.lock().replace(reason).is_none()
+        }
+
+        fn is_leaving(&self) -> bool {
+            self.ended().is_some()
         }
     }
 

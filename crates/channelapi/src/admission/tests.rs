@@ -125,6 +125,36 @@ fn a_connection_that_rests_goes_in_favour_of_another_of_its_address() {
     assert_eq!(admission.admit_socket(A).err(), Some(ConnectionRefused::Address));
 }
 
+/// Once, whoever was told to go and asked for something first counted as gone, so that an address had more and more.
+#[test]
+fn an_address_whose_connections_go_on_instead_of_leaving_keeps_to_its_limit() {
+    const MOST: u32 = 32;
+    let (admission, clock) = admission(|limits| limits.connections_per_address = MOST);
+    let connect = || {
+        let (resting, mut pass) = (Resting::since(Some(5)), admission.admit_socket(A)?);
+        pass.may_rest(resting.clone());
+        Ok::<_, ConnectionRefused>((resting, pass))
+    };
+    let mut all: Vec<_> = (0..MOST).map(|_| connect().unwrap()).collect();
+    for _ in 0..100 {
+        clock.advance(Duration::from_secs(1));
+        while let Ok(one) = connect() {
+            all.push(one);
+            assert!(all.len() <= 34, "one in sixteen beyond it, until those are gone that were told to go");
+        }
+        for (resting, _) in &all {
+            resting.goes_on();
+        }
+    }
+    assert_eq!(all.len(), 34);
+    // Those that do as they are told make room.
+    assert_eq!(connect().err(), Some(ConnectionRefused::Address));
+    all.retain(|(resting, _)| resting.ended().is_none());
+    assert!(all.len() < MOST as usize);
+    all.push(connect().unwrap());
+    assert!(all.iter().all(|(resting, _)| resting.ended().is_none()), "nobody goes while there is room");
+}
+
 #[test]
 fn on_a_full_node_strangers_that_rest_go_in_favour_of_who_comes_again() {
     let (admission, clock) = admission(|limits| limits.sockets = 3);

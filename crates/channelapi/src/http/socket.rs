@@ -192,6 +192,11 @@ impl Progress {
         true
     }
 
+    /// Whether it was told to go, and no request has come since.
+    pub(crate) fn is_leaving(&self) -> bool {
+        matches!(*self.stage.lock(), Stage::Leaving(_))
+    }
+
     /// Ready when it is to go in favour of others.
     fn poll_leaving(&self, cx: &Context<'_>) -> Poll<()> {
         let mut waiting = self.waiting.lock();
@@ -409,8 +414,12 @@ mod tests {
             tokio::time::timeout(2 * second, progress.stalled()),
         );
         assert!(told && counted() == before + 1, "it need not be looked for");
+        assert!(progress.is_leaving());
         progress.received();
-        assert!(progress.is_busy() && !stalls_within(&progress, second).await, "its request came before");
+        assert!(
+            progress.is_busy() && !progress.is_leaving() && !stalls_within(&progress, second).await,
+            "its request came before"
+        );
         assert_eq!(counted(), before + 1);
     }
 

@@ -166,6 +166,10 @@ impl Rests for Progress {
     fn end_rest(&self, reason: RestEnded) -> bool {
         self.end_rest(reason)
     }
+
+    fn is_leaving(&self) -> bool {
+        self.is_leaving()
+    }
 }
 
 /// Whether the connections are to end.
