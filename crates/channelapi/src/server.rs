@@ -364,10 +364,10 @@ pub(crate) async fn run(
     let gateway = Gateway::new(settings, Box::new(socketio), clock, admission.clone());
     let api = Api::new(hub.clone(), identity.clone(), ring.clone(), origins.clone(), admission.clone());
     let readers = vec![gateway.clone(), api.readers()];
-    let watched = Arc::new((admission.clone(), readers, hub.clone()));
+    let watched = Arc::new((admission.clone(), readers, hub.clone(), config.socketio.ping_interval));
     let watch = tokio::spawn(going("watching over memory", watched, |watched| {
-        let (admission, readers, hub) = (*watched).clone();
-        watch::watch(admission, readers, Arc::new(http::UntakenAnswers), hub)
+        let (admission, readers, hub, ping_interval) = (*watched).clone();
+        watch::watch(admission, readers, Arc::new(http::UntakenAnswers), hub, ping_interval)
     }));
     let upkeep = tokio::spawn(keep_up(hub.clone(), identity.clone()));
     let heartbeats = tokio::spawn(going("sending pings", gateway.clone(), Gateway::keep_time));

@@ -23,12 +23,13 @@ const INTERVAL_MIN: Duration = Duration::from_millis(5);
 const GROWTH_PER_MILLISECOND: u64 = 1 << 20;
 
 /// Watches over all `readers` until it is dropped. `answers` are those that are not taken: they have room of their own, so they go only when
-/// memory is short.
+/// memory is short. Whoever polls says something once in a `ping_interval`.
 pub(crate) async fn watch(
     admission: Arc<Admission>,
     readers: Vec<Arc<dyn Readers>>,
     answers: Arc<dyn Readers>,
     hub: Arc<Hub>,
+    ping_interval: Duration,
 ) {
     let everybody: Vec<_> = readers.iter().cloned().chain([answers]).collect();
     let mut memory = Memory::find();
@@ -55,7 +56,7 @@ pub(crate) async fn watch(
             }
             admission.note_memory(usage.used, usage.limit, pressure);
             hub.gate.set_closed(pressure != Pressure::None);
-            admission.end_rests(pressure);
+            admission.end_rests(pressure, ping_interval);
             if pressure == Pressure::Critical {
                 put_out_slower_half(&everybody, Slowest::Memory);
             } else {

@@ -9,12 +9,17 @@ pub const ADDRESSES_REMEMBERED_MAX: usize = 65_536;
 /// its next request when it has one.
 pub const HTTP_REST_MIN: Duration = Duration::from_secs(1);
 
-/// The same while memory is short: longer than a client rests that polls, which answers a ping every 25 seconds.
-pub const HTTP_REST_MIN_WHEN_SHORT: Duration = Duration::from_secs(30);
+/// While memory is short, by how much longer than `socketio.ping_interval` a stranger's HTTP connection must have rested before it has to
+/// go: whoever polls answers each ping on one, and a ping and its answer may be this late.
+pub const HTTP_REST_MARGIN_WHEN_SHORT: Duration = Duration::from_secs(5);
 
 /// HTTP connections up to which strangers get one though memory is short, so that whoever asks how the server is gets an answer. All of
-/// them together cost a megabyte.
+/// them together cost a megabyte. Those do not count that clients need who are here: one for an event stream, and
+/// [`HTTP_CONNECTIONS_OF_POLLING`] for a session that polls.
 pub const HTTP_CONNECTIONS_WHEN_SHORT: usize = 64;
+
+/// HTTP connections that a session needs which polls: one for the poll that waits, and one for what it sends, such as its answers to pings.
+pub const HTTP_CONNECTIONS_OF_POLLING: usize = 2;
 
 /// Connections beyond its first one that a client needs which begins by polling: for what it sends while a poll waits, and for its WebSocket.
 pub const FURTHER_CONNECTIONS: u32 = 2;

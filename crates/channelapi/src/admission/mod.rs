@@ -35,12 +35,15 @@ use crate::live::Live;
 use crate::metrics::{ConnectionRefused, HandshakeRefused, RestEnded};
 use addresses::{Addresses, Entry, Rates};
 use channelapi_core::clock::Clock;
-use channelapi_core::limits::{HTTP_CONNECTIONS_WHEN_SHORT, HTTP_REST_MIN, HTTP_REST_MIN_WHEN_SHORT};
+use channelapi_core::limits::{
+    HTTP_CONNECTIONS_OF_POLLING, HTTP_CONNECTIONS_WHEN_SHORT, HTTP_REST_MARGIN_WHEN_SHORT, HTTP_REST_MIN,
+};
 use parking_lot::Mutex;
 use resting::{LOOK_PAUSE_MILLIS, REST_FRACTION, end_rest_of_one_in};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 use users::Users;
 use waiting::Waiting;
 
@@ -130,6 +133,13 @@ impl Admission {
         self.sockets.load(Ordering::Relaxed)
     }
 
+    /// Connections that speak HTTP, without those that clients need who are here: what they send must find a way in.
+    fn further_sockets(&self) -> usize {
+        let sessions = self.sessions.load(Ordering::Relaxed);
+        let polling = sessions.saturating_sub(self.streams() + self.websockets());
+        self.sockets().saturating_sub(self.streams() + HTTP_CONNECTIONS_OF_POLLING * polling)
+    }
+
     /// Connections that have left HTTP for WebSocket.
     pub(crate) fn websockets(&self) -> usize {
         self.websockets.load(Ordering::Relaxed)
@@ -163,15 +173,16 @@ impl Admission {
         self.pressure.store(pressure as u8, Ordering::Relaxed);
     }
 
-    /// Memory is short: connections go that have rested for longer than a client rests that is here. When it is very short, so does half
-    /// of all that rest.
-    pub(crate) fn end_rests(&self, pressure: Pressure) {
+    /// Memory is short: connections of strangers go that have rested for longer than a client rests that polls, which says something once in a
+    /// `ping_interval`. When it is very short, so does half of all that rest.
+    pub(crate) fn end_rests(&self, pressure: Pressure, ping_interval: Duration) {
         let addresses = self.addresses.lock();
         let strangers = addresses.strangers_resting();
         match pressure {
             Pressure::None => {}
             Pressure::High => {
-                end_rest_of_one_in(1, HTTP_REST_MIN_WHEN_SHORT, strangers, RestEnded::Memory);
+                let at_least = ping_interval + HTTP_REST_MARGIN_WHEN_SHORT;
+                end_rest_of_one_in(1, at_least, strangers, RestEnded::Memory);
             }
             Pressure::Critical => {
                 let everybody = strangers.chain(addresses.others_resting.iter().map(|(_, one)| one));
@@ -235,7 +246,7 @@ impl Admission {
     }
 
     fn count_socket(&self, address: IpAddr, limits: &Limits) -> Result<AddressNumber, ConnectionRefused> {
-        if self.is_short_of_memory() && self.sockets() >= HTTP_CONNECTIONS_WHEN_SHORT {
+        if self.is_short_of_memory() && self.further_sockets() >= HTTP_CONNECTIONS_WHEN_SHORT {
             return Err(ConnectionRefused::Memory);
         }
         let now = self.clock.monotonic_millis();

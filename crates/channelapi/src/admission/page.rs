@@ -131,7 +131,7 @@ fn connections() -> Vec<Row> {
         set(
             "Memory",
             "limits.memory",
-            "above 85 %: 503 with `Retry-After`, joins are closed, as are new HTTP connections of strangers while there are 64, and those of them that say nothing for 30 s; above 95 %: the slowest are closed, and answers that are not taken, and half of the HTTP connections between two requests",
+            "above 85 %: 503 with `Retry-After`, joins are closed, as are new HTTP connections of strangers while there are 64 besides those of clients that poll (two each) or stream, and those of them that say nothing for `socketio.ping_interval` and 5 s; above 95 %: the slowest are closed, and answers that are not taken, and half of the HTTP connections between two requests",
             "`connections_refused{memory}`, `http_rests_ended{memory}`, `handshakes_refused{memory}`, `joins_refused{memory}`, `requests_refused{memory}`, `disconnects{memory}`, `answers_given_up`",
         ),
         bytes(

@@ -252,6 +252,33 @@ fn short_memory_leaves_strangers_a_few_connections() {
     assert!(admission.admit_socket(B).is_ok());
 }
 
+/// Once, 64 of them kept everybody out, and whoever had no connection for its next answer to a ping was lost.
+#[test]
+fn clients_that_poll_or_stream_do_not_take_the_few_connections_there_are_when_memory_is_short() {
+    let (admission, _) = admission(|_| ());
+    let connect = |address| admission.admit_socket(address);
+    let mut polling = Vec::new();
+    for _ in 0..HTTP_CONNECTIONS_WHEN_SHORT {
+        polling.push((connect(A).unwrap(), connect(A).unwrap(), admission.admit_session(A).unwrap()));
+    }
+    let streams: Vec<_> =
+        polling.iter().map(|_| (connect(B).unwrap(), admission.admit_stream(B).unwrap())).collect();
+    for _ in &polling {
+        admission.admit_session(B).unwrap().keep();
+        admission.begin_websocket();
+    }
+    admission.note_memory(90, 100, Pressure::High);
+    let mut others: Vec<_> = (0..99).map_while(|_| connect(B).ok()).collect();
+    assert_eq!(others.len(), HTTP_CONNECTIONS_WHEN_SHORT);
+    let (poll, _, session) = polling.pop().unwrap();
+    polling.push((poll, connect(A).unwrap(), session));
+    assert_eq!(connect(A).err(), Some(ConnectionRefused::Memory));
+    others.pop();
+    assert!(connect(A).is_ok());
+    drop((polling, streams));
+    assert_eq!(admission.further_sockets(), others.len());
+}
+
 #[test]
 fn the_shorter_memory_is_the_less_a_connection_may_rest() {
     let (admission, _) = admission(|_| ());
@@ -262,14 +289,14 @@ fn the_shorter_memory_is_the_less_a_connection_may_rest() {
     };
     let all = [
         rests(A, Some(70)),
-        rests(B, Some(29)),
+        rests(B, Some(64)),
         rests(A, Some(2)),
         rests(A, None),
         rests(None, Some(70)),
         rests(B, Some(0)),
     ];
     let gone = |pressure| {
-        admission.end_rests(pressure);
+        admission.end_rests(pressure, Duration::from_mins(1));
         (0..all.len()).filter(|index| all[*index].0.ended() == Some(RestEnded::Memory)).collect::<Vec<_>>()
     };
     assert!(gone(Pressure::None).is_empty());
