@@ -274,28 +274,44 @@ fn a_company_of_browsers_gets_in() {
     assert_eq!(node.metric("channelapi_disconnects_total{reason=\"lost\"}"), 0, "nobody loses anything");
 }
 
-/// Once, strangers that were done kept publishers out of a full node for as long as they liked, up to 75 seconds.
-#[test]
-fn strangers_that_rest_make_room_on_a_full_node() {
+/// A server that can have few connections, if this machine lets us, and as many connections of these as it takes, which ask for something and
+/// stay.
+fn full_node(connect: impl Fn(&Node) -> Option<TcpStream>) -> Option<(Node, Vec<TcpStream>)> {
     const FILES: usize = 256;
     if !Command::new("prlimit").arg("--version").stdout(Stdio::null()).status().is_ok_and(|it| it.success()) {
         eprintln!("SKIPPED: there is no prlimit here, so file descriptors cannot be limited");
-        return;
+        return None;
     }
     let node = Node::start_by(&["prlimit", &format!("--nofile={FILES}:{FILES}")], PROXIES);
-    let asks = |stream: &mut TcpStream| {
-        let answer = ask(stream, "GET", "/healthz", &[], "").ok();
-        answer.is_some_and(|answer| answer.status == 200)
-    };
-    // Each is served, and stays.
-    let mut strangers = Vec::new();
-    while let Some(mut stranger) = connect_from(0, node.address)
-        && asks(&mut stranger)
+    let mut crowd = Vec::new();
+    while let Some(mut one) = connect(&node)
+        && is_well(&mut one)
     {
-        strangers.push(stranger);
-        assert!(strangers.len() < FILES, "all of {FILES} are taken");
+        crowd.push(one);
+        assert!(crowd.len() < FILES, "all of {FILES} are taken");
     }
-    let publishes = || node.try_connect().is_ok_and(|mut publisher| asks(&mut publisher));
+    Some((node, crowd))
+}
+
+fn is_well(stream: &mut TcpStream) -> bool {
+    ask(stream, "GET", "/healthz", &[], "").is_ok_and(|answer| answer.status == 200)
+}
+
+/// Once, strangers that were done kept publishers out of a full node for as long as they liked, up to 75 seconds.
+#[test]
+fn strangers_that_rest_make_room_on_a_full_node() {
+    let Some((node, _strangers)) = full_node(|node| connect_from(0, node.address)) else { return };
+    let publishes = || node.try_connect().is_ok_and(|mut publisher| is_well(&mut publisher));
+    assert!(!publishes(), "the node is full, and nobody has rested for long");
+    eventually("room for a publisher", || publishes().then_some(()));
+    assert!(node.metric("channelapi_http_rests_ended_total{reason=\"node\"}") > 0);
+}
+
+/// Once, clients of a private network did, because nobody but strangers made room.
+#[test]
+fn neighbours_that_rest_make_room_for_a_publisher_on_a_full_node() {
+    let Some((node, _neighbours)) = full_node(|node| node.try_connect().ok()) else { return };
+    let publishes = || node.try_connect().is_ok_and(|mut publisher| is_well(&mut publisher));
     assert!(!publishes(), "the node is full, and nobody has rested for long");
     eventually("room for a publisher", || publishes().then_some(()));
     assert!(node.metric("channelapi_http_rests_ended_total{reason=\"node\"}") > 0);

@@ -9,6 +9,10 @@ pub const ADDRESSES_REMEMBERED_MAX: usize = 65_536;
 /// its next request when it has one.
 pub const HTTP_REST_MIN: Duration = Duration::from_secs(1);
 
+/// The same on a full node for whoever is no stranger, in favour of their like alone: longer than publishers and proxies rest that have much
+/// to do, for they open others when these are gone, and need room for it then.
+pub const HTTP_REST_MIN_OF_NEIGHBOURS: Duration = Duration::from_secs(10);
+
 /// While memory is short, by how much longer than `socketio.ping_interval` a stranger's HTTP connection must have rested before it has to
 /// go: whoever polls answers each ping on one, and a ping and its answer may be this late.
 pub const HTTP_REST_MARGIN_WHEN_SHORT: Duration = Duration::from_secs(5);

@@ -9,7 +9,8 @@
 //! Invariants:
 //! - Whatever was let in is counted until it is gone: a [`SocketPass`] says so when it is dropped, a connection when it is.
 //! - A limit per address holds for strangers only; `None` in place of an address is whoever is not one.
-//! - The reserve of file descriptors is never given to clients: publishers, health and the store can still open what they need.
+//! - The reserve of file descriptors is never given to sessions and event streams of clients, and half of it to no connection at all: that
+//!   is the store's. The other half is for publishers and health; what clients open there besides goes when it rests (`resting.rs`).
 
 mod addresses;
 mod memory;
@@ -39,7 +40,7 @@ use channelapi_core::limits::{
     HTTP_CONNECTIONS_OF_POLLING, HTTP_CONNECTIONS_WHEN_SHORT, HTTP_REST_MARGIN_WHEN_SHORT, HTTP_REST_MIN,
 };
 use parking_lot::Mutex;
-use resting::{LOOK_PAUSE_MILLIS, REST_FRACTION, end_rest_of_one_in};
+use resting::{NextLook, end_rest_of_one_in};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -62,8 +63,10 @@ pub(crate) struct Admission {
     streams: AtomicUsize,
     /// Connections that have left HTTP for WebSocket.
     websockets: AtomicUsize,
-    /// When it is worth the time to look whether somebody rests, if the node is full.
-    look_at: AtomicU64,
+    /// When somebody who rests is looked for if the node is full, in favour of a stranger, and in favour of somebody else: a flood of the one
+    /// must not keep the other from it.
+    look_for_strangers: NextLook,
+    look_for_others: NextLook,
     pressure: AtomicU8,
     memory_used: AtomicU64,
     memory_limit: AtomicU64,
@@ -99,7 +102,8 @@ impl Admission {
             sessions: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             websockets: AtomicUsize::new(0),
-            look_at: AtomicU64::new(0),
+            look_for_strangers: NextLook::default(),
+            look_for_others: NextLook::default(),
             pressure: AtomicU8::new(Pressure::None as u8),
             memory_used: AtomicU64::new(0),
             memory_limit: AtomicU64::new(0),
@@ -218,7 +222,7 @@ impl Admission {
     ) -> Result<SocketPass, ConnectionRefused> {
         let limits = self.limits();
         if self.sockets() + self.websockets() >= limits.sockets {
-            self.make_room();
+            self.make_room(address.is_some());
             return Err(ConnectionRefused::Node);
         }
         let number = match address {
@@ -229,20 +233,6 @@ impl Admission {
         let place = self.waiting.enter(address, limits.handshakes);
         let has_spoken = AtomicBool::new(false);
         Ok(SocketPass { admission: self.clone(), number, resting: RestNumber::NONE, place, has_spoken })
-    }
-
-    /// The node has as many connections as it may: some that rest are told to go, so that whoever is refused now finds room when it comes
-    /// again.
-    fn make_room(&self) {
-        let (now, look_at) = (self.clock.monotonic_millis(), self.look_at.load(Ordering::Relaxed));
-        let next = now + LOOK_PAUSE_MILLIS;
-        let exchange =
-            || self.look_at.compare_exchange(look_at, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if now >= look_at && exchange() {
-            let addresses = self.addresses.lock();
-            let strangers = addresses.strangers_resting();
-            end_rest_of_one_in(REST_FRACTION, HTTP_REST_MIN, strangers, RestEnded::Node);
-        }
     }
 
     fn count_socket(&self, address: IpAddr, limits: &Limits) -> Result<AddressNumber, ConnectionRefused> {

@@ -56,7 +56,7 @@ fn connections() -> Vec<Row> {
         (
             "Connections of the node",
             "file descriptors less those of the log, and of the rest less 1 %, at least 32".into(),
-            "503 with `Retry-After`, closed; strangers' connections between two requests are closed, a part of them and the longest silent first",
+            "503 with `Retry-After`, closed; strangers' connections between two requests are closed, a part of them and the longest silent first; if there is none and it is no stranger who comes: others that say nothing for 10 s",
             "`connections_refused{node}`, `http_rests_ended{node}`",
         ),
         (

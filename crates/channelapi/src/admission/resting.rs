@@ -3,9 +3,12 @@
 //!
 //! Invariant: a connection is told to go only between two requests, and one that arrives before it is gone is answered.
 
+use super::Admission;
 use crate::metrics::RestEnded;
+use channelapi_core::limits::{HTTP_REST_MIN, HTTP_REST_MIN_OF_NEIGHBOURS};
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// When an address, or the node, has as many connections as it may, one in so many of those that rest goes: looking for them takes time,
@@ -25,6 +28,37 @@ pub(crate) trait Rests: Send + Sync {
 
     /// Whether it was told to go, and no request has come since.
     fn is_leaving(&self) -> bool;
+}
+
+/// When it is worth the time to look whether somebody rests.
+#[derive(Debug, Default)]
+pub(super) struct NextLook(AtomicU64);
+
+impl NextLook {
+    /// Whether it is now. Who is told so looks, and nobody else does for a while.
+    fn is_due(&self, now: u64) -> bool {
+        let (at, next) = (self.0.load(Ordering::Relaxed), now + LOOK_PAUSE_MILLIS);
+        now >= at && self.0.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+}
+
+impl Admission {
+    /// The node has as many connections as it may: some that rest are told to go, so that whoever is refused now finds room when it comes
+    /// again. These are strangers' while any of them rests; otherwise, for whoever is no stranger, those of its like, which have longer.
+    /// Strangers do not get these: a crowd of them could take what publishers keep. Whoever a proxy has still to announce is none here.
+    pub(super) fn make_room(&self, is_stranger: bool) {
+        let look = if is_stranger { &self.look_for_strangers } else { &self.look_for_others };
+        if !look.is_due(self.clock.monotonic_millis()) {
+            return;
+        }
+        let addresses = self.addresses.lock();
+        let strangers = addresses.strangers_resting();
+        let told = end_rest_of_one_in(REST_FRACTION, HTTP_REST_MIN, strangers, RestEnded::Node);
+        if told == 0 && !is_stranger {
+            let others = addresses.others_resting.iter().map(|(_, one)| one);
+            end_rest_of_one_in(REST_FRACTION, HTTP_REST_MIN_OF_NEIGHBOURS, others, RestEnded::Node);
+        }
+    }
 }
 
 /// Tells one of so many that have rested for at least that long to go, those that have rested longest first, and at least one if there is

@@ -177,6 +177,35 @@ fn on_a_full_node_strangers_that_rest_go_in_favour_of_who_comes_again() {
     assert_eq!((publisher.ended(), other.ended()), (None, Some(RestEnded::Node)), "neighbours stay");
 }
 
+/// Once, what clients of a private network left behind kept publishers out for up to 75 seconds: nobody but strangers made room.
+#[test]
+fn on_a_full_node_without_strangers_that_rest_neighbours_make_room_for_their_like() {
+    let (admission, clock) = admission(|limits| limits.sockets = 4);
+    let introduced = |address, rest| {
+        let (resting, mut pass) = (Resting::since(rest), admission.admit_socket(address).unwrap());
+        pass.may_rest(resting.clone());
+        (resting, pass)
+    };
+    let (stranger, _stranger) = introduced(A, Some(0));
+    let (longest, longest_pass) = introduced(None, Some(20));
+    let (other, _other) = introduced(None, Some(11));
+    let (brief, _brief) = introduced(None, Some(9));
+    let refused = |address| assert_eq!(admission.admit_socket(address).err(), Some(ConnectionRefused::Node));
+    refused(B);
+    assert_eq!(longest.ended(), None, "not in favour of a stranger");
+    refused(None);
+    assert_eq!(longest.ended(), Some(RestEnded::Node), "the look for a stranger was none for a neighbour");
+    refused(None);
+    assert_eq!([stranger, other.clone(), brief.clone()].map(|one| one.ended()), [None; 3], "one at a time");
+    drop(longest_pass);
+    let _publisher = admission.admit_socket(None).unwrap();
+    for _ in 0..2 {
+        clock.advance(Duration::from_secs(1));
+        refused(None);
+    }
+    assert_eq!((other.ended(), brief.ended()), (Some(RestEnded::Node), None), "it has not rested for long");
+}
+
 /// Once, each of them cost as much as a client, so that a company could not come back within seconds.
 #[test]
 fn the_further_connections_of_a_client_are_not_held_to_the_rate() {
