@@ -1,6 +1,6 @@
 //! `cargo xtask release`: what is published, built so that anybody can build it again and get the same bytes.
 //!
-//! What is built is a commit: whatever is not in one, nobody else has. Two builds, each from nothing and in a directory of its own, must
+//! What is built is a commit, from before the first build until the last is done: whatever is not in one, nobody else has. Two builds, each from nothing and in a directory of its own, must
 //! give the same file. Beside it lies what is in it, what it was built with, and the checksums of all of it. The binary is linked to the system's C library: names of hosts are looked up through it, which a static
 //! one cannot do reliably.
 
@@ -42,8 +42,9 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
         print!("{}", materials::bill(tree)?);
         return Ok(());
     }
+    let before = Sources::look(tree);
     if !arguments.dirty {
-        all_committed(changes(tree).as_deref())?;
+        all_committed(before.changes.as_deref())?;
     }
     let first = build(tree, "one")?;
     if !arguments.once {
@@ -54,7 +55,11 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
         println!("{first}");
     }
     // Before the last release makes way.
-    let (bill, build) = (materials::bill(tree)?, circumstances(tree, arguments.once)?);
+    let after = Sources::look(tree);
+    let (bill, build) = (materials::bill(tree)?, circumstances(tree, &after, arguments.once)?);
+    if !arguments.dirty {
+        nothing_came_between(&before, &after)?;
+    }
     let folder = tree.target(ARTIFACTS);
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
@@ -84,11 +89,23 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// What `git` says is not committed, a line for each file. None if it does not know, as where the sources came without it.
-fn changes(tree: &Tree) -> Option<String> {
-    let output =
-        Command::new("git").current_dir(tree.path("")).args(["status", "--porcelain"]).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+/// What `git` says of what is built. A build takes what lies there when it comes to it, which may be minutes later.
+struct Sources {
+    /// None if it does not know, as where the sources came without it.
+    commit: Option<String>,
+    /// What is not committed, a line for each file. None if it does not know.
+    changes: Option<String>,
+}
+
+impl Sources {
+    fn look(tree: &Tree) -> Self {
+        let said = |arguments: &[&str]| {
+            let output = Command::new("git").current_dir(tree.path("")).args(arguments).output().ok()?;
+            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        };
+        let commit = said(&["rev-parse", "HEAD"]).map(|commit| commit.trim().to_owned());
+        Self { commit, changes: said(&["status", "--porcelain"]) }
+    }
 }
 
 fn all_committed(changes: Option<&str>) -> Result<()> {
@@ -101,9 +118,23 @@ fn all_committed(changes: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// Whether what lay there when the builds began is what lay there when they were done.
+fn nothing_came_between(before: &Sources, after: &Sources) -> Result<()> {
+    let changed = "the sources changed while they were built";
+    all_committed(after.changes.as_deref()).context(changed)?;
+    ensure!(
+        before.commit.is_some() && before.commit == after.commit,
+        "{changed}: from {} to {}; build again, or take what there is with --dirty",
+        before.commit.as_deref().unwrap_or("an unknown commit"),
+        after.commit.as_deref().unwrap_or("an unknown one")
+    );
+    Ok(())
+}
+
 /// What a commit is called, and whether there was more.
-fn sources(commit: &str, changes: Option<&str>) -> String {
-    match changes {
+fn name_of(sources: &Sources) -> String {
+    let commit = sources.commit.as_deref().unwrap_or("unknown");
+    match sources.changes.as_deref() {
         Some("") => commit.to_owned(),
         Some(_) => format!("{commit}-dirty"),
         None => format!("{commit}, perhaps with changes"),
@@ -116,7 +147,7 @@ fn reproducible(once: bool) -> &'static str {
 }
 
 /// What whoever builds it again needs besides the sources: other compilers make other bytes.
-fn circumstances(tree: &Tree, once: bool) -> Result<String> {
+fn circumstances(tree: &Tree, sources: &Sources, once: bool) -> Result<String> {
     let first_line = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).current_dir(tree.path("")).args(arguments).output();
         let said = output.ok().filter(|output| output.status.success()).map(|output| output.stdout);
@@ -125,9 +156,9 @@ fn circumstances(tree: &Tree, once: bool) -> Result<String> {
         line.unwrap_or_else(|| "unknown".to_owned())
     };
     let compiler = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-    let commit = sources(&first_line("git", &["rev-parse", "HEAD"]), changes(tree).as_deref());
     Ok(format!(
-        "commit: {commit}\nreproducible: {}\n{}\nC compiler: {}\nC library: {}\n",
+        "commit: {}\nreproducible: {}\n{}\nC compiler: {}\nC library: {}\n",
+        name_of(sources),
         reproducible(once),
         said(tree, &["--version", "--verbose"])?,
         first_line(&compiler, &["--version"]),
@@ -291,10 +322,11 @@ mod tests {
     #[test]
     fn it_is_told_what_a_release_was_built_with() {
         let tree = Tree::find().unwrap();
-        let told = circumstances(&tree, true).unwrap();
+        let sources = Sources::look(&tree);
+        let told = circumstances(&tree, &sources, true).unwrap();
         let value = |key: &str| told.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
         assert_eq!(value("reproducible"), Some("not checked"), "{told}");
-        let checked = circumstances(&tree, false).unwrap();
+        let checked = circumstances(&tree, &sources, false).unwrap();
         assert!(checked.contains("\nreproducible: yes, two builds were the same\n"), "{checked}");
         assert!(value("commit").is_some() && value("C compiler").is_some(), "{told}");
         assert!(value("host").is_some_and(|host| host.contains('-')), "{told}");
@@ -313,8 +345,30 @@ mod tests {
             let error = all_committed(changes).unwrap_err().to_string();
             assert!(error.contains(part) && error.contains("--dirty"), "{error}");
         }
-        assert_eq!(sources("abc", Some("")), "abc");
-        assert_eq!(sources("abc", Some("?? new.rs\n")), "abc-dirty");
-        assert_eq!(sources("unknown", None), "unknown, perhaps with changes");
+        assert_eq!(name_of(&sources(Some("abc"), Some(""))), "abc");
+        assert_eq!(name_of(&sources(Some("abc"), Some("?? new.rs\n"))), "abc-dirty");
+        assert_eq!(name_of(&sources(None, None)), "unknown, perhaps with changes");
+    }
+
+    fn sources(commit: Option<&str>, changes: Option<&str>) -> Sources {
+        Sources { commit: commit.map(str::to_owned), changes: changes.map(str::to_owned) }
+    }
+
+    /// The sources were looked at before two builds of minutes each, and what was saved meanwhile was in the release of a commit without it.
+    #[test]
+    fn what_is_saved_or_committed_while_it_is_built_is_in_no_release() {
+        let before = sources(Some("abc"), Some(""));
+        nothing_came_between(&before, &sources(Some("abc"), Some(""))).unwrap();
+        for (commit, changes, part) in [
+            (Some("abc"), Some(" M crates/channelapi/src/main.rs\n"), "M crates/channelapi/src/main.rs"),
+            (Some("abc"), None, "git does not say"),
+            (Some("def"), Some(""), "from abc to def"),
+            (None, Some(""), "from abc to an unknown one"),
+        ] {
+            let error =
+                format!("{:#}", nothing_came_between(&before, &sources(commit, changes)).unwrap_err());
+            assert!(error.contains("while they were built") && error.contains(part), "{error}");
+        }
+        assert!(nothing_came_between(&sources(None, Some("")), &sources(None, Some(""))).is_err());
     }
 }
