@@ -1,5 +1,7 @@
 //! What the server's channels hold, read over HTTP: to be compared with what they held before, or with what was accepted.
 
+use std::collections::HashMap;
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
@@ -46,4 +48,20 @@ pub(crate) async fn read(site: &Site, channel: &str, since: &str) -> Result<Arch
             return Ok(archive);
         }
     }
+}
+
+/// How far each consumer of a channel has come.
+pub(crate) async fn consumers(site: &Site, channel: &str) -> Result<HashMap<String, u64>> {
+    let (path, headers) = (format!("/v1/channels/{channel}/consumers"), site.authorization());
+    let request = Request { method: "GET", path: &path, headers: &headers, body: "" };
+    let response = Http::connect(site.address).await?.exchange(&request).await?;
+    ensure!(response.status == 200, "{path} was answered {}: {}", response.status, response.body);
+    let listed: Value = serde_json::from_str(&response.body)?;
+    let listed =
+        listed["consumers"].as_array().with_context(|| format!("no consumers in {}", response.body))?;
+    let stands = |consumer: &Value| {
+        let name = consumer["consumer"].as_str().map(str::to_owned);
+        name.zip(consumer["offset"].as_u64()).with_context(|| format!("unusable consumer {consumer}"))
+    };
+    listed.iter().map(stands).collect()
 }

@@ -5,6 +5,8 @@
 //! event for its offset if that is a string, and sends both when it connects again. The explicit door is used as an
 //! application would: it keeps the place of the last message that it got in each channel.
 
+mod acks;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -47,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) away: RangeInclusive<u64>,
     /// Does not read while clients are told to stall.
     pub(crate) stalls: bool,
+    /// Channels in which it confirms what it gets; it has to ask for positions.
+    pub(crate) confirms: Vec<ChannelId>,
     /// The near end of its link to the server, if it has one of its own.
     pub(crate) via: Option<SocketAddr>,
 }
@@ -80,6 +84,8 @@ pub(crate) struct Actor {
     ready: Option<mpsc::Sender<()>>,
     /// A connection that it has forgotten to close.
     stale: Option<Link>,
+    /// When it may confirm something again.
+    confirms_at: Instant,
 }
 
 struct Place {
@@ -110,6 +116,7 @@ impl Actor {
             reached: Arc::default(),
             ready: Some(ready),
             stale: None,
+            confirms_at: Instant::now(),
             plan,
         }
     }
@@ -136,6 +143,9 @@ impl Actor {
                     self.rest(backoff).await;
                 }
             }
+        }
+        for channel in self.plan.confirms.clone() {
+            self.read_standing(channel).await.with_context(|| self.name())?;
         }
         let channels = self.plan.channels.iter().map(|ticket| ticket.channel).collect();
         Ok(Client { name: self.plan.name, door: self.plan.door, channels, events: self.log })
@@ -246,10 +256,16 @@ impl Actor {
                     self.session = entry;
                 }
                 self.connection = Some(Connection { asked: Vec::new(), joined: 0 });
-                Ok(())
+                match self.choices.pick(&self.plan.confirms).copied() {
+                    Some(channel) => self.read_standing(channel).await,
+                    None => Ok(()),
+                }
             }
             Packet::Event(arguments) => self.hear(link, &arguments).await,
-            Packet::Ack { id, arguments } => self.joined(id, arguments.first().unwrap_or(&Value::Null)),
+            Packet::Ack { id, arguments } => {
+                let answer = arguments.first().unwrap_or(&Value::Null);
+                if id < acks::FIRST_ID { self.joined(id, answer) } else { self.confirmed(id, answer) }
+            }
             Packet::SentAway => bail!("it was sent away, which no client here deserves"),
             Packet::Refused(answer) if answer["data"]["code"] == "unavailable" => {
                 bail!(broken("the server is not available"))
@@ -264,7 +280,10 @@ impl Actor {
         ensure!(self.connection.is_some(), "the event {name} came before the answer to CONNECT");
         let mut cursor = None;
         match name {
-            "message" => self.deliver(argument, arguments.get(2))?,
+            "message" => {
+                let delivered = self.deliver(argument, arguments.get(2))?;
+                self.confirm(link, &delivered).await?;
+            }
             "checkpoint" => {
                 cursor = Some(self.write(Event::Checkpoint));
                 self.ready = None;
@@ -356,23 +375,25 @@ impl Actor {
         }
     }
 
-    fn deliver(&mut self, data: &Value, meta: Option<&Value>) -> Result<()> {
+    fn deliver(&mut self, data: &Value, meta: Option<&Value>) -> Result<Delivered> {
         let (id, channel) = parse_data(data).context("it got something wrong")?;
         let Some(meta) = meta.filter(|_| self.plan.meta) else {
             ensure!(meta.is_none() && !self.plan.meta, "it got a message with the wrong arguments");
-            self.write(Event::Delivered(Delivered { channel, id, position: None }));
+            let delivered = Delivered { channel, id, position: None };
+            self.write(Event::Delivered(delivered));
             self.reach(channel, id.publisher, id.number);
-            return Ok(());
+            return Ok(delivered);
         };
         let text = |name: &str| meta[name].as_str().with_context(|| format!("no {name} in {meta}"));
         let position = Position::of_id(text("id")?).with_context(|| format!("unusable id in {meta}"))?;
         ensure!(meta["offset"] == position.offset, "offset and id of {meta} contradict each other");
         ensure!(self.channel(&meta["channel"])? == channel, "{meta} came with {data}");
         let (cursor, place_id) = (text("cursor")?.to_owned(), text("id")?.to_owned());
-        let entry = self.write(Event::Delivered(Delivered { channel, id, position: Some(position) }));
+        let delivered = Delivered { channel, id, position: Some(position) };
+        let entry = self.write(Event::Delivered(delivered));
         self.places.insert(channel, Place { entry, cursor, id: place_id });
         self.reach(channel, id.publisher, id.number);
-        Ok(())
+        Ok(delivered)
     }
 
     fn reach(&mut self, channel: ChannelId, publisher: u32, number: u32) {

@@ -2,6 +2,8 @@
 //!
 //! Invariant: a history holds what was seen from outside and no conclusions; those are the checker's.
 
+mod lines;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -143,6 +145,22 @@ pub(crate) enum Event {
     Delivered(Delivered),
     /// A cursor arrived, which the client will present when it returns.
     Checkpoint,
+    /// The client says that it has taken care of everything up to an offset.
+    Confirming {
+        channel: ChannelId,
+        offset: u64,
+    },
+    /// The server has noted what it said with an earlier entry, and answers where its consumer stands.
+    Confirmed {
+        entry: usize,
+        offset: u64,
+    },
+    /// Where its consumer stands, asked for over HTTP.
+    Standing {
+        branch: Branch,
+        channel: ChannelId,
+        offset: u64,
+    },
     Closed,
 }
 
@@ -259,6 +277,18 @@ impl Publish {
     }
 }
 
+impl History {
+    pub(crate) fn channel(&self, id: ChannelId) -> &Channel {
+        &self.channels[id.index()]
+    }
+
+    /// Whether what was kept at a time in one branch is in another one, which may be the same: it was there when each copy was made that
+    /// lies between them.
+    pub(crate) fn is_inherited(&self, of: Branch, at: Time, by: Branch) -> bool {
+        of <= by && self.restores[of.0.into()..by.0.into()].iter().all(|restore| at < restore.copied)
+    }
+}
+
 impl ChannelId {
     pub(crate) fn index(self) -> usize {
         self.0.into()
@@ -295,61 +325,6 @@ impl fmt::Display for Reason {
             Self::Limit => "limit",
         })
     }
-}
-
-/// Lines for whoever has to find out what happened.
-impl History {
-    pub(crate) fn channel(&self, id: ChannelId) -> &Channel {
-        &self.channels[id.index()]
-    }
-
-    pub(crate) fn publish_line(&self, publish: &Publish) -> String {
-        let Publish { id, channel, keyed, batch, invoked, doubtful, outcome } = publish;
-        let key = if *keyed { " with a key" } else { "" };
-        let batch = batch.map_or(String::new(), |batch| format!(" in batch {batch}"));
-        let doubt = doubtful.map_or(String::new(), |at| format!(", in doubt since {at}"));
-        let outcome = match outcome {
-            Outcome::Refused(status) => format!("refused with {status}"),
-            Outcome::Unknown => "outcome unknown".to_owned(),
-            Outcome::Stored(answers) => answers.iter().map(answer_text).collect::<Vec<_>>().join(", "),
-        };
-        let name = &self.channel(*channel).name;
-        format!("publish {id} to {name}{key}{batch} at {invoked}{doubt}: {outcome}")
-    }
-
-    pub(crate) fn client_line(&self, client: &Client, entry: usize) -> String {
-        let Entry { at, event } = &client.events[entry];
-        let name = |channel: &ChannelId| &self.channel(*channel).name;
-        let event = match event {
-            Event::Connected(Connected { life, branch, asked, pid }) => {
-                let pid = match pid {
-                    Pid::None => "no pid",
-                    Pid::Same => "its pid: recovered",
-                    Pid::New => "a new pid",
-                };
-                format!("connected to life {} (branch {}), asked for {asked:?}, got {pid}", life.0, branch.0)
-            }
-            Event::Gap { channel, reason } => format!("gap in {}: {reason}", name(channel)),
-            Event::Joined(Joined { channel, asked, incomplete }) => {
-                let verdict =
-                    incomplete.map_or("complete".to_owned(), |reason| format!("not recovered, {reason}"));
-                format!("joined {}, asked for {asked:?}: {verdict}", name(channel))
-            }
-            Event::Delivered(Delivered { channel, id, position }) => {
-                let position = position.map_or(String::new(), |position| format!(" at {position}"));
-                format!("got {id} of {}{position}", name(channel))
-            }
-            Event::Checkpoint => "got a cursor".to_owned(),
-            Event::Closed => "closed".to_owned(),
-        };
-        format!("{}[{entry}] {at}: {event}", client.name)
-    }
-}
-
-fn answer_text(answer: &Answer) -> String {
-    let position = answer.position.map_or("somewhere".to_owned(), |position| position.to_string());
-    let duplicate = if answer.duplicate { " (a duplicate)" } else { "" };
-    format!("stored at {position}{duplicate}, known at {} in branch {}", answer.at, answer.branch.0)
 }
 
 #[cfg(test)]

@@ -102,8 +102,10 @@ fn plans(tickets: &[Ticket]) -> Vec<Plan> {
         breaks: None,
         away: 0..=0,
         stalls: false,
+        confirms: Vec::new(),
         via: None,
     };
+    let confirms = |plan: Plan, channels: &[ChannelId]| Plan { confirms: channels.to_vec(), ..plan };
     let flaky = |plan: Plan, breaks: RangeInclusive<u64>, away| Plan { breaks: Some(breaks), away, ..plan };
     let (socket, polling) = (Transport::WebSocket, Transport::Polling);
     let [one, two, three, four] = PLAIN;
@@ -113,7 +115,7 @@ fn plans(tickets: &[Ticket]) -> Vec<Plan> {
         plan("one", Door::Handshake, socket, &[one]),
         plan("two", Door::Handshake, socket, &[two, three]),
         plan("all", Door::Handshake, socket, &all),
-        Plan { meta: true, ..plan("meta", Door::Handshake, socket, &all) },
+        confirms(Plan { meta: true, ..plan("meta", Door::Handshake, socket, &all) }, &[one, three]),
         plan("polling", Door::Handshake, polling, &[two]),
         // Comes back at once, again and again.
         flaky(plan("flaky", Door::Handshake, socket, &[one]), 5..=300, 0..=0),
@@ -124,8 +126,16 @@ fn plans(tickets: &[Ticket]) -> Vec<Plan> {
         flaky(plan("commuter-memory", Door::Handshake, socket, &[four, MEMORY]), 100..=400, 300..=3000),
         // Keeps its own place.
         plan("explicit", Door::Explicit, socket, &PLAIN),
-        flaky(plan("explicit-flaky", Door::Explicit, socket, &[one, MEMORY]), 20..=500, 0..=500),
-        flaky(plan("explicit-polling", Door::Explicit, polling, &[four]), 50..=900, 0..=50),
+        flaky(
+            confirms(plan("explicit-flaky", Door::Explicit, socket, &[one, MEMORY]), &[one]),
+            20..=500,
+            0..=500,
+        ),
+        flaky(
+            confirms(plan("explicit-polling", Door::Explicit, polling, &[four]), &[four]),
+            50..=900,
+            0..=50,
+        ),
         // Live only, as ever.
         plan("seed", Door::Seed, socket, &[one]),
         flaky(plan("seed-flaky", Door::Seed, socket, &[two, three]), 50..=500, 0..=100),

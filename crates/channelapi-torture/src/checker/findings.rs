@@ -28,6 +28,8 @@ pub(crate) enum Law {
     OwnChannelsOnly,
     /// A batch is stored as a whole or not at all, and nothing comes between its messages.
     WholeBatch,
+    /// A consumer stands nowhere before what an ack was answered for, and nowhere behind what was ever confirmed.
+    AcksKept,
 }
 
 impl Law {
@@ -45,6 +47,7 @@ impl Law {
             Self::HonestVerdict => "C9",
             Self::OwnChannelsOnly => "C10",
             Self::WholeBatch => "C11",
+            Self::AcksKept => "C12",
         }
     }
 }

@@ -254,7 +254,7 @@ impl<'h> Ledger<'h> {
 
     fn sort(&mut self) {
         let mut books = std::mem::take(&mut self.books);
-        for (branch, channels) in books.iter_mut().enumerate() {
+        for (branch, channels) in (0..).map(Branch).zip(&mut books) {
             for (channel, book) in channels.iter_mut().enumerate() {
                 let channel = ChannelId(u16::try_from(channel).unwrap_or(u16::MAX));
                 let stored = |(position, publish): (&Position, &&'h Publish)| Stored {
@@ -308,19 +308,14 @@ fn judge_first_answer(history: &History, publish: &Publish, findings: &mut Findi
 
 /// When the publisher knew that the message is stored in this branch: it was told so in it, or in one before it, early
 /// enough to be in the copy with which this branch began.
-fn accepted(history: &History, publish: &Publish, branch: usize) -> Option<Time> {
+fn accepted(history: &History, publish: &Publish, branch: Branch) -> Option<Time> {
     let answers = publish.answers();
-    let own = answers.iter().find(|answer| usize::from(answer.branch.0) == branch);
-    let inherited = || {
-        answers.iter().find(|answer| {
-            let of = usize::from(answer.branch.0);
-            of < branch && history.restores[of..branch].iter().all(|restore| answer.at < restore.copied)
-        })
-    };
+    let own = answers.iter().find(|answer| answer.branch == branch);
+    let inherited = || answers.iter().find(|answer| history.is_inherited(answer.branch, answer.at, branch));
     own.or_else(inherited).map(|answer| answer.at)
 }
 
 /// Whether the message was accepted and belongs to the branch, whether or not anybody knows where it is.
 pub(super) fn is_accepted(history: &History, publish: &Publish, branch: Branch) -> bool {
-    accepted(history, publish, branch.0.into()).is_some()
+    accepted(history, publish, branch).is_some()
 }

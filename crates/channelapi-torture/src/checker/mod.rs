@@ -3,6 +3,7 @@
 //! Sorting and searching only, so that a run of a million messages is judged in seconds. The checker knows nothing of
 //! the server: `mutants.rs` shows that it sees each kind of mistake, `simulation.rs` that it accepts what is right.
 
+mod acks;
 mod batches;
 mod findings;
 mod ledger;
@@ -12,6 +13,7 @@ mod mutants;
 mod simulation;
 mod walk;
 
+pub(crate) use self::acks::stands_within;
 pub(crate) use self::findings::Findings;
 use self::findings::Law;
 use self::ledger::{Ledger, Place, is_accepted};
@@ -27,6 +29,8 @@ pub(crate) struct Verdict {
     pub(crate) resumes: usize,
     /// Of clients that had nothing to show: the last thing they heard was a text of somebody's, and no cursor.
     pub(crate) without_cursor: usize,
+    /// What clients have confirmed, and were answered.
+    pub(crate) confirmed: usize,
 }
 
 impl Verdict {
@@ -45,6 +49,7 @@ impl Verdict {
         batches::check(&ledger, &mut findings);
         for client in &history.clients {
             Walk::new(&ledger, client, &mut findings).check();
+            acks::check(history, client, &mut findings);
         }
         for name in &history.late {
             findings.add(Law::NothingLost, format!("{name} did not get everything in time"), Vec::new);
@@ -56,6 +61,7 @@ impl Verdict {
             deliveries: events().filter(|event| matches!(event, Event::Delivered(_))).count(),
             resumes: events().filter(|event| is_resume(event)).count(),
             without_cursor: events().filter(|event| is_without_cursor(event)).count(),
+            confirmed: events().filter(|event| matches!(event, Event::Confirmed { .. })).count(),
         }
     }
 
@@ -65,6 +71,7 @@ impl Verdict {
         self.deliveries += other.deliveries;
         self.resumes += other.resumes;
         self.without_cursor += other.without_cursor;
+        self.confirmed += other.confirmed;
     }
 
     /// The line that closes a run.
@@ -79,13 +86,14 @@ impl Verdict {
             Law::OneKeyOneOffset,
             Law::OwnChannelsOnly,
             Law::WholeBatch,
+            Law::AcksKept,
         ];
         let (accepted, deliveries) = (self.accepted, self.deliveries);
-        let (resumes, without_cursor) = (self.resumes, self.without_cursor);
+        let (resumes, without_cursor, confirmed) = (self.resumes, self.without_cursor, self.confirmed);
         let others = self.findings.count(&others);
         format!(
             "{accepted} publications acked, {deliveries} deliveries, {resumes} resumes and {without_cursor} returns \
-             without a cursor, {lost} lost, {phantoms} phantom, {gaps} silent gaps, {others} other violations"
+             without a cursor, {confirmed} confirmations, {lost} lost, {phantoms} phantom, {gaps} silent gaps, {others} other violations"
         )
     }
 }

@@ -48,6 +48,10 @@ pub(super) enum Flaw {
     TearsBatch,
     /// Another message comes between those of a batch.
     MixesBatch,
+    /// What a client has confirmed is gone after a kill.
+    ForgetsAck,
+    /// A consumer stands behind everything that was confirmed.
+    AckGoesAhead,
 }
 
 const SEEDS: u64 = 60;
@@ -91,6 +95,7 @@ fn correct_histories_hold_something_to_be_wrong_about() {
         whole.merge(Verdict::on(&Simulation::new(seed, None).play(STEPS).0));
     }
     assert!(whole.accepted > 1_000 && whole.deliveries > 3_000 && whole.resumes > 300, "{}", whole.line());
+    assert!(whole.confirmed > 100, "{}", whole.line());
 }
 
 #[test]
@@ -136,6 +141,12 @@ fn repeats_are_seen() {
 fn batches_that_are_not_whole_are_seen() {
     check_caught(Flaw::TearsBatch, &[Law::WholeBatch]);
     check_caught(Flaw::MixesBatch, &[Law::WholeBatch]);
+}
+
+#[test]
+fn consumers_that_stand_where_nobody_said_are_seen() {
+    check_caught(Flaw::ForgetsAck, &[Law::AcksKept]);
+    check_caught(Flaw::AckGoesAhead, &[Law::AcksKept]);
 }
 
 #[test]

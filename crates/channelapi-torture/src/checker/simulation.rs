@@ -35,12 +35,20 @@ pub(super) struct Simulation {
     life: Life,
     branch: Branch,
     logs: BTreeMap<ChannelId, Log>,
+    /// What clients have confirmed, by their index.
+    consumers: BTreeMap<usize, u64>,
     /// The directory as it was copied.
-    copy: Option<(Time, BTreeMap<ChannelId, Log>)>,
+    copy: Option<Copy>,
     publishers: Vec<Publisher>,
     clients: Vec<Player>,
     publishes: Vec<Publish>,
     restores: Vec<Restore>,
+}
+
+struct Copy {
+    at: Time,
+    logs: BTreeMap<ChannelId, Log>,
+    consumers: BTreeMap<usize, u64>,
 }
 
 impl Simulation {
@@ -55,6 +63,7 @@ impl Simulation {
             foreign: false,
             begins: BTreeMap::new(),
             start: None,
+            confirms: name == "explicit",
         };
         let clients = vec![
             client("explicit", Door::Explicit, &[DURABLE, OTHER]),
@@ -75,6 +84,7 @@ impl Simulation {
             life: Life(0),
             branch: Branch(0),
             logs,
+            consumers: BTreeMap::new(),
             copy: None,
             publishers,
             clients,

@@ -72,6 +72,8 @@ impl<'a, 'h> Walk<'a, 'h> {
                 Event::Checkpoint => self.settle(index, entry.at),
                 Event::Delivered(delivered) => self.deliver(index, entry.at, delivered),
                 Event::Closed => self.connection = None,
+                // `acks.rs` follows these.
+                Event::Confirming { .. } | Event::Confirmed { .. } | Event::Standing { .. } => {}
             }
         }
         self.end();
@@ -471,7 +473,12 @@ impl<'a, 'h> Walk<'a, 'h> {
 }
 
 /// The entries that led to this one: the connection's beginning, and the last few.
-fn context(history: &History, client: &Client, opening: Option<usize>, entry: usize) -> Vec<String> {
+pub(super) fn context(
+    history: &History,
+    client: &Client,
+    opening: Option<usize>,
+    entry: usize,
+) -> Vec<String> {
     const BEFORE: usize = 4;
     let first = entry.saturating_sub(BEFORE);
     let opening = opening.filter(|opening| *opening < first);

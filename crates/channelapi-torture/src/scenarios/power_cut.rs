@@ -15,6 +15,7 @@ use tokio::time::sleep;
 
 use super::{Orders, Report};
 use crate::archive::{self, Message};
+use crate::checker::stands_within;
 use crate::choices::Choices;
 use crate::history::{ChannelId, History, MessageId, Outcome, Position, Time};
 use crate::machine::{run as command, seclude, skipped};
@@ -36,7 +37,15 @@ const READ: ChannelId = town::PLAIN[0];
 struct Copy {
     /// When the power failed.
     cut: Time,
-    channels: Vec<(ChannelId, Vec<Found>)>,
+    channels: Vec<Kept>,
+}
+
+/// What is there of one channel.
+struct Kept {
+    channel: ChannelId,
+    found: Vec<Found>,
+    /// How far each consumer has come.
+    consumers: HashMap<String, u64>,
 }
 
 /// A message, and what its id says.
@@ -114,7 +123,7 @@ fn cut_power(server: &Server, site: &Site, image: &Path, copy: &Path) -> Result<
 
 /// Starts a server on a copy, and reads what it has. Whoever comes back to it with a cursor of the other server, from before the cut,
 /// misses nothing.
-async fn look_at(orders: &Orders, copy: &Path, cursor: &str) -> Result<Vec<(ChannelId, Vec<Found>)>> {
+async fn look_at(orders: &Orders, copy: &Path, cursor: &str) -> Result<Vec<Kept>> {
     let mut server = Server::prepare(&orders.binary, &town::configuration())?;
     let disk = server.folder().join("disk");
     mount(copy, &disk)?;
@@ -131,7 +140,8 @@ async fn look_at(orders: &Orders, copy: &Path, cursor: &str) -> Result<Vec<(Chan
             ensure!(is_complete, "a reader of {name} does not get everything after {cursor}");
         }
         let found = messages.iter().map(found).collect::<Result<_>>();
-        channels.push((channel, found.with_context(|| format!("in {name}"))?));
+        let found = found.with_context(|| format!("in {name}"))?;
+        channels.push(Kept { channel, found, consumers: archive::consumers(&site, &name).await? });
     }
     server.stop().await?;
     command("umount", &[disk.as_os_str()])?;
@@ -153,8 +163,18 @@ fn found(message: &Message) -> Result<Found> {
 /// How many messages had to be on the copy, and were, each where its publisher was told that it is.
 fn check(copy: &Copy, history: &History) -> Result<usize> {
     let mut kept = 0;
-    for (channel, found) in &copy.channels {
+    for Kept { channel, found, consumers } in &copy.channels {
         let name = &history.channel(*channel).name;
+        for client in &history.clients {
+            let stands = consumers.get(&client.name).copied().unwrap_or(0);
+            let within = stands_within(client, *channel, copy.cut);
+            ensure!(
+                within.contains(&stands),
+                "after the power cut at {}, {} stands at {stands} in {name} and not within {within:?}",
+                copy.cut,
+                client.name
+            );
+        }
         if let Some(first) = found.first() {
             ensure!(first.position.offset == 1, "{name} begins with {} on the copy", first.position);
         }
@@ -190,7 +210,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::history::{Answer, Branch, Publish};
+    use crate::history::{Answer, Branch, Client, Door, Entry, Event, Publish};
 
     fn time(millis: u64) -> Time {
         Time(Duration::from_millis(millis))
@@ -220,7 +240,8 @@ mod tests {
         };
         let publishes = vec![publish(1, 90), publish(2, 110)];
         let history = History { channels: town::channels(), publishes, ..History::default() };
-        check(&Copy { cut: time(100), channels: vec![(READ, found)] }, &history)
+        let kept = Kept { channel: READ, found, consumers: HashMap::new() };
+        check(&Copy { cut: time(100), channels: vec![kept] }, &history)
     }
 
     #[test]
@@ -236,5 +257,32 @@ mod tests {
         check("the beginning is missing", vec![message(1, 2)]);
         check("it is there twice", vec![message(1, 1), message(1, 2)]);
         check("it was never published", vec![message(1, 1), message(2, 2), message(3, 3)]);
+    }
+    #[test]
+    fn copy_holds_what_was_confirmed_before_the_cut() {
+        let confirming = |offset| Event::Confirming { channel: READ, offset };
+        let may_stand_at = |stands: u64| {
+            let events = [
+                (10, confirming(3)),
+                (20, Event::Confirmed { entry: 0, offset: 3 }),
+                (90, confirming(5)),
+                (110, Event::Confirmed { entry: 2, offset: 5 }),
+                (120, confirming(9)),
+            ];
+            let events = events.map(|(millis, event)| Entry { at: time(millis), event });
+            let client = Client {
+                name: "a".to_owned(),
+                door: Door::Explicit,
+                channels: vec![READ],
+                events: events.to_vec(),
+            };
+            let history = History { channels: town::channels(), clients: vec![client], ..History::default() };
+            let consumers = HashMap::from([("a".to_owned(), stands)]);
+            let kept = Kept { channel: READ, found: Vec::new(), consumers };
+            check(&Copy { cut: time(100), channels: vec![kept] }, &history).is_ok()
+        };
+        assert!(may_stand_at(3) && may_stand_at(5));
+        assert!(!may_stand_at(2), "what was answered is not there");
+        assert!(!may_stand_at(9), "it was confirmed after the cut");
     }
 }

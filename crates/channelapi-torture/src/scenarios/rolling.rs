@@ -131,6 +131,7 @@ fn plans(tickets: &[Ticket]) -> Vec<Plan> {
         breaks: None,
         away: 0..=0,
         stalls: false,
+        confirms: Vec::new(),
         via: None,
     };
     let flaky = |plan: Plan| Plan { breaks: Some(20..=500), away: 0..=200, ..plan };

@@ -72,6 +72,7 @@ async fn measure(orders: &Orders, slow: u32, seed: u64, report: &mut Report) -> 
         breaks: None,
         away: 0..=0,
         stalls,
+        confirms: Vec::new(),
         via: None,
     };
     let reader = plan("reader".to_owned(), Transport::WebSocket, false);

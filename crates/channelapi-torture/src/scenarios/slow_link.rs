@@ -104,6 +104,7 @@ async fn measure(orders: &Orders, slow: usize, seed: u64, rate: u64, report: &mu
         breaks: None,
         away: 0..=0,
         stalls: false,
+        confirms: Vec::new(),
         via: None,
     };
     let mut plans = vec![plan("reader", Door::Handshake, Transport::WebSocket, false)];

@@ -22,6 +22,8 @@ pub(super) struct Player {
     pub(super) begins: BTreeMap<ChannelId, Position>,
     /// Where its session begins.
     pub(super) start: Option<Cursor>,
+    /// Whether it says what it has taken care of.
+    pub(super) confirms: bool,
 }
 
 #[derive(Clone)]
@@ -59,6 +61,10 @@ impl Simulation {
             Door::Explicit => self.resume_explicitly(index),
         };
         self.clients[index].wire = Some(wire);
+        if self.clients[index].confirms {
+            let offset = self.consumers.get(&index).copied().unwrap_or(0);
+            self.log(index, Event::Standing { branch: self.branch, channel: DURABLE, offset });
+        }
     }
 
     fn connected(&self, asked: Asked, pid: Pid) -> Item {
@@ -200,7 +206,29 @@ impl Simulation {
                 let positions = BTreeMap::from([(delivered.channel, delivered.position.unwrap())]);
                 let cursor = self.cursor(entry, positions);
                 self.clients[index].cursors.insert(delivered.channel, cursor);
+                self.confirm(index, &delivered);
             }
+        }
+    }
+
+    /// A client confirms what it got, or less. The server notes it, or the connection breaks; the answer is on its way behind all else.
+    fn confirm(&mut self, index: usize, delivered: &Delivered) {
+        let is_told = self.clients[index].confirms && delivered.channel == DURABLE;
+        if !is_told || self.choices.one_in(2) {
+            return;
+        }
+        let newest = delivered.position.unwrap().offset;
+        let offset = if self.choices.one_in(4) { self.choices.number(1..=newest) } else { newest };
+        let entry = self.log(index, Event::Confirming { channel: DURABLE, offset });
+        if self.clients[index].wire.is_none() {
+            return;
+        }
+        let ahead = u64::from(self.has(Flaw::AckGoesAhead));
+        let noted = self.consumers.entry(index).or_default();
+        *noted = (*noted).max(offset + ahead);
+        let confirmed = Event::Confirmed { entry, offset: *noted - ahead };
+        if let Some(wire) = &mut self.clients[index].wire {
+            wire.push_back(Item::Event(confirmed));
         }
     }
 

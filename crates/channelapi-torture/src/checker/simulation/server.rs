@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::clients::{Cursor, Item};
 use super::publishers::Pending;
-use super::{DURABLE, MEMORY, Simulation, TRIMMED};
+use super::{Copy, DURABLE, MEMORY, Simulation, TRIMMED};
 use crate::checker::mutants::Flaw;
 use crate::choices::Choices;
 use crate::history::{ChannelId, Delivered, Door, Dump, Event, MessageId, Position, Reason, Restore};
@@ -151,6 +151,9 @@ impl Simulation {
 
     pub(super) fn kill(&mut self) {
         self.stop();
+        if self.has(Flaw::ForgetsAck) {
+            self.consumers.clear();
+        }
         if self.flaw == Some(Flaw::ForgetsTail) {
             let log = self.logs.get_mut(&DURABLE).unwrap();
             if let Some(id) = log.messages.pop() {
@@ -180,13 +183,14 @@ impl Simulation {
         let at = self.tick();
         let mut logs = self.logs.clone();
         logs.remove(&MEMORY);
-        self.copy = Some((at, logs));
+        self.copy = Some(Copy { at, logs, consumers: self.consumers.clone() });
     }
 
     pub(super) fn restore_directory(&mut self) {
-        let Some((copied, logs)) = self.copy.take() else { return };
+        let Some(Copy { at: copied, logs, consumers }) = self.copy.take() else { return };
         self.stop();
         self.logs.extend(logs);
+        self.consumers = consumers;
         // What was wrong in the history before is gone with it.
         self.struck = 0;
         self.restores.push(Restore { copied });
