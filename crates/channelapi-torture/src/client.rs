@@ -30,15 +30,19 @@ use crate::publisher::GOALS;
 use crate::site::{Phase, Site, Situation};
 
 /// A server that says nothing for so long does not even ping.
-const SILENCE_MAX: Duration = Duration::from_mins(1);
+pub(crate) const SILENCE_MAX: Duration = Duration::from_mins(1);
 /// For the answers on the way to a connection.
-const ANSWER_MAX: Duration = Duration::from_secs(20);
+pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(20);
 /// A stock client waits so long before it connects again, more or less.
-const BACKOFF_MILLIS: RangeInclusive<u64> = 25..=75;
+pub(crate) const BACKOFF_MILLIS: RangeInclusive<u64> = 25..=75;
+
+/// Nobody stays for so long.
+pub(crate) const DAY: Duration = Duration::from_hours(24);
 
 pub(crate) struct Plan {
     pub(crate) name: String,
     pub(crate) door: Door,
+    /// Of no meaning for a stream.
     pub(crate) transport: Transport,
     pub(crate) channels: Vec<Ticket>,
     /// Asks for the positions of messages.
@@ -125,10 +129,6 @@ impl Actor {
         Arc::clone(&self.reached)
     }
 
-    pub(crate) fn name(&self) -> String {
-        self.plan.name.clone()
-    }
-
     /// Ends when the run does.
     pub(crate) async fn run(mut self) -> Result<Client> {
         while self.phase() != Phase::End {
@@ -145,7 +145,7 @@ impl Actor {
             }
         }
         for channel in self.plan.confirms.clone() {
-            self.read_standing(channel).await.with_context(|| self.name())?;
+            self.read_standing(channel).await.with_context(|| self.plan.name.clone())?;
         }
         let channels = self.plan.channels.iter().map(|ticket| ticket.channel).collect();
         Ok(Client { name: self.plan.name, door: self.plan.door, channels, events: self.log })
@@ -186,7 +186,7 @@ impl Actor {
         link.send(&format!("0{auth}")).await?;
         let leave = match &self.plan.breaks {
             Some(range) => Instant::now() + self.choices.millis(range.clone()),
-            None => Instant::now() + Duration::from_hours(24),
+            None => Instant::now() + DAY,
         };
         loop {
             let now = *self.situation.borrow_and_update();
@@ -318,7 +318,7 @@ impl Actor {
                 Ok(())
             }
             // A checkpoint follows, or an acknowledgement that says more.
-            (Door::Handshake, _) | (Door::Explicit, Some(_)) => Ok(()),
+            (Door::Handshake | Door::Stream, _) | (Door::Explicit, Some(_)) => Ok(()),
         }
     }
 
@@ -417,6 +417,6 @@ impl Actor {
     }
 }
 
-fn reason(value: &Value) -> Result<Reason> {
+pub(crate) fn reason(value: &Value) -> Result<Reason> {
     value.as_str().and_then(Reason::parse).with_context(|| format!("{value} is no reason"))
 }

@@ -11,7 +11,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::{Actor, Plan, Ticket};
-use crate::history::{Channel, ChannelId, Client, Dump, History, Position, Publish, Restore};
+use crate::follower::Follower;
+use crate::history::{Channel, ChannelId, Client, Door, Dump, History, Position, Publish, Restore};
 use crate::http::{Http, Request};
 use crate::packet::parse_data;
 use crate::publisher::{GOALS, Publisher, Route, Target};
@@ -53,9 +54,15 @@ impl Crowd {
         let (ready, mut waiting) = mpsc::channel(1);
         let mut clients = Vec::new();
         for plan in plans {
-            let actor = Actor::new(plan, Arc::clone(&site), seed, ready.clone());
-            let (name, reached) = (actor.name(), actor.reached());
-            clients.push(Guest { name, reached, task: tokio::spawn(actor.run()) });
+            let (name, site, ready) = (plan.name.clone(), Arc::clone(&site), ready.clone());
+            let (reached, task) = if plan.door == Door::Stream {
+                let follower = Follower::new(plan, site, seed, ready)?;
+                (follower.reached(), tokio::spawn(follower.run()))
+            } else {
+                let actor = Actor::new(plan, site, seed, ready);
+                (actor.reached(), tokio::spawn(actor.run()))
+            };
+            clients.push(Guest { name, reached, task });
         }
         drop(ready);
         // Nobody sends: the channel closes when the last one has joined, or failed.

@@ -126,6 +126,8 @@ pub(crate) enum Door {
     Handshake,
     /// `join_channel` with a position that the client keeps by itself.
     Explicit,
+    /// An event stream, which begins behind the last id that the client heard.
+    Stream,
 }
 
 #[derive(Clone, Debug)]
@@ -195,7 +197,7 @@ pub(crate) enum Pid {
     New,
 }
 
-/// The answer to `join_channel`.
+/// The answer to `join_channel`, or what comes before the first event of a stream.
 #[derive(Clone, Debug)]
 pub(crate) struct Joined {
     pub(crate) channel: ChannelId,

@@ -20,8 +20,8 @@ const TRIMMED: ChannelId = ChannelId(4);
 const MEMORY: ChannelId = ChannelId(5);
 
 /// Clients that stay as long as the server does.
-pub(crate) const STEADY: [&str; 8] =
-    ["one", "two", "all", "meta", "polling", "explicit", "seed", "seed-polling"];
+pub(crate) const STEADY: [&str; 9] =
+    ["one", "two", "all", "meta", "polling", "explicit", "stream", "seed", "seed-polling"];
 /// Clients that come back several times a second.
 pub(crate) const RESTLESS: [&str; 1] = ["flaky"];
 
@@ -105,17 +105,18 @@ fn plans(tickets: &[Ticket]) -> Vec<Plan> {
         confirms: Vec::new(),
         via: None,
     };
+    let meta = |plan: Plan| Plan { meta: true, ..plan };
     let confirms = |plan: Plan, channels: &[ChannelId]| Plan { confirms: channels.to_vec(), ..plan };
     let flaky = |plan: Plan, breaks: RangeInclusive<u64>, away| Plan { breaks: Some(breaks), away, ..plan };
     let (socket, polling) = (Transport::WebSocket, Transport::Polling);
     let [one, two, three, four] = PLAIN;
     let all = [one, two, three, four, TRIMMED, MEMORY];
-    vec![
+    let mut plans = vec![
         // Stays as long as the server does.
         plan("one", Door::Handshake, socket, &[one]),
         plan("two", Door::Handshake, socket, &[two, three]),
         plan("all", Door::Handshake, socket, &all),
-        confirms(Plan { meta: true, ..plan("meta", Door::Handshake, socket, &all) }, &[one, three]),
+        confirms(meta(plan("meta", Door::Handshake, socket, &all)), &[one, three]),
         plan("polling", Door::Handshake, polling, &[two]),
         // Comes back at once, again and again.
         flaky(plan("flaky", Door::Handshake, socket, &[one]), 5..=300, 0..=0),
@@ -136,9 +137,17 @@ fn plans(tickets: &[Ticket]) -> Vec<Plan> {
             50..=900,
             0..=50,
         ),
+        // An `EventSource`, which keeps the last id.
+        plan("stream", Door::Stream, socket, &[two]),
+        flaky(plan("stream-flaky", Door::Stream, socket, &[one]), 5..=300, 0..=50),
+        flaky(plan("stream-commuter", Door::Stream, socket, &[TRIMMED]), 100..=400, 300..=3000),
+        flaky(meta(plan("stream-memory", Door::Stream, socket, &[MEMORY])), 100..=400, 0..=500),
         // Live only, as ever.
         plan("seed", Door::Seed, socket, &[one]),
         flaky(plan("seed-flaky", Door::Seed, socket, &[two, three]), 50..=500, 0..=100),
         plan("seed-polling", Door::Seed, polling, &[four]),
-    ]
+    ];
+    // Where there are fewer channels, some have nowhere to go.
+    plans.retain(|plan| !plan.channels.is_empty());
+    plans
 }

@@ -48,6 +48,8 @@ pub(super) enum Flaw {
     TearsBatch,
     /// Another message comes between those of a batch.
     MixesBatch,
+    /// An event stream leaves out one of the messages that were published while its client was away.
+    SkipsInStream,
     /// What a client has confirmed is gone after a kill.
     ForgetsAck,
     /// A consumer stands behind everything that was confirmed.
@@ -95,7 +97,7 @@ fn correct_histories_hold_something_to_be_wrong_about() {
         whole.merge(Verdict::on(&Simulation::new(seed, None).play(STEPS).0));
     }
     assert!(whole.accepted > 1_000 && whole.deliveries > 3_000 && whole.resumes > 300, "{}", whole.line());
-    assert!(whole.confirmed > 100, "{}", whole.line());
+    assert!(whole.confirmed > 50, "{}", whole.line());
 }
 
 #[test]
@@ -114,6 +116,7 @@ fn two_contents_at_one_offset_are_seen() {
 fn dropped_messages_are_seen() {
     check_caught(Flaw::DropsSome, &[Law::NothingLost]);
     check_caught(Flaw::SkipsOnResume, &[Law::NothingLost]);
+    check_caught(Flaw::SkipsInStream, &[Law::NothingLost]);
     check_caught(Flaw::DeafSeed, &[Law::NoHole]);
 }
 

@@ -140,7 +140,9 @@ fn plans(tickets: &[Ticket]) -> Vec<Plan> {
         plan("both", Door::Handshake, &[KEPT, BUSY]),
         flaky(plan("flaky", Door::Handshake, &[KEPT, BUSY])),
         plan("explicit", Door::Explicit, &[KEPT]),
-        flaky(plan("explicit-flaky", Door::Explicit, &[KEPT])),
+        Plan { confirms: vec![KEPT], ..flaky(plan("explicit-flaky", Door::Explicit, &[KEPT])) },
+        flaky(plan("stream-flaky", Door::Stream, &[KEPT])),
+        plan("stream-busy", Door::Stream, &[BUSY]),
         plan("seed", Door::Seed, &[BUSY]),
     ]
 }

@@ -58,7 +58,7 @@ impl Simulation {
         let wire = match self.clients[index].client.door {
             Door::Seed => self.join_live(index),
             Door::Handshake => self.resume_by_handshake(index),
-            Door::Explicit => self.resume_explicitly(index),
+            Door::Explicit | Door::Stream => self.resume_explicitly(index),
         };
         self.clients[index].wire = Some(wire);
         if self.clients[index].confirms {
@@ -123,7 +123,9 @@ impl Simulation {
         wire
     }
 
+    /// Event streams do the same: they have one channel, and their first cursor is where they start.
     fn resume_explicitly(&mut self, index: usize) -> VecDeque<Item> {
+        let is_stream = self.clients[index].client.door == Door::Stream;
         let mut wire = VecDeque::from([self.connected(Asked::Now, Pid::None)]);
         for channel in self.clients[index].client.channels.clone() {
             let cursor = self.clients[index].cursors.get(&channel).cloned();
@@ -140,7 +142,15 @@ impl Simulation {
                 (None, _) => None,
             };
             let replay = from.map(|from| self.replay_with_positions(channel, from, incomplete));
-            for (position, id) in replay.into_iter().flatten() {
+            let mut replay = replay.unwrap_or_default();
+            let newest = self.logs[&channel].newest();
+            let before = |first: &Position| Position { offset: first.offset - 1, ..*first };
+            let begins = replay.first().map_or(newest, |(first, _)| before(first));
+            self.clients[index].begins.insert(channel, begins);
+            if is_stream && replay.len() > 1 && self.has(Flaw::SkipsInStream) {
+                replay.remove(1);
+            }
+            for (position, id) in replay {
                 let delivered = Delivered { channel, id, position: Some(position) };
                 wire.push_back(Item::Event(Event::Delivered(delivered)));
             }
@@ -161,8 +171,18 @@ impl Simulation {
                 Item::Event(Event::Delivered(delivered)) => self.read_message(index, delivered),
                 Item::Event(event) => {
                     let pid = if let Event::Connected(it) = &event { it.pid } else { Pid::None };
+                    let is_stream = self.clients[index].client.door == Door::Stream;
+                    let starts_in = match &event {
+                        Event::Joined(joined) if is_stream => Some(joined.channel),
+                        _ => None,
+                    };
                     let entry = self.log(index, event);
                     self.clients[index].had_pid |= pid != Pid::None;
+                    if let Some(channel) = starts_in {
+                        let positions = self.clients[index].begins.clone();
+                        let cursor = self.cursor(entry, positions);
+                        self.clients[index].cursors.insert(channel, cursor);
+                    }
                     if pid == Pid::New {
                         let begins = self.clients[index].begins.clone();
                         self.clients[index].start = Some(self.cursor(entry, begins));
@@ -202,7 +222,7 @@ impl Simulation {
         match self.clients[index].client.door {
             Door::Seed => {}
             Door::Handshake => self.clients[index].foreign = delivered.id.number.is_multiple_of(7),
-            Door::Explicit => {
+            Door::Explicit | Door::Stream => {
                 let positions = BTreeMap::from([(delivered.channel, delivered.position.unwrap())]);
                 let cursor = self.cursor(entry, positions);
                 self.clients[index].cursors.insert(delivered.channel, cursor);

@@ -51,7 +51,8 @@ impl Simulation {
             if !covered && !foreign {
                 continue;
             }
-            let position = (player.client.door == Door::Explicit).then_some(position);
+            let has_positions = matches!(player.client.door, Door::Explicit | Door::Stream);
+            let position = has_positions.then_some(position);
             wire.push_back(Item::Event(Event::Delivered(Delivered { channel, id, position })));
             if player.client.door == Door::Handshake && batch_ends {
                 wire.push_back(Item::Checkpoint(newest.clone()));
