@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::broken::{broken, is_broken};
 use crate::choices::Choices;
 use crate::history::{
-    Asked, ChannelId, Client, Connected, Delivered, Door, Entry, Event, Joined, Pid, Position, Reason,
+    Asked, ChannelId, Client, Connected, Delivered, Door, Entry, Event, Joined, Pid, Position, Reason, Time,
 };
 use crate::link::{Link, Transport};
 use crate::packet::{Packet, parse_data};
@@ -74,6 +74,8 @@ pub(crate) struct Actor {
     choices: Choices,
     log: Vec<Entry>,
     connection: Option<Connection>,
+    /// When it began to connect.
+    began: Time,
     pid: Option<String>,
     /// The entry with which that came.
     session: usize,
@@ -112,6 +114,7 @@ impl Actor {
             site,
             log: Vec::new(),
             connection: None,
+            began: Time::default(),
             pid: None,
             session: 0,
             offset: None,
@@ -164,6 +167,7 @@ impl Actor {
     /// One connection from beginning to end; `Ok` if this side ended it.
     async fn visit(&mut self) -> Result<()> {
         let situation = self.site.situation();
+        self.began = self.site.now();
         let address = self.plan.via.unwrap_or(self.site.address);
         let connecting = timeout(ANSWER_MAX, Link::connect(address, self.plan.transport));
         let mut link =
@@ -251,7 +255,9 @@ impl Actor {
                 };
                 self.pid = pid;
                 let Situation { life, branch, .. } = situation;
-                let entry = self.write(Event::Connected(Connected { life, branch, asked, pid: told }));
+                let began = self.began;
+                let connected = Connected { began, life, branch, asked, pid: told };
+                let entry = self.write(Event::Connected(connected));
                 if told == Pid::New {
                     self.session = entry;
                 }

@@ -154,7 +154,8 @@ impl Crowd {
         for (index, channel) in self.channels.iter().enumerate() {
             let branch = self.site.situation().branch;
             let id = ChannelId(u16::try_from(index)?);
-            let mut dump = Dump { branch, channel: id, messages: Vec::new() };
+            let began = self.site.now();
+            let mut dump = Dump { branch, channel: id, began, ended: began, messages: Vec::new() };
             let mut since = "all".to_owned();
             loop {
                 let path = format!("/v1/channels/{}/messages?since={since}&limit={PAGE}", channel.name);
@@ -173,6 +174,7 @@ impl Crowd {
                 let cursor = page["cursor"].as_str().context("no cursor in a page of history")?;
                 cursor.clone_into(&mut since);
             }
+            dump.ended = self.site.now();
             dumps.push(dump);
         }
         Ok(dumps)

@@ -85,7 +85,7 @@ impl Follower {
 
     /// One stream from beginning to end; `Ok` if this side ended it.
     async fn visit(&mut self) -> Result<()> {
-        let situation = self.site.situation();
+        let (situation, began) = (self.site.situation(), self.site.now());
         let (path, headers, asked) = self.request();
         let asking = EventStream::ask(self.site.address, &path, &headers);
         let asking = timeout(ANSWER_MAX, asking).await;
@@ -93,10 +93,10 @@ impl Follower {
         if !self.site.is_still(situation) {
             return Ok(());
         }
-        let begun = timeout(ANSWER_MAX, stream.begin()).await;
-        begun.map_err(|_| broken("the server did not open a stream in time"))??;
+        let answered = timeout(ANSWER_MAX, stream.begin()).await;
+        answered.map_err(|_| broken("the server did not open a stream in time"))??;
         let Situation { life, branch, .. } = situation;
-        self.write(Event::Connected(Connected { life, branch, asked: Asked::Now, pid: Pid::None }));
+        self.write(Event::Connected(Connected { began, life, branch, asked: Asked::Now, pid: Pid::None }));
         self.connection = Some(Connection { asked, gap: None, has_joined: false });
         self.follow(&mut stream).await
     }

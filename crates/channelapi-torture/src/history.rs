@@ -69,6 +69,9 @@ pub(crate) struct Restore {
 pub(crate) struct Dump {
     pub(crate) branch: Branch,
     pub(crate) channel: ChannelId,
+    /// When it was begun to be read, and when it had been read.
+    pub(crate) began: Time,
+    pub(crate) ended: Time,
     pub(crate) messages: Vec<(Position, MessageId)>,
 }
 
@@ -79,6 +82,8 @@ pub(crate) struct Publish {
     pub(crate) channel: ChannelId,
     /// With an `Idempotency-Key` of its own; only then may there be several attempts.
     pub(crate) keyed: bool,
+    /// How long it lives from when the server takes it in, if not for ever.
+    pub(crate) ttl: Option<Duration>,
     /// The messages of one request for several have the same number, which their publisher gives out once.
     pub(crate) batch: Option<u32>,
     /// When the first attempt was sent.
@@ -168,6 +173,8 @@ pub(crate) enum Event {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Connected {
+    /// When the client began to connect: everything that the server says comes later.
+    pub(crate) began: Time,
     pub(crate) life: Life,
     pub(crate) branch: Branch,
     pub(crate) asked: Asked,

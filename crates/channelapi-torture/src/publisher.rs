@@ -24,6 +24,11 @@ const BATCH: RangeInclusive<u64> = 2..=10;
 /// Once in how many messages a key is used again although the outcome is known.
 const REPEAT_RARITY: u64 = 10;
 
+/// The shortest there is, so that some messages are over before clients that stay away come back.
+const SHORT_LIFE: Duration = Duration::from_secs(1);
+/// Longer than any run.
+const LONG_LIFE: Duration = Duration::from_hours(1);
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Route {
     /// `POST /message/{channel}`.
@@ -32,6 +37,8 @@ pub(crate) enum Route {
     Single,
     /// With an `Idempotency-Key`, tried again until the outcome is known.
     Keyed,
+    /// The same, and most messages have a time to live.
+    Expiring,
     /// Several messages of one channel in one request.
     Batch,
 }
@@ -104,11 +111,16 @@ impl Publisher {
 
     async fn publish(&mut self, target: &Target) -> Result<()> {
         let id = self.next_id();
-        let keyed = self.route == Route::Keyed;
+        let keyed = matches!(self.route, Route::Keyed | Route::Expiring);
+        let ttl = if self.route == Route::Expiring { self.choose_ttl() } else { None };
         let data = data(id, target.channel);
-        let (path, body) = match self.route {
-            Route::Seed => (format!("/message/{}", target.name), json!({ "message": data })),
-            _ => (format!("/v1/channels/{}/messages", target.name), json!({ "data": data })),
+        let (path, body) = match (self.route, ttl) {
+            (Route::Seed, _) => (format!("/message/{}", target.name), json!({ "message": data })),
+            (_, None) => (format!("/v1/channels/{}/messages", target.name), json!({ "data": data })),
+            (_, Some(ttl)) => {
+                let body = json!({ "data": data, "ttl": ttl.as_secs() });
+                (format!("/v1/channels/{}/messages", target.name), body)
+            }
         };
         let key = if keyed { format!("Idempotency-Key: {id}\r\n") } else { String::new() };
         let request = Prepared { path, headers: self.site.authorization() + &key, body: body.to_string() };
@@ -140,7 +152,7 @@ impl Publisher {
         };
         let invoked = invoked.context("published without an attempt")?;
         let channel = target.channel;
-        self.log.push(Publish { id, channel, keyed, batch: None, invoked, doubtful, outcome });
+        self.log.push(Publish { id, channel, keyed, ttl, batch: None, invoked, doubtful, outcome });
         Ok(())
     }
 
@@ -169,6 +181,7 @@ impl Publisher {
             id,
             channel: target.channel,
             keyed: false,
+            ttl: None,
             batch,
             invoked,
             doubtful: (outcome == Outcome::Unknown).then_some(answered),
@@ -236,6 +249,14 @@ impl Publisher {
             return Ok(Answer { at, branch, position: None, tag: None, duplicate: false });
         }
         read_answer(&serde_json::from_str(&response.body)?, at, branch)
+    }
+
+    fn choose_ttl(&mut self) -> Option<Duration> {
+        match self.choices.number(0..=3) {
+            0 => None,
+            1 => Some(LONG_LIFE),
+            _ => Some(SHORT_LIFE),
+        }
     }
 
     fn next_id(&mut self) -> MessageId {

@@ -17,7 +17,10 @@ const TRIMMED_KEEPS: u64 = 200;
 
 pub(crate) const PLAIN: [ChannelId; 4] = [ChannelId(0), ChannelId(1), ChannelId(2), ChannelId(3)];
 const TRIMMED: ChannelId = ChannelId(4);
-const MEMORY: ChannelId = ChannelId(5);
+/// Most of what is published there has a time to live.
+const EXPIRING: ChannelId = ChannelId(5);
+/// The last one: there are crowds without it.
+const MEMORY: ChannelId = ChannelId(6);
 
 /// Clients that stay as long as the server does.
 pub(crate) const STEADY: [&str; 9] =
@@ -56,27 +59,33 @@ pub(crate) fn channels() -> Vec<Channel> {
     let mut channels: Vec<_> =
         (0..PLAIN.len()).map(|index| channel(format!("plain-{index}"), true, None)).collect();
     channels.push(channel("trimmed-0".to_owned(), true, Some(TRIMMED_KEEPS)));
+    channels.push(channel("expiring-0".to_owned(), true, None));
     channels.push(channel("memory-0".to_owned(), false, None));
     channels
 }
 
 pub(crate) async fn gather(site: &Arc<Site>, seed: u64) -> Result<Crowd> {
-    gather_in(site, seed, channels()).await
+    gather_in(site, seed, channels(), true).await
 }
 
 /// Without the channel that is kept in memory, which may have to make room for others.
 pub(crate) async fn gather_on_disk(site: &Arc<Site>, seed: u64) -> Result<Crowd> {
     let mut channels = channels();
     channels.retain(|channel| channel.durable);
-    gather_in(site, seed, channels).await
+    gather_in(site, seed, channels, true).await
 }
 
-async fn gather_in(site: &Arc<Site>, seed: u64, channels: Vec<Channel>) -> Result<Crowd> {
+/// Nothing has a time to live: it would be over when a clock says so that jumps.
+pub(crate) async fn gather_without_ends(site: &Arc<Site>, seed: u64) -> Result<Crowd> {
+    gather_in(site, seed, channels(), false).await
+}
+
+async fn gather_in(site: &Arc<Site>, seed: u64, channels: Vec<Channel>, ends: bool) -> Result<Crowd> {
     let tickets = tickets(site, &channels).await?;
     let mut crowd = Crowd::gather(Arc::clone(site), channels, plans(&tickets), seed).await?;
     let all: Vec<_> = tickets.iter().map(|ticket| ticket.channel).collect();
     // A memory channel forgets its keys with everything else, so nobody relies on them there.
-    let durable = &all[..5];
+    let durable = &all[..MEMORY.index()];
     for (route, channels) in [
         (Route::Single, &all[..]),
         (Route::Single, &all[..]),
@@ -88,6 +97,9 @@ async fn gather_in(site: &Arc<Site>, seed: u64, channels: Vec<Channel>) -> Resul
         (Route::Seed, durable),
     ] {
         crowd.publish(route, channels, seed);
+    }
+    if ends {
+        crowd.publish(Route::Expiring, &[EXPIRING], seed);
     }
     Ok(crowd)
 }
@@ -110,7 +122,7 @@ fn plans(tickets: &[Ticket]) -> Vec<Plan> {
     let flaky = |plan: Plan, breaks: RangeInclusive<u64>, away| Plan { breaks: Some(breaks), away, ..plan };
     let (socket, polling) = (Transport::WebSocket, Transport::Polling);
     let [one, two, three, four] = PLAIN;
-    let all = [one, two, three, four, TRIMMED, MEMORY];
+    let all = [one, two, three, four, TRIMMED, EXPIRING, MEMORY];
     let mut plans = vec![
         // Stays as long as the server does.
         plan("one", Door::Handshake, socket, &[one]),
@@ -123,7 +135,7 @@ fn plans(tickets: &[Ticket]) -> Vec<Plan> {
         flaky(plan("flaky-all", Door::Handshake, socket, &all), 20..=500, 0..=20),
         flaky(plan("flaky-polling", Door::Handshake, polling, &[one, three]), 20..=500, 0..=20),
         // Gone for a while, and sometimes for longer than the trimmed channel remembers.
-        flaky(plan("commuter", Door::Handshake, socket, &[one, TRIMMED]), 100..=400, 300..=3000),
+        flaky(plan("commuter", Door::Handshake, socket, &[one, TRIMMED, EXPIRING]), 100..=400, 300..=3000),
         flaky(plan("commuter-memory", Door::Handshake, socket, &[four, MEMORY]), 100..=400, 300..=3000),
         // Keeps its own place.
         plan("explicit", Door::Explicit, socket, &PLAIN),
@@ -140,7 +152,9 @@ fn plans(tickets: &[Ticket]) -> Vec<Plan> {
         // An `EventSource`, which keeps the last id.
         plan("stream", Door::Stream, socket, &[two]),
         flaky(plan("stream-flaky", Door::Stream, socket, &[one]), 5..=300, 0..=50),
+        flaky(plan("explicit-commuter", Door::Explicit, socket, &[EXPIRING]), 100..=400, 300..=3000),
         flaky(plan("stream-commuter", Door::Stream, socket, &[TRIMMED]), 100..=400, 300..=3000),
+        flaky(plan("stream-expiring", Door::Stream, socket, &[EXPIRING]), 100..=400, 300..=3000),
         flaky(meta(plan("stream-memory", Door::Stream, socket, &[MEMORY])), 100..=400, 0..=500),
         // Live only, as ever.
         plan("seed", Door::Seed, socket, &[one]),

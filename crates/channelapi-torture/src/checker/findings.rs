@@ -30,6 +30,8 @@ pub(crate) enum Law {
     WholeBatch,
     /// A consumer stands nowhere before what an ack was answered for, and nowhere behind what was ever confirmed.
     AcksKept,
+    /// What has a time to live reaches nobody who comes after its end.
+    TimeToLive,
 }
 
 impl Law {
@@ -48,6 +50,7 @@ impl Law {
             Self::OwnChannelsOnly => "C10",
             Self::WholeBatch => "C11",
             Self::AcksKept => "C12",
+            Self::TimeToLive => "C13",
         }
     }
 }

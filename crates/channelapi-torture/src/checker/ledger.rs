@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 
+use super::expiry::may_be_over;
 use super::findings::{Findings, Law};
 use super::is_refused;
 use crate::history::{Branch, ChannelId, Event, History, MessageId, Position, Publish, Time};
@@ -26,6 +27,8 @@ pub(super) struct Ledger<'h> {
     epochs: HashMap<(ChannelId, u64), (Time, usize)>,
     /// Messages of each channel that may be stored without anybody having seen where.
     unplaced: Vec<u64>,
+    /// What was published with a time to live.
+    expiring: HashMap<ChannelId, Vec<&'h Publish>>,
 }
 
 /// One channel in one branch.
@@ -66,12 +69,17 @@ impl<'h> Ledger<'h> {
     pub(super) fn new(history: &'h History, findings: &mut Findings) -> Self {
         let branches = history.restores.len() + 1;
         let books = || history.channels.iter().map(|_| Book::default()).collect();
+        let mut expiring = HashMap::<_, Vec<_>>::new();
+        for publish in history.publishes.iter().filter(|publish| publish.ttl.is_some()) {
+            expiring.entry(publish.channel).or_default().push(publish);
+        }
         let mut ledger = Self {
             history,
             publishes: history.publishes.iter().map(|publish| (publish.id, publish)).collect(),
             books: (0..branches).map(|_| books()).collect(),
             epochs: HashMap::new(),
             unplaced: vec![0; history.channels.len()],
+            expiring,
         };
         ledger.hear_publishers(findings);
         ledger.hear_clients(findings);
@@ -142,6 +150,18 @@ impl<'h> Ledger<'h> {
     /// Whether the channel ever had more than one history.
     pub(super) fn began_anew(&self, channel: ChannelId) -> bool {
         self.epochs.keys().filter(|(of, _)| *of == channel).count() > 1
+    }
+
+    /// How many messages were published to the channel that have a time to live.
+    pub(super) fn expiring(&self, channel: ChannelId) -> usize {
+        self.expiring.get(&channel).map_or(0, Vec::len)
+    }
+
+    /// How many messages may have been over before anybody in this branch saw where they are.
+    pub(super) fn unseen_and_over(&self, branch: Branch, channel: ChannelId, at: Time) -> usize {
+        let expiring = self.expiring.get(&channel).into_iter().flatten();
+        let unseen = expiring.filter(|publish| self.position(branch, channel, publish.id).is_none());
+        unseen.filter(|publish| may_be_over(publish, at)).count()
     }
 
     pub(super) fn last_branch(&self) -> Branch {

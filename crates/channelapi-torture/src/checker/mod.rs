@@ -5,6 +5,7 @@
 
 mod acks;
 mod batches;
+mod expiry;
 mod findings;
 mod ledger;
 #[cfg(test)]
@@ -87,6 +88,7 @@ impl Verdict {
             Law::OwnChannelsOnly,
             Law::WholeBatch,
             Law::AcksKept,
+            Law::TimeToLive,
         ];
         let (accepted, deliveries) = (self.accepted, self.deliveries);
         let (resumes, without_cursor, confirmed) = (self.resumes, self.without_cursor, self.confirmed);
@@ -156,11 +158,13 @@ fn check_dump(ledger: &Ledger<'_>, dump: &Dump, findings: &mut Findings) {
         }
     }
     for pair in dump.messages.windows(2) {
-        if pair[0].0.next() != pair[1].0 {
+        let lane = (dump.branch, dump.channel);
+        if !expiry::may_follow(ledger, lane, dump.ended, pair[0].0, pair[1].0) {
             let text = format!("the history of {name} goes from {} to {}", pair[0].0, pair[1].0);
             findings.add(Law::NoHole, text, Vec::new);
         }
     }
+    expiry::check(ledger, dump, findings);
     if is_complete(history, dump.channel) {
         check_complete(ledger, dump, findings);
     }
@@ -180,7 +184,8 @@ fn check_complete(ledger: &Ledger<'_>, dump: &Dump, findings: &mut Findings) {
     let history = ledger.history;
     let kept: std::collections::HashSet<_> = dump.messages.iter().map(|(_, id)| *id).collect();
     for publish in history.publishes.iter().filter(|publish| publish.channel == dump.channel) {
-        if is_accepted(history, publish, dump.branch) && !kept.contains(&publish.id) {
+        let is_owed = is_accepted(history, publish, dump.branch) && !expiry::may_be_over(publish, dump.ended);
+        if is_owed && !kept.contains(&publish.id) {
             let text = format!("{} was accepted and is not in the history", publish.id);
             findings.add(Law::NothingLost, text, || vec![history.publish_line(publish)]);
         }

@@ -48,6 +48,10 @@ pub(super) enum Flaw {
     TearsBatch,
     /// Another message comes between those of a batch.
     MixesBatch,
+    /// A message is shown to those who come after its time is over.
+    ShowsOver,
+    /// A message that should have lived for long is missing.
+    ForgetsLongLived,
     /// An event stream leaves out one of the messages that were published while its client was away.
     SkipsInStream,
     /// What a client has confirmed is gone after a kill.
@@ -153,6 +157,12 @@ fn consumers_that_stand_where_nobody_said_are_seen() {
 }
 
 #[test]
+fn lives_of_another_length_are_seen() {
+    check_caught(Flaw::ShowsOver, &[Law::TimeToLive]);
+    check_caught(Flaw::ForgetsLongLived, &[Law::NothingLost]);
+}
+
+#[test]
 fn untrue_verdicts_are_seen() {
     check_caught(Flaw::FalselyIncomplete, &[Law::HonestVerdict]);
     check_caught(Flaw::ForgetsStart, &[Law::HonestVerdict]);
@@ -171,6 +181,7 @@ fn message_stored_before_one_that_was_accepted_earlier_is_seen() {
         id: id(number),
         channel: ChannelId(0),
         keyed: false,
+        ttl: None,
         batch: None,
         invoked: time(invoked),
         doubtful: None,
@@ -190,6 +201,8 @@ fn message_stored_before_one_that_was_accepted_earlier_is_seen() {
             dumps: vec![Dump {
                 branch: Branch(0),
                 channel: ChannelId(0),
+                began: time(40),
+                ended: time(40),
                 messages: vec![(position(1), id(order[0])), (position(2), id(order[1]))],
             }],
             ..History::default()
@@ -214,6 +227,7 @@ fn batch_that_was_stored_and_refused_is_seen() {
         id: MessageId { publisher: 0, number },
         channel: ChannelId(0),
         keyed: false,
+        ttl: None,
         batch: Some(0),
         invoked: Time::default(),
         doubtful: None,

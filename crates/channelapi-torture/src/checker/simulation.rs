@@ -20,8 +20,14 @@ const DURABLE: ChannelId = ChannelId(0);
 const OTHER: ChannelId = ChannelId(1);
 const TRIMMED: ChannelId = ChannelId(2);
 const MEMORY: ChannelId = ChannelId(3);
-const CHANNELS: [ChannelId; 4] = [DURABLE, OTHER, TRIMMED, MEMORY];
+/// Some of what is published here has a time to live.
+const EXPIRING: ChannelId = ChannelId(4);
+const CHANNELS: [ChannelId; 5] = [DURABLE, OTHER, TRIMMED, MEMORY, EXPIRING];
 const KEPT: u64 = 8;
+/// Milliseconds; a tick takes some of them, so that a message can be over for long before a run ends.
+const TICK: u64 = 5;
+const SHORT_LIFE: u64 = 100;
+const LONG_LIFE: u64 = 1_000_000_000;
 
 /// Once in how many opportunities a flaw shows.
 const FLAW_RARITY: u64 = 6;
@@ -31,6 +37,7 @@ pub(super) struct Simulation {
     flaw: Option<Flaw>,
     /// How often the flaw showed in a way that somebody outside was told.
     pub(super) struck: usize,
+    has_swapped: bool,
     now: u64,
     life: Life,
     branch: Branch,
@@ -68,6 +75,8 @@ impl Simulation {
         let clients = vec![
             client("explicit", Door::Explicit, &[DURABLE, OTHER]),
             client("explicit-trimmed", Door::Explicit, &[TRIMMED]),
+            client("explicit-expiring", Door::Explicit, &[EXPIRING]),
+            client("expiring", Door::Handshake, &[EXPIRING]),
             client("explicit-memory", Door::Explicit, &[MEMORY]),
             client("stream", Door::Stream, &[OTHER]),
             client("stream-trimmed", Door::Stream, &[TRIMMED]),
@@ -83,6 +92,7 @@ impl Simulation {
             choices,
             flaw,
             struck: 0,
+            has_swapped: false,
             now: 0,
             life: Life(0),
             branch: Branch(0),
@@ -122,8 +132,12 @@ impl Simulation {
     }
 
     fn tick(&mut self) -> Time {
-        self.now += 1;
-        Time(Duration::from_micros(self.now))
+        self.now += TICK;
+        self.time()
+    }
+
+    fn time(&self) -> Time {
+        Time(Duration::from_millis(self.now))
     }
 
     fn has(&mut self, flaw: Flaw) -> bool {

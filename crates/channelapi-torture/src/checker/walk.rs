@@ -3,14 +3,17 @@
 //! A client's stand is a promise. Whoever returns with a cursor stands where it stood when the cursor came; whoever was
 //! told of a gap stands at nothing but the present. Every connection has to go on exactly there, without a hole.
 
+mod verdicts;
+
 use std::collections::{BTreeMap, HashSet};
 
+use super::expiry::{is_over, may_be_over, may_follow};
 use super::findings::{Findings, Law};
 use super::is_refused;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, Stored};
 use crate::history::{
-    Asked, Branch, ChannelId, Client, Connected, Delivered, Door, Event, History, Joined, MessageId, Pid,
-    Position, Publish, Reason, Time,
+    Branch, ChannelId, Client, Connected, Delivered, Door, Event, History, Joined, MessageId, Position,
+    Publish, Reason, Time,
 };
 
 /// Messages of a hole that are shown.
@@ -128,140 +131,12 @@ impl<'a, 'h> Walk<'a, 'h> {
         }
     }
 
-    fn judge_pid(&mut self, entry: usize, connected: &Connected, gaps: &[(ChannelId, Reason)]) {
-        let wrong = match (connected.asked, connected.pid) {
-            (_, Pid::None) => "a resumable connection without a pid",
-            (Asked::Now, Pid::Same) => "the pid of somebody else for a client that had none",
-            (Asked::Now, Pid::New) if !gaps.is_empty() => "a gap for a client that asked for nothing",
-            (Asked::NoCursor, Pid::Same) => "recovered, without a cursor to recover from",
-            (_, Pid::Same) if !gaps.is_empty() => "recovered, and a gap",
-            (Asked::All | Asked::After(_) | Asked::Start(_) | Asked::NoCursor, Pid::New)
-                if gaps.is_empty() =>
-            {
-                "not recovered, and no gap that says why"
-            }
-            _ => return,
-        };
-        self.report(Law::HonestVerdict, entry, wrong);
-    }
-
     fn join(&mut self, entry: usize, at: Time, joined: &Joined) {
         if !self.client.channels.contains(&joined.channel) {
             return self.report(Law::OwnChannelsOnly, entry, "it joined a channel that it has no token for");
         }
         let stand = self.resumed(entry, at, joined.channel, joined.asked, joined.incomplete);
         self.open(entry, joined.channel, stand);
-    }
-
-    /// Where a client stands that asked for this and got that verdict.
-    fn resumed(
-        &mut self,
-        entry: usize,
-        at: Time,
-        channel: ChannelId,
-        asked: Asked,
-        incomplete: Option<Reason>,
-    ) -> Stand {
-        let stood = match asked {
-            Asked::Now | Asked::NoCursor => Stand::Since(at),
-            Asked::All => Stand::Beginning,
-            Asked::After(cursor) => self.stand_at(channel, cursor),
-            Asked::Start(session) => Stand::Since(self.client.events[session].at),
-        };
-        let Some(reason) = incomplete else {
-            self.judge_continuity(entry, channel, asked, stood);
-            return stood;
-        };
-        if !self.is_true(reason, at, channel, asked, stood) {
-            let name = &self.ledger.history.channel(channel).name;
-            let text =
-                format!("not recovered in {name} because of `{reason}`, which is not so; it was {stood:?}");
-            self.report(Law::HonestVerdict, entry, &text);
-        }
-        Stand::Since(at)
-    }
-
-    fn stand_at(&self, channel: ChannelId, entry: usize) -> Stand {
-        let marks = self.marks.get(&channel).map_or(&[][..], Vec::as_slice);
-        let known = marks[..marks.partition_point(|mark| mark.entry <= entry)].last();
-        known.map_or(Stand::Since(self.client.events[entry].at), |mark| mark.stand)
-    }
-
-    /// A client that was told that nothing is missing stands in the history that the server has.
-    fn judge_continuity(&mut self, entry: usize, channel: ChannelId, asked: Asked, stood: Stand) {
-        let (Some(connection), Stand::At(position, id)) = (&self.connection, stood) else { return };
-        let branch = connection.connected.branch;
-        let Asked::After(cursor) = asked else { return };
-        if self.branch_of(cursor) == branch {
-            return;
-        }
-        let now = self.ledger.at(branch, channel, position);
-        let newest = self.ledger.stored(branch, channel).last();
-        // Only of the last branch everything is known, because it is read at the end.
-        let beyond = branch == self.ledger.last_branch()
-            && newest.is_none_or(|newest| newest.place < self.ledger.place(channel, position));
-        if now.map_or(beyond, |now| now.id != id) {
-            let text =
-                format!("recovered, but {id} at {position}, where it stands, is not in the history any more");
-            self.report(Law::HonestVerdict, entry, &text);
-        }
-    }
-
-    fn is_true(&self, reason: Reason, at: Time, channel: ChannelId, asked: Asked, stood: Stand) -> bool {
-        let Some(connection) = &self.connection else { return false };
-        let policy = self.ledger.history.channel(channel);
-        match (reason, asked) {
-            (Reason::NoCursor, _) => asked == Asked::NoCursor,
-            (Reason::NoHistory, _) => policy.max_messages == Some(0),
-            (Reason::Trimmed, Asked::After(_) | Asked::Start(_) | Asked::All) => {
-                self.may_be_trimmed(channel, at, stood)
-            }
-            (Reason::Epoch, Asked::After(cursor) | Asked::Start(cursor)) => {
-                let before = self.connected_before(cursor).map(|connected| connected.life);
-                before != Some(connection.connected.life)
-                    && (!policy.durable || self.ledger.began_anew(channel))
-            }
-            (Reason::Diverged, Asked::After(cursor) | Asked::Start(cursor)) => self.is_replaced(cursor),
-            (Reason::Ahead, Asked::After(cursor)) => {
-                let Stand::At(position, id) = stood else { return false };
-                let now = self.ledger.at(connection.connected.branch, channel, position);
-                self.is_replaced(cursor) && now.is_none_or(|now| now.id != id)
-            }
-            // Nobody here asks for a limited replay, and who asked for nothing cannot miss anything.
-            (Reason::Limit, _) | (_, Asked::Now | Asked::All | Asked::Start(_) | Asked::NoCursor) => false,
-        }
-    }
-
-    /// Whether what follows may be more than the channel keeps.
-    fn may_be_trimmed(&self, channel: ChannelId, at: Time, stood: Stand) -> bool {
-        let Some(connection) = &self.connection else { return false };
-        let reached = match stood {
-            Stand::At(position, _) => position.offset,
-            Stand::Beginning | Stand::Since(_) => 0,
-        };
-        let largest = self.ledger.largest_offset_before(connection.connected.branch, channel, at);
-        let kept = self.ledger.history.channel(channel).max_messages;
-        kept.is_some_and(|kept| largest.saturating_sub(reached) > kept)
-    }
-
-    /// Whether the server's history is a copy that is older than what came with this entry.
-    fn is_replaced(&self, entry: usize) -> bool {
-        let now =
-            self.connection.as_ref().map_or(Branch::default(), |connection| connection.connected.branch);
-        let since = usize::from(self.branch_of(entry).0)..usize::from(now.0);
-        let came = self.client.events[entry].at;
-        self.ledger.history.restores[since].iter().any(|restore| came > restore.copied)
-    }
-
-    fn branch_of(&self, entry: usize) -> Branch {
-        self.connected_before(entry).map_or(Branch::default(), |connected| connected.branch)
-    }
-
-    fn connected_before(&self, entry: usize) -> Option<Connected> {
-        self.client.events[..=entry].iter().rev().find_map(|entry| match entry.event {
-            Event::Connected(connected) => Some(connected),
-            _ => None,
-        })
     }
 
     fn open(&mut self, entry: usize, channel: ChannelId, stand: Stand) {
@@ -308,6 +183,9 @@ impl<'a, 'h> Walk<'a, 'h> {
         }
         let branch = connection.connected.branch;
         let (stood, newest_invoked) = (lane.stand, lane.newest_invoked);
+        if is_over(publish, connection.connected.began) {
+            self.report(Law::TimeToLive, entry, "it got what was over before it came");
+        }
         let position = delivered.position.or_else(|| self.ledger.position(branch, channel, delivered.id));
         let stand = match position {
             Some(position) => {
@@ -334,8 +212,9 @@ impl<'a, 'h> Walk<'a, 'h> {
         position: Position,
     ) {
         let place = self.ledger.place(channel, position);
+        let before_first = Position { offset: 0, ..position };
         match stood {
-            Stand::Beginning if position.offset == 1 => {}
+            Stand::Beginning if self.may_follow(entry, (branch, channel), before_first, position) => {}
             Stand::Beginning => {
                 self.report_hole(entry, branch, channel, Position::START, Some(position), Time::default());
             }
@@ -344,7 +223,7 @@ impl<'a, 'h> Walk<'a, 'h> {
                     self.report_hole(entry, branch, channel, Position::START, Some(position), time);
                 }
             }
-            Stand::At(last, _) if last.next() == position => {}
+            Stand::At(last, _) if self.may_follow(entry, (branch, channel), last, position) => {}
             Stand::At(last, _) if last.epoch != position.epoch => {
                 let text = format!("the history began anew after {last}, and nobody told it");
                 self.report(Law::HonestVerdict, entry, &text);
@@ -359,6 +238,10 @@ impl<'a, 'h> Walk<'a, 'h> {
                 self.report_hole(entry, branch, channel, last, Some(position), Time::default());
             }
         }
+    }
+
+    fn may_follow(&self, entry: usize, lane: (Branch, ChannelId), last: Position, next: Position) -> bool {
+        may_follow(self.ledger, lane, self.client.events[entry].at, last, next)
     }
 
     /// A place that nobody knows is at least not one that somebody else has. Whatever is sent after the message came lies behind it.
@@ -377,12 +260,21 @@ impl<'a, 'h> Walk<'a, 'h> {
         }
         let somewhere = Stand::Since(self.client.events[entry].at);
         let Stand::At(last, _) = stood else { return somewhere };
-        if let Some(other) = self.ledger.at(branch, publish.channel, last.next()) {
-            let text = format!("it came right after {last}, where {} should have come", other.id);
-            self.report(Law::NoHole, entry, &text);
+        let mut next = last.next();
+        let at = self.client.events[entry].at;
+        while let Some(other) = self.ledger.at(branch, publish.channel, next) {
+            if !may_be_over(other, at) {
+                let text = format!("it came right after {last}, where {} should have come", other.id);
+                self.report(Law::NoHole, entry, &text);
+                return somewhere;
+            }
+            next = next.next();
+        }
+        // What is over may be known to nobody, so that nobody can count.
+        if self.ledger.expiring(publish.channel) > 0 {
             return somewhere;
         }
-        Stand::At(last.next(), publish.id)
+        Stand::At(next, publish.id)
     }
 
     /// Whether nothing else of the channel came on this connection before.
@@ -406,10 +298,16 @@ impl<'a, 'h> Walk<'a, 'h> {
         let (from, until) =
             (self.ledger.place(channel, after), before.map(|before| self.ledger.place(channel, before)));
         let missing = self.ledger.between(branch, channel, from, until);
-        let missing: Vec<_> = missing
-            .iter()
-            .filter(|stored| stored.publish.invoked > since || since == Time::default())
-            .collect();
+        let missing =
+            missing.iter().filter(|stored| stored.publish.invoked > since || since == Time::default());
+        let at = self.client.events[entry].at;
+        let (over, missing): (Vec<&Stored<'_>>, Vec<_>) =
+            missing.partition(|stored| may_be_over(stored.publish, at));
+        // Whoever stands at a place misses whatever is not known to be over.
+        let is_counted = before.is_some() && since == Time::default();
+        if missing.is_empty() && !over.is_empty() && !is_counted {
+            return;
+        }
         let accepted = missing.iter().filter(|stored| stored.accepted.is_some()).count();
         let law = if accepted > 0 && self.client.door != Door::Seed { Law::NothingLost } else { Law::NoHole };
         let name = &self.ledger.history.channel(channel).name;

@@ -6,8 +6,9 @@ use super::{
 
 impl History {
     pub(crate) fn publish_line(&self, publish: &Publish) -> String {
-        let Publish { id, channel, keyed, batch, invoked, doubtful, outcome } = publish;
+        let Publish { id, channel, keyed, ttl, batch, invoked, doubtful, outcome } = publish;
         let key = if *keyed { " with a key" } else { "" };
+        let ttl = ttl.map_or(String::new(), |ttl| format!(" for {ttl:?}"));
         let batch = batch.map_or(String::new(), |batch| format!(" in batch {batch}"));
         let doubt = doubtful.map_or(String::new(), |at| format!(", in doubt since {at}"));
         let outcome = match outcome {
@@ -16,14 +17,14 @@ impl History {
             Outcome::Stored(answers) => answers.iter().map(answer_text).collect::<Vec<_>>().join(", "),
         };
         let name = &self.channel(*channel).name;
-        format!("publish {id} to {name}{key}{batch} at {invoked}{doubt}: {outcome}")
+        format!("publish {id} to {name}{key}{ttl}{batch} at {invoked}{doubt}: {outcome}")
     }
 
     pub(crate) fn client_line(&self, client: &Client, entry: usize) -> String {
         let Entry { at, event } = &client.events[entry];
         let name = |channel: &ChannelId| &self.channel(*channel).name;
         let event = match event {
-            Event::Connected(Connected { life, branch, asked, pid }) => {
+            Event::Connected(Connected { life, branch, asked, pid, .. }) => {
                 let pid = match pid {
                     Pid::None => "no pid",
                     Pid::Same => "its pid: recovered",

@@ -19,7 +19,7 @@ pub(crate) async fn run(orders: &Orders, library: Option<&Path>, jumps: &[String
     let mut report = Report::new();
     let mut choices = Choices::new(orders.seed, "clock");
     let (mut server, site) = open(&orders.binary, &town::configuration()).await?;
-    let mut crowd = town::gather(&site, orders.seed).await?;
+    let mut crowd = town::gather_without_ends(&site, orders.seed).await?;
     for jump in (0..orders.cycles).flat_map(|_| jumps) {
         sleep(choices.millis(300..=800)).await;
         crowd.complain().await.with_context(|| format!("before the jump to {jump}"))?;

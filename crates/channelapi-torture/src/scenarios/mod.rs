@@ -129,6 +129,7 @@ mod tests {
                 id: MessageId { publisher: 0, number: 0 },
                 channel: ChannelId(0),
                 keyed: true,
+                ttl: None,
                 batch: None,
                 invoked: Time::default(),
                 doubtful,

@@ -227,6 +227,7 @@ mod tests {
             id: MessageId { publisher: 0, number },
             channel: READ,
             keyed: false,
+            ttl: None,
             batch: None,
             invoked: time(0),
             doubtful: None,

@@ -192,6 +192,7 @@ mod tests {
                 id: MessageId { publisher: 0, number },
                 channel: FLEETING,
                 keyed: false,
+                ttl: None,
                 batch: None,
                 invoked: Time::default(),
                 doubtful: None,

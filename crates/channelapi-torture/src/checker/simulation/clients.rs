@@ -1,7 +1,6 @@
 //! The clients of a simulation: through which door they come, what they read, and where they believe to stand.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use super::{DURABLE, MEMORY, Simulation, TRIMMED};
 use crate::checker::mutants::Flaw;
@@ -68,7 +67,8 @@ impl Simulation {
     }
 
     fn connected(&self, asked: Asked, pid: Pid) -> Item {
-        Item::Event(Event::Connected(Connected { life: self.life, branch: self.branch, asked, pid }))
+        let (life, branch) = (self.life, self.branch);
+        Item::Event(Event::Connected(Connected { began: self.time(), life, branch, asked, pid }))
     }
 
     fn join_live(&self, index: usize) -> VecDeque<Item> {
@@ -253,8 +253,7 @@ impl Simulation {
     }
 
     fn cursor(&self, entry: usize, positions: BTreeMap<ChannelId, Position>) -> Cursor {
-        let at = Time(Duration::from_micros(self.now));
-        Cursor { entry, life: self.life, branch: self.branch, at, positions }
+        Cursor { entry, life: self.life, branch: self.branch, at: self.time(), positions }
     }
 
     fn log(&mut self, index: usize, event: Event) -> usize {

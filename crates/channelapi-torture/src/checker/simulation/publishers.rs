@@ -1,6 +1,8 @@
 //! The publishers of a simulation: what they ask to be stored, and what they are told.
 
-use super::{CHANNELS, DURABLE, KEPT, MEMORY, OTHER, Simulation, TRIMMED};
+use std::time::Duration;
+
+use super::{CHANNELS, DURABLE, EXPIRING, KEPT, LONG_LIFE, MEMORY, OTHER, SHORT_LIFE, Simulation, TRIMMED};
 use crate::checker::mutants::Flaw;
 use crate::history::{Answer, ChannelId, MessageId, Outcome, Position, Publish, Time};
 
@@ -119,14 +121,23 @@ impl Simulation {
         self.publishers[index].number += 1;
         let id = MessageId { publisher: u32::try_from(index).unwrap(), number };
         let (doubtful, outcome) = (None, Outcome::Unknown);
-        self.publishes.push(Publish { id, channel, keyed, batch, invoked, doubtful, outcome });
+        let ttl = match self.choices.number(0..=3) {
+            _ if !(keyed && channel == EXPIRING) => None,
+            0 => None,
+            1 => Some(LONG_LIFE),
+            _ => Some(SHORT_LIFE),
+        };
+        let ttl = ttl.map(Duration::from_millis);
+        self.publishes.push(Publish { id, channel, keyed, ttl, batch, invoked, doubtful, outcome });
         self.publishes.len() - 1
     }
 
     /// The server stores a message at the end of its channel, and hands it out.
     pub(super) fn append(&mut self, publish: usize) -> Position {
-        let Publish { id, channel, .. } = self.publishes[publish];
+        let Publish { id, channel, ttl, .. } = self.publishes[publish];
+        let ends = ttl.map(|ttl| Time(self.time().0 + ttl));
         let log = self.logs.get_mut(&channel).unwrap();
+        log.ends.extend(ends.map(|ends| (id, ends)));
         log.messages.push(id);
         let position = log.newest();
         log.keys.insert(id, position);
@@ -142,7 +153,7 @@ impl Simulation {
         let Some(pending) = self.publishers[index].pending else { return };
         let publish = self.publishes[pending.publish].clone();
         let known = self.logs[&publish.channel].keys.get(&publish.id).copied();
-        let again = known.is_some() && publish.channel != TRIMMED && self.has(Flaw::StoresKeyTwice);
+        let again = known.is_some() && !forgets(publish.channel) && self.has(Flaw::StoresKeyTwice);
         let stored = match known {
             Some(position) if publish.keyed && !again => (position, true),
             _ if publish.channel == DURABLE && self.has(Flaw::AcceptsWithoutStoring) => {
@@ -167,8 +178,9 @@ impl Simulation {
     pub(super) fn answer(&mut self, publish: usize, position: Position, duplicate: bool) {
         let told = &self.publishes[publish];
         self.struck += usize::from(duplicate && told.answers().is_empty() && told.doubtful.is_none());
-        let position =
-            (!self.choices.one_in(4) || self.publishes[publish].channel == MEMORY).then_some(position);
+        // Of what is over by the time that anybody comes, only its publisher can say where it was.
+        let is_told = self.publishes[publish].channel == MEMORY || self.publishes[publish].ttl.is_some();
+        let position = (is_told || !self.choices.one_in(4)).then_some(position);
         let answer = Answer { at: self.tick(), branch: self.branch, position, tag: None, duplicate };
         self.record(publish, answer);
     }
@@ -179,6 +191,11 @@ impl Simulation {
             outcome => *outcome = Outcome::Stored(vec![answer]),
         }
     }
+}
+
+/// Whether what the channel holds may be gone in the end.
+fn forgets(channel: ChannelId) -> bool {
+    channel == TRIMMED || channel == EXPIRING
 }
 
 /// Whether everything that the channel holds is known in the end.

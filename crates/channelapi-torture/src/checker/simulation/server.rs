@@ -7,7 +7,9 @@ use super::publishers::Pending;
 use super::{Copy, DURABLE, MEMORY, Simulation, TRIMMED};
 use crate::checker::mutants::Flaw;
 use crate::choices::Choices;
-use crate::history::{ChannelId, Delivered, Door, Dump, Event, MessageId, Position, Reason, Restore};
+use crate::history::{
+    Answer, ChannelId, Delivered, Door, Dump, Event, MessageId, Position, Reason, Restore, Time,
+};
 
 #[derive(Clone)]
 pub(super) struct Log {
@@ -16,11 +18,14 @@ pub(super) struct Log {
     pub(super) gone: u64,
     pub(super) messages: Vec<MessageId>,
     pub(super) keys: HashMap<MessageId, Position>,
+    /// When messages end that do not live for ever.
+    pub(super) ends: HashMap<MessageId, Time>,
 }
 
 impl Log {
     pub(super) fn new(choices: &mut Choices) -> Self {
-        Self { epoch: choices.number(1..=u64::MAX - 1), gone: 0, messages: Vec::new(), keys: HashMap::new() }
+        let (keys, ends) = (HashMap::new(), HashMap::new());
+        Self { epoch: choices.number(1..=u64::MAX - 1), gone: 0, messages: Vec::new(), keys, ends }
     }
 
     pub(super) fn newest(&self) -> Position {
@@ -33,6 +38,13 @@ impl Log {
         let first = position.offset.max(self.gone) + 1;
         let messages = self.messages.iter().skip(skipped).zip(first..);
         messages.map(|(id, offset)| (Position { epoch: self.epoch, offset }, *id)).collect()
+    }
+
+    /// Everything whose time is not over.
+    fn shown(&self, now: Time) -> Vec<(Position, MessageId)> {
+        let mut all = self.after(Position { epoch: self.epoch, offset: self.gone });
+        all.retain(|(_, id)| self.ends.get(id).is_none_or(|ends| *ends > now));
+        all
     }
 }
 
@@ -113,6 +125,13 @@ impl Simulation {
             _ => {}
         }
         let mut replay = log.after(from);
+        let (now, forgets) = (self.time(), self.flaw == Some(Flaw::ForgetsLongLived));
+        let shows = self.flaw == Some(Flaw::ShowsOver);
+        let ends = &self.logs[&channel].ends;
+        replay.retain(|(_, id)| match ends.get(id) {
+            Some(ends) => (*ends > now || shows) && !forgets,
+            None => true,
+        });
         if replay.len() > 1 && self.has(Flaw::SkipsOnResume) {
             replay.remove(0);
         }
@@ -152,7 +171,7 @@ impl Simulation {
 
     pub(super) fn kill(&mut self) {
         self.stop();
-        if self.has(Flaw::ForgetsAck) {
+        if self.flaw == Some(Flaw::ForgetsAck) {
             self.consumers.clear();
         }
         if self.flaw == Some(Flaw::ForgetsTail) {
@@ -164,18 +183,21 @@ impl Simulation {
                 self.struck += usize::from(accepted);
             }
         }
-        if self.flaw == Some(Flaw::SwapsTail) {
-            let log = self.logs.get_mut(&DURABLE).unwrap();
-            let count = log.messages.len();
-            if count > 1 {
-                log.messages.swap(count - 2, count - 1);
-                let placed = |id: MessageId| {
-                    self.publishes
-                        .iter()
-                        .any(|it| it.id == id && it.answers().iter().any(|a| a.position.is_some()))
-                };
-                self.struck += usize::from(placed(log.messages[count - 1]));
-            }
+        if self.flaw == Some(Flaw::SwapsTail) && !self.has_swapped {
+            self.swap_tail();
+        }
+    }
+
+    /// Once, for swapped again they would be right; and only if a publisher was told where one of them is.
+    fn swap_tail(&mut self) {
+        let messages = &mut self.logs.get_mut(&DURABLE).unwrap().messages;
+        let [.., last, _] = messages[..] else { return };
+        let is_told = |answer: &Answer| answer.position.is_some() && answer.branch == self.branch;
+        if self.publishes.iter().any(|it| it.id == last && it.answers().iter().any(is_told)) {
+            let count = messages.len();
+            messages.swap(count - 2, count - 1);
+            self.has_swapped = true;
+            self.struck += 1;
         }
     }
 
@@ -202,7 +224,9 @@ impl Simulation {
         let dump = |(channel, log): (&ChannelId, &Log)| Dump {
             branch: self.branch,
             channel: *channel,
-            messages: log.after(Position { epoch: log.epoch, offset: log.gone }),
+            began: self.time(),
+            ended: self.time(),
+            messages: log.shown(self.time()),
         };
         self.logs.iter().map(dump).collect()
     }
