@@ -12,10 +12,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::{Actor, Plan, Ticket};
 use crate::follower::Follower;
-use crate::history::{Channel, ChannelId, Client, Door, Dump, History, Position, Publish, Restore};
+use crate::history::{Channel, ChannelId, Client, Door, Dump, History, Position, Restore};
 use crate::http::{Http, Request};
 use crate::packet::parse_data;
-use crate::publisher::{GOALS, Publisher, Route, Target};
+use crate::publisher::{GOALS, Log, Publisher, Route, Target};
 use crate::site::{Phase, Site};
 
 const READY_MAX: Duration = Duration::from_secs(30);
@@ -30,7 +30,7 @@ pub(crate) struct Crowd {
     pub(crate) site: Arc<Site>,
     channels: Vec<Channel>,
     clients: Vec<Guest>,
-    publishers: Vec<JoinHandle<Result<Vec<Publish>>>>,
+    publishers: Vec<JoinHandle<Result<Log>>>,
     goals: Publisher,
     pub(crate) restores: Vec<Restore>,
     /// How long everybody has in the end.
@@ -105,10 +105,12 @@ impl Crowd {
             situation.phase = Phase::Drain;
             situation.stall = false;
         });
-        let mut publishes = Vec::new();
+        let (mut publishes, mut purges) = (Vec::new(), Vec::new());
         for publisher in self.publishers.drain(..) {
             let log = timeout(DRAIN_MAX, publisher).await;
-            publishes.extend(log.context("a publisher did not get an answer until the end")???);
+            let log = log.context("a publisher did not get an answer until the end")???;
+            publishes.extend(log.publishes);
+            purges.extend(log.purges);
         }
         let late = self.drain().await?;
         let dumps = self.dump().await?;
@@ -120,7 +122,7 @@ impl Crowd {
         }
         publishes.extend(self.goals.into_log());
         let (channels, restores) = (self.channels, self.restores);
-        Ok(History { channels, publishes, clients, restores, dumps, late })
+        Ok(History { channels, publishes, purges, clients, restores, dumps, late })
     }
 
     /// Waits until everybody has got everything, and names those who have not after a long time.

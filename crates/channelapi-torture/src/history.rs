@@ -41,6 +41,7 @@ pub(crate) struct Branch(pub(crate) u16);
 pub(crate) struct History {
     pub(crate) channels: Vec<Channel>,
     pub(crate) publishes: Vec<Publish>,
+    pub(crate) purges: Vec<Purge>,
     pub(crate) clients: Vec<Client>,
     /// The one at index 0 ended branch 0.
     pub(crate) restores: Vec<Restore>,
@@ -91,6 +92,18 @@ pub(crate) struct Publish {
     /// When it was known of the first attempt, if of any, that nobody can know what came of it.
     pub(crate) doubtful: Option<Time>,
     pub(crate) outcome: Outcome,
+}
+
+/// Somebody asked for everything in a channel to be forgotten, once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Purge {
+    pub(crate) channel: ChannelId,
+    pub(crate) branch: Branch,
+    pub(crate) invoked: Time,
+    /// When it was answered, or known that it would not be.
+    pub(crate) ended: Time,
+    /// How many messages that were, if it was answered.
+    pub(crate) purged: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -284,6 +297,11 @@ impl Publish {
             Outcome::Refused(_) | Outcome::Unknown => &[],
         }
     }
+}
+
+impl Time {
+    /// Later than everything.
+    pub(crate) const MAX: Self = Self(Duration::MAX);
 }
 
 impl History {

@@ -1,5 +1,7 @@
 //! One backend that publishes over HTTP, and writes down what it was told.
 
+mod purging;
+
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::broken::is_broken;
 use crate::choices::Choices;
-use crate::history::{Answer, Branch, ChannelId, MessageId, Outcome, Position, Publish, Time};
+use crate::history::{Answer, Branch, ChannelId, MessageId, Outcome, Position, Publish, Purge, Time};
 use crate::http::{Http, Request, Response};
 use crate::packet::data;
 use crate::site::{Phase, Site};
@@ -23,6 +25,8 @@ const RETRY_MILLIS: RangeInclusive<u64> = 5..=30;
 const BATCH: RangeInclusive<u64> = 2..=10;
 /// Once in how many messages a key is used again although the outcome is known.
 const REPEAT_RARITY: u64 = 10;
+/// Once in how many requests a publisher that purges does so.
+const PURGE_RARITY: u64 = 40;
 
 /// The shortest there is, so that some messages are over before clients that stay away come back.
 const SHORT_LIFE: Duration = Duration::from_secs(1);
@@ -39,6 +43,8 @@ pub(crate) enum Route {
     Keyed,
     /// The same, and most messages have a time to live.
     Expiring,
+    /// As keyed ones, and at times everything is purged. It has its channels for itself.
+    Purging,
     /// Several messages of one channel in one request.
     Batch,
 }
@@ -62,6 +68,13 @@ pub(crate) struct Publisher {
     next: u32,
     batches: u32,
     log: Vec<Publish>,
+    purges: Vec<Purge>,
+}
+
+/// What a publisher has written down.
+pub(crate) struct Log {
+    pub(crate) publishes: Vec<Publish>,
+    pub(crate) purges: Vec<Purge>,
 }
 
 /// What one attempt came to.
@@ -74,12 +87,24 @@ enum Attempt {
 impl Publisher {
     pub(crate) fn new(number: u32, route: Route, targets: Vec<Target>, site: Arc<Site>, seed: u64) -> Self {
         let choices = Choices::new(seed, &format!("publisher-{number}"));
-        let (connection, log) = (None, Vec::new());
-        Self { number, route, targets, pace: 0..=4, site, choices, connection, next: 1, batches: 0, log }
+        let (connection, log, purges) = (None, Vec::new(), Vec::new());
+        Self {
+            number,
+            route,
+            targets,
+            pace: 0..=4,
+            site,
+            choices,
+            connection,
+            next: 1,
+            batches: 0,
+            log,
+            purges,
+        }
     }
 
     /// Publishes until the load ends.
-    pub(crate) async fn run(mut self) -> Result<Vec<Publish>> {
+    pub(crate) async fn run(mut self) -> Result<Log> {
         while self.site.situation().phase == Phase::Load {
             let target = self.choices.pick(&self.targets).context("a publisher without channels")?.clone();
             let publishing = match self.route {
@@ -87,12 +112,13 @@ impl Publisher {
                     let count = self.choices.number(BATCH);
                     self.publish_batch(&target, count).await
                 }
+                Route::Purging if self.choices.one_in(PURGE_RARITY) => self.purge(&target).await,
                 _ => self.publish(&target).await,
             };
             publishing.with_context(|| format!("publisher {}", self.number))?;
             sleep(self.choices.millis(self.pace.clone())).await;
         }
-        Ok(self.log)
+        Ok(Log { publishes: self.log, purges: self.purges })
     }
 
     pub(crate) fn into_log(self) -> Vec<Publish> {
@@ -111,7 +137,7 @@ impl Publisher {
 
     async fn publish(&mut self, target: &Target) -> Result<()> {
         let id = self.next_id();
-        let keyed = matches!(self.route, Route::Keyed | Route::Expiring);
+        let keyed = matches!(self.route, Route::Keyed | Route::Expiring | Route::Purging);
         let ttl = if self.route == Route::Expiring { self.choose_ttl() } else { None };
         let data = data(id, target.channel);
         let (path, body) = match (self.route, ttl) {
@@ -123,7 +149,8 @@ impl Publisher {
             }
         };
         let key = if keyed { format!("Idempotency-Key: {id}\r\n") } else { String::new() };
-        let request = Prepared { path, headers: self.site.authorization() + &key, body: body.to_string() };
+        let (headers, body) = (self.site.authorization() + &key, body.to_string());
+        let request = Prepared { method: "POST", path, headers, body };
         let mut invoked = None;
         let mut refused = None;
         let mut answers = Vec::new();
@@ -164,7 +191,8 @@ impl Publisher {
             messages.push(json!({ "channel": target.name, "data": data(*id, target.channel) }));
         }
         let body = json!({ "messages": messages }).to_string();
-        let request = Prepared { path: "/v1/messages".to_owned(), headers: self.site.authorization(), body };
+        let (path, headers) = ("/v1/messages".to_owned(), self.site.authorization());
+        let request = Prepared { method: "POST", path, headers, body };
         let mut invoked = None;
         let outcomes = match self.attempt(&request, &mut invoked).await? {
             Attempt::Broken => vec![Outcome::Unknown; ids.len()],
@@ -214,8 +242,8 @@ impl Publisher {
         self.connect().await;
         let Some((mut http, branch)) = self.connection.take() else { bail!("not connected") };
         invoked.get_or_insert(self.site.now());
-        let Prepared { path, headers, body } = request;
-        let request = Request { method: "POST", path, headers, body };
+        let Prepared { method, path, headers, body } = request;
+        let request = Request { method, path, headers, body };
         match timeout(ANSWER_MAX, http.exchange(&request)).await {
             Ok(Ok(response)) => {
                 if response.status >= 400 {
@@ -267,6 +295,7 @@ impl Publisher {
 }
 
 struct Prepared {
+    method: &'static str,
     path: String,
     headers: String,
     body: String,

@@ -19,8 +19,10 @@ pub(crate) const PLAIN: [ChannelId; 4] = [ChannelId(0), ChannelId(1), ChannelId(
 const TRIMMED: ChannelId = ChannelId(4);
 /// Most of what is published there has a time to live.
 const EXPIRING: ChannelId = ChannelId(5);
+/// Purged now and then, by the only one who publishes there.
+pub(crate) const PURGED: ChannelId = ChannelId(6);
 /// The last one: there are crowds without it.
-const MEMORY: ChannelId = ChannelId(6);
+const MEMORY: ChannelId = ChannelId(7);
 
 /// Clients that stay as long as the server does.
 pub(crate) const STEADY: [&str; 9] =
@@ -60,6 +62,7 @@ pub(crate) fn channels() -> Vec<Channel> {
         (0..PLAIN.len()).map(|index| channel(format!("plain-{index}"), true, None)).collect();
     channels.push(channel("trimmed-0".to_owned(), true, Some(TRIMMED_KEEPS)));
     channels.push(channel("expiring-0".to_owned(), true, None));
+    channels.push(channel("purged-0".to_owned(), true, None));
     channels.push(channel("memory-0".to_owned(), false, None));
     channels
 }
@@ -83,18 +86,21 @@ pub(crate) async fn gather_without_ends(site: &Arc<Site>, seed: u64) -> Result<C
 async fn gather_in(site: &Arc<Site>, seed: u64, channels: Vec<Channel>, ends: bool) -> Result<Crowd> {
     let tickets = tickets(site, &channels).await?;
     let mut crowd = Crowd::gather(Arc::clone(site), channels, plans(&tickets), seed).await?;
-    let all: Vec<_> = tickets.iter().map(|ticket| ticket.channel).collect();
+    let mut all: Vec<_> = tickets.iter().map(|ticket| ticket.channel).collect();
+    all.retain(|channel| *channel != PURGED);
     // A memory channel forgets its keys with everything else, so nobody relies on them there.
-    let durable = &all[..MEMORY.index()];
+    let durable: Vec<_> = all.iter().copied().filter(|channel| *channel != MEMORY).collect();
+    let (all, durable) = (&all[..], &durable[..]);
     for (route, channels) in [
-        (Route::Single, &all[..]),
-        (Route::Single, &all[..]),
+        (Route::Single, all),
+        (Route::Single, all),
         (Route::Single, &PLAIN[..1]),
         (Route::Keyed, durable),
         (Route::Keyed, durable),
         (Route::Keyed, &PLAIN[..1]),
-        (Route::Batch, &all[..]),
+        (Route::Batch, all),
         (Route::Seed, durable),
+        (Route::Purging, &[PURGED]),
     ] {
         crowd.publish(route, channels, seed);
     }
@@ -122,7 +128,7 @@ fn plans(tickets: &[Ticket]) -> Vec<Plan> {
     let flaky = |plan: Plan, breaks: RangeInclusive<u64>, away| Plan { breaks: Some(breaks), away, ..plan };
     let (socket, polling) = (Transport::WebSocket, Transport::Polling);
     let [one, two, three, four] = PLAIN;
-    let all = [one, two, three, four, TRIMMED, EXPIRING, MEMORY];
+    let all = [one, two, three, four, TRIMMED, EXPIRING, PURGED, MEMORY];
     let mut plans = vec![
         // Stays as long as the server does.
         plan("one", Door::Handshake, socket, &[one]),
@@ -137,6 +143,7 @@ fn plans(tickets: &[Ticket]) -> Vec<Plan> {
         // Gone for a while, and sometimes for longer than the trimmed channel remembers.
         flaky(plan("commuter", Door::Handshake, socket, &[one, TRIMMED, EXPIRING]), 100..=400, 300..=3000),
         flaky(plan("commuter-memory", Door::Handshake, socket, &[four, MEMORY]), 100..=400, 300..=3000),
+        flaky(plan("commuter-purged", Door::Handshake, socket, &[one, PURGED]), 20..=400, 0..=500),
         // Keeps its own place.
         plan("explicit", Door::Explicit, socket, &PLAIN),
         flaky(
@@ -153,7 +160,9 @@ fn plans(tickets: &[Ticket]) -> Vec<Plan> {
         plan("stream", Door::Stream, socket, &[two]),
         flaky(plan("stream-flaky", Door::Stream, socket, &[one]), 5..=300, 0..=50),
         flaky(plan("explicit-commuter", Door::Explicit, socket, &[EXPIRING]), 100..=400, 300..=3000),
+        flaky(plan("explicit-purged", Door::Explicit, socket, &[PURGED]), 20..=500, 0..=500),
         flaky(plan("stream-commuter", Door::Stream, socket, &[TRIMMED]), 100..=400, 300..=3000),
+        flaky(plan("stream-purged", Door::Stream, socket, &[PURGED]), 20..=500, 0..=500),
         flaky(plan("stream-expiring", Door::Stream, socket, &[EXPIRING]), 100..=400, 300..=3000),
         flaky(meta(plan("stream-memory", Door::Stream, socket, &[MEMORY])), 100..=400, 0..=500),
         // Live only, as ever.

@@ -32,6 +32,8 @@ pub(crate) enum Law {
     AcksKept,
     /// What has a time to live reaches nobody who comes after its end.
     TimeToLive,
+    /// What was there before a purge that was answered reaches nobody who comes later.
+    PurgedStaysOut,
 }
 
 impl Law {
@@ -51,6 +53,7 @@ impl Law {
             Self::WholeBatch => "C11",
             Self::AcksKept => "C12",
             Self::TimeToLive => "C13",
+            Self::PurgedStaysOut => "C14",
         }
     }
 }

@@ -9,6 +9,7 @@ use std::collections::hash_map::Entry as Slot;
 use super::expiry::may_be_over;
 use super::findings::{Findings, Law};
 use super::is_refused;
+use super::purges::Purges;
 use crate::history::{Branch, ChannelId, Event, History, MessageId, Position, Publish, Time};
 
 /// A position that can be compared: epochs are random, so they are ranked in the order of their first appearance.
@@ -21,6 +22,7 @@ pub(super) struct Place {
 pub(super) struct Ledger<'h> {
     pub(super) history: &'h History,
     publishes: HashMap<MessageId, &'h Publish>,
+    pub(super) purges: Purges<'h>,
     /// By branch, then by channel.
     books: Vec<Vec<Book<'h>>>,
     /// When each epoch of a channel was first heard of, then its rank.
@@ -76,6 +78,7 @@ impl<'h> Ledger<'h> {
         let mut ledger = Self {
             history,
             publishes: history.publishes.iter().map(|publish| (publish.id, publish)).collect(),
+            purges: Purges::new(history),
             books: (0..branches).map(|_| books()).collect(),
             epochs: HashMap::new(),
             unplaced: vec![0; history.channels.len()],
@@ -223,7 +226,7 @@ impl<'h> Ledger<'h> {
                 let name = &history.channel(channel).name;
                 let source = || format!("the history of {name} at the end: {id} at {position}");
                 // A dump is read last, so an epoch that only it knows is the last one.
-                let at = Time(std::time::Duration::MAX);
+                let at = Time::MAX;
                 self.hear(&Word { at, branch, channel, position, id, source: &source }, findings);
             }
         }

@@ -10,6 +10,7 @@ mod findings;
 mod ledger;
 #[cfg(test)]
 mod mutants;
+mod purges;
 #[cfg(test)]
 mod simulation;
 mod walk;
@@ -18,6 +19,7 @@ pub(crate) use self::acks::stands_within;
 pub(crate) use self::findings::Findings;
 use self::findings::Law;
 use self::ledger::{Ledger, Place, is_accepted};
+pub(crate) use self::purges::Purges;
 use self::walk::Walk;
 use crate::history::{Branch, ChannelId, Dump, Event, History, Outcome, Publish, Time};
 
@@ -89,6 +91,7 @@ impl Verdict {
             Law::WholeBatch,
             Law::AcksKept,
             Law::TimeToLive,
+            Law::PurgedStaysOut,
         ];
         let (accepted, deliveries) = (self.accepted, self.deliveries);
         let (resumes, without_cursor, confirmed) = (self.resumes, self.without_cursor, self.confirmed);
@@ -165,6 +168,7 @@ fn check_dump(ledger: &Ledger<'_>, dump: &Dump, findings: &mut Findings) {
         }
     }
     expiry::check(ledger, dump, findings);
+    purges::check(ledger, dump, findings);
     if is_complete(history, dump.channel) {
         check_complete(ledger, dump, findings);
     }
@@ -184,7 +188,9 @@ fn check_complete(ledger: &Ledger<'_>, dump: &Dump, findings: &mut Findings) {
     let history = ledger.history;
     let kept: std::collections::HashSet<_> = dump.messages.iter().map(|(_, id)| *id).collect();
     for publish in history.publishes.iter().filter(|publish| publish.channel == dump.channel) {
-        let is_owed = is_accepted(history, publish, dump.branch) && !expiry::may_be_over(publish, dump.ended);
+        let is_owed = is_accepted(history, publish, dump.branch)
+            && !expiry::may_be_over(publish, dump.ended)
+            && !ledger.purges.may_be_gone(publish, dump.branch, dump.ended);
         if is_owed && !kept.contains(&publish.id) {
             let text = format!("{} was accepted and is not in the history", publish.id);
             findings.add(Law::NothingLost, text, || vec![history.publish_line(publish)]);

@@ -52,6 +52,10 @@ pub(super) enum Flaw {
     ShowsOver,
     /// A message that should have lived for long is missing.
     ForgetsLongLived,
+    /// What was purged is there again after a kill.
+    PurgeComesBack,
+    /// Whoever returns from before a purge is told that nothing is missing.
+    SilentPurge,
     /// An event stream leaves out one of the messages that were published while its client was away.
     SkipsInStream,
     /// What a client has confirmed is gone after a kill.
@@ -160,6 +164,12 @@ fn consumers_that_stand_where_nobody_said_are_seen() {
 fn lives_of_another_length_are_seen() {
     check_caught(Flaw::ShowsOver, &[Law::TimeToLive]);
     check_caught(Flaw::ForgetsLongLived, &[Law::NothingLost]);
+}
+
+#[test]
+fn purges_that_do_not_last_or_are_hidden_are_seen() {
+    check_caught(Flaw::PurgeComesBack, &[Law::PurgedStaysOut]);
+    check_caught(Flaw::SilentPurge, &[Law::HonestVerdict]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod clients;
 mod publishers;
+mod purging;
 mod server;
 
 use std::collections::{BTreeMap, HashSet};
@@ -14,7 +15,9 @@ use self::publishers::{Pending, Publisher};
 use self::server::Log;
 use super::mutants::Flaw;
 use crate::choices::Choices;
-use crate::history::{Branch, Channel, ChannelId, Client, Door, History, Life, Publish, Restore, Time};
+use crate::history::{
+    Branch, Channel, ChannelId, Client, Door, History, Life, Publish, Purge, Restore, Time,
+};
 
 const DURABLE: ChannelId = ChannelId(0);
 const OTHER: ChannelId = ChannelId(1);
@@ -22,7 +25,11 @@ const TRIMMED: ChannelId = ChannelId(2);
 const MEMORY: ChannelId = ChannelId(3);
 /// Some of what is published here has a time to live.
 const EXPIRING: ChannelId = ChannelId(4);
-const CHANNELS: [ChannelId; 5] = [DURABLE, OTHER, TRIMMED, MEMORY, EXPIRING];
+/// One publisher has it for itself, and has it purged.
+const PURGED: ChannelId = ChannelId(5);
+const CHANNELS: [ChannelId; 6] = [DURABLE, OTHER, TRIMMED, MEMORY, EXPIRING, PURGED];
+/// The last of the publishers.
+const PURGER: usize = 4;
 const KEPT: u64 = 8;
 /// Milliseconds; a tick takes some of them, so that a message can be over for long before a run ends.
 const TICK: u64 = 5;
@@ -49,6 +56,9 @@ pub(super) struct Simulation {
     publishers: Vec<Publisher>,
     clients: Vec<Player>,
     publishes: Vec<Publish>,
+    purges: Vec<Purge>,
+    /// What was there before the last purge, which was answered.
+    purged: Option<Log>,
     restores: Vec<Restore>,
 }
 
@@ -70,13 +80,17 @@ impl Simulation {
             foreign: false,
             begins: BTreeMap::new(),
             start: None,
-            confirms: name == "explicit",
+            confirms: name == "explicit" || name == "confirming",
         };
         let clients = vec![
             client("explicit", Door::Explicit, &[DURABLE, OTHER]),
+            client("confirming", Door::Explicit, &[DURABLE]),
             client("explicit-trimmed", Door::Explicit, &[TRIMMED]),
             client("explicit-expiring", Door::Explicit, &[EXPIRING]),
             client("expiring", Door::Handshake, &[EXPIRING]),
+            client("explicit-purged", Door::Explicit, &[PURGED]),
+            client("stream-purged", Door::Stream, &[PURGED]),
+            client("purged", Door::Handshake, &[PURGED]),
             client("explicit-memory", Door::Explicit, &[MEMORY]),
             client("stream", Door::Stream, &[OTHER]),
             client("stream-trimmed", Door::Stream, &[TRIMMED]),
@@ -87,7 +101,7 @@ impl Simulation {
             client("seed", Door::Seed, &[DURABLE]),
             client("seeds", Door::Seed, &[OTHER, MEMORY]),
         ];
-        let publishers = (0..4).map(|_| Publisher { number: 0, batches: 0, pending: None }).collect();
+        let publishers = (0..=PURGER).map(|_| Publisher { number: 0, batches: 0, pending: None }).collect();
         Self {
             choices,
             flaw,
@@ -102,6 +116,8 @@ impl Simulation {
             publishers,
             clients,
             publishes: Vec::new(),
+            purges: Vec::new(),
+            purged: None,
             restores: Vec::new(),
         }
     }
@@ -123,6 +139,7 @@ impl Simulation {
         let history = History {
             channels: CHANNELS.iter().map(|channel| policy(*channel)).collect(),
             publishes: self.publishes,
+            purges: self.purges,
             clients: self.clients.into_iter().map(|player| player.client).collect(),
             restores: self.restores,
             dumps,

@@ -3,6 +3,7 @@
 //! A client's stand is a promise. Whoever returns with a cursor stands where it stood when the cursor came; whoever was
 //! told of a gap stands at nothing but the present. Every connection has to go on exactly there, without a hole.
 
+mod purges;
 mod verdicts;
 
 use std::collections::{BTreeMap, HashSet};
@@ -12,7 +13,7 @@ use super::findings::{Findings, Law};
 use super::is_refused;
 use super::ledger::{Ledger, Stored};
 use crate::history::{
-    Branch, ChannelId, Client, Connected, Delivered, Door, Event, History, Joined, MessageId, Position,
+    Branch, ChannelId, Client, Connected, Delivered, Door, Event, History, Joined, MessageId, Pid, Position,
     Publish, Reason, Time,
 };
 
@@ -57,6 +58,8 @@ struct Connection {
 /// One channel of a connection.
 struct Lane {
     stand: Stand,
+    /// When the server had given out the cursor with which the client has recovered, if it has.
+    given_by: Option<Time>,
     /// The latest time at which anything delivered so far was sent.
     newest_invoked: Time,
 }
@@ -97,23 +100,34 @@ impl<'a, 'h> Walk<'a, 'h> {
         if !self.client.channels.contains(&channel) {
             return self.report(Law::OwnChannelsOnly, entry, "a gap in a channel that it has no token for");
         }
-        match &mut self.connection {
-            Some(connection) if !connection.settled => connection.gaps.push((channel, reason)),
-            _ => self.fall_behind(entry, at, channel, reason),
+        let Some(connection) = &mut self.connection else {
+            return self.fall_behind(entry, at, channel, reason);
+        };
+        // Whoever has recovered by the pid, and is told of a purge then, was told in time: it came later.
+        let is_later = connection.connected.pid == Pid::Same && reason == Reason::Epoch;
+        if !connection.settled && !is_later {
+            return connection.gaps.push((channel, reason));
         }
+        self.settle(entry, at);
+        self.fall_behind(entry, at, channel, reason);
     }
 
-    /// What is still to come on a connection may be trimmed before it is read.
+    /// What is still to come on a connection may be trimmed or purged before it is read.
     fn fall_behind(&mut self, entry: usize, at: Time, channel: ChannelId, reason: Reason) {
         let lane = self.connection.as_ref().and_then(|connection| connection.lanes.get(&channel));
         let Some(stood) = lane.map(|lane| lane.stand) else {
             return self.report(Law::HonestVerdict, entry, "a gap in a channel that it has not joined");
         };
-        if reason != Reason::Trimmed || !self.may_be_trimmed(channel, at, stood) {
+        let is_true = match reason {
+            Reason::Trimmed => self.may_be_trimmed(channel, at, stood),
+            Reason::Epoch => self.may_be_purged(channel, at),
+            _ => false,
+        };
+        if !is_true {
             let text = format!("a gap because of `{reason}`, which is not so; it was {stood:?}");
             self.report(Law::HonestVerdict, entry, &text);
         }
-        self.open(entry, channel, Stand::Since(at));
+        self.open(entry, channel, Stand::Since(at), None);
     }
 
     /// The verdict on a connection through the handshake door is complete.
@@ -127,7 +141,8 @@ impl<'a, 'h> Walk<'a, 'h> {
         for &channel in &self.client.channels {
             let reason = gaps.iter().find(|(of, _)| *of == channel).map(|(_, reason)| *reason);
             let stand = self.resumed(entry, at, channel, connected.asked, reason);
-            self.open(entry, channel, stand);
+            let given_by = reason.is_none().then(|| self.given_by(channel, connected.asked)).flatten();
+            self.open(entry, channel, stand, given_by);
         }
     }
 
@@ -136,12 +151,14 @@ impl<'a, 'h> Walk<'a, 'h> {
             return self.report(Law::OwnChannelsOnly, entry, "it joined a channel that it has no token for");
         }
         let stand = self.resumed(entry, at, joined.channel, joined.asked, joined.incomplete);
-        self.open(entry, joined.channel, stand);
+        let is_complete = joined.incomplete.is_none();
+        let given_by = is_complete.then(|| self.given_by(joined.channel, joined.asked)).flatten();
+        self.open(entry, joined.channel, stand, given_by);
     }
 
-    fn open(&mut self, entry: usize, channel: ChannelId, stand: Stand) {
+    fn open(&mut self, entry: usize, channel: ChannelId, stand: Stand, given_by: Option<Time>) {
         let Some(connection) = &mut self.connection else { return };
-        connection.lanes.insert(channel, Lane { stand, newest_invoked: Time::default() });
+        connection.lanes.insert(channel, Lane { stand, given_by, newest_invoked: Time::default() });
         self.mark(entry, channel, stand);
     }
 
@@ -183,8 +200,12 @@ impl<'a, 'h> Walk<'a, 'h> {
         }
         let branch = connection.connected.branch;
         let (stood, newest_invoked) = (lane.stand, lane.newest_invoked);
-        if is_over(publish, connection.connected.began) {
+        let began = connection.connected.began;
+        if is_over(publish, began) {
             self.report(Law::TimeToLive, entry, "it got what was over before it came");
+        }
+        if self.ledger.purges.is_gone(publish, branch, began) {
+            self.report(Law::PurgedStaysOut, entry, "it got what was purged before it came");
         }
         let position = delivered.position.or_else(|| self.ledger.position(branch, channel, delivered.id));
         let stand = match position {
@@ -224,9 +245,8 @@ impl<'a, 'h> Walk<'a, 'h> {
                 }
             }
             Stand::At(last, _) if self.may_follow(entry, (branch, channel), last, position) => {}
-            Stand::At(last, _) if last.epoch != position.epoch => {
-                let text = format!("the history began anew after {last}, and nobody told it");
-                self.report(Law::HonestVerdict, entry, &text);
+            Stand::At(last, id) if last.epoch != position.epoch => {
+                self.judge_new_epoch(entry, branch, (last, id), position);
             }
             Stand::At(last, _) if position.offset <= last.offset => {
                 let text = format!("it got {position} after {last}, where it stood");
@@ -270,8 +290,8 @@ impl<'a, 'h> Walk<'a, 'h> {
             }
             next = next.next();
         }
-        // What is over may be known to nobody, so that nobody can count.
-        if self.ledger.expiring(publish.channel) > 0 {
+        // What is over may be known to nobody, and a history may begin anew: then nobody can count.
+        if self.ledger.expiring(publish.channel) > 0 || self.ledger.purges.any(publish.channel) {
             return somewhere;
         }
         Stand::At(next, publish.id)

@@ -2,6 +2,7 @@
 
 use super::{
     Answer, ChannelId, Client, Connected, Delivered, Entry, Event, History, Joined, Outcome, Pid, Publish,
+    Purge,
 };
 
 impl History {
@@ -18,6 +19,13 @@ impl History {
         };
         let name = &self.channel(*channel).name;
         format!("publish {id} to {name}{key}{ttl}{batch} at {invoked}{doubt}: {outcome}")
+    }
+
+    pub(crate) fn purge_line(&self, purge: &Purge) -> String {
+        let Purge { channel, branch, invoked, ended, purged } = purge;
+        let outcome = purged.map_or("in doubt since".to_owned(), |purged| format!("{purged} gone, known at"));
+        let name = &self.channel(*channel).name;
+        format!("purge of {name} (branch {}) at {invoked}: {outcome} {ended}", branch.0)
     }
 
     pub(crate) fn client_line(&self, client: &Client, entry: usize) -> String {

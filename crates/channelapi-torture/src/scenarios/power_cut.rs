@@ -15,9 +15,9 @@ use tokio::time::sleep;
 
 use super::{Orders, Report};
 use crate::archive::{self, Message};
-use crate::checker::stands_within;
+use crate::checker::{Purges, stands_within};
 use crate::choices::Choices;
-use crate::history::{ChannelId, History, MessageId, Outcome, Position, Time};
+use crate::history::{Branch, ChannelId, History, MessageId, Outcome, Position, Time};
 use crate::machine::{run as command, seclude, skipped};
 use crate::packet::parse_data;
 use crate::server::{AUTH_KEY, Server};
@@ -131,7 +131,7 @@ async fn look_at(orders: &Orders, copy: &Path, cursor: &str) -> Result<Vec<Kept>
     server.start().await?;
     let site = Site::new(server.address, AUTH_KEY.to_owned());
     let mut channels = Vec::new();
-    for channel in town::PLAIN {
+    for channel in town::PLAIN.into_iter().chain([town::PURGED]) {
         let name = name_of(channel);
         let messages = archive::read(&site, &name, "all").await?.messages;
         if channel == READ {
@@ -163,6 +163,7 @@ fn found(message: &Message) -> Result<Found> {
 /// How many messages had to be on the copy, and were, each where its publisher was told that it is.
 fn check(copy: &Copy, history: &History) -> Result<usize> {
     let mut kept = 0;
+    let purges = Purges::new(history);
     for Kept { channel, found, consumers } in &copy.channels {
         let name = &history.channel(*channel).name;
         for client in &history.clients {
@@ -187,7 +188,10 @@ fn check(copy: &Copy, history: &History) -> Result<usize> {
         for publish in history.publishes.iter().filter(|publish| publish.channel == *channel) {
             let line = || history.publish_line(publish);
             let there = unknown.remove(&publish.id);
-            let is_acked = publish.answers().first().is_some_and(|answer| answer.at < copy.cut);
+            let is_gone = there.is_some() && purges.is_gone(publish, Branch(0), copy.cut);
+            ensure!(!is_gone, "back after the power cut at {}, though it was purged: {}", copy.cut, line());
+            let is_acked = publish.answers().first().is_some_and(|answer| answer.at < copy.cut)
+                && !purges.may_be_gone(publish, Branch(0), copy.cut);
             ensure!(there.is_some() || !is_acked, "lost in the power cut at {}: {}", copy.cut, line());
             kept += usize::from(is_acked);
             let Some(Found { position, tag, .. }) = there else { continue };
@@ -210,7 +214,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::history::{Answer, Branch, Client, Door, Entry, Event, Publish};
+    use crate::history::{Answer, Client, Door, Entry, Event, Publish, Purge};
 
     fn time(millis: u64) -> Time {
         Time(Duration::from_millis(millis))
@@ -223,6 +227,10 @@ mod tests {
 
     /// Of two messages, the first was acked 10 ms before the power failed, and the second 10 ms after.
     fn checked(found: Vec<Found>) -> Result<usize> {
+        checked_with(found, Vec::new())
+    }
+
+    fn checked_with(found: Vec<Found>, purges: Vec<Purge>) -> Result<usize> {
         let publish = |number: u32, acked| Publish {
             id: MessageId { publisher: 0, number },
             channel: READ,
@@ -240,7 +248,7 @@ mod tests {
             }]),
         };
         let publishes = vec![publish(1, 90), publish(2, 110)];
-        let history = History { channels: town::channels(), publishes, ..History::default() };
+        let history = History { channels: town::channels(), publishes, purges, ..History::default() };
         let kept = Kept { channel: READ, found, consumers: HashMap::new() };
         check(&Copy { cut: time(100), channels: vec![kept] }, &history)
     }
@@ -259,6 +267,18 @@ mod tests {
         check("it is there twice", vec![message(1, 1), message(1, 2)]);
         check("it was never published", vec![message(1, 1), message(2, 2), message(3, 3)]);
     }
+    #[test]
+    fn copy_holds_nothing_of_what_was_purged_before_the_cut() {
+        let purge = |ended, purged| {
+            let (channel, branch, invoked) = (READ, Branch(0), time(92));
+            Purge { channel, branch, invoked, ended: time(ended), purged }
+        };
+        let check = |found, purge| checked_with(found, vec![purge]).is_ok();
+        assert!(check(vec![], purge(95, Some(1))) && !check(vec![message(1, 1)], purge(95, Some(1))));
+        assert!(check(vec![message(1, 1)], purge(105, Some(1))), "it was not answered yet");
+        assert!(check(vec![], purge(99, None)) && check(vec![message(1, 1)], purge(99, None)), "in doubt");
+    }
+
     #[test]
     fn copy_holds_what_was_confirmed_before_the_cut() {
         let confirming = |offset| Event::Confirming { channel: READ, offset };

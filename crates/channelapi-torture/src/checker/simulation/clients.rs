@@ -234,7 +234,7 @@ impl Simulation {
     /// A client confirms what it got, or less. The server notes it, or the connection breaks; the answer is on its way behind all else.
     fn confirm(&mut self, index: usize, delivered: &Delivered) {
         let is_told = self.clients[index].confirms && delivered.channel == DURABLE;
-        if !is_told || self.choices.one_in(2) {
+        if !is_told || self.choices.one_in(4) {
             return;
         }
         let newest = delivered.position.unwrap().offset;

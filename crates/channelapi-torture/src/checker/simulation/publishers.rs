@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{CHANNELS, DURABLE, EXPIRING, KEPT, LONG_LIFE, MEMORY, OTHER, SHORT_LIFE, Simulation, TRIMMED};
+use super::{
+    DURABLE, EXPIRING, KEPT, LONG_LIFE, MEMORY, OTHER, PURGED, PURGER, SHORT_LIFE, Simulation, TRIMMED,
+};
 use crate::checker::mutants::Flaw;
 use crate::history::{Answer, ChannelId, MessageId, Outcome, Position, Publish, Time};
 
@@ -20,12 +22,16 @@ pub(super) struct Pending {
     pub(super) stored: Option<(Position, bool)>,
 }
 
+/// Channels to which everybody publishes who purges nothing.
+const SHARED: [ChannelId; 5] = [DURABLE, OTHER, TRIMMED, MEMORY, EXPIRING];
+
 impl Simulation {
     /// Publishers and the store go one step further.
     pub(super) fn work(&mut self) {
-        let index = usize::try_from(self.choices.number(0..=3)).unwrap();
+        let index = usize::try_from(self.choices.number(0..=PURGER as u64)).unwrap();
         match self.publishers[index].pending {
-            None if self.choices.one_in(6) => self.invoke_batch(index),
+            None if index == PURGER && self.choices.one_in(4) => self.purge(),
+            None if index != PURGER && self.choices.one_in(6) => self.invoke_batch(index),
             None => self.invoke(index),
             Some(Pending { stored: None, .. }) => self.store(index),
             Some(Pending { publish, stored: Some((position, duplicate)) }) => {
@@ -40,9 +46,9 @@ impl Simulation {
     }
 
     fn invoke(&mut self, index: usize) {
-        let channel = *self.choices.pick(&CHANNELS).unwrap();
+        let channel = if index == PURGER { PURGED } else { *self.choices.pick(&SHARED).unwrap() };
         // A memory channel forgets its keys with everything else, so nobody relies on them.
-        let keyed = channel != MEMORY && self.choices.one_in(2);
+        let keyed = index == PURGER || channel != MEMORY && self.choices.one_in(2);
         let invoked = self.tick();
         let publish = self.begin(index, channel, keyed, None, invoked);
         let refused = self.choices.one_in(12);
@@ -67,7 +73,7 @@ impl Simulation {
 
     /// Everything about a batch, in one step.
     fn invoke_batch(&mut self, index: usize) {
-        let channel = *self.choices.pick(&CHANNELS).unwrap();
+        let channel = *self.choices.pick(&SHARED).unwrap();
         let batch = Some(self.publishers[index].batches);
         self.publishers[index].batches += 1;
         let invoked = self.tick();
@@ -179,7 +185,7 @@ impl Simulation {
         let told = &self.publishes[publish];
         self.struck += usize::from(duplicate && told.answers().is_empty() && told.doubtful.is_none());
         // Of what is over by the time that anybody comes, only its publisher can say where it was.
-        let is_told = self.publishes[publish].channel == MEMORY || self.publishes[publish].ttl.is_some();
+        let is_told = matches!(told.channel, MEMORY | PURGED) || told.ttl.is_some();
         let position = (is_told || !self.choices.one_in(4)).then_some(position);
         let answer = Answer { at: self.tick(), branch: self.branch, position, tag: None, duplicate };
         self.record(publish, answer);
@@ -195,7 +201,7 @@ impl Simulation {
 
 /// Whether what the channel holds may be gone in the end.
 fn forgets(channel: ChannelId) -> bool {
-    channel == TRIMMED || channel == EXPIRING
+    channel == TRIMMED || channel == EXPIRING || channel == PURGED
 }
 
 /// Whether everything that the channel holds is known in the end.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::clients::{Cursor, Item};
 use super::publishers::Pending;
-use super::{Copy, DURABLE, MEMORY, Simulation, TRIMMED};
+use super::{Copy, DURABLE, MEMORY, PURGED, Simulation, TRIMMED};
 use crate::checker::mutants::Flaw;
 use crate::choices::Choices;
 use crate::history::{
@@ -85,8 +85,9 @@ impl Simulation {
             return Some(Reason::Diverged);
         }
         if position.epoch != log.epoch {
-            assert_ne!(cursor.life, self.life);
-            if self.has(Flaw::HidesNewEpoch) {
+            assert!(channel == PURGED || cursor.life != self.life);
+            let is_silent = channel == PURGED && self.flaw == Some(Flaw::SilentPurge);
+            if is_silent || self.has(Flaw::HidesNewEpoch) {
                 return None;
             }
             return Some(Reason::Epoch);
@@ -171,6 +172,9 @@ impl Simulation {
 
     pub(super) fn kill(&mut self) {
         self.stop();
+        if self.flaw == Some(Flaw::PurgeComesBack) {
+            self.logs.extend(self.purged.take().map(|before| (PURGED, before)));
+        }
         if self.flaw == Some(Flaw::ForgetsAck) {
             self.consumers.clear();
         }
@@ -214,6 +218,7 @@ impl Simulation {
         self.stop();
         self.logs.extend(logs);
         self.consumers = consumers;
+        self.purged = None;
         // What was wrong in the history before is gone with it.
         self.struck = 0;
         self.restores.push(Restore { copied });

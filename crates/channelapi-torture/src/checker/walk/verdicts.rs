@@ -39,6 +39,7 @@ impl Walk<'_, '_> {
         };
         let Some(reason) = incomplete else {
             self.judge_continuity(entry, channel, asked, stood);
+            self.judge_silence(entry, channel, asked);
             return stood;
         };
         if !self.is_true(reason, at, channel, asked, stood) {
@@ -85,6 +86,11 @@ impl Walk<'_, '_> {
             (Reason::Trimmed, Asked::After(_) | Asked::Start(_) | Asked::All) => {
                 self.may_be_trimmed(channel, at, stood)
             }
+            (Reason::Epoch, Asked::After(cursor) | Asked::Start(cursor))
+                if self.ledger.purges.any(channel) =>
+            {
+                self.is_purged_since(channel, at, cursor, stood) || self.is_replaced(cursor)
+            }
             (Reason::Epoch, Asked::After(cursor) | Asked::Start(cursor)) => {
                 let before = self.connected_before(cursor).map(|connected| connected.life);
                 before != Some(connection.connected.life)
@@ -122,11 +128,11 @@ impl Walk<'_, '_> {
         self.ledger.history.restores[since].iter().any(|restore| came > restore.copied)
     }
 
-    fn branch_of(&self, entry: usize) -> Branch {
+    pub(super) fn branch_of(&self, entry: usize) -> Branch {
         self.connected_before(entry).map_or(Branch::default(), |connected| connected.branch)
     }
 
-    fn connected_before(&self, entry: usize) -> Option<Connected> {
+    pub(super) fn connected_before(&self, entry: usize) -> Option<Connected> {
         self.client.events[..=entry].iter().rev().find_map(|entry| match entry.event {
             Event::Connected(connected) => Some(connected),
             _ => None,
