@@ -197,12 +197,30 @@ impl EmbeddedBroker {
         }
     }
 
-    /// A cursor for a turn. It may be of an earlier place in a later life, never of a later one.
+    /// A cursor for a turn. Of one from before this life it is exact; of another it may be of an earlier place in a later life, never of
+    /// a later one.
     pub fn cursor_at(&self, turn: u64) -> Cursor {
-        let top = self.stored.read().top().cursor;
+        let stored = self.stored.read();
+        let top = stored.top().cursor;
+        // Nothing of this life is before it, neither in the log nor in memory.
+        if stored.generations.last().is_some_and(|life| turn < life.first) {
+            return Cursor { sequence: turn, memory: 0, ..top };
+        }
         // Whatever of it was kept in memory only is of no use to a later life.
         let memory = top.memory.min(turn);
         Cursor { sequence: (turn - memory).min(top.sequence), memory, ..top }
+    }
+
+    /// A cursor for the turn behind which somebody is served that came with a place: its own one, if that is of this life and says the same.
+    pub fn cursor_from(&self, since: Option<Since>, turn: u64) -> Cursor {
+        match since {
+            Some(Since::Cursor(own))
+                if own.generation == self.top().cursor.generation && own.sequence + own.memory == turn =>
+            {
+                own
+            }
+            _ => self.cursor_at(turn),
+        }
     }
 
     /// A part of a channel's history. It may wait for the disk.

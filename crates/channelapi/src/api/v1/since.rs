@@ -49,6 +49,14 @@ impl Place {
         }
     }
 
+    /// The place, if it is one that the broker knows how to look up.
+    pub(super) fn known(&self) -> Option<Since> {
+        match self {
+            Self::Known(since) => Some(*since),
+            Self::Nowhere | Self::Unread(_) => None,
+        }
+    }
+
     /// What follows it. Whoever says nothing that we know gets everything, and is told.
     pub(super) fn locate(&self, hub: &Hub, channel: &ChannelName) -> Start {
         match self {

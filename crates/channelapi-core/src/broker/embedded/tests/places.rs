@@ -334,3 +334,40 @@ fn a_first_policy_for_memory_says_nothing_of_lives_without_one() {
         assert_eq!(gap_after(&broker, seen.cursor).0, Some(Gap::Epoch));
     });
 }
+
+/// A stream that came back after a restart, heard nothing and lost the server again went back behind what it had heard: its place took
+/// for publications of the log as many as had been kept in memory meanwhile.
+#[test]
+fn place_from_before_a_life_stays_where_it_is_in_the_next_one() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let memory = ChannelName::parse("memory-1").unwrap();
+        let in_memory = || PublishRequest { channel: memory.clone(), ..request(0, "soon gone") };
+        let broker = open(&disk);
+        broker.publish(request(0, "one")).await.unwrap();
+        let heard = broker.publish(request(0, "two")).await.unwrap().cursor;
+        drop(broker);
+
+        let broker = open(&disk);
+        broker.publish(in_memory()).await.unwrap();
+        let since = Since::Cursor(heard);
+        let Start { after, gap } = broker.locate(&channel(0), since);
+        assert_eq!(gap, None);
+        let place = broker.cursor_from(Some(since), after);
+        // In the same life, too, whoever comes back again keeps its place.
+        broker.publish(in_memory()).await.unwrap();
+        let newer = broker.publish(request(0, "three")).await.unwrap().cursor;
+        broker.publish(in_memory()).await.unwrap();
+        let again = broker.locate(&channel(0), Since::Cursor(newer)).after;
+        let newer = broker.cursor_from(Some(Since::Cursor(newer)), again);
+        drop(broker);
+
+        let broker = open(&disk);
+        let follow = |cursor| {
+            let Start { after, gap } = broker.locate(&channel(0), Since::Cursor(cursor));
+            assert_eq!(gap, None);
+            broker.history(&channel(0), HistoryQuery { after, ..EVERYTHING }).unwrap().publications.len()
+        };
+        assert_eq!((follow(place), follow(newer)), (1, 0));
+    });
+}

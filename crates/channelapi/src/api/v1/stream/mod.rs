@@ -265,6 +265,7 @@ pub(super) async fn open(
     };
     let events = streams.open(pass, bearer, ends_at, (place, user)).ok_or_else(stopping)?;
     let hub = &streams.hub;
+    let own = since.as_ref().and_then(Place::known);
     let Start { after, gap } = match since {
         Some(place) => place.locate(hub, &channel),
         None => Start { after: hub.broker.top().turn, gap: None },
@@ -275,7 +276,7 @@ pub(super) async fn open(
         sse::gap(&channel, gap, &mut reply);
     }
     // A client that hears nothing before it is cut off knows where to go on, too.
-    sse::place(&hub.broker.cursor_at(after), &mut reply);
+    sse::place(&hub.broker.cursor_from(own, after), &mut reply);
     let join = Join {
         subscriber: events.listener.clone(),
         channels: vec![(channel, From::After(after))],
