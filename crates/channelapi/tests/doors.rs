@@ -107,6 +107,38 @@ fn whoever_breaks_off_before_its_replay_is_told_again_that_something_is_missing(
     assert_eq!(node.metric("channelapi_gaps_total"), 3);
 }
 
+/// Once, it stood where its session began, and was told that nothing was missing before.
+#[test]
+fn whoever_breaks_off_before_it_has_heard_of_a_gap_is_told_again_that_something_is_missing() {
+    let node = Node::start("[history]\nmax_messages = 1\n");
+    let token = format!(r#""token":"{}""#, node.token("a"));
+    let (mut client, admission) = bring(&node, &format!("{{{token}}}"));
+    let whole = value_of(&admission, "pid").to_owned();
+    let place = client.await_text("checkpoint").split('"').nth(3).unwrap().to_owned();
+    let (_, again) = bring(&node, &format!(r#"{{{token},"pid":"{whole}"}}"#));
+    assert_eq!(
+        value_of(&again, "pid"),
+        whole,
+        "nothing was missing before its beginning, and nothing is now"
+    );
+
+    for text in ["gone", "kept"] {
+        publish(&node, "a", text);
+    }
+    // Whoever says goodbye as soon as it is admitted has heard of nothing else.
+    let (_, admission) = bring(&node, &format!(r#"{{{token},"since":"{place}"}}"#));
+    let mut pid = value_of(&admission, "pid").to_owned();
+    for _ in 0..3 {
+        let (mut client, admission) = bring(&node, &format!(r#"{{{token},"pid":"{pid}"}}"#));
+        assert_ne!(value_of(&admission, "pid"), pid, "it is not recovered");
+        pid = value_of(&admission, "pid").to_owned();
+        client.await_text(r#""channel":"a","reason":"no_cursor""#);
+        client.await_text(r#"["message","kept"]"#);
+    }
+    let (mut client, _) = bring(&node, &format!(r#"{{{token},"pid":"{pid}","offset":"{place}"}}"#));
+    client.await_text(r#""channel":"a","reason":"trimmed""#);
+}
+
 /// Once, it held the channel for the client, who was not in it, and closed the connection when it ended.
 #[test]
 fn a_jwt_opens_nothing_for_a_client_that_does_not_get_in() {

@@ -8,7 +8,8 @@ use super::findings::Law;
 use super::simulation::Simulation;
 use super::{Findings, Verdict};
 use crate::history::{
-    Answer, Branch, Channel, ChannelId, Dump, History, MessageId, Outcome, Position, Publish, Time,
+    Answer, Asked, Branch, Channel, ChannelId, Client, Connected, Door, Dump, Entry, Event, History, Life,
+    MessageId, Outcome, Pid, Position, Publish, Reason, Time,
 };
 
 /// What a simulated server does wrong, now and then.
@@ -222,6 +223,39 @@ fn message_stored_before_one_that_was_accepted_earlier_is_seen() {
     assert_eq!(check([0, 1], 20), 0, "in order");
     assert_eq!(check([1, 0], 20), 1, "the first was accepted before the second was sent");
     assert_eq!(check([1, 0], 5), 0, "they were sent side by side");
+}
+
+/// Hardly any client breaks off twice before its first cursor.
+#[test]
+fn beginning_of_a_session_with_gaps_that_passes_for_a_place_is_seen() {
+    let check = |pid: Pid, reason: Option<Reason>| {
+        let connected = |asked, pid| {
+            let (life, branch, began) = (Life::default(), Branch::default(), Time::default());
+            Event::Connected(Connected { life, branch, asked, pid, began })
+        };
+        let gap = |reason| Event::Gap { channel: ChannelId(0), reason };
+        let mut events = vec![
+            connected(Asked::Now, Pid::New),
+            Event::Closed,
+            connected(Asked::Start(0), Pid::New),
+            Event::Closed,
+            connected(Asked::Start(2), pid),
+        ];
+        events.extend(reason.map(gap));
+        events.push(Event::Checkpoint);
+        let entry = |(number, event)| Entry { at: Time(Duration::from_millis(number)), event };
+        let client = Client {
+            name: "client".to_owned(),
+            door: Door::Handshake,
+            channels: vec![ChannelId(0)],
+            events: (0..).zip(events).map(entry).collect(),
+        };
+        let channel = Channel { name: "a".to_owned(), durable: true, max_messages: Some(1) };
+        let history = History { channels: vec![channel], clients: vec![client], ..History::default() };
+        Verdict::on(&history).findings.count(&[Law::HonestVerdict])
+    };
+    assert_eq!(check(Pid::New, Some(Reason::NoCursor)), 0);
+    assert_eq!(check(Pid::Same, None), 1, "what was missing may never have been heard of");
 }
 
 #[test]

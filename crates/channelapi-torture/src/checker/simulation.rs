@@ -81,6 +81,7 @@ impl Simulation {
             begins: BTreeMap::new(),
             start: None,
             confirms: name == "explicit" || name == "confirming",
+            has_gaps: false,
         };
         let clients = vec![
             client("explicit", Door::Explicit, &[DURABLE, OTHER]),

@@ -165,27 +165,29 @@ impl Doors {
             gaps.extend(gap.map(|gap| (channel.clone(), gap)));
             starts.push((channel, From::After(after)));
         }
-        let pid = auth.is_resumable.then(|| self.new_session(&names, &starts));
+        let pid = auth.is_resumable.then(|| self.new_session(&names, &starts, !gaps.is_empty()));
         Ok(Outset { pid, before: None, channels: starts, gaps, grants: Grants::default() })
     }
 
     /// A session that begins where the first of its channels is heard from.
-    fn new_session(&self, channels: &[ChannelName], starts: &[(ChannelName, From)]) -> Pid {
+    fn new_session(&self, channels: &[ChannelName], starts: &[(ChannelName, From)], has_gaps: bool) -> Pid {
         let broker = &self.hub.broker;
         let first = starts.iter().filter_map(|(_, from)| match from {
             From::Now => None,
             From::After(turn) | From::Newest(turn) => Some(*turn),
         });
         let start = first.min().map_or_else(|| broker.top().cursor, |turn| broker.cursor_at(turn));
-        Pid::new(start, self.sessions.memory(), channels)
+        Pid::new(start, has_gaps, self.sessions.memory(), channels)
     }
 
     /// A client is here again: it stays in its session if nothing is missing.
     fn come_back(&self, pid: Option<Pid>, channels: &[ChannelName], offset: Option<&str>) -> Outset {
-        let stands: Option<Checkpoint> = match offset {
-            Some(offset) => offset.parse().ok(),
-            // It was gone before it was told of any place: it stands where its session begins.
-            None => pid.as_ref().map(|pid| Checkpoint { cursor: pid.start, has_left: false }),
+        let stands: Option<Checkpoint> = match (offset, &pid) {
+            (Some(offset), _) => offset.parse().ok(),
+            // It was gone before it was told of any place: it stands where its session begins, unless something was missing there, of which
+            // it may not have been told either.
+            (None, Some(pid)) if !pid.has_gaps => Some(Checkpoint { cursor: pid.start, has_left: false }),
+            (None, _) => None,
         };
         let mut gaps = Vec::new();
         let starts = channels.iter().map(|channel| {
@@ -197,7 +199,7 @@ impl Doors {
         let before = pid.as_ref().map(|pid| pid.name);
         // With other channels it is another session: of one that it does not bring now, it will not have heard everything when it does.
         let pid = pid.filter(|pid| gaps.is_empty() && pid.is_of(channels));
-        let pid = pid.unwrap_or_else(|| self.new_session(channels, &starts));
+        let pid = pid.unwrap_or_else(|| self.new_session(channels, &starts, !gaps.is_empty()));
         if stands.is_some_and(|stands| stands.has_left) {
             // It says so until its client has received another, which may well be on its next way back.
             for (channel, _) in &gaps {

@@ -1,13 +1,15 @@
 //! What a client of the handshake door comes back with: the name of its session, and the channels it was in.
 //!
 //! ```text
-//! base64url of: name, 12 random bytes | where it began, a cursor's 19 bytes | the memory it began in, u64
+//! base64url of: name, 12 random bytes | where it began, a cursor's 19 bytes
+//!     | whether it began with gaps, one bit, and the memory it began in, u63
 //!     | for each channel, sorted: 4 bytes of its hash | checksum u32
 //! ```
 //!
 //! It is a name, not a credential: whoever comes back must present the tokens again. The channels are in it, so that one that the
 //! client was not in before is not taken for one that it missed something of, and none that it does not bring is called recovered later;
-//! and where the session began, so that a client that has lost its place can be given everything since.
+//! and where the session began, so that a client that has lost its place can be given everything since. If it began with gaps, nobody
+//! knows whether its client was told of all of them before it has brought a place: until then, its beginning is no place to stand at.
 
 use super::random::random_bytes;
 use base64::Engine as _;
@@ -25,11 +27,17 @@ pub(super) struct Pid {
     pub(super) name: PidName,
     /// The client was sent everything behind this, or is about to be.
     pub(super) start: Cursor,
-    /// Which memory of sessions knows what its client has left, see `sessions.rs`.
+    /// Something was missing when it began.
+    pub(super) has_gaps: bool,
+    /// Which memory of sessions knows what its client has left, see `sessions.rs`: not more than [`MEMORY_MAX`].
     pub(super) memory: u64,
     channels: Vec<u32>,
 }
 
+/// The highest name of a memory.
+pub(super) const MEMORY_MAX: u64 = u64::MAX >> 1;
+
+const HAS_GAPS: u64 = MEMORY_MAX + 1;
 const MEMORY_BYTES: usize = 8;
 const NAME_BYTES: usize = 12;
 const HASH_BYTES: usize = 4;
@@ -37,8 +45,8 @@ const CHECKSUM_BYTES: usize = 4;
 
 impl Pid {
     /// A new session in some channels.
-    pub(super) fn new(start: Cursor, memory: u64, channels: &[ChannelName]) -> Self {
-        Self { name: random_bytes(), start, memory, channels: hashes(channels) }
+    pub(super) fn new(start: Cursor, has_gaps: bool, memory: u64, channels: &[ChannelName]) -> Self {
+        Self { name: random_bytes(), start, has_gaps, memory, channels: hashes(channels) }
     }
 
     /// Reads what a client came back with; `None` if it is not from us.
@@ -57,10 +65,12 @@ impl Pid {
             return None;
         };
         let channels = hashes.iter().map(|hash| u32::from_be_bytes(*hash)).collect();
+        let memory = u64::from_be_bytes(*memory);
         (crc32fast::hash(bytes).to_be_bytes() == *checksum).then(|| Self {
             name: *name,
             start: Cursor::from_bytes(start),
-            memory: u64::from_be_bytes(*memory),
+            has_gaps: memory & HAS_GAPS != 0,
+            memory: memory & MEMORY_MAX,
             channels,
         })
     }
@@ -80,7 +90,8 @@ impl fmt::Display for Pid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut bytes = self.name.to_vec();
         bytes.extend(self.start.to_bytes());
-        bytes.extend(self.memory.to_be_bytes());
+        let has_gaps = if self.has_gaps { HAS_GAPS } else { 0 };
+        bytes.extend((has_gaps | self.memory).to_be_bytes());
         bytes.extend(self.channels.iter().flat_map(|hash| hash.to_be_bytes()));
         bytes.extend(crc32fast::hash(&bytes).to_be_bytes());
         f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
@@ -108,14 +119,16 @@ mod tests {
         let channels: Vec<_> =
             ["a", "b/c", "é"].iter().map(|name| ChannelName::parse(name).unwrap()).collect();
         let start = Cursor { generation: 1, sequence: 2, memory: 3 };
-        let pid = Pid::new(start, 4, &channels);
+        let pid = Pid::new(start, false, MEMORY_MAX, &channels);
         let text = pid.to_string();
         assert_eq!(Pid::parse(&text), Some(pid.clone()));
+        let incomplete = Pid { has_gaps: true, ..pid.clone() };
+        assert_eq!(Pid::parse(&incomplete.to_string()), Some(incomplete));
         assert!(channels.iter().all(|channel| pid.holds(channel)));
         assert!(!pid.holds(&ChannelName::parse("b").unwrap()));
         let more = [&channels[..], &[ChannelName::parse("b").unwrap()]].concat();
         assert!(pid.is_of(&channels) && !pid.is_of(&channels[1..]) && !pid.is_of(&more));
-        assert!(Pid::parse(&Pid::new(start, 4, &[]).to_string()).unwrap().channels.is_empty());
+        assert!(Pid::parse(&Pid::new(start, true, 4, &[]).to_string()).unwrap().channels.is_empty());
         let mut damaged = text.clone();
         damaged.replace_range(3..4, if &text[3..4] == "A" { "B" } else { "A" });
         for other in ["", "x", &damaged, &text[1..], &"A".repeat(100_000)] {

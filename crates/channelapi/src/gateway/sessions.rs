@@ -5,7 +5,7 @@
 //! checkpoints of a client that has left something say so themselves: for a session of another memory, it may have been any of its
 //! channels. Too much is called missing then, never too little.
 
-use super::pid::{Pid, PidName, hash};
+use super::pid::{MEMORY_MAX, Pid, PidName, hash};
 use channelapi_core::limits::LEFT_CHANNELS_MAX;
 use channelapi_core::model::{ChannelName, ConnectionId};
 use parking_lot::Mutex;
@@ -94,7 +94,7 @@ impl Sessions {
 }
 
 fn random() -> u64 {
-    getrandom::u64().expect("the operating system has random numbers")
+    getrandom::u64().expect("the operating system has random numbers") & MEMORY_MAX
 }
 
 #[cfg(test)]
@@ -107,7 +107,8 @@ mod tests {
     }
 
     fn pid(sessions: &Sessions) -> Pid {
-        Pid::new(Cursor { generation: 1, sequence: 1, memory: 0 }, sessions.memory(), &[channel("a")])
+        let start = Cursor { generation: 1, sequence: 1, memory: 0 };
+        Pid::new(start, false, sessions.memory(), &[channel("a")])
     }
 
     #[test]

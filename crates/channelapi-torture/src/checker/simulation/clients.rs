@@ -21,6 +21,8 @@ pub(super) struct Player {
     pub(super) begins: BTreeMap<ChannelId, Position>,
     /// Where its session begins.
     pub(super) start: Option<Cursor>,
+    /// Something was missing when it began.
+    pub(super) has_gaps: bool,
     /// Whether it says what it has taken care of.
     pub(super) confirms: bool,
 }
@@ -90,7 +92,8 @@ impl Simulation {
             (None, true) => Asked::NoCursor,
         };
         let channels = player.client.channels.clone();
-        if matches!(asked, Asked::Start(_)) && self.flaw == Some(Flaw::ForgetsStart) {
+        let forgets_start = player.has_gaps || self.flaw == Some(Flaw::ForgetsStart);
+        if matches!(asked, Asked::Start(_)) && forgets_start {
             cursor = None;
         }
         let (mut gaps, mut replay) = (Vec::new(), Vec::new());
@@ -170,22 +173,23 @@ impl Simulation {
             match item {
                 Item::Event(Event::Delivered(delivered)) => self.read_message(index, delivered),
                 Item::Event(event) => {
-                    let pid = if let Event::Connected(it) = &event { it.pid } else { Pid::None };
+                    let connected = if let Event::Connected(it) = &event { Some(*it) } else { None };
                     let is_stream = self.clients[index].client.door == Door::Stream;
                     let starts_in = match &event {
                         Event::Joined(joined) if is_stream => Some(joined.channel),
                         _ => None,
                     };
                     let entry = self.log(index, event);
-                    self.clients[index].had_pid |= pid != Pid::None;
+                    let begins = self.clients[index].begins.clone();
+                    let start = self.cursor(entry, begins);
+                    let client = &mut self.clients[index];
                     if let Some(channel) = starts_in {
-                        let positions = self.clients[index].begins.clone();
-                        let cursor = self.cursor(entry, positions);
-                        self.clients[index].cursors.insert(channel, cursor);
+                        client.cursors.insert(channel, start.clone());
                     }
+                    let Some(Connected { asked, pid, .. }) = connected else { continue };
+                    client.had_pid |= pid != Pid::None;
                     if pid == Pid::New {
-                        let begins = self.clients[index].begins.clone();
-                        self.clients[index].start = Some(self.cursor(entry, begins));
+                        (client.start, client.has_gaps) = (Some(start), asked != Asked::Now);
                     }
                 }
                 Item::Checkpoint(positions) => {

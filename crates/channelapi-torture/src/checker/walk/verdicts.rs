@@ -11,6 +11,9 @@ impl Walk<'_, '_> {
             (Asked::Now, Pid::Same) => "the pid of somebody else for a client that had none",
             (Asked::Now, Pid::New) if !gaps.is_empty() => "a gap for a client that asked for nothing",
             (Asked::NoCursor, Pid::Same) => "recovered, without a cursor to recover from",
+            (Asked::Start(session), Pid::Same) if self.began_with_gaps(session) => {
+                "recovered, from the beginning of a session whose gaps it may never have heard of"
+            }
             (_, Pid::Same) if !gaps.is_empty() => "recovered, and a gap",
             (Asked::All | Asked::After(_) | Asked::Start(_) | Asked::NoCursor, Pid::New)
                 if gaps.is_empty() =>
@@ -81,6 +84,7 @@ impl Walk<'_, '_> {
         let Some(connection) = &self.connection else { return false };
         let policy = self.ledger.history.channel(channel);
         match (reason, asked) {
+            (Reason::NoCursor, Asked::Start(session)) => self.began_with_gaps(session),
             (Reason::NoCursor, _) => asked == Asked::NoCursor,
             (Reason::NoHistory, _) => policy.max_messages == Some(0),
             (Reason::Trimmed, Asked::After(_) | Asked::Start(_) | Asked::All) => {
@@ -105,6 +109,12 @@ impl Walk<'_, '_> {
             // Nobody here asks for a limited replay, and who asked for nothing cannot miss anything.
             (Reason::Limit, _) | (_, Asked::Now | Asked::All | Asked::Start(_) | Asked::NoCursor) => false,
         }
+    }
+
+    /// Whether something was missing when a session began. Whoever asks for nothing misses nothing, and all others keep their session
+    /// unless something is missing.
+    fn began_with_gaps(&self, session: usize) -> bool {
+        self.connected_before(session).is_some_and(|connected| connected.asked != Asked::Now)
     }
 
     /// Whether what follows may be more than the channel keeps.
