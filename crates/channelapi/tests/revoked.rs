@@ -20,6 +20,15 @@ const PUBLISHERS: usize = 1;
 /// Until it is.
 const WARM_UP: Duration = Duration::from_millis(500);
 
+const ISSUER: &str = "[[jwt]]\nsecret = '0123456789abcdef0123456789abcdef'\n";
+
+/// A JWT of somebody for the channel `a`.
+fn sign(node: &Node, subject: &str) -> String {
+    let mut sign = Command::new(env!("CARGO_BIN_EXE_channelapi"));
+    sign.current_dir(node.dir.path()).args(["jwt", "sign", "--sub", subject, "--channels", "a"]);
+    String::from_utf8(sign.output().unwrap().stdout).unwrap().trim().to_owned()
+}
+
 /// Comes in with a JWT through the handshake door.
 fn enter(node: &Node, jwt: &str) -> Client {
     let mut client = Client::open(node, &[]).unwrap();
@@ -45,13 +54,8 @@ fn revoke(node: &Node, subject: &str) -> Instant {
 /// waited for all of them.
 #[test]
 fn a_crowd_that_is_published_to_is_gone_within_a_second_and_holds_nobody_up() {
-    let node = Node::start("[[jwt]]\nsecret = '0123456789abcdef0123456789abcdef'\n");
-    let sign = |subject: &str| {
-        let mut sign = Command::new(env!("CARGO_BIN_EXE_channelapi"));
-        sign.current_dir(node.dir.path()).args(["jwt", "sign", "--sub", subject, "--channels", "a"]);
-        String::from_utf8(sign.output().unwrap().stdout).unwrap().trim().to_owned()
-    };
-    let [crowd, other] = ["crowd", "other"].map(sign);
+    let node = Node::start(ISSUER);
+    let [crowd, other] = ["crowd", "other"].map(|subject| sign(&node, subject));
     let crowd: Vec<_> = (0..CROWD).map(|_| enter(&node, &crowd)).collect();
     let mut others: Vec<_> = (0..OTHERS).map(|_| enter(&node, &other)).collect();
 
@@ -95,4 +99,35 @@ fn a_crowd_that_is_published_to_is_gone_within_a_second_and_holds_nobody_up() {
     let put_out = node.metric("channelapi_clients_revoked_total");
     assert_eq!(node.metric("channelapi_disconnects_total{reason=\"revoked\"}"), put_out);
     assert!(put_out > (CROWD / 2) as u64, "{put_out} were there to be revoked");
+}
+
+/// Once, a client that went on reading was sent all that had waited for it, and one that did not was here for five seconds.
+#[test]
+fn whoever_reads_nothing_is_gone_as_soon_and_gets_nothing_more() {
+    const DATA_BYTES: usize = 10_000;
+    let node = Node::start(ISSUER);
+    let item = format!(r#"{{"channel":"a","data":"{}"}}"#, "x".repeat(DATA_BYTES));
+    let batch = format!(r#"{{"messages":[{item}]}}"#);
+    for (number, goes_on) in [(1, false), (2, true)] {
+        let subject = format!("slow{number}");
+        let mut client = enter(&node, &sign(&node, &subject));
+        let mut published = 0;
+        let waiting = eventually("more than the kernel takes", || {
+            assert_eq!(node.call("POST", "/v1/messages", &batch).status, 200);
+            published += 1;
+            let waiting = usize::try_from(node.metric("channelapi_waiting_bytes")).unwrap();
+            (waiting > 20 * DATA_BYTES).then_some(waiting)
+        });
+        let revoked = revoke(&node, &subject);
+        node.await_metric("channelapi_clients_revoked_total", |count| count == number);
+        let mut told = if goes_on { client.rest().0 } else { Vec::new() };
+        eventually("the end", || (node.metric("channelapi_connections") == 0).then_some(()));
+        let gone_after = revoked.elapsed();
+        assert!(gone_after <= PROMISE, "gone after {gone_after:?}");
+        told.extend(client.rest().0);
+        let heard = told.iter().filter(|text| text.contains("xxx")).count();
+        // A little of what waits is not data, and one message may have been begun.
+        let unsent = waiting / (DATA_BYTES + DATA_BYTES / 20) - 1;
+        assert!(heard <= published - unsent, "{heard} of {published}, of which {unsent} had waited");
+    }
 }

@@ -4,8 +4,10 @@
 //! everything that is worth coming back for closes the transport.
 
 use crate::metrics::Disconnected;
+use channelapi_core::limits::{CLOSE_TIMEOUT, REVOKED_CLOSE_TIMEOUT};
 use channelapi_protocol::engineio::Frame;
 use channelapi_protocol::websocket::{CloseCode, DecodeError};
+use std::time::Duration;
 
 /// Why a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +99,12 @@ impl Disconnect {
             self,
             Self::Lost | Self::Slow | Self::SlowNode | Self::Memory | Self::PingTimeout | Self::Replaced
         )
+    }
+
+    /// How long the client of a WebSocket may take to read what it is told last. One that was revoked may come back for all we care: it
+    /// is not let in again.
+    pub(super) fn farewell_timeout(self) -> Duration {
+        if self == Self::Revoked { REVOKED_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT }
     }
 
     /// Whether a polling client may still fetch what waits for it, with a poll that comes after the end: it said goodbye with

@@ -137,6 +137,11 @@ impl Outbox {
         *self = Self::default();
     }
 
+    /// Drops whatever waits, but the rest of a frame of which a part is out.
+    pub(super) fn forget_unbegun(&mut self) {
+        self.queue.forget_unbegun();
+    }
+
     /// Whether there is room on its way for some of what waits, or nothing waits.
     pub(super) fn may_set_out(&self) -> bool {
         self.has_within(payload_bytes_max())

@@ -36,6 +36,16 @@ impl Queue {
         self.frames.insert(usize::from(self.is_begun), frames);
     }
 
+    /// Forgets whatever has not begun.
+    pub(super) fn forget_unbegun(&mut self) {
+        let begun = self.frames.pop_front().filter(|_| self.is_begun);
+        *self = Self::default();
+        if let Some(rest) = begun {
+            self.push(rest);
+            self.is_begun = true;
+        }
+    }
+
     /// Writes into a socket, until all of it is out or the socket says why not.
     pub(super) fn write(&mut self, socket: &WriteHalf) -> io::Result<()> {
         while !self.frames.is_empty() {
@@ -120,6 +130,11 @@ mod tests {
                     let left = queue.frames.iter().flatten().copied().collect::<Vec<u8>>();
                     let expected = [&joined[sent..boundary], &ping, &joined[boundary..]].concat();
                     assert!(left == expected, "after {stop} and {next} bytes of {} entries", entries.len());
+                    assert_eq!(queue.cost.count(), left.len() + queue.frames.len() * OUTBOX_ENTRY_BYTES);
+                    queue.forget_unbegun();
+                    queue.push(ping.clone());
+                    let left = queue.frames.iter().flatten().copied().collect::<Vec<u8>>();
+                    assert!(left == [&joined[sent..boundary], &ping].concat(), "only what had begun is left");
                     assert_eq!(queue.cost.count(), left.len() + queue.frames.len() * OUTBOX_ENTRY_BYTES);
                 }
             }

@@ -114,16 +114,14 @@ impl Connection {
         self.put_out_for(Disconnect::Revoked)
     }
 
-    /// Ends the connection with the word that the client is put out, behind which nothing follows, whatever is on its way to it. Says
-    /// whether it had not ended before.
+    /// Ends the connection with the word that the client is put out, before which nothing leaves of what waits for it, and behind which
+    /// nothing follows, whatever is on its way to it. Says whether it had not ended before.
     fn put_out_for(&self, reason: Disconnect) -> bool {
         self.namespaces.lock().leave(ROOT);
         self.close_after(reason, |state| {
-            if state.session.is_polling() {
-                // It will fetch once more, and that is for the word that it is put out. What is given up for that is behind the place where
-                // it stands, and nothing else may follow.
-                state.outbox.detach();
-            }
+            // What is given up is behind the place where it stands. One that polls fetches once more, and that is for this word; one that
+            // reads slowly is not to go on reading for long.
+            state.outbox.forget_unbegun();
             state.push(frames::disconnect().wire(), usize::MAX);
         })
     }

@@ -169,10 +169,16 @@ impl Task {
     /// Sends what still waits and perhaps a close frame, ends our side, then waits for the client to close, lest its last bytes make the kernel
     /// throw away ours.
     async fn say_goodbye(&mut self, reason: Disconnect) {
-        poll_fn(|cx| self.connection.poll_drained(cx)).await;
-        if let Some(code) = reason.close_code() {
-            self.connection.send_last(encode_close(code, reason.as_str()));
-            poll_fn(|cx| self.connection.poll_drained(cx)).await;
+        let connection = &self.connection;
+        let farewell = async {
+            poll_fn(|cx| connection.poll_drained(cx)).await;
+            if let Some(code) = reason.close_code() {
+                connection.send_last(encode_close(code, reason.as_str()));
+                poll_fn(|cx| connection.poll_drained(cx)).await;
+            }
+        };
+        if tokio::time::timeout(reason.farewell_timeout(), farewell).await.is_err() {
+            return;
         }
         self.connection.detach();
         let mut ignored = [0; 256];
