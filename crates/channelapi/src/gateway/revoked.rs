@@ -4,6 +4,7 @@
 //! - Nobody waits for the fan-out: a connection that has ended takes nothing any more, whatever is on its way to it.
 //! - Nobody waits for others to be put out: while many go, what is revoked meanwhile is looked for, and those who are found take turns
 //!   with those who were found before.
+//! - Nobody goes who is good when it is its turn: it may have brought another JWT meanwhile.
 
 use super::Gateway;
 use super::connection::Connection;
@@ -21,7 +22,7 @@ use tracing::info;
 struct Found<T> {
     /// Those whom one look has found.
     looks: VecDeque<Vec<T>>,
-    /// All of them: another look finds them again.
+    /// All of them that are not put out yet: another look finds them again.
     ids: HashSet<ConnectionId>,
 }
 
@@ -52,7 +53,7 @@ impl Gateway {
             loop {
                 self.look_for_revoked(&hub.revocations, &mut found).await;
                 let next_look = Instant::now() + REVOCATION_PAUSE;
-                count += put_out(&mut found, || {
+                count += put_out(&mut found, &hub.revocations, || {
                     let is_to_look = Instant::now() >= next_look && changed.has_changed().unwrap_or(false);
                     if is_to_look {
                         changed.mark_unchanged();
@@ -97,14 +98,20 @@ impl Gateway {
     }
 }
 
-/// Puts out those who were found, until there are none left or it is time to look again. Says how many they were.
-async fn put_out(found: &mut Found<Arc<Connection>>, mut is_to_look: impl FnMut() -> bool) -> u64 {
+/// Puts out those who were found and are still revoked, until there are none left or it is time to look again. Says how many they were.
+async fn put_out(
+    found: &mut Found<Arc<Connection>>,
+    revocations: &Revocations,
+    mut is_to_look: impl FnMut() -> bool,
+) -> u64 {
     let mut count = 0;
     loop {
         let turn_ends = Instant::now() + REVOKED_TURN;
         while Instant::now() < turn_ends {
             let Some(connection) = found.next() else { return count };
-            if connection.revoke() {
+            // Whoever stays may be revoked again.
+            found.ids.remove(&connection.id());
+            if connection.is_revoked(revocations) && connection.revoke() {
                 metrics::PUT_OUT.count();
                 count += 1;
             }
@@ -118,7 +125,62 @@ async fn put_out(found: &mut Found<Arc<Connection>>, mut is_to_look: impl FnMut(
 
 #[cfg(test)]
 mod tests {
+    use super::super::conformance::Echo;
+    use super::super::grants::{Grant, Grants};
+    use super::super::{Settings, random_id};
     use super::*;
+    use crate::admission::Admission;
+    use crate::config::origins::Origins;
+    use crate::live::Live;
+    use channelapi_core::clock::Clock;
+    use channelapi_core::hub::kept_until;
+    use channelapi_core::model::{Bearer, ChannelName, RevocationRequest, RevokedKind};
+    use channelapi_core::state::{DataDirectory, StateStore};
+
+    /// It is the only thing that a client has brought.
+    fn bring_jwt_of(issued_at: u64, connection: &Connection) {
+        let bearer = Bearer { issuer: "".into(), subject: Some("ann".into()), id: None, issued_at };
+        let channels = vec![ChannelName::parse("a").unwrap()];
+        connection.change_grants(|grants| {
+            *grants = Grants::default();
+            grants.add(Grant { bearer, expires_at: u64::MAX, ends_at: u64::MAX, channels });
+        });
+    }
+
+    async fn revoke_before(before: u64, revocations: &Revocations) {
+        let (kind, until) = (RevokedKind::Subject, kept_until(before));
+        let what = RevocationRequest { kind, value: "ann".into(), issuer: "".into(), before, until };
+        revocations.revoke(what).await.unwrap();
+    }
+
+    /// Once, whoever was found went, even if it had brought a good JWT by then.
+    #[tokio::test]
+    async fn whoever_brings_a_good_jwt_before_its_turn_stays_until_that_is_revoked() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateStore::open(&DataDirectory::open(folder.path()).unwrap()).unwrap();
+        let revocations = Revocations::load(state, Clock::system()).unwrap();
+        let settings = Settings::new(25_000, 20_000, 65_536, Live::new(Origins::Any));
+        let admission = Admission::unlimited(Clock::system());
+        let gateway = Gateway::new(settings, Box::new(Echo), Clock::system(), admission.clone());
+        let open = || {
+            let pass = admission.admit_session(None).unwrap();
+            let make = |id, gateway, pass| Connection::polling(id, gateway, pass, random_id());
+            gateway.open(&random_id(), false, pass, Vec::new(), make).unwrap()
+        };
+        let [goes, stays] = [open(), open()];
+        bring_jwt_of(1, &goes);
+        bring_jwt_of(1, &stays);
+        let mut found = Found::new();
+        revoke_before(2, &revocations).await;
+        gateway.look_for_revoked(&revocations, &mut found).await;
+        bring_jwt_of(2, &stays);
+        assert_eq!(put_out(&mut found, &revocations, || false).await, 1);
+        assert!(!goes.is_open() && stays.is_open());
+        revoke_before(3, &revocations).await;
+        gateway.look_for_revoked(&revocations, &mut found).await;
+        assert_eq!(put_out(&mut found, &revocations, || false).await, 1);
+        assert!(!stays.is_open(), "it is not forgotten that it was found before");
+    }
 
     #[test]
     fn whoever_is_found_later_does_not_wait_for_all_before() {
