@@ -107,12 +107,12 @@ describe("one client", () => {
     const answer = await session.post(Array(200).fill(join(token)).join("\x1e"));
     assert.deepEqual([answer.status, answer.body], [200, "ok"]);
     const packets = [];
-    while (packets.at(-1) !== "1") {
+    while (packets.at(-1) !== "41") {
       const polled = await session.poll();
       assert.equal(polled.status, 200, `it heard ${packets.join(" ")}`);
       packets.push(...polled.body.split("\x1e"));
     }
-    assert.deepEqual(packets.slice(-2), ["41", "1"]);
+    // With a packet that closes in the same answer, a stock client never hears of it, and comes back.
     assert.equal((await session.poll()).status, 400);
   });
 

@@ -114,7 +114,9 @@ impl Disconnect {
     }
 
     /// The last packet of a polling session. A client that said goodbye gets a noop, as in the reference server. When the client
-    /// should come back there is none and the poll fails, because python-socketio takes a close packet for a farewell and stays away.
+    /// should come back there is none and the poll fails, because python-socketio takes a close packet for a farewell and stays away. One
+    /// that is put out gets none either: socket.io-client hears of the packet `41` a moment after it has read a whole answer, and of a close
+    /// packet at once, so that it would come back.
     pub(super) fn farewell(self) -> Option<Frame> {
         match self {
             Self::Client => Some(Frame::NOOP),
@@ -125,13 +127,12 @@ impl Disconnect {
             | Self::Slow
             | Self::SlowNode
             | Self::Memory
-            | Self::Replaced => None,
-            Self::PingTimeout
-            | Self::ConnectTimeout
-            | Self::Protocol
+            | Self::Replaced
             | Self::Limit
-            | Self::Revoked
-            | Self::WebSocket(_) => Some(Frame::CLOSE),
+            | Self::Revoked => None,
+            Self::PingTimeout | Self::ConnectTimeout | Self::Protocol | Self::WebSocket(_) => {
+                Some(Frame::CLOSE)
+            }
         }
     }
 }
