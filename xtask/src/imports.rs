@@ -255,7 +255,11 @@ const ROOMS: &[Room] = &[
         &["admission", "waiting", "receiving", "channelapi-core/hub", "channelapi-core/limits"],
         "it looks at what there is and tells those who can do something",
     ),
-    room("channelapi/drain", &["gateway", "listener"], "it sends away whoever they hold"),
+    room(
+        "channelapi/drain",
+        &["gateway", "listener", "channelapi-core/limits"],
+        "it sends away whoever they hold",
+    ),
     room(
         "channelapi/server",
         &[

@@ -10,7 +10,7 @@ use super::Gateway;
 use super::connection::Connection;
 use crate::metrics;
 use channelapi_core::delivery::Subscriber as _;
-use channelapi_core::hub::{Hub, Revocations};
+use channelapi_core::hub::Hub;
 use channelapi_core::limits::{REVOCATION_CHUNK, REVOCATION_PAUSE, REVOKED_TURN};
 use channelapi_core::model::ConnectionId;
 use std::collections::{HashSet, VecDeque};
@@ -46,14 +46,15 @@ impl Gateway {
     /// Puts out whoever is here with what is revoked, whenever something is, until it is dropped.
     pub(crate) async fn keep_revoked_out(self: Arc<Self>, hub: Arc<Hub>) {
         let mut changed = hub.revocations.changed();
+        let is_revoked = |one: &Connection| one.is_revoked(&hub.revocations);
         // If this has panicked before, somebody may have been left.
         changed.mark_changed();
         while changed.changed().await.is_ok() {
             let (mut found, mut count) = (Found::new(), 0);
             loop {
-                self.look_for_revoked(&hub.revocations, &mut found).await;
+                self.look_for_revoked(&is_revoked, &mut found).await;
                 let next_look = Instant::now() + REVOCATION_PAUSE;
-                count += put_out(&mut found, &hub.revocations, || {
+                count += put_out(&mut found, &is_revoked, || {
                     let is_to_look = Instant::now() >= next_look && changed.has_changed().unwrap_or(false);
                     if is_to_look {
                         changed.mark_unchanged();
@@ -73,11 +74,15 @@ impl Gateway {
     }
 
     /// Adds whoever is here with what is revoked, and is not known yet.
-    async fn look_for_revoked(&self, revocations: &Revocations, found: &mut Found<Arc<Connection>>) {
+    async fn look_for_revoked(
+        &self,
+        is_revoked: &(impl Fn(&Connection) -> bool + Sync),
+        found: &mut Found<Arc<Connection>>,
+    ) {
         let (mut look, mut after) = (Vec::new(), 0);
         while let Some((chunk, next)) = self.connections_from(after, REVOCATION_CHUNK) {
             after = next;
-            let revoked = chunk.into_iter().filter(|one| one.is_revoked(revocations));
+            let revoked = chunk.into_iter().filter(|one| is_revoked(one));
             look.extend(revoked.filter(|one| found.ids.insert(one.id())));
             tokio::task::yield_now().await;
         }
@@ -101,7 +106,7 @@ impl Gateway {
 /// Puts out those who were found and are still revoked, until there are none left or it is time to look again. Says how many they were.
 async fn put_out(
     found: &mut Found<Arc<Connection>>,
-    revocations: &Revocations,
+    is_revoked: &(impl Fn(&Connection) -> bool + Sync),
     mut is_to_look: impl FnMut() -> bool,
 ) -> u64 {
     let mut count = 0;
@@ -111,7 +116,7 @@ async fn put_out(
             let Some(connection) = found.next() else { return count };
             // Whoever stays may be revoked again.
             found.ids.remove(&connection.id());
-            if connection.is_revoked(revocations) && connection.revoke() {
+            if is_revoked(&connection) && connection.revoke() {
                 metrics::PUT_OUT.count();
                 count += 1;
             }
@@ -126,39 +131,17 @@ async fn put_out(
 #[cfg(test)]
 mod tests {
     use super::super::conformance::Echo;
-    use super::super::grants::{Grant, Grants};
     use super::super::{Settings, random_id};
     use super::*;
     use crate::admission::Admission;
     use crate::config::origins::Origins;
     use crate::live::Live;
     use channelapi_core::clock::Clock;
-    use channelapi_core::hub::kept_until;
-    use channelapi_core::model::{Bearer, ChannelName, RevocationRequest, RevokedKind};
-    use channelapi_core::state::{DataDirectory, StateStore};
-
-    /// It is the only thing that a client has brought.
-    fn bring_jwt_of(issued_at: u64, connection: &Connection) {
-        let bearer = Bearer { issuer: "".into(), subject: Some("ann".into()), id: None, issued_at };
-        let channels = vec![ChannelName::parse("a").unwrap()];
-        connection.change_grants(|grants| {
-            *grants = Grants::default();
-            grants.add(Grant { bearer, expires_at: u64::MAX, ends_at: u64::MAX, channels });
-        });
-    }
-
-    async fn revoke_before(before: u64, revocations: &Revocations) {
-        let (kind, until) = (RevokedKind::Subject, kept_until(before));
-        let what = RevocationRequest { kind, value: "ann".into(), issuer: "".into(), before, until };
-        revocations.revoke(what).await.unwrap();
-    }
+    use parking_lot::Mutex;
 
     /// Once, whoever was found went, even if it had brought a good JWT by then.
     #[tokio::test]
     async fn whoever_brings_a_good_jwt_before_its_turn_stays_until_that_is_revoked() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = StateStore::open(&DataDirectory::open(folder.path()).unwrap()).unwrap();
-        let revocations = Revocations::load(state, Clock::system()).unwrap();
         let settings = Settings::new(25_000, 20_000, 65_536, Live::new(Origins::Any));
         let admission = Admission::unlimited(Clock::system());
         let gateway = Gateway::new(settings, Box::new(Echo), Clock::system(), admission.clone());
@@ -168,17 +151,16 @@ mod tests {
             gateway.open(&random_id(), false, pass, Vec::new(), make).unwrap()
         };
         let [goes, stays] = [open(), open()];
-        bring_jwt_of(1, &goes);
-        bring_jwt_of(1, &stays);
+        let revoked = Mutex::new(HashSet::from([goes.id(), stays.id()]));
+        let is_revoked = |one: &Connection| revoked.lock().contains(&one.id());
         let mut found = Found::new();
-        revoke_before(2, &revocations).await;
-        gateway.look_for_revoked(&revocations, &mut found).await;
-        bring_jwt_of(2, &stays);
-        assert_eq!(put_out(&mut found, &revocations, || false).await, 1);
+        gateway.look_for_revoked(&is_revoked, &mut found).await;
+        revoked.lock().remove(&stays.id());
+        assert_eq!(put_out(&mut found, &is_revoked, || false).await, 1);
         assert!(!goes.is_open() && stays.is_open());
-        revoke_before(3, &revocations).await;
-        gateway.look_for_revoked(&revocations, &mut found).await;
-        assert_eq!(put_out(&mut found, &revocations, || false).await, 1);
+        revoked.lock().insert(stays.id());
+        gateway.look_for_revoked(&is_revoked, &mut found).await;
+        assert_eq!(put_out(&mut found, &is_revoked, || false).await, 1);
         assert!(!stays.is_open(), "it is not forgotten that it was found before");
     }
 
