@@ -215,7 +215,8 @@ impl EmbeddedBroker {
     pub fn cursor_from(&self, since: Option<Since>, turn: u64) -> Cursor {
         match since {
             Some(Since::Cursor(own))
-                if own.generation == self.top().cursor.generation && own.sequence + own.memory == turn =>
+                if own.generation == self.top().cursor.generation
+                    && own.sequence.checked_add(own.memory) == Some(turn) =>
             {
                 own
             }

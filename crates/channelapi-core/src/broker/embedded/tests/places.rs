@@ -369,5 +369,7 @@ fn place_from_before_a_life_stays_where_it_is_in_the_next_one() {
             broker.history(&channel(0), HistoryQuery { after, ..EVERYTHING }).unwrap().publications.len()
         };
         assert_eq!((follow(place), follow(newer)), (1, 0));
+        let endless = Cursor { sequence: u64::MAX, memory: 2, ..broker.stored.read().top().cursor };
+        assert_eq!(broker.cursor_from(Some(Since::Cursor(endless)), 1), broker.cursor_at(1));
     });
 }
