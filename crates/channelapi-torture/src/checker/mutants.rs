@@ -231,7 +231,7 @@ fn beginning_of_a_session_with_gaps_that_passes_for_a_place_is_seen() {
     let check = |pid: Pid, reason: Option<Reason>| {
         let connected = |asked, pid| {
             let (life, branch, began) = (Life::default(), Branch::default(), Time::default());
-            Event::Connected(Connected { life, branch, asked, pid, began })
+            Event::Connected(Connected { began, life, branch, asked, pid })
         };
         let gap = |reason| Event::Gap { channel: ChannelId(0), reason };
         let mut events = vec![

@@ -80,7 +80,6 @@ impl Simulation {
             foreign: false,
             begins: BTreeMap::new(),
             start: None,
-            confirms: name == "explicit" || name == "confirming",
             has_gaps: false,
         };
         let clients = vec![

@@ -23,8 +23,13 @@ pub(super) struct Player {
     pub(super) start: Option<Cursor>,
     /// Something was missing when it began.
     pub(super) has_gaps: bool,
+}
+
+impl Player {
     /// Whether it says what it has taken care of.
-    pub(super) confirms: bool,
+    pub(super) fn confirms(&self) -> bool {
+        matches!(&*self.client.name, "explicit" | "confirming")
+    }
 }
 
 #[derive(Clone)]
@@ -62,7 +67,7 @@ impl Simulation {
             Door::Explicit | Door::Stream => self.resume_explicitly(index),
         };
         self.clients[index].wire = Some(wire);
-        if self.clients[index].confirms {
+        if self.clients[index].confirms() {
             let offset = self.consumers.get(&index).copied().unwrap_or(0);
             self.log(index, Event::Standing { branch: self.branch, channel: DURABLE, offset });
         }
@@ -237,7 +242,7 @@ impl Simulation {
 
     /// A client confirms what it got, or less. The server notes it, or the connection breaks; the answer is on its way behind all else.
     fn confirm(&mut self, index: usize, delivered: &Delivered) {
-        let is_told = self.clients[index].confirms && delivered.channel == DURABLE;
+        let is_told = self.clients[index].confirms() && delivered.channel == DURABLE;
         if !is_told || self.choices.one_in(4) {
             return;
         }
