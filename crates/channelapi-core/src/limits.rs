@@ -172,9 +172,6 @@ pub const POLL_ROOM_PAUSE: Duration = Duration::from_millis(100);
 /// How long a close may take on a connection whose peer does not read.
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The same for a client that was revoked, until it has taken what it is told last: with [`REVOCATION_PAUSE`] it is gone within a second.
-pub const REVOKED_CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
-
 /// How long a closed polling session is remembered for the poll that fetches its last packets.
 pub const CLOSED_SESSION_LINGER: Duration = Duration::from_secs(5);
 

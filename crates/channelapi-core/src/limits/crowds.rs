@@ -31,3 +31,7 @@ pub const FURTHER_CONNECTIONS: u32 = 2;
 /// For how long connections are put out because of a revocation before others get a turn. As long as a worker of the fan-out that is busy
 /// keeps the core, or they would go at the pace at which it gives turns: that is for a thousand at least, each told so in a system call.
 pub const REVOKED_TURN: Duration = Duration::from_millis(20);
+
+/// How long a close may take for a client that was revoked, until it has taken what it is told last: with
+/// [`REVOCATION_PAUSE`](super::REVOCATION_PAUSE) it is gone within a second.
+pub const REVOKED_CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
