@@ -12,6 +12,17 @@ fn admission(change: impl FnOnce(&mut Limits)) -> (Arc<Admission>, Clock) {
     (Admission::new(limits, clock.clone()), clock)
 }
 
+/// A connection that may rest, and has for so many seconds.
+fn introduced(
+    admission: &Arc<Admission>,
+    address: Option<IpAddr>,
+    rest: Option<u64>,
+) -> Result<(Arc<Resting>, SocketPass), ConnectionRefused> {
+    let (resting, mut pass) = (Resting::since(rest), admission.admit_socket(address)?);
+    pass.may_rest(resting.clone());
+    Ok((resting, pass))
+}
+
 const A: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 1)));
 const B: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 2)));
 
@@ -102,16 +113,11 @@ fn an_address_connects_and_fails_only_so_often() {
 #[test]
 fn a_connection_that_rests_goes_in_favour_of_another_of_its_address() {
     let (admission, clock) = admission(|limits| limits.connections_per_address = 3);
-    let introduced = |rest| {
-        let (resting, mut pass) = (Resting::since(rest), admission.admit_socket(A).unwrap());
-        pass.may_rest(resting.clone());
-        (resting, pass)
-    };
-    let (busy, _busy) = introduced(None);
-    let (longest, longest_pass) = introduced(Some(70));
-    let (brief, brief_pass) = introduced(Some(2));
-    let (other, mut pass) = (Resting::since(Some(99)), admission.admit_socket(B).unwrap());
-    pass.may_rest(other.clone());
+    let introduced = |address, rest| introduced(&admission, address, rest).unwrap();
+    let (busy, _busy) = introduced(A, None);
+    let (longest, longest_pass) = introduced(A, Some(70));
+    let (brief, brief_pass) = introduced(A, Some(2));
+    let (other, _other) = introduced(B, Some(99));
     let _fourth = admission.admit_socket(A).unwrap();
     assert_eq!(longest.ended(), Some(RestEnded::Address));
     assert_eq!([busy, brief.clone(), other].map(|one| one.ended()), [None; 3]);
@@ -130,11 +136,7 @@ fn a_connection_that_rests_goes_in_favour_of_another_of_its_address() {
 fn an_address_whose_connections_go_on_instead_of_leaving_keeps_to_its_limit() {
     const MOST: u32 = 32;
     let (admission, clock) = admission(|limits| limits.connections_per_address = MOST);
-    let connect = || {
-        let (resting, mut pass) = (Resting::since(Some(5)), admission.admit_socket(A)?);
-        pass.may_rest(resting.clone());
-        Ok::<_, ConnectionRefused>((resting, pass))
-    };
+    let connect = || introduced(&admission, A, Some(5));
     let mut all: Vec<_> = (0..MOST).map(|_| connect().unwrap()).collect();
     for _ in 0..100 {
         clock.advance(Duration::from_secs(1));
@@ -158,11 +160,7 @@ fn an_address_whose_connections_go_on_instead_of_leaving_keeps_to_its_limit() {
 #[test]
 fn on_a_full_node_strangers_that_rest_go_in_favour_of_who_comes_again() {
     let (admission, clock) = admission(|limits| limits.sockets = 3);
-    let introduced = |address, rest| {
-        let (resting, mut pass) = (Resting::since(rest), admission.admit_socket(address).unwrap());
-        pass.may_rest(resting.clone());
-        (resting, pass)
-    };
+    let introduced = |address, rest| introduced(&admission, address, rest).unwrap();
     let (publisher, _publisher) = introduced(None, Some(99));
     let (longest, longest_pass) = introduced(A, Some(70));
     let (other, _other) = introduced(B, Some(60));
@@ -181,11 +179,7 @@ fn on_a_full_node_strangers_that_rest_go_in_favour_of_who_comes_again() {
 #[test]
 fn on_a_full_node_without_strangers_that_rest_neighbours_make_room_for_their_like() {
     let (admission, clock) = admission(|limits| limits.sockets = 4);
-    let introduced = |address, rest| {
-        let (resting, mut pass) = (Resting::since(rest), admission.admit_socket(address).unwrap());
-        pass.may_rest(resting.clone());
-        (resting, pass)
-    };
+    let introduced = |address, rest| introduced(&admission, address, rest).unwrap();
     let (stranger, _stranger) = introduced(A, Some(0));
     let (longest, longest_pass) = introduced(None, Some(20));
     let (other, _other) = introduced(None, Some(11));
@@ -311,11 +305,7 @@ fn clients_that_poll_or_stream_do_not_take_the_few_connections_there_are_when_me
 #[test]
 fn the_shorter_memory_is_the_less_a_connection_may_rest() {
     let (admission, _) = admission(|_| ());
-    let rests = |address, rest| {
-        let (resting, mut pass) = (Resting::since(rest), admission.admit_socket(address).unwrap());
-        pass.may_rest(resting.clone());
-        (resting, pass)
-    };
+    let rests = |address, rest| introduced(&admission, address, rest).unwrap();
     let all = [
         rests(A, Some(70)),
         rests(B, Some(64)),
