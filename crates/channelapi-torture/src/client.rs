@@ -37,7 +37,7 @@ pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(20);
 pub(crate) const BACKOFF_MILLIS: RangeInclusive<u64> = 25..=75;
 
 /// Nobody stays for so long.
-pub(crate) const DAY: Duration = Duration::from_hours(24);
+const DAY: Duration = Duration::from_hours(24);
 
 pub(crate) struct Plan {
     pub(crate) name: String,
@@ -57,6 +57,14 @@ pub(crate) struct Plan {
     pub(crate) confirms: Vec<ChannelId>,
     /// The near end of its link to the server, if it has one of its own.
     pub(crate) via: Option<SocketAddr>,
+}
+
+impl Plan {
+    /// When it breaks a connection that begins now.
+    pub(crate) fn leave(&self, choices: &mut Choices) -> Instant {
+        let stays = self.breaks.as_ref().map_or(DAY, |range| choices.millis(range.clone()));
+        Instant::now() + stays
+    }
 }
 
 /// A channel, and what opens it.
@@ -188,10 +196,7 @@ impl Actor {
     async fn converse(&mut self, link: &mut Link, situation: Situation) -> Result<()> {
         let (auth, asked) = self.auth();
         link.send(&format!("0{auth}")).await?;
-        let leave = match &self.plan.breaks {
-            Some(range) => Instant::now() + self.choices.millis(range.clone()),
-            None => Instant::now() + DAY,
-        };
+        let leave = self.plan.leave(&mut self.choices);
         loop {
             let now = *self.situation.borrow_and_update();
             if now.phase == Phase::End {

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use crate::broken::{broken, is_broken};
 use crate::choices::Choices;
-use crate::client::{ANSWER_MAX, BACKOFF_MILLIS, DAY, Plan, SILENCE_MAX, Ticket, reason};
+use crate::client::{ANSWER_MAX, BACKOFF_MILLIS, Plan, SILENCE_MAX, Ticket, reason};
 use crate::event_stream::{EventStream, Told};
 use crate::history::{Asked, Client, Connected, Delivered, Entry, Event, Joined, Pid, Position, Reason};
 use crate::packet::parse_data;
@@ -129,10 +129,7 @@ impl Follower {
     }
 
     async fn follow(&mut self, stream: &mut EventStream) -> Result<()> {
-        let leave = match &self.plan.breaks {
-            Some(range) => Instant::now() + self.choices.millis(range.clone()),
-            None => Instant::now() + DAY,
-        };
+        let leave = self.plan.leave(&mut self.choices);
         loop {
             let now = *self.situation.borrow_and_update();
             if now.phase == Phase::End {
