@@ -113,6 +113,7 @@ mod tests {
     use crate::config::value::Value as _;
     use hyper::HeaderMap;
     use hyper::header::HeaderValue;
+    use proptest::prelude::*;
 
     fn stranger(address: &str) -> Peer {
         Peer::Stranger(address.parse().unwrap())
@@ -203,5 +204,34 @@ mod tests {
         assert_eq!(Arrival::Proxied.peer(&headers, Some(&trusted)), stranger("203.0.113.7"));
         assert_eq!(Arrival::Unannounced.peer(&headers, Some(&trusted)), Peer::Neighbour);
         assert_eq!(Arrival::Unannounced.address(), None);
+    }
+
+    /// Lines as clients may write them: words that mean something to us, in any order, and bytes that mean nothing.
+    fn claims() -> impl Strategy<Value = Vec<HeaderValue>> {
+        let words =
+            ["10.0.0.1", "198.51.100.1", "::1", "[2001:db8::1]:80", "unknown", "unix", ",", " ", "\t", "\""];
+        let word = prop_oneof![
+            prop::sample::select(words.to_vec()).prop_map(|word| word.as_bytes().to_vec()),
+            prop::collection::vec(any::<u8>(), 0..8),
+        ];
+        let line = prop::collection::vec(word, 0..6).prop_map(|words| words.concat());
+        let line = line.prop_filter_map("no header holds it", |line| HeaderValue::from_bytes(&line).ok());
+        prop::collection::vec(line, 0..4)
+    }
+
+    proptest! {
+        /// The proxy adds what it sees to the last line, or sends a line of its own; so does another one that is trusted, in front of us.
+        #[test]
+        fn nothing_that_a_client_writes_changes_who_it_is(claims in claims(), adds: bool, is_chain: bool) {
+            let mut lines = claims;
+            for seen in ["203.0.113.7"].into_iter().chain(is_chain.then_some("10.0.0.2")) {
+                let claimed = if adds { lines.pop() } else { None };
+                let line = claimed.map_or(seen.as_bytes().to_vec(), |line| [line.as_bytes(), b", ", seen.as_bytes()].concat());
+                lines.push(HeaderValue::from_bytes(&line).unwrap());
+            }
+            let trusted = TrustedProxies::parse("10.0.0.0/8").unwrap();
+            let headers: HeaderMap = lines.into_iter().map(|line| (X_FORWARDED_FOR.clone(), line)).collect();
+            prop_assert_eq!(Arrival::Proxied.peer(&headers, Some(&trusted)), stranger("203.0.113.7"));
+        }
     }
 }
