@@ -26,6 +26,15 @@ struct Found<T> {
     ids: HashSet<ConnectionId>,
 }
 
+/// What follows when some were put out.
+#[derive(Debug, PartialEq, Eq)]
+enum Then {
+    /// Nobody is left.
+    Rest,
+    /// Something was revoked meanwhile, which nobody has looked for, whether or not somebody is left.
+    Look,
+}
+
 impl<T> Found<T> {
     fn new() -> Self {
         Self { looks: VecDeque::new(), ids: HashSet::new() }
@@ -54,7 +63,7 @@ impl Gateway {
             loop {
                 self.look_for_revoked(&is_revoked, &mut found).await;
                 let next_look = Instant::now() + REVOCATION_PAUSE;
-                count += put_out(&mut found, &is_revoked, || {
+                let then = put_out(&mut found, &is_revoked, &mut count, || {
                     let is_to_look = Instant::now() >= next_look && changed.has_changed().unwrap_or(false);
                     if is_to_look {
                         changed.mark_unchanged();
@@ -62,7 +71,7 @@ impl Gateway {
                     is_to_look
                 })
                 .await;
-                if found.looks.is_empty() {
+                if then == Then::Rest {
                     sleep_until(next_look).await;
                     break;
                 }
@@ -103,27 +112,27 @@ impl Gateway {
     }
 }
 
-/// Puts out those who were found and are still revoked, until there are none left or it is time to look again. Says how many they were.
+/// Puts out those who were found and are still revoked, and counts them, until there are none left or it is time to look again.
 async fn put_out(
     found: &mut Found<Arc<Connection>>,
     is_revoked: &(impl Fn(&Connection) -> bool + Sync),
+    count: &mut u64,
     mut is_to_look: impl FnMut() -> bool,
-) -> u64 {
-    let mut count = 0;
+) -> Then {
     loop {
         let turn_ends = Instant::now() + REVOKED_TURN;
         while Instant::now() < turn_ends {
-            let Some(connection) = found.next() else { return count };
+            let Some(connection) = found.next() else { return Then::Rest };
             // Whoever stays may be revoked again.
             found.ids.remove(&connection.id());
             if is_revoked(&connection) && connection.revoke() {
                 metrics::PUT_OUT.count();
-                count += 1;
+                *count += 1;
             }
         }
         tokio::task::yield_now().await;
         if is_to_look() {
-            return count;
+            return Then::Look;
         }
     }
 }
@@ -139,29 +148,49 @@ mod tests {
     use channelapi_core::clock::Clock;
     use parking_lot::Mutex;
 
+    fn gateway() -> Arc<Gateway> {
+        let settings = Settings::new(25_000, 20_000, 65_536, Live::new(Origins::Any));
+        Gateway::new(settings, Box::new(Echo), Clock::system(), Admission::unlimited(Clock::system()))
+    }
+
+    fn open(gateway: &Arc<Gateway>) -> Arc<Connection> {
+        let pass = gateway.admission.admit_session(None).unwrap();
+        let make = |id, gateway, pass| Connection::polling(id, gateway, pass, random_id());
+        gateway.open(&random_id(), false, pass, Vec::new(), make).unwrap()
+    }
+
     /// Once, whoever was found went, even if it had brought a good JWT by then.
     #[tokio::test]
     async fn whoever_brings_a_good_jwt_before_its_turn_stays_until_that_is_revoked() {
-        let settings = Settings::new(25_000, 20_000, 65_536, Live::new(Origins::Any));
-        let admission = Admission::unlimited(Clock::system());
-        let gateway = Gateway::new(settings, Box::new(Echo), Clock::system(), admission.clone());
-        let open = || {
-            let pass = admission.admit_session(None).unwrap();
-            let make = |id, gateway, pass| Connection::polling(id, gateway, pass, random_id());
-            gateway.open(&random_id(), false, pass, Vec::new(), make).unwrap()
-        };
-        let [goes, stays] = [open(), open()];
+        let gateway = gateway();
+        let [goes, stays] = [open(&gateway), open(&gateway)];
         let revoked = Mutex::new(HashSet::from([goes.id(), stays.id()]));
         let is_revoked = |one: &Connection| revoked.lock().contains(&one.id());
         let mut found = Found::new();
         gateway.look_for_revoked(&is_revoked, &mut found).await;
         revoked.lock().remove(&stays.id());
-        assert_eq!(put_out(&mut found, &is_revoked, || false).await, 1);
-        assert!(!goes.is_open() && stays.is_open());
+        let mut count = 0;
+        assert_eq!(put_out(&mut found, &is_revoked, &mut count, || false).await, Then::Rest);
+        assert!(count == 1 && !goes.is_open() && stays.is_open());
         revoked.lock().insert(stays.id());
         gateway.look_for_revoked(&is_revoked, &mut found).await;
-        assert_eq!(put_out(&mut found, &is_revoked, || false).await, 1);
-        assert!(!stays.is_open(), "it is not forgotten that it was found before");
+        assert_eq!(put_out(&mut found, &is_revoked, &mut count, || false).await, Then::Rest);
+        assert!(count == 2 && !stays.is_open(), "it is not forgotten that it was found before");
+    }
+
+    /// Once, what was revoked then was looked for only with the next revocation, if the turn of the last one was over when it was out.
+    #[tokio::test]
+    async fn what_is_revoked_while_the_last_one_goes_is_looked_for() {
+        let gateway = gateway();
+        let last = open(&gateway);
+        let is_revoked = |_: &Connection| {
+            std::thread::sleep(REVOKED_TURN * 2);
+            true
+        };
+        let mut found = Found::new();
+        gateway.look_for_revoked(&|_| true, &mut found).await;
+        assert_eq!(put_out(&mut found, &is_revoked, &mut 0, || true).await, Then::Look);
+        assert!(!last.is_open());
     }
 
     #[test]
