@@ -306,6 +306,26 @@ describe("a return with pid and offset", () => {
     });
   }
 
+  const placeless = {
+    "an offset that is no place": (pid) => ({ pid, offset: "hello" }),
+    "none, and a session that began with a gap": (pid) => ({ pid }),
+  };
+  for (const [what, returning] of Object.entries(placeless)) {
+    it(`hears nothing old, and of no gap, in a channel that it was not in, with ${what}`, async (t) => {
+      const { token, pid } = await gone(t);
+      // It has no place, so this session begins with a gap; and it is cut off before it gets one.
+      const wire = await connect(t, { pid, offset: "hello", token });
+      wire.close();
+      const other = freshName();
+      await publishAll(server, other, ["old"]);
+      const again = await connect(t, { ...returning(wire.pid), tokens: [token, await tokenOf(other)] });
+      await publishAll(server, other, ["new"]);
+      const frames = await upTo(again, ...messages("new"));
+      assert.ok(!frames.some((frame) => frame.includes(other)), frames.join("\n"));
+      assert.ok(!frames.includes(...messages("old")));
+    });
+  }
+
   it("gets nothing of a channel whose token it does not bring, whatever its cursor says", async (t) => {
     const { pid, cursor, channel } = await gone(t);
     const other = freshName();

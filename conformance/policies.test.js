@@ -70,6 +70,25 @@ describe("replay_on_join", () => {
   });
 });
 
+describe("replay_on_join, when a client comes back with one channel more", () => {
+  it("gives it the newest messages there, and what it missed where it was", async (t) => {
+    const [old, fresh] = [`replay-${freshName()}`, `replay-${freshName()}`];
+    const tokens = [await server.token(old)];
+    await publishAll(server, fresh, [1, 2, 3]);
+    const stock = client(t, { tokens });
+    await stock.settled();
+    stock.socket.io.engine.close();
+    await stock.nth("disconnect");
+    await publishAll(server, old, [4, 5, 6]);
+    tokens.push(await server.token(fresh));
+    await stock.nth("connect", 2);
+    await publishAll(server, fresh, [7]);
+    await stock.message(7);
+    assert.deepEqual(stock.messages.toSorted(), [2, 3, 4, 5, 6, 7]);
+    assert.deepEqual([stock.recoveries, stock.of("gap")], [[false, false], []], "it is another session, and nothing is missing");
+  });
+});
+
 describe("durability = \"relaxed\"", () => {
   it("is what a publisher is told, and loses nothing to a kill -9", async (t) => {
     const channel = `relaxed-${freshName()}`;

@@ -216,6 +216,10 @@ impl Doors {
         pid: Option<&Pid>,
         stands: Option<Checkpoint>,
     ) -> (From, Option<Gap>) {
+        if pid.is_some_and(|pid| !pid.holds(channel)) {
+            // Wherever it stood, it was not in this one.
+            return (self.first_time(channel), None);
+        }
         let (Some(pid), Some(Checkpoint { cursor, has_left })) = (pid, stands) else {
             // Without a place it is sent what it was sent before, as far as that is known.
             return match stands.map(|stands| stands.cursor).or(pid.map(|pid| pid.start)) {
@@ -223,9 +227,6 @@ impl Doors {
                 None => (From::Now, Some(Gap::NoCursor)),
             };
         };
-        if !pid.holds(channel) {
-            return (From::Now, None);
-        }
         if has_left && self.sessions.may_have_left(pid, channel) {
             // Its place says nothing of a channel in which it was not.
             return (From::After(self.locate(channel, pid.start).after), Some(Gap::NoCursor));
