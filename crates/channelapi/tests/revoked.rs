@@ -101,34 +101,81 @@ fn a_crowd_that_is_published_to_is_gone_within_a_second_and_holds_nobody_up() {
     assert!(put_out > (CROWD / 2) as u64, "{put_out} were there to be revoked");
 }
 
+const DATA_BYTES: usize = 10_000;
+
+/// Publishes until more waits for a client that reads nothing than the kernel takes. Says how many publications that were, and how many of
+/// them have not set out.
+fn publish_until_it_waits(node: &Node) -> (usize, usize) {
+    let item = format!(r#"{{"channel":"a","data":"{}"}}"#, "x".repeat(DATA_BYTES));
+    let batch = format!(r#"{{"messages":[{item}]}}"#);
+    let mut published = 0;
+    let waiting = eventually("more than the kernel takes", || {
+        assert_eq!(node.call("POST", "/v1/messages", &batch).status, 200);
+        published += 1;
+        let waiting = usize::try_from(node.metric("channelapi_waiting_bytes")).unwrap();
+        (waiting > 20 * DATA_BYTES).then_some(waiting)
+    });
+    // A little of what waits is not data, and one message may have been begun.
+    (published, waiting / (DATA_BYTES + DATA_BYTES / 20) - 1)
+}
+
+fn await_the_end(node: &Node) {
+    eventually("the end", || (node.metric("channelapi_connections") == 0).then_some(()));
+}
+
+fn count_of_data(told: &[String]) -> usize {
+    told.iter().filter(|text| text.contains("xxx")).count()
+}
+
 /// Once, a client that went on reading was sent all that had waited for it, and one that did not was here for five seconds.
 #[test]
 fn whoever_reads_nothing_is_gone_as_soon_and_gets_nothing_more() {
-    const DATA_BYTES: usize = 10_000;
     let node = Node::start(ISSUER);
-    let item = format!(r#"{{"channel":"a","data":"{}"}}"#, "x".repeat(DATA_BYTES));
-    let batch = format!(r#"{{"messages":[{item}]}}"#);
     for (number, goes_on) in [(1, false), (2, true)] {
         let subject = format!("slow{number}");
         let mut client = enter(&node, &sign(&node, &subject));
-        let mut published = 0;
-        let waiting = eventually("more than the kernel takes", || {
-            assert_eq!(node.call("POST", "/v1/messages", &batch).status, 200);
-            published += 1;
-            let waiting = usize::try_from(node.metric("channelapi_waiting_bytes")).unwrap();
-            (waiting > 20 * DATA_BYTES).then_some(waiting)
-        });
+        let (published, unsent) = publish_until_it_waits(&node);
         let revoked = revoke(&node, &subject);
         node.await_metric("channelapi_clients_revoked_total", |count| count == number);
         let mut told = if goes_on { client.rest().0 } else { Vec::new() };
-        eventually("the end", || (node.metric("channelapi_connections") == 0).then_some(()));
+        await_the_end(&node);
         let gone_after = revoked.elapsed();
         // Half of the promise is for the client to take its farewell, and the machine may be busy: once, it took five times as long.
         assert!(gone_after <= 2 * PROMISE, "gone after {gone_after:?}");
         told.extend(client.rest().0);
-        let heard = told.iter().filter(|text| text.contains("xxx")).count();
-        // A little of what waits is not data, and one message may have been begun.
-        let unsent = waiting / (DATA_BYTES + DATA_BYTES / 20) - 1;
+        let heard = count_of_data(&told);
         assert!(heard <= published - unsent, "{heard} of {published}, of which {unsent} had waited");
+    }
+}
+
+/// Once, whoever read nothing when its token was revoked stayed as long as it liked, and so did whoever read that it is to go, and did not.
+#[test]
+fn whoever_does_not_go_when_its_token_is_revoked_is_gone_soon_and_who_reads_hears_everything_before() {
+    for is_reading in [false, true] {
+        let node = Node::start("");
+        let mut client = Client::open(&node, &[]).unwrap();
+        client.send(&format!(r#"40{{"token":"{}"}}"#, node.token("a"))).unwrap();
+        client.await_text("checkpoint");
+        let (published, unsent) = publish_until_it_waits(&node);
+        let revoked = Instant::now();
+        let answer = node.call("DELETE", "/v1/channels/a/tokens", "");
+        assert!(answer.body.contains(r#""disconnected":1"#), "{answer:?}");
+        let mut told = Vec::new();
+        if is_reading {
+            while !told.iter().any(|text| text == "41") {
+                told.push(client.receive().expect("the word that it is to go"));
+            }
+            // On a machine with other things to do it may not have come to read in time.
+            if revoked.elapsed() < PROMISE / 2 {
+                assert_eq!(count_of_data(&told), published, "all that was published before");
+            }
+        }
+        await_the_end(&node);
+        told.extend(client.rest().0);
+        if !is_reading {
+            let heard = count_of_data(&told);
+            assert!(heard <= published - unsent, "{heard} of {published}, of which {unsent} had waited");
+        }
+        assert_eq!(node.metric("channelapi_disconnects_total{reason=\"revoked\"}"), 1);
     }
 }

@@ -127,7 +127,9 @@ impl Doors {
     /// Turns a client away that was in, because what it came in with is revoked.
     pub(super) async fn put_out(&self, connection: &Arc<Connection>) {
         PUT_OUT.count();
-        self.turn_away(connection).await;
+        _ = self.hub.disconnect(connection.id()).await;
+        self.forget(connection);
+        connection.send_away();
     }
 
     /// Turns a client away: it leaves all its channels and then the namespace, as with the original.

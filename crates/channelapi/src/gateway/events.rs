@@ -7,7 +7,7 @@ use super::doors::{Doors, Refusal};
 use super::frames;
 use super::join::form_of;
 use super::requests::{Auth, Fresh, JoinRequest};
-use super::socketio::{Event, Events, admit, disconnect};
+use super::socketio::{Event, Events, admit};
 use crate::identity::Identity;
 use crate::metrics::EventReceived;
 use channelapi_core::delivery::Subscriber as _;
@@ -101,7 +101,7 @@ impl Events for ChannelEvents {
 
     fn revoked(&self, connection: &Connection) {
         self.doors.forget(connection);
-        disconnect(connection);
+        connection.send_away();
     }
 
     fn closed(&self, connection: &Connection) {

@@ -186,7 +186,7 @@ impl<E: Events> Application for SocketIo<E> {
 /// Lets a client into a namespace. Returns the frame that tells it so, with `pid`, if it has one, to come back with.
 pub(super) fn admit(connection: &Connection, namespace: &str, pid: Option<&str>) -> Frame {
     connection.namespaces.lock().enter(namespace);
-    connection.clear_deadline();
+    connection.let_in();
     let sid = random_id();
     let admission = match pid {
         None => format!(r#"{{"sid":"{sid}"}}"#),

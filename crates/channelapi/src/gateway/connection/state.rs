@@ -28,6 +28,8 @@ pub(super) struct State {
     pub(super) joins: Pace,
     /// Whether the application wants to know when nothing waits any more.
     pub(super) tells_when_drained: bool,
+    /// Whether the client is put out, and has until the deadline to read that and what waits before it.
+    pub(super) is_sent_away: bool,
     /// The WebSocket's task, while it sleeps.
     pub(super) task: Option<Waker>,
     /// Only while the session polls, so that an idle WebSocket does not pay for it.
@@ -63,6 +65,7 @@ impl State {
             events: Pace::default(),
             joins: Pace::default(),
             tells_when_drained: false,
+            is_sent_away: false,
             task: None,
             polling,
         }

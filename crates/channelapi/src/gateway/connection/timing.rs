@@ -8,9 +8,11 @@ use super::super::grants::{Grants, Look};
 use super::super::outbox::Pushed;
 use super::Connection;
 use super::state::{NEVER, State};
+use channelapi_core::clock::millis_of;
 use channelapi_core::hub::Revocations;
-use channelapi_core::limits::OUTBOX_BYTES_MAX;
+use channelapi_core::limits::{OUTBOX_BYTES_MAX, REVOKED_CLOSE_TIMEOUT};
 use channelapi_protocol::engineio::{Beat, Frame};
+use channelapi_protocol::socketio::ROOT;
 
 /// The heartbeat.
 impl Connection {
@@ -65,15 +67,44 @@ impl Connection {
     /// Ends the connection unless [`Connection::clear_deadline`] comes first.
     pub(in crate::gateway) fn set_deadline(&self, after_millis: u64) {
         let at = self.gateway.now().saturating_add(after_millis);
-        self.look_in_time(|state| state.deadline = at);
+        self.look_in_time(|state| {
+            let is_later = state.is_sent_away && state.ended.is_none() && state.deadline < at;
+            if !is_later {
+                state.deadline = at;
+            }
+        });
     }
 
-    /// What was awaited has come. If the connection has ended meanwhile, its deadline is for the last packets.
+    /// What was awaited has come. If the connection has ended meanwhile, or its client is put out, its deadline is for the last packets.
     pub(in crate::gateway) fn clear_deadline(&self) {
         let mut state = self.state.lock();
-        if state.ended.is_none() {
+        if state.ended.is_none() && !state.is_sent_away {
             state.deadline = NEVER;
         }
+    }
+
+    /// The client is put out, and hears so behind whatever waits for it. It has a moment to read that, and then it is gone, unless it has
+    /// come in again with something that is good.
+    pub(in crate::gateway) fn send_away(&self) {
+        self.namespaces.lock().leave(ROOT);
+        self.send(&frames::disconnect());
+        self.set_deadline(millis_of(REVOKED_CLOSE_TIMEOUT));
+        self.state.lock().is_sent_away = true;
+    }
+
+    /// The client has come in.
+    pub(in crate::gateway) fn let_in(&self) {
+        self.state.lock().is_sent_away = false;
+        self.clear_deadline();
+    }
+
+    /// The moment is over that a client had which was put out.
+    fn end_sent_away(&self) {
+        if self.namespaces.lock().holds(ROOT) {
+            return self.let_in();
+        }
+        let has_read = self.state.lock().outbox.is_empty();
+        if has_read { self.close(Disconnect::Revoked) } else { _ = self.revoke() }
     }
 
     /// Changes what JWTs have opened.
@@ -105,7 +136,7 @@ impl Connection {
 
     /// Looks at the clock for the deadline and for the end of JWTs, because of an entry that is due since `since`.
     pub(in crate::gateway) fn check_deadline(&self, now: u64, since: u64) {
-        let (has_ended, is_late, look) = {
+        let (has_ended, is_late, is_sent_away, look) = {
             let mut state = self.state.lock();
             if state.look_at != since {
                 // An earlier one took its place: if each were to come again, they would become more and more.
@@ -117,11 +148,12 @@ impl Connection {
             if !is_late && look != Look::Over {
                 self.look_again(&mut state);
             }
-            (state.ended.is_some(), is_late, look)
+            (state.ended.is_some(), is_late, state.is_sent_away, look)
         };
         match (has_ended, is_late, look) {
             // Whoever should have fetched the last packets had the time for it.
             (true, true, _) => self.give_up_last_poll(),
+            (false, true, _) if is_sent_away => self.end_sent_away(),
             (false, true, _) => self.close(Disconnect::ConnectTimeout),
             (_, _, Look::Over) => self.close(Disconnect::Expired),
             (_, _, Look::Tell(millis)) => self.send(&frames::expiring(millis)),
