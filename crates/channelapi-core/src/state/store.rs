@@ -45,6 +45,16 @@ pub enum StateError {
         /// What SQLite says.
         error: rusqlite::Error,
     },
+    /// Its pages are not as SQLite wrote them.
+    #[error(
+        "{path} is damaged ({damage}); nothing was changed, because tokens and revocations in it would come and go unnoticed: restore a backup, or move the file away to start with none"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The first thing that SQLite found.
+        damage: String,
+    },
     /// A revocation is not as it was written. A start without it would make good again what was revoked.
     #[error(
         "{path}: revocation {id} cannot be read: {error}; nothing was changed, because without it something would be good again that was revoked: restore a backup, or remove it (with sqlite3: DELETE FROM revocation WHERE id = {id}), start, and revoke anew what it was about"
@@ -241,12 +251,21 @@ fn open_writer(path: &Path) -> Result<Connection, StateError> {
     let mut connection = Connection::open(path).map_err(failed)?;
     match schema::version(&connection).map_err(failed)? {
         Ok(version) => {
+            if let Some(damage) = damage_in(&connection).map_err(failed)? {
+                return Err(StateError::Damaged { path: path.to_owned(), damage });
+            }
             set_up(&connection).map_err(failed)?;
             schema::migrate(&mut connection, version).map_err(failed)?;
             Ok(connection)
         }
         Err(found) => Err(StateError::Newer { path: path.to_owned(), found, known: schema::VERSION }),
     }
+}
+
+/// The first damage to its pages that SQLite finds: a server would come upon it sooner or later, and until then nobody would know.
+fn damage_in(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    Ok(Some(found).filter(|found| found != "ok"))
 }
 
 fn set_up(connection: &Connection) -> rusqlite::Result<()> {
@@ -348,6 +367,30 @@ mod tests {
         let connection = open_from_outside(&path).unwrap();
         assert_eq!(schema::version(&connection).unwrap(), Ok(3));
         assert!(open_from_outside(&folder.join("missing.db")).is_err());
+    }
+
+    /// The server started, said that it was ready, and refused every new token for ever.
+    #[test]
+    fn a_damaged_page_is_found_at_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("state.db");
+        let connection = open_writer(&path).unwrap();
+        for number in 0..1_000 {
+            connection.execute(ADD, [format!("{number}")]).unwrap();
+        }
+        drop(connection);
+        drop(open_writer(&path).unwrap());
+        let sound = std::fs::read(&path).unwrap();
+        for page in (1..sound.len() / 4096).step_by(3) {
+            let mut damaged = sound.clone();
+            damaged[page * 4096..][..12].copy_from_slice(b"garbage here");
+            std::fs::write(&path, &damaged).unwrap();
+            let error = open_writer(&path).unwrap_err().to_string();
+            assert!(error.contains("restore a backup") && error.contains("state.db"), "page {page}: {error}");
+            assert_eq!(std::fs::read(&path).unwrap(), damaged);
+        }
+        std::fs::write(&path, &sound).unwrap();
+        drop(open_writer(&path).unwrap());
     }
 
     /// Every token, confirmation and revocation failed from then on, while the server called itself ready.
