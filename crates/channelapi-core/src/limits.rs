@@ -406,10 +406,6 @@ pub const REVOCATION_PAUSE: Duration = Duration::from_millis(200);
 /// Connections that are looked at for what was revoked before others get a turn.
 pub const REVOCATION_CHUNK: usize = 1024;
 
-/// How long a node says that it cannot store after its disk refused a publication, unless another one was stored. It must say that it
-/// can after a while, or it would get no publication to try with.
-pub const NOT_READY_TIME: Duration = Duration::from_secs(10);
-
 /// Confirmations of clients that are answered when they are on disk; more are refused.
 pub const ACKS_UNDER_WAY_MAX: usize = 16_384;
 

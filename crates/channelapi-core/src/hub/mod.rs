@@ -15,9 +15,8 @@ pub use revocations::{RevocationError, Revocations, kept_until};
 pub use tokens::{EndedToken, IssuedToken, Lookup, TokenError, Tokens};
 
 use crate::broker::{EmbeddedBroker, History as _, OpenError, StoreSettings};
-use crate::clock::{Clock, millis_of};
+use crate::clock::Clock;
 use crate::delivery::{Done, Fanout, FrameEncoder, Join};
-use crate::limits::NOT_READY_TIME;
 use crate::model::{ChannelName, ConnectionId, Policies};
 use crate::state::{DataDirectory, DataDirectoryError, StateError, StateStore};
 use std::sync::Arc;
@@ -152,9 +151,8 @@ impl Hub {
 
     /// Whether this node should get publications.
     pub fn readiness(&self) -> Readiness {
-        let since = |at| self.clock.monotonic_millis().saturating_sub(at);
-        let is_recent = self.broker.refused_at().is_some_and(|at| since(at) < millis_of(NOT_READY_TIME));
-        if is_recent || self.fence().is_some() { Readiness::CannotStore } else { Readiness::Ready }
+        let cannot_store = self.broker.is_refusing() || self.fence().is_some();
+        if cannot_store { Readiness::CannotStore } else { Readiness::Ready }
     }
 
     /// Why nothing more is kept, if that is so. The process should end, too.

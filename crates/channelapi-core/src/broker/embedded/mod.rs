@@ -75,7 +75,7 @@ use std::any::Any;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::task::{Context, Poll, ready};
 use std::thread::{self, JoinHandle};
@@ -84,7 +84,7 @@ use stored::Stored;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use upkeep::Upkeep;
-use writer::{Command, NEVER, Outcome, Waiting, Writer};
+use writer::{Command, Outcome, Waiting, Writer};
 
 /// Stores publications on this machine's disk and carries them to this node.
 pub struct EmbeddedBroker {
@@ -95,7 +95,7 @@ pub struct EmbeddedBroker {
     clock: Clock,
     fence: Fence,
     is_stopping: Arc<AtomicBool>,
-    refused_at: Arc<AtomicU64>,
+    is_refusing: Arc<AtomicBool>,
     settings: StoreSettings,
     threads: Vec<JoinHandle<()>>,
     /// Let go of when the threads have ended.
@@ -315,7 +315,7 @@ impl EmbeddedBroker {
             is_stopping: is_stopping.clone(),
             has_reserve: has_reserve.clone(),
         };
-        let refused_at = Arc::new(AtomicU64::new(NEVER));
+        let is_refusing = Arc::new(AtomicBool::new(!has_reserve.load(Ordering::Relaxed)));
         let writer = Writer {
             log,
             disk,
@@ -328,7 +328,7 @@ impl EmbeddedBroker {
             repeats,
             unsynced: None,
             has_reserve,
-            refused_at: refused_at.clone(),
+            is_refusing: is_refusing.clone(),
             pokes: pokes.clone(),
         };
         let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
@@ -349,7 +349,7 @@ impl EmbeddedBroker {
             clock,
             fence,
             is_stopping,
-            refused_at,
+            is_refusing,
             threads,
             settings,
             hold: None,
@@ -453,9 +453,10 @@ impl EmbeddedBroker {
         self.fence.is_closed()
     }
 
-    /// When the disk last refused a publication, in milliseconds of the monotonic clock, if none was stored there since.
-    pub fn refused_at(&self) -> Option<u64> {
-        Some(self.refused_at.load(Ordering::Relaxed)).filter(|at| *at != NEVER)
+    /// Whether the disk takes no publications: it refused one, and neither was one stored there since, nor did upkeep, which tries again and
+    /// again, find room.
+    pub fn is_refusing(&self) -> bool {
+        self.is_refusing.load(Ordering::Relaxed)
     }
 
     /// Waits until [`Self::is_fenced`].

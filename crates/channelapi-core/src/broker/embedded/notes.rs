@@ -6,9 +6,11 @@ use super::log::AppendError;
 use super::outcome::refusal;
 use super::record::{Purge, Record, StoredTop};
 use super::stored::Stored;
+use super::upkeep::Poke;
 use super::writer::{Appended, Writer, random};
 use crate::broker::Gap;
 use crate::model::ChannelName;
+use std::sync::atomic::Ordering;
 use tracing::warn;
 
 impl Writer {
@@ -24,7 +26,7 @@ impl Writer {
         let (epoch, sequence) = (random(), self.next);
         let mut bytes = Vec::new();
         Record::Purge(Purge { sequence, epoch, channel: channel.as_str() }).write(&mut bytes);
-        let appended = self.check_sequences(1).and_then(|()| self.append(bytes, true));
+        let appended = self.check_sequences(1).and_then(|()| self.append_making_room(bytes));
         let appended = appended.map_err(|failure| {
             warn!(error = %failure, "a purge could not be stored");
             refusal(&failure)
@@ -37,7 +39,13 @@ impl Writer {
         let turn = stored.top().turn;
         let id = stored.index.intern(channel);
         let reset = Reset { complete_since: turn + 1, ..Reset::purge(epoch, sequence, appended.segment) };
-        Ok(stored.index.reset(id, &reset))
+        let purged = stored.index.reset(id, &reset);
+        drop(stored);
+        if !self.has_reserve.load(Ordering::Relaxed) {
+            // It was done to make room. If upkeep is busy, it will see to it anyway.
+            _ = self.pokes.try_send(Poke::default());
+        }
+        Ok(purged)
     }
 
     /// Writes down where channels stand of which nothing is kept.

@@ -6,7 +6,7 @@ use super::index::{Arrival, Entry, MEMORY};
 use super::log::AppendError;
 use super::reserve::is_full;
 use super::stored::Stored;
-use super::writer::{Appended, NEVER, Writer};
+use super::writer::{Appended, Writer};
 use super::{PublishError, Published};
 use crate::failpoint;
 use crate::model::{Kept, Position, Publication};
@@ -33,8 +33,8 @@ impl Writer {
                 places.push(self.keep(&mut stored, planned, place, (now, keys_now)));
             }
             if let Some(Appended { segment, position, bytes }) = appended {
-                if self.refused_at.load(Ordering::Relaxed) != NEVER {
-                    self.refused_at.store(NEVER, Ordering::Relaxed);
+                if self.is_refusing.load(Ordering::Relaxed) {
+                    self.is_refusing.store(false, Ordering::Relaxed);
                 }
                 let head = &self.log.head;
                 if let Some(known) = stored.segments.list.get_mut(&head.number) {
@@ -102,7 +102,7 @@ impl Writer {
         let error = refusal(failure);
         error!(error = %failure, publications = group.logged, "publications could not be stored");
         if matches!(failure, AppendError::NotStored(_)) {
-            self.refused_at.store(self.clock.monotonic_millis(), Ordering::Relaxed);
+            self.is_refusing.store(true, Ordering::Relaxed);
         }
         let repeats = std::mem::take(&mut group.repeats);
         let (mut kept, mut places) = (Vec::new(), HashMap::new());

@@ -6,7 +6,7 @@ use super::disk::{Disk, LogFile, is_sync_failure, sync_failed};
 use super::log::AppendError;
 use super::segment::RESERVE;
 use super::upkeep::Poke;
-use super::writer::Writer;
+use super::writer::{Appended, Writer};
 use crate::limits::LOG_RESERVE_BYTES;
 use std::io;
 use std::sync::Arc;
@@ -20,17 +20,42 @@ impl Writer {
             && is_full(error)
             && self.has_reserve.load(Ordering::Relaxed)
         {
-            match self.disk.remove(RESERVE) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    // The disk is read-only rather than full: there is nothing to make room for.
-                    warn!(%error, "the reserve could not be given up");
-                }
-                _ => {
-                    self.has_reserve.store(false, Ordering::Relaxed);
-                    _ = self.pokes.try_send(Poke::default());
-                }
+            match self.give_up_reserve() {
+                // The disk is read-only rather than full: there is nothing to make room for.
+                Err(error) => warn!(%error, "the reserve could not be given up"),
+                Ok(()) => _ = self.pokes.try_send(Poke::default()),
             }
         }
+    }
+
+    fn give_up_reserve(&self) -> io::Result<()> {
+        match self.disk.remove(RESERVE) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(_) | Ok(()) => self.has_reserve.store(false, Ordering::Relaxed),
+        }
+        Ok(())
+    }
+
+    /// Looks whether a disk that took nothing takes something again: the reserve is made anew. Nobody sends a node publications to try with
+    /// that calls itself not ready.
+    pub(super) fn try_disk_again(&mut self) {
+        let is_refusing = self.is_refusing.load(Ordering::Relaxed);
+        if is_refusing && self.has_reserve.load(Ordering::Relaxed) && self.give_up_reserve().is_err() {
+            return;
+        }
+        if self.restore_reserve().is_ok() && is_refusing {
+            self.is_refusing.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes down at once what gives up something, also with the room that the reserve has left: whoever is to make room must be able to.
+    pub(super) fn append_making_room(&mut self, bytes: Vec<u8>) -> Result<Appended, AppendError> {
+        let had_reserve = self.has_reserve.load(Ordering::Relaxed);
+        let appended = self.write(bytes.clone(), true);
+        let Err(failure) = &appended else { return appended };
+        self.meet_full_disk(failure);
+        let has_room = had_reserve && !self.has_reserve.load(Ordering::Relaxed);
+        if has_room { self.write(bytes, true) } else { appended }
     }
 
     /// Nothing is written for publishers while the reserve is missing.

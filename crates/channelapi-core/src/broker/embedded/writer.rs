@@ -23,7 +23,7 @@ use smallvec::SmallVec;
 use std::io;
 use std::iter::Peekable;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
@@ -33,9 +33,6 @@ pub(super) type Outcome = Result<Published, PublishError>;
 
 /// What came of each publication of a batch, in its order.
 pub(super) type Results = Vec<Outcome>;
-
-/// No time.
-pub(super) const NEVER: u64 = u64::MAX;
 
 /// What the writer can be asked for.
 pub(super) enum Command {
@@ -78,8 +75,8 @@ pub(super) struct Writer {
     pub(super) unsynced: Option<Instant>,
     /// Whether the reserve is there. Without it the disk was full: nothing is published until it is there again. Upkeep looks at it.
     pub(super) has_reserve: Arc<AtomicBool>,
-    /// When the disk last took nothing, [`NEVER`] if it has taken something since.
-    pub(super) refused_at: Arc<AtomicU64>,
+    /// Whether the disk took nothing the last time, see [`EmbeddedBroker::is_refusing`](super::EmbeddedBroker::is_refusing).
+    pub(super) is_refusing: Arc<AtomicBool>,
     pub(super) pokes: std_mpsc::SyncSender<Poke>,
 }
 
@@ -269,8 +266,7 @@ impl Writer {
 
     fn tend(&mut self) {
         self.repeats.forget_old(self.keys_clock.now());
-        // If it fails, the disk is still full.
-        _ = self.restore_reserve();
+        self.try_disk_again();
     }
 }
 

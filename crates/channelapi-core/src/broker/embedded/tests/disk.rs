@@ -265,7 +265,10 @@ impl Disk for SimulatedDisk {
             let content = inode.lock();
             assert_eq!(content.synced, content.bytes, "it is whole before it takes a name");
         }
-        state.files.insert(to.to_owned(), inode);
+        if let Some(replaced) = state.files.insert(to.to_owned(), inode) {
+            let freed = replaced.lock().bytes.len();
+            state.room = state.room.map(|room| room + freed);
+        }
         state.changed();
         Ok(())
     }
