@@ -5,59 +5,30 @@ use std::ops::RangeInclusive;
 
 use super::findings::{Findings, Law};
 use super::walk::context;
-use crate::history::{Branch, ChannelId, Client, Event, History, Time};
+use crate::history::{Branch, ChannelId, Client, Entry, Event, History, Time};
 
 /// What is known of where one client's consumer stands in the branch that it is in.
-struct Book<'h> {
+pub(super) struct Book<'h> {
     history: &'h History,
     client: &'h Client,
     branch: Branch,
-    answered: Vec<Answered>,
-    /// In each channel, the highest that was answered.
+    told: Vec<Word>,
+    said: Vec<Word>,
+    /// In each channel, the highest that the server has told.
     least: BTreeMap<ChannelId, u64>,
-    /// In each channel, the highest that was ever said, whether or not anybody heard it.
+    /// In each channel, the highest that the client has said, whether or not anybody heard it.
     most: BTreeMap<ChannelId, u64>,
     /// What was said with an entry, and where the consumer stood already.
-    said: BTreeMap<usize, (ChannelId, u64)>,
+    asked: BTreeMap<usize, (ChannelId, u64)>,
 }
 
-/// The server has said that a consumer stands at least here.
-struct Answered {
+/// Somebody says that a consumer stands here.
+#[derive(Clone, Copy)]
+struct Word {
     branch: Branch,
     at: Time,
     channel: ChannelId,
     offset: u64,
-}
-
-pub(super) fn check(history: &History, client: &Client, findings: &mut Findings) {
-    let (least, most, said) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    let mut book =
-        Book { history, client, branch: Branch::default(), answered: Vec::new(), least, most, said };
-    for (index, entry) in client.events.iter().enumerate() {
-        match entry.event {
-            Event::Connected(connected) => book.enter(connected.branch),
-            Event::Confirming { channel, offset } => {
-                // Answers may overtake each other, so each is held against what was known when it was asked for.
-                let least = book.least_in(channel).max(offset);
-                book.said.insert(index, (channel, least));
-                let most = book.most.entry(channel).or_default();
-                *most = offset.max(*most);
-            }
-            Event::Confirmed { entry: asked, offset } => {
-                let Some(&(channel, least)) = book.said.get(&asked) else { continue };
-                book.judge(index, channel, least, offset, findings);
-                book.answered.push(Answered { branch: book.branch, at: entry.at, channel, offset: least });
-                let known = book.least.entry(channel).or_default();
-                *known = least.max(*known);
-            }
-            Event::Standing { branch, channel, offset } => {
-                book.enter(branch);
-                let least = book.least_in(channel);
-                book.judge(index, channel, least, offset, findings);
-            }
-            _ => {}
-        }
-    }
 }
 
 /// Where a client's consumer may stand on a disk that lost its power at a time: not before what was answered by then.
@@ -80,20 +51,70 @@ pub(crate) fn stands_within(client: &Client, channel: ChannelId, cut: Time) -> R
     least..=most
 }
 
-impl Book<'_> {
-    /// A copy of the directory holds what was answered before it was made.
+impl<'h> Book<'h> {
+    pub(super) fn new(history: &'h History, client: &'h Client) -> Self {
+        Self {
+            history,
+            client,
+            branch: Branch::default(),
+            told: Vec::new(),
+            said: Vec::new(),
+            least: BTreeMap::new(),
+            most: BTreeMap::new(),
+            asked: BTreeMap::new(),
+        }
+    }
+
+    /// Takes the next entry of the client's log in.
+    pub(super) fn follow(&mut self, index: usize, findings: &mut Findings) {
+        let client = self.client;
+        let Entry { at, event } = &client.events[index];
+        match *event {
+            Event::Connected(connected) => self.enter(connected.branch),
+            Event::Confirming { channel, offset } => {
+                // Answers may overtake each other, so each is held against what was known when it was asked for.
+                self.asked.insert(index, (channel, self.least_in(channel).max(offset)));
+                let word = Word { branch: self.branch, at: *at, channel, offset };
+                self.said.push(word);
+                raise(&mut self.most, &word);
+            }
+            Event::Confirmed { entry: asked, offset } => {
+                let Some(&(channel, least)) = self.asked.get(&asked) else { return };
+                self.judge(index, channel, least, offset, findings);
+                self.hear(*at, channel, offset);
+            }
+            Event::Standing { branch, channel, offset } => {
+                self.enter(branch);
+                self.judge(index, channel, self.least_in(channel), offset, findings);
+                self.hear(*at, channel, offset);
+            }
+            _ => {}
+        }
+    }
+
+    /// Where the consumer may stand: not before what the client was told, and not behind what it has said.
+    pub(super) fn within(&self, channel: ChannelId) -> RangeInclusive<u64> {
+        self.least_in(channel)..=self.most.get(&channel).copied().unwrap_or(0)
+    }
+
+    /// A copy of the directory holds what was told before it was made, and nothing of what was said later.
     fn enter(&mut self, branch: Branch) {
         if self.branch == branch {
             return;
         }
         self.branch = branch;
-        self.least.clear();
-        for Answered { branch: of, at, channel, offset } in &self.answered {
-            if self.history.is_inherited(*of, *at, branch) {
-                let least = self.least.entry(*channel).or_default();
-                *least = (*least).max(*offset);
-            }
-        }
+        let is_there = |word: &&Word| self.history.is_inherited(word.branch, word.at, branch);
+        (self.least, self.most) = (BTreeMap::new(), BTreeMap::new());
+        self.told.iter().filter(is_there).for_each(|word| raise(&mut self.least, word));
+        self.said.iter().filter(is_there).for_each(|word| raise(&mut self.most, word));
+    }
+
+    /// The server has told where the consumer stands. If that cannot be, it is a finding already, and need not become more of them.
+    fn hear(&mut self, at: Time, channel: ChannelId, offset: u64) {
+        let offset = offset.min(*self.within(channel).end());
+        let word = Word { branch: self.branch, at, channel, offset };
+        self.told.push(word);
+        raise(&mut self.least, &word);
     }
 
     fn least_in(&self, channel: ChannelId) -> u64 {
@@ -101,7 +122,7 @@ impl Book<'_> {
     }
 
     fn judge(&self, entry: usize, channel: ChannelId, least: u64, stands: u64, findings: &mut Findings) {
-        let most = self.most.get(&channel).copied().unwrap_or(0);
+        let most = *self.within(channel).end();
         if (least..=most).contains(&stands) {
             return;
         }
@@ -113,4 +134,9 @@ impl Book<'_> {
         };
         findings.add(Law::AcksKept, text, || context(self.history, self.client, None, entry));
     }
+}
+
+fn raise(offsets: &mut BTreeMap<ChannelId, u64>, word: &Word) {
+    let offset = offsets.entry(word.channel).or_default();
+    *offset = word.offset.max(*offset);
 }

@@ -52,7 +52,6 @@ impl Verdict {
         batches::check(&ledger, &mut findings);
         for client in &history.clients {
             Walk::new(&ledger, client, &mut findings).check();
-            acks::check(history, client, &mut findings);
         }
         for name in &history.late {
             findings.add(Law::NothingLost, format!("{name} did not get everything in time"), Vec::new);

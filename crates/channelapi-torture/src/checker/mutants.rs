@@ -63,6 +63,8 @@ pub(super) enum Flaw {
     ForgetsAck,
     /// A consumer stands behind everything that was confirmed.
     AckGoesAhead,
+    /// What was confirmed after the directory was copied is still confirmed when the copy has taken its place.
+    AckOutlivesRestore,
 }
 
 const SEEDS: u64 = 60;
@@ -159,6 +161,7 @@ fn batches_that_are_not_whole_are_seen() {
 fn consumers_that_stand_where_nobody_said_are_seen() {
     check_caught(Flaw::ForgetsAck, &[Law::AcksKept]);
     check_caught(Flaw::AckGoesAhead, &[Law::AcksKept]);
+    check_caught(Flaw::AckOutlivesRestore, &[Law::AcksKept]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod verdicts;
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::acks::Book;
 use super::expiry::{is_over, may_be_over, may_follow};
 use super::findings::{Findings, Law};
 use super::is_refused;
@@ -26,6 +27,7 @@ pub(super) struct Walk<'a, 'h> {
     findings: &'a mut Findings,
     marks: BTreeMap<ChannelId, Vec<Mark>>,
     connection: Option<Connection>,
+    book: Book<'h>,
 }
 
 /// Where the client stood in one channel from an entry of its log on.
@@ -66,11 +68,13 @@ struct Lane {
 
 impl<'a, 'h> Walk<'a, 'h> {
     pub(super) fn new(ledger: &'a Ledger<'h>, client: &'h Client, findings: &'a mut Findings) -> Self {
-        Self { ledger, client, findings, marks: BTreeMap::new(), connection: None }
+        let book = Book::new(ledger.history, client);
+        Self { ledger, client, findings, marks: BTreeMap::new(), connection: None, book }
     }
 
     pub(super) fn check(mut self) {
         for (index, entry) in self.client.events.iter().enumerate() {
+            self.book.follow(index, self.findings);
             match &entry.event {
                 Event::Connected(connected) => self.connect(index, *connected),
                 Event::Gap { channel, reason } => self.gap(index, entry.at, *channel, *reason),
@@ -78,7 +82,7 @@ impl<'a, 'h> Walk<'a, 'h> {
                 Event::Checkpoint => self.settle(index, entry.at),
                 Event::Delivered(delivered) => self.deliver(index, entry.at, delivered),
                 Event::Closed => self.connection = None,
-                // `acks.rs` follows these.
+                // These are for the book alone.
                 Event::Confirming { .. } | Event::Confirmed { .. } | Event::Standing { .. } => {}
             }
         }

@@ -217,7 +217,9 @@ impl Simulation {
         let Some(Copy { at: copied, logs, consumers }) = self.copy.take() else { return };
         self.stop();
         self.logs.extend(logs);
-        self.consumers = consumers;
+        if self.flaw != Some(Flaw::AckOutlivesRestore) {
+            self.consumers = consumers;
+        }
         self.purged = None;
         // What was wrong in the history before is gone with it.
         self.struck = 0;
