@@ -3,7 +3,8 @@
 //!
 //! The handshake door is used as the stock client does it by itself: it keeps the pid, takes the last argument of any
 //! event for its offset if that is a string, and sends both when it connects again. The explicit door is used as an
-//! application would: it keeps the place of the last message that it got in each channel.
+//! application would: it keeps the place of the last message that it got in each channel, or leaves that to the server,
+//! which knows what it has confirmed.
 
 mod acks;
 
@@ -22,7 +23,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::broken::{broken, is_broken};
 use crate::choices::Choices;
 use crate::history::{
-    Asked, ChannelId, Client, Connected, Delivered, Door, Entry, Event, Joined, Pid, Position, Reason, Time,
+    Asked, ChannelId, Client, Connected, Counted, Delivered, Door, Entry, Event, Joined, Pid, Position,
+    Reason, Time,
 };
 use crate::link::{Link, Transport};
 use crate::packet::{Packet, parse_data};
@@ -325,7 +327,7 @@ impl Actor {
             (Door::Explicit, None) => self.join_explicitly(link).await,
             (Door::Seed, Some(name)) => {
                 let channel = self.channel(&name.into())?;
-                self.write_joined(Joined { channel, asked: Asked::Now, incomplete: None });
+                self.write_joined(Joined { channel, asked: Asked::Now, incomplete: None, counted: None });
                 Ok(())
             }
             // A checkpoint follows, or an acknowledgement that says more.
@@ -345,14 +347,19 @@ impl Actor {
     async fn join_explicitly(&mut self, link: &mut Link) -> Result<()> {
         let mut asked = Vec::new();
         for (index, ticket) in self.plan.channels.iter().enumerate() {
+            let confirms = self.plan.confirms.contains(&ticket.channel);
             let (since, from) = match self.places.get(&ticket.channel) {
+                _ if confirms && self.choices.one_in(2) => ("unread", Asked::Unread),
                 None => ("all", Asked::All),
                 Some(place) if self.choices.one_in(2) => (place.id.as_str(), Asked::After(place.entry)),
                 Some(place) => (place.cursor.as_str(), Asked::After(place.entry)),
             };
             asked.push(from);
-            let request = json!(["join_channel", { "token": ticket.token, "since": since }]);
-            link.send(&format!("2{index}{request}")).await?;
+            let mut argument = json!({ "token": ticket.token, "since": since });
+            if confirms {
+                argument["consumer"] = self.plan.name.as_str().into();
+            }
+            link.send(&format!("2{index}{}", json!(["join_channel", argument]))).await?;
         }
         if let Some(connection) = &mut self.connection {
             connection.asked = asked;
@@ -366,13 +373,19 @@ impl Actor {
         let asked = self.connection.as_ref().and_then(|connection| connection.asked.get(index)).copied();
         let asked =
             asked.with_context(|| format!("it got an acknowledgement {id} that it did not ask for"))?;
+        if answer["error"]["code"] == "unavailable" {
+            bail!(broken("the server does not know where its consumer stands"));
+        }
         let channel = self.channel(&answer["channel"])?;
         let incomplete = match answer["recovered"].as_bool() {
             Some(true) => None,
             Some(false) => Some(reason(&answer["reason"])?),
             None => bail!("the acknowledgement of a join says neither true nor false: {answer}"),
         };
-        self.write_joined(Joined { channel, asked, incomplete });
+        let count = |name: &str| answer[name].as_u64().with_context(|| format!("no {name} in {answer}"));
+        let (unread, newest) = (count("unread")?, count("offset")?);
+        let counted = self.plan.confirms.contains(&channel).then_some(Counted { unread, newest });
+        self.write_joined(Joined { channel, asked, incomplete, counted });
         Ok(())
     }
 

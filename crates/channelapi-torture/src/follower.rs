@@ -164,7 +164,12 @@ impl Follower {
         let connection = connection.with_context(|| format!("it got {told:?} in the middle of a stream"))?;
         connection.has_joined = true;
         let (asked, incomplete) = (connection.asked, connection.gap.take());
-        let entry = self.write(Event::Joined(Joined { channel: self.ticket.channel, asked, incomplete }));
+        let entry = self.write(Event::Joined(Joined {
+            channel: self.ticket.channel,
+            asked,
+            incomplete,
+            counted: None,
+        }));
         self.last = told.id.clone().map(|id| (id, entry));
         self.ready = None;
         Ok(())

@@ -201,6 +201,8 @@ pub(crate) enum Asked {
     Now,
     /// From the first message that there is.
     All,
+    /// After what its consumer has confirmed.
+    Unread,
     /// After the cursor, or the message, that came with this entry of its log.
     After(usize),
     /// After the beginning of the session whose private id came with this entry: it has heard of no place since.
@@ -224,6 +226,17 @@ pub(crate) struct Joined {
     pub(crate) asked: Asked,
     /// Why the resume is incomplete, if it is.
     pub(crate) incomplete: Option<Reason>,
+    /// For a client that says who it is.
+    pub(crate) counted: Option<Counted>,
+}
+
+/// What the answer to `join_channel` says of a channel and a consumer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counted {
+    /// How many messages there are that the consumer has not confirmed.
+    pub(crate) unread: u64,
+    /// The offset of the newest message.
+    pub(crate) newest: u64,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -156,6 +156,17 @@ fn plans(tickets: &[Ticket]) -> Vec<Plan> {
             50..=900,
             0..=50,
         ),
+        // Confirms where messages are gone before it comes back: those that are too many, and those whose time is over.
+        flaky(
+            confirms(plan("explicit-late", Door::Explicit, socket, &[TRIMMED]), &[TRIMMED]),
+            100..=400,
+            300..=3000,
+        ),
+        flaky(
+            confirms(plan("explicit-polling-late", Door::Explicit, polling, &[EXPIRING]), &[EXPIRING]),
+            100..=900,
+            300..=3000,
+        ),
         // An `EventSource`, which keeps the last id.
         plan("stream", Door::Stream, socket, &[two]),
         flaky(plan("stream-flaky", Door::Stream, socket, &[one]), 5..=300, 0..=50),

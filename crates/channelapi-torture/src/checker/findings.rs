@@ -34,6 +34,8 @@ pub(crate) enum Law {
     TimeToLive,
     /// What was there before a purge that was answered reaches nobody who comes later.
     PurgedStaysOut,
+    /// Whoever asks for what is unread gets nothing that it was told to have confirmed, and is told how much is unread.
+    WhatIsUnread,
 }
 
 impl Law {
@@ -54,6 +56,7 @@ impl Law {
             Self::AcksKept => "C12",
             Self::TimeToLive => "C13",
             Self::PurgedStaysOut => "C14",
+            Self::WhatIsUnread => "C15",
         }
     }
 }

@@ -45,6 +45,8 @@ struct Book<'h> {
     /// The same, with the largest place up to there.
     largest_before: Vec<(Time, Place)>,
     newest_accepted: Option<Stored<'h>>,
+    /// When each entry was accepted, sorted, with the largest place up to there.
+    largest_accepted: Vec<(Time, Place)>,
 }
 
 /// A message with a known place.
@@ -144,6 +146,13 @@ impl<'h> Ledger<'h> {
             sorted[..before].last().map(|(_, place)| place.offset)
         });
         known.max().unwrap_or(0) + self.unplaced[channel.index()]
+    }
+
+    /// The offset up to which the channel had surely grown at `time`.
+    pub(super) fn largest_offset_accepted(&self, branch: Branch, channel: ChannelId, time: Time) -> u64 {
+        let sorted = &self.book(branch, channel).largest_accepted;
+        let before = sorted.partition_point(|(accepted, _)| *accepted < time);
+        sorted[..before].last().map_or(0, |(_, place)| place.offset)
     }
 
     pub(super) fn newest_accepted(&self, branch: Branch, channel: ChannelId) -> Option<Stored<'h>> {
@@ -307,17 +316,26 @@ impl Book<'_> {
         let mut sent: Vec<_> =
             self.entries.iter().map(|stored| (stored.publish.invoked, stored.place)).collect();
         sent.sort_unstable();
-        self.largest_before.clone_from(&sent);
-        for index in 1..sent.len() {
-            let before = self.largest_before[index - 1].1;
-            self.largest_before[index].1 = self.largest_before[index].1.max(before);
-        }
+        self.largest_before = with_largest(sent.clone());
+        let accepted = self.entries.iter().filter_map(|stored| Some((stored.accepted?, stored.place)));
+        let mut accepted: Vec<_> = accepted.collect();
+        accepted.sort_unstable();
+        self.largest_accepted = with_largest(accepted);
         for index in (1..sent.len()).rev() {
             let after = sent[index].1;
             sent[index - 1].1 = sent[index - 1].1.min(after);
         }
         self.smallest_after = sent;
     }
+}
+
+/// Each place becomes the largest up to there.
+fn with_largest(mut sorted: Vec<(Time, Place)>) -> Vec<(Time, Place)> {
+    for index in 1..sorted.len() {
+        let before = sorted[index - 1].1;
+        sorted[index].1 = sorted[index].1.max(before);
+    }
+    sorted
 }
 
 /// Before its first answer, a message may be stored only by an attempt of which nobody can know what came. Others were refused.

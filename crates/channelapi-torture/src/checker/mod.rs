@@ -34,6 +34,8 @@ pub(crate) struct Verdict {
     pub(crate) without_cursor: usize,
     /// What clients have confirmed, and were answered.
     pub(crate) confirmed: usize,
+    /// How often somebody joined by what it had not confirmed.
+    pub(crate) unread: usize,
 }
 
 impl Verdict {
@@ -64,6 +66,7 @@ impl Verdict {
             resumes: events().filter(|event| is_resume(event)).count(),
             without_cursor: events().filter(|event| is_without_cursor(event)).count(),
             confirmed: events().filter(|event| matches!(event, Event::Confirmed { .. })).count(),
+            unread: events().filter(|event| is_unread(event)).count(),
         }
     }
 
@@ -74,6 +77,7 @@ impl Verdict {
         self.resumes += other.resumes;
         self.without_cursor += other.without_cursor;
         self.confirmed += other.confirmed;
+        self.unread += other.unread;
     }
 
     /// The line that closes a run.
@@ -91,13 +95,15 @@ impl Verdict {
             Law::AcksKept,
             Law::TimeToLive,
             Law::PurgedStaysOut,
+            Law::WhatIsUnread,
         ];
         let (accepted, deliveries) = (self.accepted, self.deliveries);
-        let (resumes, without_cursor, confirmed) = (self.resumes, self.without_cursor, self.confirmed);
+        let (resumes, without_cursor) = (self.resumes, self.without_cursor);
+        let (confirmed, unread) = (self.confirmed, self.unread);
         let others = self.findings.count(&others);
         format!(
             "{accepted} publications acked, {deliveries} deliveries, {resumes} resumes and {without_cursor} returns \
-             without a cursor, {confirmed} confirmations, {lost} lost, {phantoms} phantom, {gaps} silent gaps, {others} other violations"
+             without a cursor, {confirmed} confirmations and {unread} joins by them, {lost} lost, {phantoms} phantom, {gaps} silent gaps, {others} other violations"
         )
     }
 }
@@ -113,6 +119,10 @@ fn is_resume(event: &Event) -> bool {
 
 fn is_without_cursor(event: &Event) -> bool {
     matches!(event, Event::Connected(connected) if connected.asked == crate::history::Asked::NoCursor)
+}
+
+fn is_unread(event: &Event) -> bool {
+    matches!(event, Event::Joined(joined) if joined.asked == crate::history::Asked::Unread)
 }
 
 /// Whoever was accepted before another was sent lies before it.

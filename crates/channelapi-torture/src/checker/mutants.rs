@@ -65,6 +65,16 @@ pub(super) enum Flaw {
     AckGoesAhead,
     /// What was confirmed after the directory was copied is still confirmed when the copy has taken its place.
     AckOutlivesRestore,
+    /// Whoever asks for what is unread gets what is new.
+    UnreadIsNew,
+    /// Whoever asks for what is unread gets the last one that it has confirmed, too.
+    UnreadIsConfirmed,
+    /// Whoever asks for what is unread does not get the first of it.
+    UnreadSkips,
+    /// Whoever asks for what is unread is told that the history began anew, which it did not.
+    UnreadBeginsAnew,
+    CountsTooMany,
+    CountsTooFew,
 }
 
 const SEEDS: u64 = 60;
@@ -108,7 +118,7 @@ fn correct_histories_hold_something_to_be_wrong_about() {
         whole.merge(Verdict::on(&Simulation::new(seed, None).play(STEPS).0));
     }
     assert!(whole.accepted > 1_000 && whole.deliveries > 3_000 && whole.resumes > 300, "{}", whole.line());
-    assert!(whole.confirmed > 50, "{}", whole.line());
+    assert!(whole.confirmed > 50 && whole.unread > 50, "{}", whole.line());
 }
 
 #[test]
@@ -162,6 +172,16 @@ fn consumers_that_stand_where_nobody_said_are_seen() {
     check_caught(Flaw::ForgetsAck, &[Law::AcksKept]);
     check_caught(Flaw::AckGoesAhead, &[Law::AcksKept]);
     check_caught(Flaw::AckOutlivesRestore, &[Law::AcksKept]);
+}
+
+#[test]
+fn other_messages_than_the_unread_ones_are_seen() {
+    check_caught(Flaw::UnreadIsNew, &[Law::NothingLost]);
+    check_caught(Flaw::UnreadSkips, &[Law::NothingLost]);
+    check_caught(Flaw::UnreadIsConfirmed, &[Law::WhatIsUnread]);
+    check_caught(Flaw::UnreadBeginsAnew, &[Law::HonestVerdict]);
+    check_caught(Flaw::CountsTooMany, &[Law::WhatIsUnread]);
+    check_caught(Flaw::CountsTooFew, &[Law::WhatIsUnread]);
 }
 
 #[test]

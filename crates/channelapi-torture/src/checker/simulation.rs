@@ -3,6 +3,7 @@
 //! Told to have a flaw, it breaks one promise now and then, and notes when somebody could have noticed.
 
 mod clients;
+mod confirming;
 mod publishers;
 mod purging;
 mod server;
@@ -49,12 +50,14 @@ pub(super) struct Simulation {
     life: Life,
     branch: Branch,
     logs: BTreeMap<ChannelId, Log>,
-    /// What clients have confirmed, by their index.
-    consumers: BTreeMap<usize, u64>,
+    /// How far clients have confirmed what is in a channel, by their index.
+    consumers: BTreeMap<(usize, ChannelId), u64>,
     /// The directory as it was copied.
     copy: Option<Copy>,
     publishers: Vec<Publisher>,
     clients: Vec<Player>,
+    /// The client whose connection is breaking, so that what it says does not arrive any more.
+    unheard: Option<usize>,
     publishes: Vec<Publish>,
     purges: Vec<Purge>,
     /// What was there before the last purge, which was answered.
@@ -65,15 +68,16 @@ pub(super) struct Simulation {
 struct Copy {
     at: Time,
     logs: BTreeMap<ChannelId, Log>,
-    consumers: BTreeMap<usize, u64>,
+    consumers: BTreeMap<(usize, ChannelId), u64>,
 }
 
 impl Simulation {
     pub(super) fn new(seed: u64, flaw: Option<Flaw>) -> Self {
         let mut choices = Choices::new(seed, "simulation");
         let logs = CHANNELS.into_iter().map(|channel| (channel, Log::new(&mut choices))).collect();
-        let client = |name: &str, door, channels: &[ChannelId]| Player {
+        let player = |name: &str, door, channels: &[ChannelId], confirms: &[ChannelId]| Player {
             client: Client { name: name.to_owned(), door, channels: channels.to_vec(), events: Vec::new() },
+            confirms: confirms.to_vec(),
             wire: None,
             had_pid: false,
             cursors: BTreeMap::new(),
@@ -82,9 +86,12 @@ impl Simulation {
             start: None,
             has_gaps: false,
         };
+        let client = |name: &str, door, channels: &[ChannelId]| player(name, door, channels, &[]);
         let clients = vec![
-            client("explicit", Door::Explicit, &[DURABLE, OTHER]),
-            client("confirming", Door::Explicit, &[DURABLE]),
+            player("explicit", Door::Explicit, &[DURABLE, OTHER], &[DURABLE]),
+            player("confirming", Door::Explicit, &[DURABLE], &[DURABLE]),
+            player("confirming-trimmed", Door::Explicit, &[TRIMMED], &[TRIMMED]),
+            player("confirming-expiring", Door::Explicit, &[EXPIRING], &[EXPIRING]),
             client("explicit-trimmed", Door::Explicit, &[TRIMMED]),
             client("explicit-expiring", Door::Explicit, &[EXPIRING]),
             client("expiring", Door::Handshake, &[EXPIRING]),
@@ -115,6 +122,7 @@ impl Simulation {
             copy: None,
             publishers,
             clients,
+            unheard: None,
             publishes: Vec::new(),
             purges: Vec::new(),
             purged: None,

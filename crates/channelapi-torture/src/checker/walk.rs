@@ -1,9 +1,11 @@
 //! Follows one client through its log: where it stands in each channel, and whether it was treated accordingly.
 //!
 //! A client's stand is a promise. Whoever returns with a cursor stands where it stood when the cursor came; whoever was
-//! told of a gap stands at nothing but the present. Every connection has to go on exactly there, without a hole.
+//! told of a gap stands at nothing but the present. Whoever asks for what is unread stands where its consumer does. Every
+//! connection has to go on exactly there, without a hole.
 
 mod purges;
+mod unread;
 mod verdicts;
 
 use std::collections::{BTreeMap, HashSet};
@@ -43,6 +45,8 @@ enum Stand {
     Since(Time),
     /// Everything that there is, is still to come.
     Beginning,
+    /// Its consumer stands somewhere here, and everything behind that is still to come.
+    Confirmed { least: u64, most: u64 },
     /// This was the last one.
     At(Position, MessageId),
 }
@@ -154,6 +158,7 @@ impl<'a, 'h> Walk<'a, 'h> {
         if !self.client.channels.contains(&joined.channel) {
             return self.report(Law::OwnChannelsOnly, entry, "it joined a channel that it has no token for");
         }
+        self.judge_count(entry, joined);
         let stand = self.resumed(entry, at, joined.channel, joined.asked, joined.incomplete);
         let is_complete = joined.incomplete.is_none();
         let given_by = is_complete.then(|| self.given_by(joined.channel, joined.asked)).flatten();
@@ -247,6 +252,9 @@ impl<'a, 'h> Walk<'a, 'h> {
                 if self.ledger.smallest_after(branch, channel, time).is_some_and(|first| first < place) {
                     self.report_hole(entry, branch, channel, Position::START, Some(position), time);
                 }
+            }
+            Stand::Confirmed { least, most } => {
+                self.judge_first_unread(entry, (branch, channel), least..=most, position);
             }
             Stand::At(last, _) if self.may_follow(entry, (branch, channel), last, position) => {}
             Stand::At(last, id) if last.epoch != position.epoch => {
@@ -366,6 +374,12 @@ impl<'a, 'h> Walk<'a, 'h> {
                 (Some(Stand::At(position, _)), Some(newest)) => {
                     if self.ledger.place(channel, position) < newest.place {
                         self.report_hole(last, branch, channel, position, None, Time::default());
+                    }
+                }
+                (Some(Stand::Confirmed { most, .. }), Some(newest)) => {
+                    if newest.position.offset > most {
+                        let stood = Position { offset: most, ..newest.position };
+                        self.report_hole(last, branch, channel, stood, None, Time::default());
                     }
                 }
                 (Some(Stand::Beginning), Some(_)) => {

@@ -1,8 +1,8 @@
 //! Histories as lines, for whoever has to find out what happened.
 
 use super::{
-    Answer, ChannelId, Client, Connected, Delivered, Entry, Event, History, Joined, Outcome, Pid, Publish,
-    Purge,
+    Answer, ChannelId, Client, Connected, Counted, Delivered, Entry, Event, History, Joined, Outcome, Pid,
+    Publish, Purge,
 };
 
 impl History {
@@ -41,10 +41,13 @@ impl History {
                 format!("connected to life {} (branch {}), asked for {asked:?}, got {pid}", life.0, branch.0)
             }
             Event::Gap { channel, reason } => format!("gap in {}: {reason}", name(channel)),
-            Event::Joined(Joined { channel, asked, incomplete }) => {
+            Event::Joined(Joined { channel, asked, incomplete, counted }) => {
                 let verdict =
                     incomplete.map_or("complete".to_owned(), |reason| format!("not recovered, {reason}"));
-                format!("joined {}, asked for {asked:?}: {verdict}", name(channel))
+                let count = counted.map_or(String::new(), |Counted { unread, newest }| {
+                    format!(", {unread} unread up to {newest}")
+                });
+                format!("joined {}, asked for {asked:?}: {verdict}{count}", name(channel))
             }
             Event::Delivered(Delivered { channel, id, position }) => {
                 let position = position.map_or(String::new(), |position| format!(" at {position}"));

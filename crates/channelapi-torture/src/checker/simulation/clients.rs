@@ -11,6 +11,8 @@ use crate::history::{
 
 pub(super) struct Player {
     pub(super) client: Client,
+    /// Channels in which it says what it has taken care of.
+    pub(super) confirms: Vec<ChannelId>,
     pub(super) wire: Option<VecDeque<Item>>,
     pub(super) had_pid: bool,
     /// By channel for the explicit door; the handshake door has one for all.
@@ -23,13 +25,6 @@ pub(super) struct Player {
     pub(super) start: Option<Cursor>,
     /// Something was missing when it began.
     pub(super) has_gaps: bool,
-}
-
-impl Player {
-    /// Whether it says what it has taken care of.
-    pub(super) fn confirms(&self) -> bool {
-        matches!(&*self.client.name, "explicit" | "confirming")
-    }
 }
 
 #[derive(Clone)]
@@ -67,9 +62,11 @@ impl Simulation {
             Door::Explicit | Door::Stream => self.resume_explicitly(index),
         };
         self.clients[index].wire = Some(wire);
-        if self.clients[index].confirms() {
-            let offset = self.consumers.get(&index).copied().unwrap_or(0);
-            self.log(index, Event::Standing { branch: self.branch, channel: DURABLE, offset });
+        for channel in self.clients[index].confirms.clone() {
+            if self.choices.one_in(2) {
+                let (branch, offset) = (self.branch, self.stands_at(index, channel));
+                self.log(index, Event::Standing { branch, channel, offset });
+            }
         }
     }
 
@@ -80,7 +77,8 @@ impl Simulation {
 
     fn join_live(&self, index: usize) -> VecDeque<Item> {
         let joined = self.clients[index].client.channels.iter().map(|&channel| {
-            Item::Event(Event::Joined(Joined { channel, asked: Asked::Now, incomplete: None }))
+            let (asked, incomplete, counted) = (Asked::Now, None, None);
+            Item::Event(Event::Joined(Joined { channel, asked, incomplete, counted }))
         });
         std::iter::once(self.connected(Asked::Now, Pid::None)).chain(joined).collect()
     }
@@ -136,6 +134,10 @@ impl Simulation {
         let is_stream = self.clients[index].client.door == Door::Stream;
         let mut wire = VecDeque::from([self.connected(Asked::Now, Pid::None)]);
         for channel in self.clients[index].client.channels.clone() {
+            if self.clients[index].confirms.contains(&channel) && self.choices.one_in(2) {
+                wire.extend(self.join_unread(index, channel));
+                continue;
+            }
             let cursor = self.clients[index].cursors.get(&channel).cloned();
             let asked = match &cursor {
                 Some(cursor) => Asked::After(cursor.entry),
@@ -143,7 +145,8 @@ impl Simulation {
                 None => Asked::All,
             };
             let incomplete = cursor.as_ref().and_then(|cursor| self.judge(channel, cursor));
-            wire.push_back(Item::Event(Event::Joined(Joined { channel, asked, incomplete })));
+            let counted = self.count(index, channel);
+            wire.push_back(Item::Event(Event::Joined(Joined { channel, asked, incomplete, counted })));
             let from = match (&cursor, asked) {
                 (Some(cursor), _) => Some(cursor.positions[&channel]),
                 (None, Asked::All) => Some(Position { epoch: self.logs[&channel].epoch, offset: 0 }),
@@ -240,32 +243,11 @@ impl Simulation {
         }
     }
 
-    /// A client confirms what it got, or less. The server notes it, or the connection breaks; the answer is on its way behind all else.
-    fn confirm(&mut self, index: usize, delivered: &Delivered) {
-        let is_told = self.clients[index].confirms() && delivered.channel == DURABLE;
-        if !is_told || self.choices.one_in(4) {
-            return;
-        }
-        let newest = delivered.position.unwrap().offset;
-        let offset = if self.choices.one_in(4) { self.choices.number(1..=newest) } else { newest };
-        let entry = self.log(index, Event::Confirming { channel: DURABLE, offset });
-        if self.clients[index].wire.is_none() {
-            return;
-        }
-        let ahead = u64::from(self.has(Flaw::AckGoesAhead));
-        let noted = self.consumers.entry(index).or_default();
-        *noted = (*noted).max(offset + ahead);
-        let confirmed = Event::Confirmed { entry, offset: *noted - ahead };
-        if let Some(wire) = &mut self.clients[index].wire {
-            wire.push_back(Item::Event(confirmed));
-        }
-    }
-
     fn cursor(&self, entry: usize, positions: BTreeMap<ChannelId, Position>) -> Cursor {
         Cursor { entry, life: self.life, branch: self.branch, at: self.time(), positions }
     }
 
-    fn log(&mut self, index: usize, event: Event) -> usize {
+    pub(super) fn log(&mut self, index: usize, event: Event) -> usize {
         let at = self.tick();
         let events = &mut self.clients[index].client.events;
         events.push(Entry { at, event });
@@ -281,7 +263,9 @@ impl Simulation {
     pub(super) fn cut(&mut self, index: usize) {
         let Some(length) = self.clients[index].wire.as_ref().map(VecDeque::len) else { return };
         let arrives = usize::try_from(self.choices.number(0..=length as u64)).unwrap();
+        self.unheard = self.choices.one_in(2).then_some(index);
         self.read(index, arrives);
+        self.unheard = None;
         self.clients[index].wire = None;
         self.log(index, Event::Closed);
     }

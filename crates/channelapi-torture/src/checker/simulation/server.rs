@@ -41,7 +41,7 @@ impl Log {
     }
 
     /// Everything whose time is not over.
-    fn shown(&self, now: Time) -> Vec<(Position, MessageId)> {
+    pub(super) fn shown(&self, now: Time) -> Vec<(Position, MessageId)> {
         let mut all = self.after(Position { epoch: self.epoch, offset: self.gone });
         all.retain(|(_, id)| self.ends.get(id).is_none_or(|ends| *ends > now));
         all

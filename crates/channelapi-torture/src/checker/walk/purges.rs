@@ -39,7 +39,7 @@ impl Walk<'_, '_> {
         let given = given.map_or(Time::default(), |connected| connected.began);
         let since = match stood {
             Stand::At(_, id) => self.sent(id).max(given),
-            Stand::Beginning | Stand::Since(_) => given,
+            Stand::Beginning | Stand::Since(_) | Stand::Confirmed { .. } => given,
         };
         self.ledger.purges.perhaps(channel, connection.connected.branch, since, at).next().is_some()
     }

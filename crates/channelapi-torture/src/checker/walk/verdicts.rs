@@ -37,6 +37,7 @@ impl Walk<'_, '_> {
         let stood = match asked {
             Asked::Now | Asked::NoCursor => Stand::Since(at),
             Asked::All => Stand::Beginning,
+            Asked::Unread => self.stand_of_consumer(channel),
             Asked::After(cursor) => self.stand_at(channel, cursor),
             Asked::Start(session) => Stand::Since(self.client.events[session].at),
         };
@@ -87,7 +88,7 @@ impl Walk<'_, '_> {
             (Reason::NoCursor, Asked::Start(session)) => self.began_with_gaps(session),
             (Reason::NoCursor, _) => asked == Asked::NoCursor,
             (Reason::NoHistory, _) => policy.max_messages == Some(0),
-            (Reason::Trimmed, Asked::After(_) | Asked::Start(_) | Asked::All) => {
+            (Reason::Trimmed, Asked::After(_) | Asked::Start(_) | Asked::All | Asked::Unread) => {
                 self.may_be_trimmed(channel, at, stood)
             }
             (Reason::Epoch, Asked::After(cursor) | Asked::Start(cursor))
@@ -100,6 +101,8 @@ impl Walk<'_, '_> {
                 before != Some(connection.connected.life)
                     && (!policy.durable || self.ledger.began_anew(channel))
             }
+            // Nobody confirms anything where a history begins anew.
+            (Reason::Epoch, Asked::Unread) => self.ledger.began_anew(channel),
             (Reason::Diverged, Asked::After(cursor) | Asked::Start(cursor)) => self.is_replaced(cursor),
             (Reason::Ahead, Asked::After(cursor)) => {
                 let Stand::At(position, id) = stood else { return false };
@@ -107,7 +110,8 @@ impl Walk<'_, '_> {
                 self.is_replaced(cursor) && now.is_none_or(|now| now.id != id)
             }
             // Nobody here asks for a limited replay, and who asked for nothing cannot miss anything.
-            (Reason::Limit, _) | (_, Asked::Now | Asked::All | Asked::Start(_) | Asked::NoCursor) => false,
+            (Reason::Limit, _)
+            | (_, Asked::Now | Asked::All | Asked::Unread | Asked::Start(_) | Asked::NoCursor) => false,
         }
     }
 
@@ -122,6 +126,7 @@ impl Walk<'_, '_> {
         let Some(connection) = &self.connection else { return false };
         let reached = match stood {
             Stand::At(position, _) => position.offset,
+            Stand::Confirmed { least, .. } => least,
             Stand::Beginning | Stand::Since(_) => 0,
         };
         let largest = self.ledger.largest_offset_before(connection.connected.branch, channel, at);
