@@ -159,6 +159,10 @@ impl Simulation {
                 // It is stored, and nobody is told.
                 self.store(index);
             }
+            // A server that only pretends to store has answered: then nobody tries again.
+            if self.publishers[index].pending.is_none() {
+                continue;
+            }
             let now = self.tick();
             let publishing = &mut self.publishes[publish];
             publishing.doubtful.get_or_insert(now);
