@@ -177,6 +177,7 @@ pub(crate) enum Event {
     },
     /// Where its consumer stands, asked for over HTTP.
     Standing {
+        life: Life,
         branch: Branch,
         channel: ChannelId,
         offset: u64,

@@ -147,7 +147,7 @@ fn plans(tickets: &[Ticket]) -> Vec<Plan> {
         // Keeps its own place.
         plan("explicit", Door::Explicit, socket, &PLAIN),
         flaky(
-            confirms(plan("explicit-flaky", Door::Explicit, socket, &[one, MEMORY]), &[one]),
+            confirms(plan("explicit-flaky", Door::Explicit, socket, &[one, MEMORY]), &[one, MEMORY]),
             20..=500,
             0..=500,
         ),

@@ -1,16 +1,20 @@
 //! What clients confirm: it is kept before it is answered, it never goes back, and nobody is ahead of what was said.
+//!
+//! What was confirmed of a channel that is kept in memory means nothing in the next life of the server, and who asks for what is unread is
+//! told so.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::findings::{Findings, Law};
 use super::walk::context;
-use crate::history::{Branch, ChannelId, Client, Entry, Event, History, Time};
+use crate::history::{Branch, ChannelId, Client, Connected, Entry, Event, History, Life, Time};
 
 /// What is known of where one client's consumer stands in the branch that it is in.
 pub(super) struct Book<'h> {
     history: &'h History,
     client: &'h Client,
+    life: Life,
     branch: Branch,
     told: Vec<Word>,
     said: Vec<Word>,
@@ -25,10 +29,20 @@ pub(super) struct Book<'h> {
 /// Somebody says that a consumer stands here.
 #[derive(Clone, Copy)]
 struct Word {
+    life: Life,
     branch: Branch,
     at: Time,
     channel: ChannelId,
     offset: u64,
+}
+
+/// Whether a consumer stands in a history that is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Elsewhere {
+    No,
+    /// It was said, and nobody knows whether it was heard.
+    Perhaps,
+    Surely,
 }
 
 /// Where a client's consumer may stand on a disk that lost its power at a time: not before what was answered by then.
@@ -56,6 +70,7 @@ impl<'h> Book<'h> {
         Self {
             history,
             client,
+            life: Life::default(),
             branch: Branch::default(),
             told: Vec::new(),
             said: Vec::new(),
@@ -70,11 +85,11 @@ impl<'h> Book<'h> {
         let client = self.client;
         let Entry { at, event } = &client.events[index];
         match *event {
-            Event::Connected(connected) => self.enter(connected.branch),
+            Event::Connected(Connected { life, branch, .. }) => self.enter(life, branch),
             Event::Confirming { channel, offset } => {
                 // Answers may overtake each other, so each is held against what was known when it was asked for.
                 self.asked.insert(index, (channel, self.least_in(channel).max(offset)));
-                let word = Word { branch: self.branch, at: *at, channel, offset };
+                let word = self.word(*at, channel, offset);
                 self.said.push(word);
                 raise(&mut self.most, &word);
             }
@@ -83,8 +98,8 @@ impl<'h> Book<'h> {
                 self.judge(index, channel, least, offset, findings);
                 self.hear(*at, channel, offset);
             }
-            Event::Standing { branch, channel, offset } => {
-                self.enter(branch);
+            Event::Standing { life, branch, channel, offset } => {
+                self.enter(life, branch);
                 self.judge(index, channel, self.least_in(channel), offset, findings);
                 self.hear(*at, channel, offset);
             }
@@ -97,22 +112,49 @@ impl<'h> Book<'h> {
         self.least_in(channel)..=self.most.get(&channel).copied().unwrap_or(0)
     }
 
-    /// A copy of the directory holds what was told before it was made, and nothing of what was said later.
-    fn enter(&mut self, branch: Branch) {
-        if self.branch == branch {
+    /// Whether the consumer stands in a history of the channel that is gone.
+    pub(super) fn stands_elsewhere(&self, channel: ChannelId) -> Elsewhere {
+        let (least, most) = self.within(channel).into_inner();
+        let is_elsewhere = |word: &Word| word.channel == channel && self.has(word) && !self.is_of_now(word);
+        if least > 0 || !self.said.iter().any(is_elsewhere) {
+            Elsewhere::No
+        } else if most > 0 || !self.told.iter().any(|word| word.offset > 0 && is_elsewhere(word)) {
+            Elsewhere::Perhaps
+        } else {
+            Elsewhere::Surely
+        }
+    }
+
+    fn enter(&mut self, life: Life, branch: Branch) {
+        if (self.life, self.branch) == (life, branch) {
             return;
         }
-        self.branch = branch;
-        let is_there = |word: &&Word| self.history.is_inherited(word.branch, word.at, branch);
-        (self.least, self.most) = (BTreeMap::new(), BTreeMap::new());
-        self.told.iter().filter(is_there).for_each(|word| raise(&mut self.least, word));
-        self.said.iter().filter(is_there).for_each(|word| raise(&mut self.most, word));
+        (self.life, self.branch) = (life, branch);
+        let (mut least, mut most) = (BTreeMap::new(), BTreeMap::new());
+        let counts = |word: &&Word| self.has(word) && self.is_of_now(word);
+        self.told.iter().filter(counts).for_each(|word| raise(&mut least, word));
+        self.said.iter().filter(counts).for_each(|word| raise(&mut most, word));
+        (self.least, self.most) = (least, most);
+    }
+
+    /// A copy of the directory holds what was told before it was made, and nothing of what was said later.
+    fn has(&self, word: &Word) -> bool {
+        self.history.is_inherited(word.branch, word.at, self.branch)
+    }
+
+    /// Whether it is about the history that the channel has now.
+    fn is_of_now(&self, word: &Word) -> bool {
+        self.history.channel(word.channel).durable || word.life == self.life
+    }
+
+    fn word(&self, at: Time, channel: ChannelId, offset: u64) -> Word {
+        Word { life: self.life, branch: self.branch, at, channel, offset }
     }
 
     /// The server has told where the consumer stands. If that cannot be, it is a finding already, and need not become more of them.
     fn hear(&mut self, at: Time, channel: ChannelId, offset: u64) {
         let offset = offset.min(*self.within(channel).end());
-        let word = Word { branch: self.branch, at, channel, offset };
+        let word = self.word(at, channel, offset);
         self.told.push(word);
         raise(&mut self.least, &word);
     }

@@ -17,7 +17,7 @@ use self::server::Log;
 use super::mutants::Flaw;
 use crate::choices::Choices;
 use crate::history::{
-    Branch, Channel, ChannelId, Client, Door, History, Life, Publish, Purge, Restore, Time,
+    Branch, Channel, ChannelId, Client, Door, History, Life, Position, Publish, Purge, Restore, Time,
 };
 
 const DURABLE: ChannelId = ChannelId(0);
@@ -51,7 +51,7 @@ pub(super) struct Simulation {
     branch: Branch,
     logs: BTreeMap<ChannelId, Log>,
     /// How far clients have confirmed what is in a channel, by their index.
-    consumers: BTreeMap<(usize, ChannelId), u64>,
+    consumers: BTreeMap<(usize, ChannelId), Position>,
     /// The directory as it was copied.
     copy: Option<Copy>,
     publishers: Vec<Publisher>,
@@ -68,7 +68,7 @@ pub(super) struct Simulation {
 struct Copy {
     at: Time,
     logs: BTreeMap<ChannelId, Log>,
-    consumers: BTreeMap<(usize, ChannelId), u64>,
+    consumers: BTreeMap<(usize, ChannelId), Position>,
 }
 
 impl Simulation {
@@ -88,10 +88,11 @@ impl Simulation {
         };
         let client = |name: &str, door, channels: &[ChannelId]| player(name, door, channels, &[]);
         let clients = vec![
-            player("explicit", Door::Explicit, &[DURABLE, OTHER], &[DURABLE]),
-            player("confirming", Door::Explicit, &[DURABLE], &[DURABLE]),
+            player("explicit", Door::Explicit, &[DURABLE, OTHER, MEMORY], &[DURABLE, MEMORY]),
+            player("confirming", Door::Explicit, &[DURABLE, MEMORY], &[DURABLE, MEMORY]),
             player("confirming-trimmed", Door::Explicit, &[TRIMMED], &[TRIMMED]),
             player("confirming-expiring", Door::Explicit, &[EXPIRING], &[EXPIRING]),
+            player("confirming-memory", Door::Explicit, &[MEMORY], &[MEMORY]),
             client("explicit-trimmed", Door::Explicit, &[TRIMMED]),
             client("explicit-expiring", Door::Explicit, &[EXPIRING]),
             client("expiring", Door::Handshake, &[EXPIRING]),

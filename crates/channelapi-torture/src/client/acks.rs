@@ -11,6 +11,7 @@ use crate::broken::broken;
 use crate::history::{ChannelId, Delivered, Event};
 use crate::http::{Http, Request};
 use crate::link::Link;
+use crate::site::Situation;
 
 /// Acks are asked for with higher numbers than joins.
 pub(super) const FIRST_ID: u64 = 1_000;
@@ -74,7 +75,8 @@ impl Actor {
         }
         let answer: Value = serde_json::from_str(&answer.body)?;
         let offset = answer["offset"].as_u64().with_context(|| format!("{path} was answered {answer}"))?;
-        self.write(Event::Standing { branch: situation.branch, channel, offset });
+        let Situation { life, branch, .. } = situation;
+        self.write(Event::Standing { life, branch, channel, offset });
         Ok(())
     }
 }

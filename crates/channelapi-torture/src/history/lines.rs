@@ -58,8 +58,8 @@ impl History {
             Event::Confirmed { entry, offset } => {
                 format!("is told that it has confirmed {offset}, as answer to [{entry}]")
             }
-            Event::Standing { branch, channel, offset } => {
-                format!("stands at {offset} in {} (branch {})", name(channel), branch.0)
+            Event::Standing { life, branch, channel, offset } => {
+                format!("stands at {offset} in {}, in life {} (branch {})", name(channel), life.0, branch.0)
             }
             Event::Closed => "closed".to_owned(),
         };

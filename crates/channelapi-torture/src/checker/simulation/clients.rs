@@ -64,8 +64,8 @@ impl Simulation {
         self.clients[index].wire = Some(wire);
         for channel in self.clients[index].confirms.clone() {
             if self.choices.one_in(2) {
-                let (branch, offset) = (self.branch, self.stands_at(index, channel));
-                self.log(index, Event::Standing { branch, channel, offset });
+                let (life, branch, offset) = (self.life, self.branch, self.stands_at(index, channel));
+                self.log(index, Event::Standing { life, branch, channel, offset });
             }
         }
     }

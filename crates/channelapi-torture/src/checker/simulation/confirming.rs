@@ -19,17 +19,19 @@ impl Simulation {
             return;
         }
         let ahead = u64::from(self.has(Flaw::AckGoesAhead));
-        let noted = self.consumers.entry((index, channel)).or_default();
-        *noted = (*noted).max(offset + ahead);
-        let confirmed = Event::Confirmed { entry, offset: *noted - ahead };
+        let noted = self.stands_at(index, channel).max(offset + ahead);
+        let epoch = self.logs[&channel].epoch;
+        self.consumers.insert((index, channel), Position { epoch, offset: noted });
+        let confirmed = Event::Confirmed { entry, offset: noted - ahead };
         if let Some(wire) = &mut self.clients[index].wire {
             wire.push_back(Item::Event(confirmed));
         }
     }
 
-    /// What a client has confirmed of a channel.
+    /// What a client has confirmed of a channel, in the history that this has now.
     pub(super) fn stands_at(&self, index: usize, channel: ChannelId) -> u64 {
-        self.consumers.get(&(index, channel)).copied().unwrap_or(0)
+        let noted = self.consumers.get(&(index, channel));
+        noted.filter(|noted| noted.epoch == self.logs[&channel].epoch).map_or(0, |noted| noted.offset)
     }
 
     /// How much of a channel a client has not confirmed, if it is one that confirms.
@@ -60,8 +62,10 @@ impl Simulation {
             _ => stands,
         };
         let is_hidden = self.flaw == Some(Flaw::HidesTrim);
+        let is_elsewhere = self.consumers.get(&(index, channel)).is_some_and(|noted| noted.epoch != epoch);
         let incomplete = match self.flaw {
             Some(Flaw::UnreadBeginsAnew) => Some(Reason::Epoch),
+            _ if is_elsewhere => Some(Reason::Epoch),
             _ => (offset < gone && !is_hidden).then_some(Reason::Trimmed),
         };
         let counted = self.count(index, channel);

@@ -6,14 +6,22 @@
 use std::ops::RangeInclusive;
 
 use super::{Stand, Walk};
+use crate::checker::acks::Elsewhere;
 use crate::checker::findings::Law;
-use crate::checker::is_complete;
-use crate::history::{Branch, ChannelId, Counted, Joined, Position, Time};
+use crate::history::{Asked, Branch, ChannelId, Counted, Joined, Position, Time};
 
 impl Walk<'_, '_> {
     pub(super) fn stand_of_consumer(&self, channel: ChannelId) -> Stand {
         let (least, most) = self.book.within(channel).into_inner();
         Stand::Confirmed { least, most }
+    }
+
+    /// Whoever has confirmed something of a history that is gone is told that it is.
+    pub(super) fn judge_silence_to_consumer(&mut self, entry: usize, channel: ChannelId, asked: Asked) {
+        if asked == Asked::Unread && self.book.stands_elsewhere(channel) == Elsewhere::Surely {
+            let text = "recovered, and not told that what it has confirmed is of a history that is gone";
+            self.report(Law::HonestVerdict, entry, text);
+        }
     }
 
     /// The first one that comes lies right behind where the consumer stands.
@@ -42,14 +50,15 @@ impl Walk<'_, '_> {
         };
         let (channel, branch) = (joined.channel, connection.connected.branch);
         let (least, most) = self.book.within(channel).into_inner();
-        let surely = self.ledger.largest_offset_accepted(branch, channel, connection.connected.began);
+        let (ledger, policy) = (self.ledger, self.ledger.history.channel(channel));
+        let begins_anew = !policy.durable || ledger.purges.any(channel);
+        let surely = ledger.largest_offset_accepted(branch, channel, connection.connected.began);
+        let surely = if begins_anew { 0 } else { surely };
         if newest < surely {
             let text = format!("the newest was {newest} by its answer, and {surely} was accepted before");
             self.report(Law::WhatIsUnread, entry, &text);
         }
-        let forgets = !is_complete(self.ledger.history, channel)
-            || self.ledger.expiring(channel) > 0
-            || self.ledger.purges.any(channel);
+        let forgets = policy.max_messages.is_some() || ledger.expiring(channel) > 0;
         let fewest = if forgets { 0 } else { surely.saturating_sub(most) };
         let count = fewest..=newest.saturating_sub(least);
         if !count.contains(&unread) {
@@ -64,14 +73,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::checker::Verdict;
+    use crate::checker::{Findings, Verdict};
     use crate::history::{
-        Answer, Asked, Channel, Client, Connected, Delivered, Door, Entry, Event, History, Life, MessageId,
-        Outcome, Pid, Publish,
+        Answer, Channel, Client, Connected, Delivered, Door, Entry, Event, History, Life, MessageId, Outcome,
+        Pid, Publish, Reason,
     };
 
     const CHANNEL: ChannelId = ChannelId(0);
     const NEWEST: u64 = 9;
+    const ALL: Counted = Counted { unread: NEWEST, newest: NEWEST };
 
     fn time(millis: u64) -> Time {
         Time(Duration::from_millis(millis))
@@ -100,28 +110,27 @@ mod tests {
         }
     }
 
-    fn connected(began: u64) -> Event {
-        let (began, life, branch) = (time(began), Life(0), Branch(0));
+    fn connected(life: u32, began: u64) -> Event {
+        let (began, life, branch) = (time(began), Life(life), Branch(0));
         Event::Connected(Connected { began, life, branch, asked: Asked::Now, pid: Pid::None })
     }
 
-    /// How often laws are broken by what a client gets, and is told, that was told that it has confirmed 3, and has said 5 since.
-    fn broken(counted: Counted, first: Option<u64>) -> [u64; 2] {
-        let (channel, asked, incomplete) = (CHANNEL, Asked::Unread, None);
-        let join = |unread, newest| {
-            let counted = Some(Counted { unread, newest });
-            Event::Joined(Joined { channel, asked, incomplete, counted })
-        };
-        let deliver = |offset| {
-            Event::Delivered(Delivered { channel, id: id(offset), position: Some(position(offset)) })
-        };
-        let mut events = vec![connected(10), join(9, 9)];
-        events.extend((1..=NEWEST).map(deliver));
-        let confirming = |offset| Event::Confirming { channel, offset };
-        let confirmed = Event::Confirmed { entry: events.len(), offset: 3 };
-        events.extend([confirming(3), confirmed, confirming(5), Event::Closed]);
-        events.extend([connected(35), join(counted.unread, counted.newest)]);
-        events.extend(first.into_iter().flat_map(|first| first..=NEWEST).map(deliver));
+    fn joined(counted: Counted, incomplete: Option<Reason>) -> Event {
+        let (channel, asked, counted) = (CHANNEL, Asked::Unread, Some(counted));
+        Event::Joined(Joined { channel, asked, incomplete, counted })
+    }
+
+    fn delivered(offset: u64) -> Event {
+        let position = Some(position(offset));
+        Event::Delivered(Delivered { channel: CHANNEL, id: id(offset), position })
+    }
+
+    fn confirming(offset: u64) -> Event {
+        Event::Confirming { channel: CHANNEL, offset }
+    }
+
+    /// The first entry is of 20 ms, and the next one of 21.
+    fn findings(durable: bool, events: Vec<Event>) -> Findings {
         let entry = |(millis, event)| Entry { at: time(millis), event };
         let client = Client {
             name: "a".to_owned(),
@@ -130,12 +139,23 @@ mod tests {
             events: (20..).zip(events).map(entry).collect(),
         };
         let history = History {
-            channels: vec![Channel { name: "a".to_owned(), durable: true, max_messages: None }],
+            channels: vec![Channel { name: "a".to_owned(), durable, max_messages: None }],
             publishes: (1..=NEWEST).map(publish).collect(),
             clients: vec![client],
             ..History::default()
         };
-        let findings = Verdict::on(&history).findings;
+        Verdict::on(&history).findings
+    }
+
+    /// How often laws are broken by what a client gets, and is told, that was told that it has confirmed 3, and has said 5 since.
+    fn broken(counted: Counted, first: Option<u64>) -> [u64; 2] {
+        let mut events = vec![connected(0, 10), joined(ALL, None)];
+        events.extend((1..=NEWEST).map(delivered));
+        let confirmed = Event::Confirmed { entry: events.len(), offset: 3 };
+        events.extend([confirming(3), confirmed, confirming(5), Event::Closed]);
+        events.extend([connected(0, 35), joined(counted, None)]);
+        events.extend(first.into_iter().flat_map(|first| first..=NEWEST).map(delivered));
+        let findings = findings(true, events);
         [Law::NothingLost, Law::WhatIsUnread].map(|law| findings.count(&[law]))
     }
 
@@ -164,5 +184,26 @@ mod tests {
         check(7, 9, 1);
         check(4, 8, 1); // The ninth was accepted long before.
         check(7, 10, 0); // One came that nobody else knows of.
+    }
+
+    #[test]
+    fn consumer_of_a_channel_in_memory_is_told_of_a_restart() {
+        let check = |life, is_answered: bool, incomplete, expected| {
+            let mut events = vec![connected(0, 10), joined(ALL, None), delivered(1), confirming(1)];
+            events.extend(is_answered.then_some(Event::Confirmed { entry: 3, offset: 1 }));
+            let nothing = Counted { unread: 0, newest: 0 };
+            events.extend([Event::Closed, connected(life, 25)]);
+            events.push(joined(if life == 0 { ALL } else { nothing }, incomplete));
+            let broken = findings(false, events).count(&[Law::HonestVerdict]);
+            assert_eq!(broken, expected, "life {life}, answered: {is_answered}, told {incomplete:?}");
+        };
+        let epoch = Some(Reason::Epoch);
+        check(0, true, None, 0);
+        check(0, true, epoch, 1);
+        check(1, true, None, 1);
+        check(1, true, epoch, 0);
+        // Nobody knows whether it was heard.
+        check(1, false, None, 0);
+        check(1, false, epoch, 0);
     }
 }

@@ -1,6 +1,7 @@
 //! What a client is told when it comes back: that nothing is missing, or why something is. Both have to be true.
 
 use super::{Stand, Walk};
+use crate::checker::acks::Elsewhere;
 use crate::checker::findings::Law;
 use crate::history::{Asked, Branch, ChannelId, Connected, Event, Pid, Reason, Time};
 
@@ -44,6 +45,7 @@ impl Walk<'_, '_> {
         let Some(reason) = incomplete else {
             self.judge_continuity(entry, channel, asked, stood);
             self.judge_silence(entry, channel, asked);
+            self.judge_silence_to_consumer(entry, channel, asked);
             return stood;
         };
         if !self.is_true(reason, at, channel, asked, stood) {
@@ -101,8 +103,8 @@ impl Walk<'_, '_> {
                 before != Some(connection.connected.life)
                     && (!policy.durable || self.ledger.began_anew(channel))
             }
-            // Nobody confirms anything where a history begins anew.
-            (Reason::Epoch, Asked::Unread) => self.ledger.began_anew(channel),
+            (Reason::Epoch, Asked::Unread) if policy.durable => self.ledger.began_anew(channel),
+            (Reason::Epoch, Asked::Unread) => self.book.stands_elsewhere(channel) != Elsewhere::No,
             (Reason::Diverged, Asked::After(cursor) | Asked::Start(cursor)) => self.is_replaced(cursor),
             (Reason::Ahead, Asked::After(cursor)) => {
                 let Stand::At(position, id) = stood else { return false };
