@@ -35,3 +35,7 @@ pub const REVOKED_TURN: Duration = Duration::from_millis(20);
 /// How long a close may take for a client that was revoked, until it has taken what it is told last: with
 /// [`REVOCATION_PAUSE`](super::REVOCATION_PAUSE) it is gone within a second.
 pub const REVOKED_CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Of the connections that the node has left for those who have not sent a whole request yet, either kind of them gets one in so many: those who
+/// have said nothing, and those who have begun. What is left is for whoever has asked for something.
+pub const HANDSHAKES_FRACTION: usize = 3;

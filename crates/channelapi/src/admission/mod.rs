@@ -10,7 +10,8 @@
 //! - Whatever was let in is counted until it is gone: a [`SocketPass`] says so when it is dropped, a connection when it is.
 //! - A limit per address holds for strangers only; `None` in place of an address is whoever is not one.
 //! - The reserve of file descriptors is never given to sessions and event streams of clients, and half of it to no connection at all: that
-//!   is the store's. The other half is for publishers and health; what clients open there besides goes when it rests (`resting.rs`).
+//!   is the store's. The other half is for publishers and health, and half of that is closed to strangers, whatever they do with what they
+//!   have. What clients open in the rest of it goes when it rests (`resting.rs`) or waits (`waiting.rs`).
 
 mod addresses;
 mod memory;
@@ -46,7 +47,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use users::Users;
-use waiting::Waiting;
+use waiting::{Room, Waiting};
 
 /// Decides who may come in.
 pub(crate) struct Admission {
@@ -221,7 +222,9 @@ impl Admission {
         address: Option<IpAddr>,
     ) -> Result<SocketPass, ConnectionRefused> {
         let limits = self.limits();
-        if self.sockets() + self.websockets() >= limits.sockets {
+        let room = self.room(address, &limits);
+        if room.taken >= room.limit {
+            self.waiting.shrink(address.is_some(), room);
             self.make_room(address.is_some());
             return Err(ConnectionRefused::Node);
         }
@@ -230,9 +233,15 @@ impl Admission {
             Some(address) => self.count_socket(address, &limits)?,
         };
         self.sockets.fetch_add(1, Ordering::Relaxed);
-        let place = self.waiting.enter(address, limits.handshakes);
+        let place = self.waiting.enter(address, self.room(address, &limits));
         let has_spoken = AtomicBool::new(false);
         Ok(SocketPass { admission: self.clone(), number, resting: RestNumber::NONE, place, has_spoken })
+    }
+
+    /// How much room there is for whoever comes from an address. Strangers get none of what is kept for others.
+    fn room(&self, address: Option<IpAddr>, limits: &Limits) -> Room {
+        let limit = if address.is_some() { limits.sockets_of_strangers } else { limits.sockets };
+        Room { most: limits.handshakes, limit, taken: self.sockets() + self.websockets() }
     }
 
     fn count_socket(&self, address: IpAddr, limits: &Limits) -> Result<AddressNumber, ConnectionRefused> {
@@ -390,8 +399,8 @@ impl SocketPass {
     }
 
     fn take_place(&mut self, address: Option<IpAddr>) {
-        let most = self.admission.limits().handshakes;
-        self.admission.waiting.begin(&mut self.place, address, most);
+        let room = self.admission.room(address, &self.admission.limits());
+        self.admission.waiting.begin(&mut self.place, address, room);
     }
 
     /// Whether it has.

@@ -55,7 +55,7 @@ fn connections() -> Vec<Row> {
         ),
         (
             "Connections of the node",
-            "file descriptors less those of the log, and of the rest less 1 %, at least 32".into(),
+            "file descriptors less those of the log, and of the rest less 1 %, at least 32; for strangers less 1.5 %, at least 48".into(),
             "503 with `Retry-After`, closed; strangers' connections between two requests are closed, a part of them and the longest silent first; if there is none and it is no stranger who comes: others that say nothing for 10 s",
             "`connections_refused{node}`, `http_rests_ended{node}`",
         ),
@@ -99,7 +99,7 @@ fn connections() -> Vec<Row> {
         set(
             "Connections that have said nothing, and again those without a whole request",
             "limits.handshakes",
-            "the oldest of the address with the most is closed",
+            "the oldest of the address with the most is closed; of either kind there are no more than a third of the connections that the node has left for them, and strangers and others are counted apart",
             "`connections_refused{handshakes}`",
         ),
         time("Handshake of TLS", core::TLS_HANDSHAKE_TIMEOUT, "closed", "`connections_refused{tls}`"),

@@ -11,6 +11,8 @@ pub(crate) struct Limits {
     pub(crate) connections: usize,
     /// Connections that speak HTTP or WebSocket.
     pub(crate) sockets: usize,
+    /// With so many of these, there is no room for another one of a stranger.
+    pub(crate) sockets_of_strangers: usize,
     pub(crate) connections_per_address: u32,
     /// Connections that are held for one user.
     pub(crate) connections_per_user: u32,
@@ -38,6 +40,7 @@ impl Limits {
     pub(crate) const NONE: Self = Self {
         connections: usize::MAX,
         sockets: usize::MAX,
+        sockets_of_strangers: usize::MAX,
         connections_per_address: u32::MAX,
         connections_per_user: u32::MAX,
         connecting: Rate::UNLIMITED,
@@ -70,6 +73,7 @@ impl Limits {
         Self {
             connections,
             sockets: files.saturating_sub(reserve / 2).max(2),
+            sockets_of_strangers: files.saturating_sub(reserve * 3 / 4).max(1),
             connections_per_address: per(set.connections_per_address),
             connections_per_user: per(set.connections_per_user),
             connecting: Rate::per_second(set.connection_rate, set.connection_burst),
@@ -94,33 +98,35 @@ mod tests {
     #[test]
     fn file_descriptors_leave_a_reserve() {
         let mut set = config::load(vec![], None, env::load([]), &[]).unwrap().limits;
-        let check = |set: &_, files, connections, sockets| {
+        let check = |set: &_, files, connections, strangers, sockets| {
             let limits = Limits::of(set, files, 0);
-            assert_eq!((limits.connections, limits.sockets), (connections, sockets), "{files}");
+            let found = (limits.connections, limits.sockets_of_strangers, limits.sockets);
+            assert_eq!(found, (connections, strangers, sockets), "{files}");
         };
-        check(&set, 1_000_000, 980_000, 990_000);
-        check(&set, 1_024, 960, 992);
-        check(&set, 256, 192, 224);
-        check(&set, 10, 1, 2);
+        check(&set, 1_000_000, 980_000, 985_000, 990_000);
+        check(&set, 1_024, 960, 976, 992);
+        check(&set, 256, 192, 208, 224);
+        check(&set, 10, 1, 1, 2);
         set.connections = 100;
-        check(&set, 256, 100, 224);
+        check(&set, 256, 100, 208, 224);
         set.connections = 1_000;
-        check(&set, 256, 192, 224);
+        check(&set, 256, 192, 208, 224);
     }
 
     /// Clients could take the descriptors that the log needed for its next segment.
     #[test]
     fn the_log_has_its_file_descriptors_and_clients_have_half_of_them_in_any_case() {
         let config = config::load(vec![], None, env::load([]), &[]).unwrap();
-        let check = |files, log_files, connections, sockets| {
+        let check = |files, log_files, connections, strangers, sockets| {
             let limits = Limits::of(&config.limits, files, log_files);
-            assert_eq!((limits.connections, limits.sockets), (connections, sockets), "{files}");
+            let found = (limits.connections, limits.sockets_of_strangers, limits.sockets);
+            assert_eq!(found, (connections, strangers, sockets), "{files}");
         };
         let usual = config.store_settings().files_max();
         assert_eq!(usual, 151, "10 GB in segments of 64 MiB, and one that is rewritten");
-        check(1_000_000, usual, 979_853, 989_851);
-        check(1_024, usual, 809, 841);
-        check(1_024, 100_000, 448, 480);
-        check(0, usual, 1, 2);
+        check(1_000_000, usual, 979_853, 984_852, 989_851);
+        check(1_024, usual, 809, 825, 841);
+        check(1_024, 100_000, 448, 464, 480);
+        check(0, usual, 1, 1, 2);
     }
 }

@@ -178,7 +178,7 @@ fn on_a_full_node_strangers_that_rest_go_in_favour_of_who_comes_again() {
 /// Once, what clients of a private network left behind kept publishers out for up to 75 seconds: nobody but strangers made room.
 #[test]
 fn on_a_full_node_without_strangers_that_rest_neighbours_make_room_for_their_like() {
-    let (admission, clock) = admission(|limits| limits.sockets = 4);
+    let (admission, clock) = admission(|limits| (limits.sockets, limits.sockets_of_strangers) = (4, 4));
     let introduced = |address, rest| introduced(&admission, address, rest).unwrap();
     let (stranger, _stranger) = introduced(A, Some(0));
     let (longest, longest_pass) = introduced(None, Some(20));
@@ -198,6 +198,37 @@ fn on_a_full_node_without_strangers_that_rest_neighbours_make_room_for_their_lik
         refused(None);
     }
     assert_eq!((other.ended(), brief.ended()), (Some(RestEnded::Node), None), "it has not rested for long");
+}
+
+/// Whether a connection has to make room for others.
+async fn is_evicted(pass: &SocketPass) -> bool {
+    tokio::time::timeout(Duration::ZERO, pass.evicted()).await.is_ok()
+}
+
+/// Once, strangers that said nothing, or that asked for something slowly, took what is kept for publishers.
+#[tokio::test]
+async fn strangers_do_not_take_what_is_kept_for_others_whatever_they_do() {
+    let (admission, _) = admission(|limits| (limits.sockets_of_strangers, limits.sockets) = (30, 40));
+    let connect = |address| admission.admit_socket(address);
+    // As many as come are here at first, but are told to go.
+    let silent: Vec<_> = (0..99).map_while(|_| connect(A).ok()).collect();
+    assert_eq!((silent.len(), connect(B).err()), (30, Some(ConnectionRefused::Node)));
+    let mut staying = Vec::new();
+    for pass in silent {
+        if !is_evicted(&pass).await {
+            staying.push(pass);
+        }
+    }
+    assert_eq!(staying.len(), 10, "a third of the room");
+    // Those whom nothing can be said against.
+    while let Ok(pass) = connect(A) {
+        pass.has_spoken();
+        staying.push(pass);
+    }
+    assert_eq!(staying.len(), 30);
+    assert_eq!(connect(B).err(), Some(ConnectionRefused::Node));
+    let publishers: Vec<_> = (0..99).map_while(|_| connect(None).ok()).collect();
+    assert_eq!(publishers.len(), 10);
 }
 
 /// Once, each of them cost as much as a client, so that a company could not come back within seconds.

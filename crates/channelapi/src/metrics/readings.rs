@@ -56,7 +56,7 @@ gauges! {
     /// Connections that speak HTTP, those of publishers and of polling clients.
     "channelapi_http_connections" "gauge" |now| Some(float(now.sockets));
     /// Connections that have not sent a whole request yet; `limits.handshakes` says how many of them can be silent, and how many can be in
-    /// the middle of one.
+    /// the middle of one, of strangers and again of others.
     "channelapi_handshakes" "gauge" |now| Some(float(now.handshakes));
     /// Bytes that wait for clients that do not read fast enough; `limits.slow_clients_memory` says how many there can be.
     "channelapi_waiting_bytes" "gauge" |now| Some(float(now.waiting_bytes));

@@ -248,7 +248,8 @@ options! {
         /// Connections that have not sent a whole request yet.
         ///
         /// So many may have said nothing, and as many may be in the middle of a handshake or a request. Beyond it, one is closed
-        /// for each that comes: the oldest of the address that has the most.
+        /// for each that comes: the oldest of the address that has the most. Strangers and others are counted apart (`docs/limits.md`), and
+        /// neither have more than a third of the connections for which the node still has file descriptors.
         handshakes: u64 = "1024" in "16" ..= "1000000";
 
         /// Events a second from one client, confirmations (`ack`) included, joins not.
