@@ -274,15 +274,21 @@ fn a_company_of_browsers_gets_in() {
     assert_eq!(node.metric("channelapi_disconnects_total{reason=\"lost\"}"), 0, "nobody loses anything");
 }
 
-/// A server that can have few connections, if this machine lets us, and as many connections of these as it takes, which ask for something and
-/// stay.
-fn full_node(connect: impl Fn(&Node) -> Option<TcpStream>) -> Option<(Node, Vec<TcpStream>)> {
-    const FILES: usize = 256;
+/// File descriptors of a server that can have few connections.
+const FILES: usize = 256;
+
+/// A server that can have few connections, if this machine lets us.
+fn small_node() -> Option<Node> {
     if !Command::new("prlimit").arg("--version").stdout(Stdio::null()).status().is_ok_and(|it| it.success()) {
         eprintln!("SKIPPED: there is no prlimit here, so file descriptors cannot be limited");
         return None;
     }
-    let node = Node::start_by(&["prlimit", &format!("--nofile={FILES}:{FILES}")], PROXIES);
+    Some(Node::start_by(&["prlimit", &format!("--nofile={FILES}:{FILES}")], PROXIES))
+}
+
+/// As many connections of these as a server takes that can have few. They ask for something and stay.
+fn full_node(connect: impl Fn(&Node) -> Option<TcpStream>) -> Option<(Node, Vec<TcpStream>)> {
+    let node = small_node()?;
     let mut crowd = Vec::new();
     while let Some(mut one) = connect(&node)
         && is_well(&mut one)
@@ -297,29 +303,94 @@ fn is_well(stream: &mut TcpStream) -> bool {
     ask(stream, "GET", "/healthz", &[], "").is_ok_and(|answer| answer.status == 200)
 }
 
-/// A publisher comes again and again, until it gets in. Says how many had to go.
-fn rests_ended_for_a_publisher(node: &Node) -> u64 {
-    let publisher = || {
-        let mut stream = node.try_connect().ok()?;
-        is_well(&mut stream).then_some(stream)
-    };
-    assert!(publisher().is_none(), "the node is full, and nobody has rested for long");
+/// A connection on which somebody was served.
+fn served(connected: Option<TcpStream>) -> Option<TcpStream> {
+    connected.and_then(|mut stream| is_well(&mut stream).then_some(stream))
+}
+
+/// Somebody comes again and again, until it gets in. Says how many had to go.
+fn rests_ended_for(connect: impl Fn() -> Option<TcpStream>) -> u64 {
+    let comes = || served(connect());
+    assert!(comes().is_none(), "the node is full, and nobody has rested for long");
     // On its own connection: some of those that were told to go may still be there.
-    let mut publisher = eventually("room for a publisher", publisher);
-    let page = ask(&mut publisher, "GET", "/metrics", &[("Authorization", KEY)], "").unwrap();
+    let mut inside = eventually("room", comes);
+    let page = ask(&mut inside, "GET", "/metrics", &[("Authorization", KEY)], "").unwrap();
     value_in(&page.body, "channelapi_http_rests_ended_total{reason=\"node\"}")
 }
 
-/// Once, strangers that were done kept publishers out of a full node for as long as they liked, up to 75 seconds.
+/// Once, strangers that were done kept others out of a full node for as long as they liked, up to 75 seconds.
 #[test]
 fn strangers_that_rest_make_room_on_a_full_node() {
     let Some((node, _strangers)) = full_node(|node| connect_from(0, node.address)) else { return };
-    assert!(rests_ended_for_a_publisher(&node) > 0);
+    assert!(rests_ended_for(|| connect_from(1, node.address)) > 0);
+}
+
+/// Once, strangers that neither rested nor came to an end took what is kept for publishers.
+#[test]
+fn strangers_that_are_in_the_middle_of_requests_leave_publishers_their_room() {
+    let Some((node, mut strangers)) = full_node(|node| connect_from(0, node.address)) else { return };
+    for stream in &mut strangers {
+        stream.write_all(b"GET /").unwrap();
+    }
+    assert!(served(connect_from(1, node.address)).is_none(), "there is no room for strangers");
+    // A quarter of the reserve, without the one that asks for metrics.
+    let publishers: Vec<_> = (0..15).map_while(|_| served(node.try_connect().ok())).collect();
+    assert_eq!(publishers.len(), 15, "they stay, all of them");
+    assert_eq!(node.metric("channelapi_http_rests_ended_total{reason=\"node\"}"), 0);
+}
+
+/// Once, connections that one stranger opened again and again, and that never said anything, kept everybody out.
+#[test]
+fn strangers_that_say_nothing_keep_nobody_out() {
+    let Some(node) = small_node() else { return };
+    let part = |bytes: &[u8]| {
+        let mut stream = connect_from(0, node.address)?;
+        stream.write_all(bytes).ok()?;
+        Some(stream)
+    };
+    let mut crowd = Vec::new();
+    for number in 0..20 {
+        for bytes in [&b""[..], b"GET / HT"] {
+            crowd.extend((0..FILES / 16).map(|_| part(bytes)));
+        }
+        assert!(is_well(&mut node.connect()), "a publisher is not served, the {number}th time");
+        let newcomer = || served(connect_from(1, node.address));
+        // The places that were taken from the crowd are free when its connections are gone.
+        eventually("room for a newcomer", newcomer);
+    }
+    assert!(node.metric("channelapi_connections_refused_total{reason=\"handshakes\"}") > 0);
+}
+
+/// Once, a crowd whose proxy had not announced it yet did not count as strangers: publishers' connections had to go in its favour.
+#[test]
+fn whoever_is_not_announced_yet_does_not_keep_publishers_out() {
+    let Some(node) = small_node() else { return };
+    let mut publishers: Vec<_> = (0..8).map(|_| node.connect()).collect();
+    assert!(publishers.iter_mut().all(is_well));
+    let silent = || {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 1, 1], 0)).into()).unwrap();
+        socket.connect(&node.address.into()).unwrap();
+        socket
+    };
+    let mut crowd = Vec::new();
+    let began = Instant::now();
+    // Longer than neighbours rest before they make room for their like.
+    while began.elapsed() < Duration::from_secs(11) {
+        crowd.extend((0..FILES / 4).map(|_| silent()));
+        assert!(is_well(&mut node.connect()), "a publisher is not served");
+        thread::sleep(Duration::from_millis(500));
+        if crowd.len() > 4 * FILES {
+            crowd.drain(..2 * FILES);
+        }
+    }
+    assert!(publishers.iter_mut().all(is_well), "a publisher's connection is gone");
+    assert_eq!(node.metric("channelapi_http_rests_ended_total{reason=\"node\"}"), 0);
 }
 
 /// Once, clients of a private network did, because nobody but strangers made room.
 #[test]
 fn neighbours_that_rest_make_room_for_a_publisher_on_a_full_node() {
     let Some((node, _neighbours)) = full_node(|node| node.try_connect().ok()) else { return };
-    assert!(rests_ended_for_a_publisher(&node) > 0);
+    assert!(rests_ended_for(|| node.try_connect().ok()) > 0);
 }

@@ -47,7 +47,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use users::Users;
-use waiting::{Room, Waiting};
+use waiting::{Room, Waiting, Who};
 
 /// Decides who may come in.
 pub(crate) struct Admission {
@@ -221,26 +221,35 @@ impl Admission {
         self: &Arc<Self>,
         address: Option<IpAddr>,
     ) -> Result<SocketPass, ConnectionRefused> {
+        self.admit(Who::of(address))
+    }
+
+    /// The same, where a proxy has still to say for whom it is. Until then it counts for no address, but gets no more than a stranger.
+    pub(crate) fn admit_unannounced(self: &Arc<Self>) -> Result<SocketPass, ConnectionRefused> {
+        self.admit(Who::Unannounced)
+    }
+
+    fn admit(self: &Arc<Self>, who: Who) -> Result<SocketPass, ConnectionRefused> {
         let limits = self.limits();
-        let room = self.room(address, &limits);
+        let room = self.room(who, &limits);
         if room.taken >= room.limit {
-            self.waiting.shrink(address.is_some(), room);
-            self.make_room(address.is_some());
+            self.waiting.shrink(who.is_stranger(), room);
+            self.make_room(who.is_stranger());
             return Err(ConnectionRefused::Node);
         }
-        let number = match address {
-            None => AddressNumber::NONE,
-            Some(address) => self.count_socket(address, &limits)?,
+        let number = match who {
+            Who::Neighbour | Who::Unannounced => AddressNumber::NONE,
+            Who::Stranger(address) => self.count_socket(address, &limits)?,
         };
         self.sockets.fetch_add(1, Ordering::Relaxed);
-        let place = self.waiting.enter(address, self.room(address, &limits));
+        let place = self.waiting.enter(who, self.room(who, &limits));
         let has_spoken = AtomicBool::new(false);
         Ok(SocketPass { admission: self.clone(), number, resting: RestNumber::NONE, place, has_spoken })
     }
 
-    /// How much room there is for whoever comes from an address. Strangers get none of what is kept for others.
-    fn room(&self, address: Option<IpAddr>, limits: &Limits) -> Room {
-        let limit = if address.is_some() { limits.sockets_of_strangers } else { limits.sockets };
+    /// How much room there is. Strangers get none of what is kept for others.
+    fn room(&self, who: Who, limits: &Limits) -> Room {
+        let limit = if who.is_stranger() { limits.sockets_of_strangers } else { limits.sockets };
         Room { most: limits.handshakes, limit, taken: self.sockets() + self.websockets() }
     }
 
@@ -377,7 +386,7 @@ impl SocketPass {
         };
         let before = std::mem::replace(&mut self.number, number);
         self.admission.release(before, Entry::end_socket);
-        self.take_place(address);
+        self.take_place(Who::of(address));
         Ok(())
     }
 
@@ -398,9 +407,9 @@ impl SocketPass {
         }
     }
 
-    fn take_place(&mut self, address: Option<IpAddr>) {
-        let room = self.admission.room(address, &self.admission.limits());
-        self.admission.waiting.begin(&mut self.place, address, room);
+    fn take_place(&mut self, who: Who) {
+        let room = self.admission.room(who, &self.admission.limits());
+        self.admission.waiting.begin(&mut self.place, who, room);
     }
 
     /// Whether it has.

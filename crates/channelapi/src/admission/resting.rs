@@ -45,7 +45,7 @@ impl NextLook {
 impl Admission {
     /// The node has as many connections as it may: some that rest are told to go, so that whoever is refused now finds room when it comes
     /// again. These are strangers' while any of them rests; otherwise, for whoever is no stranger, those of its like, which have longer.
-    /// Strangers do not get these: a crowd of them could take what publishers keep. Whoever a proxy has still to announce is none here.
+    /// Strangers do not get these: a crowd of them could take what publishers keep. Whoever a proxy has still to announce counts as one.
     pub(super) fn make_room(&self, is_stranger: bool) {
         let look = if is_stranger { &self.look_for_strangers } else { &self.look_for_others };
         if !look.is_due(self.clock.monotonic_millis()) {

@@ -231,6 +231,22 @@ async fn strangers_do_not_take_what_is_kept_for_others_whatever_they_do() {
     assert_eq!(publishers.len(), 10);
 }
 
+/// Once, a flood behind a proxy closed what publishers kept, as if it were one of them.
+#[test]
+fn whoever_has_still_to_be_announced_has_no_more_than_a_stranger() {
+    let (admission, _) = admission(|limits| (limits.sockets_of_strangers, limits.sockets) = (3, 4));
+    let (publisher, _publisher) = introduced(&admission, None, Some(99)).unwrap();
+    let mut crowd: Vec<_> = (0..2).map(|_| admission.admit_unannounced().unwrap()).collect();
+    assert_eq!(admission.admit_unannounced().err(), Some(ConnectionRefused::Node));
+    assert_eq!(publisher.ended(), None);
+    // What it turns out to be, it counts as from then on.
+    assert_eq!(crowd[0].count_for(None), Ok(()));
+    crowd[1].count_for(A).unwrap();
+    assert_eq!(admission.admit_unannounced().err(), Some(ConnectionRefused::Node));
+    assert!(admission.admit_socket(None).is_ok());
+    assert_eq!(admission.addresses.lock().known(A.unwrap()).map(|entry| entry.sockets), Some(1));
+}
+
 /// Once, each of them cost as much as a client, so that a company could not come back within seconds.
 #[test]
 fn the_further_connections_of_a_client_are_not_held_to_the_rate() {

@@ -19,8 +19,28 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
-/// Whom a place is counted for; `None` for whoever has no limit per address, who share one account here.
-type Who = Option<IpAddr>;
+/// Whom a place is counted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Who {
+    /// Somebody without a limit per address. All of them share one account here.
+    Neighbour,
+    /// Somebody whom a proxy has still to announce: most likely a stranger. These share one account, too.
+    Unannounced,
+    /// An address.
+    Stranger(IpAddr),
+}
+
+impl Who {
+    /// Whoever an address is counted for, or nobody is.
+    pub(super) fn of(address: Option<IpAddr>) -> Self {
+        address.map_or(Self::Neighbour, Self::Stranger)
+    }
+
+    /// Whether the connections that are kept for others are none for it.
+    pub(super) fn is_stranger(self) -> bool {
+        self != Self::Neighbour
+    }
+}
 
 /// How many may wait.
 #[derive(Debug, Clone, Copy)]
@@ -106,7 +126,7 @@ impl Waiting {
 
 impl Queue {
     fn of(&mut self, who: Who) -> &mut Crowds {
-        if who.is_some() { &mut self.strangers } else { &mut self.others }
+        if who.is_stranger() { &mut self.strangers } else { &mut self.others }
     }
 
     fn take(&mut self, who: Who, has_begun: bool, room: Room) -> Place {
@@ -194,7 +214,7 @@ impl Place {
     }
 
     /// Whom it is counted for.
-    pub(super) fn who(&self) -> Option<IpAddr> {
+    pub(super) fn who(&self) -> Who {
         self.who
     }
 
@@ -210,8 +230,8 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::task::{Context, Poll, Waker};
 
-    fn address(number: u8) -> IpAddr {
-        Ipv4Addr::new(203, 0, 113, number).into()
+    fn address(number: u8) -> Who {
+        Who::Stranger(Ipv4Addr::new(203, 0, 113, number).into())
     }
 
     /// Room for everybody, but for no more than `most` of a kind.
@@ -239,12 +259,12 @@ mod tests {
     #[test]
     fn the_oldest_goes_first() {
         let waiting = Waiting::default();
-        let first = waiting.enter(None, most(2));
-        let second = waiting.enter(None, most(2));
+        let first = waiting.enter(Who::Neighbour, most(2));
+        let second = waiting.enter(Who::Neighbour, most(2));
         waiting.leave(&first);
-        let third = waiting.enter(None, most(2));
+        let third = waiting.enter(Who::Neighbour, most(2));
         assert!(!is_evicted(&second), "the first one has spoken");
-        let fourth = waiting.enter(None, most(2));
+        let fourth = waiting.enter(Who::Neighbour, most(2));
         assert!(is_evicted(&second) && !is_evicted(&third));
         assert_eq!(waiting.count(), 2);
         for place in [&second, &third, &fourth] {
@@ -256,10 +276,10 @@ mod tests {
     #[test]
     fn a_crowd_takes_places_from_itself_alone() {
         let waiting = Waiting::default();
-        let newcomer = waiting.enter(Some(address(1)), most(10));
-        let neighbour = waiting.enter(None, most(10));
-        let crowd: Vec<_> = (0..100).map(|_| waiting.enter(Some(address(2)), most(10))).collect();
-        let late = waiting.enter(Some(address(3)), most(10));
+        let newcomer = waiting.enter(address(1), most(10));
+        let neighbour = waiting.enter(Who::Neighbour, most(10));
+        let crowd: Vec<_> = (0..100).map(|_| waiting.enter(address(2), most(10))).collect();
+        let late = waiting.enter(address(3), most(10));
         for honest in [&newcomer, &neighbour, &late] {
             assert!(!is_evicted(honest));
         }
@@ -273,8 +293,7 @@ mod tests {
     #[test]
     fn of_many_addresses_with_one_place_each_the_oldest_goes() {
         let waiting = Waiting::default();
-        let crowd: Vec<_> =
-            (0..20).map(|number| waiting.enter(Some(address(255 - number)), most(10))).collect();
+        let crowd: Vec<_> = (0..20).map(|number| waiting.enter(address(255 - number), most(10))).collect();
         let evicted: Vec<_> = crowd.iter().map(is_evicted).collect();
         assert_eq!(evicted, [[true; 10], [false; 10]].concat());
     }
@@ -282,16 +301,16 @@ mod tests {
     #[test]
     fn those_that_have_begun_are_not_those_that_are_silent() {
         let waiting = Waiting::default();
-        let mut newcomer = waiting.enter(Some(address(1)), most(10));
-        waiting.begin(&mut newcomer, Some(address(1)), most(10));
-        let silent: Vec<_> = (0..20).map(|_| waiting.enter(Some(address(1)), most(10))).collect();
+        let mut newcomer = waiting.enter(address(1), most(10));
+        waiting.begin(&mut newcomer, address(1), most(10));
+        let silent: Vec<_> = (0..20).map(|_| waiting.enter(address(1), most(10))).collect();
         assert!(!is_evicted(&newcomer), "it has spoken");
         assert_eq!(waiting.count(), 11);
-        let mut begun: Vec<_> = (0..20).map(|_| waiting.enter(Some(address(2)), most(10))).collect();
+        let mut begun: Vec<_> = (0..20).map(|_| waiting.enter(address(2), most(10))).collect();
         for place in &mut begun {
-            waiting.begin(place, Some(address(2)), most(10));
+            waiting.begin(place, address(2), most(10));
         }
-        let quiet = waiting.enter(Some(address(3)), most(10));
+        let quiet = waiting.enter(address(3), most(10));
         assert!(!is_evicted(&quiet) && !is_evicted(&newcomer));
         assert_eq!(
             begun.iter().filter(|place| is_evicted(place)).count(),
@@ -305,9 +324,9 @@ mod tests {
     #[test]
     fn whoever_began_when_its_place_was_given_away_has_another() {
         let waiting = Waiting::default();
-        let mut late = waiting.enter(None, most(1));
-        waiting.enter(None, most(1));
-        waiting.begin(&mut late, None, most(1));
+        let mut late = waiting.enter(Who::Neighbour, most(1));
+        waiting.enter(Who::Neighbour, most(1));
+        waiting.begin(&mut late, Who::Neighbour, most(1));
         assert!(!is_evicted(&late), "what was said of its former place means nothing");
         assert_eq!(waiting.count(), 2);
     }
@@ -316,7 +335,7 @@ mod tests {
     fn the_less_room_there_is_the_fewer_may_wait() {
         let waiting = Waiting::default();
         let room = |taken| Room { most: 100, limit: 60, taken };
-        let who = Some(address(1));
+        let who = address(1);
         let silent: Vec<_> = (1..=60).map(|taken| waiting.enter(who, room(taken))).collect();
         assert_eq!(waiting.count(), 20, "a third of it");
         let begins = |_| {
@@ -340,8 +359,8 @@ mod tests {
     #[test]
     fn strangers_and_others_take_no_places_from_each_other() {
         let waiting = Waiting::default();
-        let publishers: Vec<_> = (0..5).map(|_| waiting.enter(None, most(10))).collect();
-        let crowd: Vec<_> = (0..20).map(|number| waiting.enter(Some(address(number)), most(10))).collect();
+        let publishers: Vec<_> = (0..5).map(|_| waiting.enter(Who::Neighbour, most(10))).collect();
+        let crowd: Vec<_> = (0..20).map(|number| waiting.enter(address(number), most(10))).collect();
         waiting.shrink(true, most(1));
         assert!(!publishers.iter().any(is_evicted));
         assert_eq!(crowd.iter().filter(|place| is_evicted(place)).count(), 19);

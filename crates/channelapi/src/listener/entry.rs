@@ -50,7 +50,7 @@ impl Entry {
     }
 
     /// Whether a connection begins with a PROXY header.
-    fn is_introduced(&self, arrival: Arrival) -> bool {
+    pub(super) fn is_introduced(&self, arrival: Arrival) -> bool {
         self.proxy_protocol && arrival == Arrival::Proxied
     }
 

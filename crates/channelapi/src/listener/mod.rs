@@ -126,8 +126,15 @@ impl Listener {
         connections: &HttpConnections,
     ) {
         let entry = self.entry.clone();
-        let direct = Arrival::of(from, entry.trusted_proxies.as_ref()).address();
-        let mut pass = match connections.admission.admit_socket(direct) {
+        let arrival = Arrival::of(from, entry.trusted_proxies.as_ref());
+        let direct = arrival.address();
+        let is_introduced = entry.is_introduced(arrival);
+        let admitted = if is_introduced {
+            connections.admission.admit_unannounced()
+        } else {
+            connections.admission.admit_socket(direct)
+        };
+        let mut pass = match admitted {
             Ok(pass) => pass,
             Err(refusal) => {
                 refusal.count();
@@ -158,7 +165,7 @@ impl Listener {
             };
             match entered {
                 Ok((stream, arrival)) => {
-                    if arrival.address() != direct
+                    if (is_introduced || arrival.address() != direct)
                         && let Err(refusal) = pass.count_for(arrival.address())
                     {
                         refusal.count();
