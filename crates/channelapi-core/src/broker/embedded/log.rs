@@ -186,8 +186,13 @@ impl Log {
         Ok(())
     }
 
+    /// Whether nothing is written any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.fence.is_closed()
+    }
+
     fn check(&self) -> Result<(), AppendError> {
-        if self.fence.is_closed() {
+        if self.is_closed() {
             return Err(AppendError::Fenced);
         }
         Ok(())

@@ -139,7 +139,8 @@ impl Writer {
                 // Whoever has just been answered may have more.
                 std::thread::yield_now();
             }
-            let count = match self.unsynced {
+            // What cannot be synced any more is not waited for either.
+            let count = match self.unsynced.filter(|_| !self.log.is_closed()) {
                 None => receive.await,
                 Some(since) => {
                     let due = tokio::time::Instant::from_std(since + self.settings.relaxed_sync);
@@ -175,9 +176,13 @@ impl Writer {
         _ = self.log.cut();
     }
 
-    /// Syncs what was not synced at once. A failure fences the log, and has said so.
+    /// Syncs what was not synced at once, and says whether everything is. A failure fences the log, and has said so: from then on nobody
+    /// knows what the disk holds.
     fn settle(&mut self) -> bool {
-        self.unsynced.take().is_none() || self.log.sync().is_ok()
+        if self.unsynced.is_some() && self.log.sync().is_ok() {
+            self.unsynced = None;
+        }
+        self.unsynced.is_none() && !self.log.is_closed()
     }
 
     /// Stores as much of what waits as fits into one group; a batch is never divided.
@@ -229,8 +234,8 @@ impl Writer {
         }
         let position = self.log.append(&mut bytes)?;
         if must_sync {
-            self.unsynced = None;
             self.log.sync_from(position)?;
+            self.unsynced = None;
         } else {
             self.unsynced.get_or_insert_with(Instant::now);
         }

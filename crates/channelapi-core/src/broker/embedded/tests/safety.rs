@@ -326,6 +326,29 @@ fn what_is_settled_survives_a_power_cut() {
     });
 }
 
+/// A sync that had failed left nothing to be synced, so whoever asked afterwards was told that everything was: an ack of what was not
+/// on the disk was answered 200.
+#[test]
+fn nothing_is_settled_once_a_sync_has_failed() {
+    run(async {
+        let clock = Clock::manual(1_000);
+        let slow = StoreSettings { relaxed_sync: Duration::from_hours(1), ..settings() };
+        for is_synced_by_another in [false, true] {
+            let disk = SimulatedDisk::default();
+            let broker = open_as(&disk, &clock, policies(ALL), slow);
+            broker.publish(on("relaxed-1", "a")).await.unwrap();
+            disk.0.lock().syncs_fail = true;
+            if is_synced_by_another {
+                assert_eq!(broker.publish(request(0, "b")).await, Err(PublishError::InDoubt));
+            } else {
+                assert!(!broker.settle().await);
+            }
+            disk.0.lock().syncs_fail = false;
+            assert!(!broker.settle().await, "nobody knows what the disk holds");
+        }
+    });
+}
+
 /// The operating system says once that a sync failed, and takes what it could not store for stored.
 #[test]
 fn what_a_failed_sync_left_in_memory_is_stored_by_the_next_start_before_anybody_reads_it() {
