@@ -69,10 +69,6 @@ pub(super) fn open(
     let newest = numbers.last().copied();
     let (given_up, mut kept): (Vec<_>, Vec<_>) =
         numbers.into_iter().partition(|number| *number < replay.begins);
-    for number in given_up {
-        // A crash came before its end.
-        disk.remove(&name_of(number))?;
-    }
     kept.pop_if(|number| Some(*number) == newest);
     let mut read = Read::with_room(settings.hot_bytes_max);
     // Where there was more memory, segments were longer: they are read one by one then, and the last one once more.
@@ -89,6 +85,10 @@ pub(super) fn open(
         read.last_segment(disk, &mut replay, newest, &last)?;
     }
     drop(last);
+    // A crash came before they were removed. What gives them up is in the last segment, and survives a power cut only now.
+    for number in given_up {
+        disk.remove(&name_of(number))?;
+    }
     finish(disk, replay, read, settings, has_reserve, fence)
 }
 

@@ -135,6 +135,14 @@ impl Moment {
         let state = State { files: files.collect(), ..State::default() };
         SimulatedDisk(Arc::new(Mutex::new(state)))
     }
+
+    /// The disk after the process was killed: everything is there, but a power cut leaves what it would have left before.
+    pub(super) fn after_kill(&self) -> SimulatedDisk {
+        let files =
+            self.files.iter().map(|(name, content)| (name.clone(), Arc::new(Mutex::new(content.clone()))));
+        let state = State { files: files.collect(), removed: self.removed.clone(), ..State::default() };
+        SimulatedDisk(Arc::new(Mutex::new(state)))
+    }
 }
 
 impl State {

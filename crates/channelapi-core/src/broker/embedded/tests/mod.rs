@@ -9,6 +9,7 @@ mod model;
 mod places;
 mod safety;
 mod space;
+mod starts;
 
 use super::*;
 use crate::broker::{Gap, Since, Start};
