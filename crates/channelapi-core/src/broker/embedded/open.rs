@@ -9,23 +9,29 @@ use super::repeats::Repeats;
 use super::replay::Replay;
 use super::reserve::{is_full, make_reserve};
 use super::segment::{
-    End, EndKind, Name, Part, RESERVE, SEGMENT_HEADER_BYTES, first_of, name_of, parse_name, scan,
+    End, EndKind, Name, Part, RESERVE, SEGMENT_HEADER_BYTES, first_of, name_of, parse_name, scan, unsynced,
 };
 use super::stored::{Segment, Segments, Stored};
 use super::writer::random;
 use crate::fence::Fence;
 use crate::model::Policies;
 use std::io;
+use std::ops::Range;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use tracing::{info, warn};
 
-/// Why a log could not be opened. Nothing was changed.
+/// Why a log could not be opened. Nothing that counts was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The operating system says no.
     #[error("the log cannot be read: {0}")]
     Io(#[from] io::Error),
+    /// The operating system took nothing of what was read.
+    #[error(
+        "{0} cannot be stored again, as a start does with what the last process may not have synced: {1}; start again when the disk is well, or copy what can be read to another one with `channelapi store backup`, and start there"
+    )]
+    Unwritable(String, io::Error),
     /// A newer version of this program wrote it.
     #[error("{0} was written in another format: start the version that wrote it, or restore a backup")]
     Format(String),
@@ -264,12 +270,11 @@ impl Read {
             let from = end.position.saturating_sub(self.hot.room() / 2);
             self.hot.push(segment.id, from as u64, bytes[from..end.position].to_vec());
         }
-        // What the last process left to the operating system is made to survive a power cut before anyone reads it. If a sync had failed,
-        // the operating system may take for stored what is not: it stores what is written again.
-        match file.write_at(end.synced as u64, &bytes[end.synced..end.position]) {
-            Err(error) if !is_full(&error) => return Err(error.into()),
-            _ => file.sync()?,
-        }
+        // What the last process left to the operating system is made to survive a power cut before anyone reads it.
+        let name = name_of(number);
+        let has_header = first_of(&name, number, bytes)?.is_some();
+        write_again(&*file, bytes, unsynced(bytes, &end, has_header))
+            .map_err(|error| OpenError::Unwritable(name, error))?;
         if end.kind == EndKind::Damaged {
             // Nobody knows how many records the damage hides, but there is room for so many.
             let hidden = (bytes.len() - end.position) / RECORD_BYTES_MIN + 1;
@@ -292,6 +297,18 @@ impl Read {
         });
         Ok(())
     }
+}
+
+/// Stores what may not have been synced. If a sync had failed, the operating system may take for stored what is not: it stores what is
+/// written again. That is only what was read whole: what cannot be read now may be read by the next start.
+fn write_again(file: &dyn LogFile, bytes: &[u8], stretches: Vec<Range<usize>>) -> io::Result<()> {
+    for stretch in stretches {
+        match file.write_at(stretch.start as u64, &bytes[stretch]) {
+            Err(error) if !is_full(&error) => return Err(error),
+            _ => {}
+        }
+    }
+    file.sync()
 }
 
 /// Whether the last segment holds nothing, not even a header.

@@ -2,6 +2,7 @@
 
 use super::OpenError;
 use super::record::{Found, NUMBER_MAX, Record, extent_of, is_marked, may_begin};
+use std::ops::Range;
 
 /// The first bytes of every segment, its format in them.
 const MAGIC: [u8; 8] = *b"CHANLOG1";
@@ -159,6 +160,25 @@ pub(super) fn scan<'a>(bytes: &'a [u8], mut on_part: impl FnMut(Part<'a>)) -> En
     }
 }
 
+/// Where records lie next to each other that were read whole, of what nobody knows to have been synced. Between these stretches is damage.
+pub(super) fn unsynced(bytes: &[u8], end: &End, has_header: bool) -> Vec<Range<usize>> {
+    let mut position = end.synced.max(SEGMENT_HEADER_BYTES);
+    let mut begin = if has_header { end.synced } else { position };
+    let mut stretches = Vec::new();
+    while position < end.position {
+        if let Found::Record(_, length) = Record::find(&bytes[position..]) {
+            position += length;
+            continue;
+        }
+        stretches.push(begin..position);
+        position += next_record(&bytes[position..]).unwrap_or(bytes.len());
+        begin = position;
+    }
+    stretches.push(begin..end.position);
+    stretches.retain(|stretch| !stretch.is_empty());
+    stretches
+}
+
 /// A disk writes so many bytes as a whole, at places that are multiples of it: after a power cut they are as they were, which is
 /// zeros behind the end of the log, or as they were to be.
 const SECTOR_BYTES: usize = if cfg!(test) { 32 } else { 512 };
@@ -198,6 +218,7 @@ fn next_record(bytes: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::record::mark;
     use super::*;
 
     #[test]
@@ -224,5 +245,27 @@ mod tests {
         assert!(matches!(first_of("x", 3, &other), Err(OpenError::Format(_))));
         other[9] ^= 1;
         assert!(matches!(first_of("x", 3, &other), Ok(None)));
+    }
+
+    #[test]
+    fn only_what_was_read_whole_is_written_again() {
+        let mut bytes = header(1, 1);
+        let mut ends = vec![bytes.len()];
+        for from in 1..=4 {
+            Record::Skip { from, to: from + 1 }.write(&mut bytes);
+            ends.push(bytes.len());
+        }
+        let unsynced = |bytes: &[u8], has_header| -> Vec<_> {
+            let stretches = unsynced(bytes, &scan(bytes, drop), has_header).into_iter();
+            stretches.map(|stretch| (stretch.start, stretch.end)).collect()
+        };
+        assert_eq!(unsynced(&bytes, true), [(0, ends[4])]);
+        assert_eq!(unsynced(&bytes, false), [(ends[0], ends[4])]);
+        bytes[ends[1] + 3..ends[2] + 3].fill(u8::MAX);
+        assert_eq!(unsynced(&bytes, true), [(0, ends[1]), (ends[3], ends[4])]);
+        mark(&mut bytes[ends[3]..]);
+        assert_eq!(unsynced(&bytes, true), [(ends[3], ends[4])]);
+        bytes[ends[3]..].fill(u8::MAX);
+        assert_eq!(unsynced(&bytes, true), [(0, ends[1])]);
     }
 }

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A disk in memory. Clones are the same disk.
@@ -22,6 +23,10 @@ pub(super) struct State {
     pub(super) names_fail: Option<i32>,
     /// What reading fails with.
     pub(super) reads_fail: Option<i32>,
+    /// Bytes of the last segment that cannot be read for now: in their place are ones.
+    pub(super) unreadable: Range<usize>,
+    /// What writing again what lies there fails with.
+    pub(super) rewrites_fail: Option<i32>,
     /// It takes nothing, and gives nothing up.
     pub(super) is_read_only: bool,
     /// Bytes that may still be written.
@@ -244,7 +249,12 @@ impl Disk for SimulatedDisk {
     }
 
     fn read_into(&self, name: &str, bytes: &mut Vec<u8>) -> io::Result<()> {
-        bytes.clone_from(&self.0.lock().files[name].lock().bytes);
+        let state = self.0.lock();
+        bytes.clone_from(&state.files[name].lock().bytes);
+        if state.names().last().is_some_and(|last| last == name) {
+            let end = state.unreadable.end.min(bytes.len());
+            bytes[state.unreadable.start.min(end)..end].fill(u8::MAX);
+        }
         Ok(())
     }
 
@@ -311,6 +321,9 @@ impl LogFile for SimulatedFile {
             return Err(io::ErrorKind::ReadOnlyFilesystem.into());
         }
         let position = usize::try_from(position).unwrap();
+        if let Some(number) = self.0.0.lock().rewrites_fail.filter(|_| position < self.1.lock().bytes.len()) {
+            return Err(io::Error::from_raw_os_error(number));
+        }
         let inside = self.1.lock().bytes.len().checked_sub(position).expect("no holes are made");
         let room = {
             let mut state = self.0.0.lock();

@@ -37,3 +37,41 @@ fn a_power_cut_while_a_start_removes_what_was_given_up_loses_nothing() {
         }
     });
 }
+
+/// A disk that stumbles for a moment: the start took ones for what it could not read, and wrote them over what had been answered.
+#[test]
+fn what_a_start_cannot_read_is_there_for_the_next_one() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        let batch = || (0..6).map(|number| request(0, &format!("{number} of a batch"))).collect();
+        for result in [broker.publish_all(batch()).await, broker.publish_all(batch()).await].concat() {
+            result.unwrap();
+        }
+        drop(broker);
+        let [length] = disk.sizes()[..] else { panic!("one segment, for this test") };
+        for from in (0..length).step_by(5) {
+            for bytes in [1, 60, 300] {
+                let disk = disk.after_power_cut(0);
+                disk.0.lock().unreadable = from..from + bytes;
+                drop(open(&disk));
+                disk.0.lock().unreadable = 0..0;
+                assert_eq!(data_of(&open(&disk), 0).len(), 12, "{bytes} bytes from {from} on");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_start_that_cannot_write_says_what_to_do() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        open(&disk).publish(request(0, "a")).await.unwrap();
+        disk.0.lock().rewrites_fail = Some(5); // EIO
+        let sink = Arc::new(Delivered::default());
+        let clock = Clock::manual(1_000);
+        let opened = EmbeddedBroker::open_on(Arc::new(disk.clone()), sink, clock, policies(ALL), settings());
+        let error = opened.err().expect("it cannot be made to survive").to_string();
+        assert!(error.contains("0000000000000001.log") && error.contains("store backup"), "{error}");
+    });
+}
