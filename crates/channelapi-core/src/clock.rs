@@ -1,7 +1,7 @@
 //! Time, which tests can hold in their hands.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Tells the time. Clones tell the same time.
@@ -11,7 +11,7 @@ pub struct Clock(Source);
 #[derive(Debug, Clone)]
 enum Source {
     System { started: Instant, steady: Arc<Steady> },
-    Manual(Arc<AtomicU64>),
+    Manual(Arc<Manual>),
 }
 
 impl Clock {
@@ -25,13 +25,21 @@ impl Clock {
 
     /// A clock that stands still until it is told to [`Clock::advance`].
     pub fn manual(unix_millis: u64) -> Self {
-        Self(Source::Manual(Arc::new(AtomicU64::new(unix_millis))))
+        Self(Source::Manual(Arc::new(Manual { millis: unix_millis.into(), machine_ahead: 0.into() })))
     }
 
     /// Moves a manual clock on; a system clock goes its own way.
     pub fn advance(&self, by: Duration) {
-        if let Source::Manual(millis) = &self.0 {
-            millis.fetch_add(millis_of(by), Ordering::Relaxed);
+        if let Source::Manual(manual) = &self.0 {
+            manual.millis.fetch_add(millis_of(by), Ordering::Relaxed);
+        }
+    }
+
+    /// Sets the machine's clock under a manual one, which follows it never instead of slowly.
+    pub fn set_machine(&self, unix_millis: u64) {
+        if let Source::Manual(manual) = &self.0 {
+            let ahead = unix_millis.cast_signed() - manual.now().cast_signed();
+            manual.machine_ahead.store(ahead, Ordering::Relaxed);
         }
     }
 
@@ -40,7 +48,7 @@ impl Clock {
     pub fn unix_millis(&self) -> u64 {
         match &self.0 {
             Source::System { steady, .. } => steady.tell(uptime_millis(), machine_millis),
-            Source::Manual(millis) => millis.load(Ordering::Relaxed),
+            Source::Manual(manual) => manual.now(),
         }
     }
 
@@ -55,7 +63,7 @@ impl Clock {
     pub fn machine_millis(&self) -> u64 {
         match &self.0 {
             Source::System { .. } => machine_millis(),
-            Source::Manual(millis) => millis.load(Ordering::Relaxed),
+            Source::Manual(manual) => manual.machine(),
         }
     }
 
@@ -63,8 +71,25 @@ impl Clock {
     pub fn monotonic_millis(&self) -> u64 {
         match &self.0 {
             Source::System { started, .. } => millis_of(started.elapsed()),
-            Source::Manual(millis) => millis.load(Ordering::Relaxed),
+            Source::Manual(manual) => manual.now(),
         }
+    }
+}
+
+/// A clock that stands still, and how far the machine's is ahead of it.
+#[derive(Debug)]
+struct Manual {
+    millis: AtomicU64,
+    machine_ahead: AtomicI64,
+}
+
+impl Manual {
+    fn now(&self) -> u64 {
+        self.millis.load(Ordering::Relaxed)
+    }
+
+    fn machine(&self) -> u64 {
+        self.now().saturating_add_signed(self.machine_ahead.load(Ordering::Relaxed))
     }
 }
 

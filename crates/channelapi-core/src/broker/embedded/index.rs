@@ -72,6 +72,8 @@ pub(super) struct Arrival {
     pub(super) since: Option<u64>,
     pub(super) expires_at: u64,
     pub(super) entry: Entry,
+    /// The time by which is given up what is too old.
+    pub(super) now: u64,
 }
 
 /// What a top or a purge says of a channel.
@@ -172,7 +174,8 @@ impl Index {
 
     /// Adds a publication, in the order of turns, and gives up what the channel has too much then.
     pub(super) fn insert(&mut self, id: u32, arrival: &Arrival, held: Option<HeldPublication>) {
-        let Arrival { standing: Standing { epoch, offset }, sequence, since, expires_at, entry } = *arrival;
+        let Arrival { standing: Standing { epoch, offset }, sequence, since, expires_at, entry, now } =
+            *arrival;
         let (gaps, floor) = (self.gaps, self.floor.turn);
         let known = &mut self.channels[id as usize];
         let is_new = known.next_offset == 0;
@@ -219,7 +222,7 @@ impl Index {
         }
         known.entries.push_back(entry);
         let retention = self.policy_of(&self.channels[id as usize]).retention;
-        self.trim(id, retention, entry.published_at);
+        self.trim(id, retention, now);
         while let Some((channel, turn)) =
             self.held.excess().map(|held| held.channel.clone()).and_then(|name| {
                 let id = *self.names.get(&name)?;

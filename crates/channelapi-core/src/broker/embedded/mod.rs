@@ -297,7 +297,7 @@ impl EmbeddedBroker {
         settings.segment_bytes = settings.segment_bytes_fitting();
         let policies = Arc::new(policies);
         let fence = Fence::default();
-        let opened = open::open(&disk, &policies, &settings, &fence)?;
+        let opened = open::open(&disk, &policies, &settings, &fence, clock.cautious_millis())?;
         let Opened { log, stored, repeats, keys_now, next, has_reserve } = opened;
         let keys_clock = KeysClock::new(clock.clone(), keys_now);
         let stored = Arc::new(RwLock::new(stored));

@@ -59,9 +59,10 @@ pub(super) fn open(
     policies: &Arc<Policies>,
     settings: &StoreSettings,
     fence: &Fence,
+    now: u64,
 ) -> Result<Opened, OpenError> {
     let Listing { mut numbers, longest, leftovers, has_reserve } = list(&**disk)?;
-    let mut replay = Replay::new(policies, settings.keys_max);
+    let mut replay = Replay::new(policies, settings.keys_max, now);
     let (oldest, mut last) = begins(&**disk, &numbers, longest)?;
     replay.begins = oldest;
     for name in leftovers {

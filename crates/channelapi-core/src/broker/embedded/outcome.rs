@@ -6,7 +6,7 @@ use super::index::{Arrival, Entry, MEMORY};
 use super::log::AppendError;
 use super::reserve::is_full;
 use super::stored::Stored;
-use super::writer::{Appended, Writer};
+use super::writer::{Appended, Times, Writer};
 use super::{PublishError, Published};
 use crate::failpoint;
 use crate::model::{Kept, Position, Publication};
@@ -17,7 +17,7 @@ use tracing::error;
 
 impl Writer {
     /// A group is as durable as it was to be: now it is indexed, delivered and answered, in this order.
-    pub(super) fn publish(&mut self, group: &mut Group, appended: Option<Appended>, now: u64, keys_now: u64) {
+    pub(super) fn publish(&mut self, group: &mut Group, appended: Option<Appended>, times: Times) {
         failpoint::pass("before-index");
         self.next += group.logged;
         let mut planned = std::mem::take(&mut group.planned);
@@ -30,7 +30,7 @@ impl Writer {
             stored.index.fetch(planned.iter().filter_map(|planned| planned.id));
             let place = appended.as_ref().map(|appended| (appended.segment, appended.position));
             for planned in &mut planned {
-                places.push(self.keep(&mut stored, planned, place, (now, keys_now)));
+                places.push(self.keep(&mut stored, planned, place, times));
             }
             if let Some(Appended { segment, position, bytes }) = appended {
                 if self.is_refusing.load(Ordering::Relaxed) {
@@ -39,7 +39,7 @@ impl Writer {
                 let head = &self.log.head;
                 if let Some(known) = stored.segments.list.get_mut(&head.number) {
                     known.length = head.length;
-                    known.keyed_at = if is_keyed { keys_now } else { known.keyed_at };
+                    known.keyed_at = if is_keyed { times.keys } else { known.keyed_at };
                 }
                 stored.hot.push(segment, position, bytes);
             }
@@ -49,7 +49,7 @@ impl Writer {
             let Planned { ticket, channel, event, data, .. } = planned;
             let Published { position, cursor, .. } = *published;
             let kept = Some(Kept { position, turn: *turn, cursor });
-            self.sink.deliver(Publication { channel, event, data, published_at: now, kept });
+            self.sink.deliver(Publication { channel, event, data, published_at: times.now, kept });
             group.settle(ticket, Ok(*published));
         }
         for (ticket, twin) in std::mem::take(&mut group.repeats) {
@@ -63,7 +63,7 @@ impl Writer {
         stored: &mut Stored,
         planned: &mut Planned,
         place: Option<(u32, u64)>,
-        (now, keys_now): (u64, u64),
+        times: Times,
     ) -> (u64, Published) {
         let Planned { id, standing, sequence, durability, tag, expires_at, .. } = *planned;
         let (mut segment, mut position, mut length) = (MEMORY, 0, planned.data.len());
@@ -79,7 +79,7 @@ impl Writer {
         }
         let top = stored.top();
         let length = u32::try_from(length).expect("data is limited");
-        let entry = Entry { turn: top.turn, published_at: now, tag, segment, position, length };
+        let entry = Entry { turn: top.turn, published_at: times.now, tag, segment, position, length };
         let held = (segment == MEMORY).then(|| HeldPublication {
             channel: planned.channel.clone(),
             event: planned.event.clone(),
@@ -87,18 +87,19 @@ impl Writer {
             sequence: top.cursor.sequence,
         });
         let id = stored.index.intern_again(id, &planned.channel);
-        let arrival = Arrival { standing, sequence: logged, since: None, expires_at, entry };
+        let arrival =
+            Arrival { standing, sequence: logged, since: None, expires_at, entry, now: times.cautious };
         stored.index.insert(id, &arrival, held);
         let position = Position { epoch: standing.epoch, offset: standing.offset, tag };
         let published = Published { position, cursor: top.cursor, durability, is_duplicate: false };
         if let Some((key, fingerprint)) = planned.idempotency.take() {
-            self.repeats.remember(key, fingerprint, keys_now, published);
+            self.repeats.remember(key, fingerprint, times.keys, published);
         }
         (top.turn, published)
     }
 
     /// What should have gone into the log is not stored. What is kept in memory only needs no disk.
-    pub(super) fn refuse(&mut self, group: &mut Group, failure: &AppendError, now: u64, keys_now: u64) {
+    pub(super) fn refuse(&mut self, group: &mut Group, failure: &AppendError, times: Times) {
         let error = refusal(failure);
         error!(error = %failure, publications = group.logged, "publications could not be stored");
         if matches!(failure, AppendError::NotStored(_)) {
@@ -122,7 +123,7 @@ impl Writer {
         }
         group.logged = 0;
         group.planned = kept;
-        self.publish(group, None, now, keys_now);
+        self.publish(group, None, times);
     }
 }
 

@@ -18,6 +18,8 @@ pub(super) struct Replay {
     pub(super) repeats: Repeats,
     pub(super) policies: Arc<Policies>,
     pub(super) generations: Vec<Generation>,
+    /// The time at the start. Whatever is said to be from later is from a time when the machine's clock was ahead: it counts as new.
+    started_at: u64,
     /// The number of the segment with which the log begins.
     pub(super) begins: u64,
     /// The time of the newest publication so far, by the [`super::repeats::KeysClock`].
@@ -37,12 +39,13 @@ fn place_of(sequence: u64) -> usize {
 }
 
 impl Replay {
-    pub(super) fn new(policies: &Arc<Policies>, keys_max: usize) -> Self {
+    pub(super) fn new(policies: &Arc<Policies>, keys_max: usize, started_at: u64) -> Self {
         Self {
             index: Index::new(policies.clone()),
             repeats: Repeats::with_room(keys_max),
             policies: policies.clone(),
             generations: Vec::new(),
+            started_at,
             begins: 0,
             // 0 means never.
             keys_now: 1,
@@ -164,19 +167,17 @@ impl Replay {
         segment: &mut Segment,
     ) {
         let sequence = publication.sequence;
+        let published_at = publication.published_at.min(self.started_at);
+        let ahead = publication.published_at - published_at;
+        // 0 is never.
+        let expires_at = publication.expires_at.saturating_sub(ahead).max(publication.expires_at.min(1));
         let arrival = Arrival {
             standing: Standing { epoch: publication.epoch, offset: publication.offset },
             sequence: Some(sequence),
             since: Some(publication.previous + 1),
-            expires_at: publication.expires_at,
-            entry: Entry {
-                turn: sequence,
-                published_at: publication.published_at,
-                tag,
-                segment: segment.id,
-                position,
-                length,
-            },
+            expires_at,
+            entry: Entry { turn: sequence, published_at, tag, segment: segment.id, position, length },
+            now: published_at,
         };
         let hint = self.recent[place_of(publication.previous)];
         if let Some(id) = self.index.intern_text_again(hint, publication.channel) {

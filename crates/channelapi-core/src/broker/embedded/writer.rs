@@ -189,25 +189,28 @@ impl Writer {
     fn store(&mut self, first: Waiting, rest: &mut Peekable<impl ExactSizeIterator<Item = Command>>) {
         let together = take_group(first, rest);
         let mut group = Group::with_capacity(together.len());
-        let now = self.clock.unix_millis();
-        let keys_now = self.keys_clock.now();
-        self.repeats.forget_old(keys_now);
+        let times = Times {
+            now: self.clock.unix_millis(),
+            cautious: self.clock.cautious_millis(),
+            keys: self.keys_clock.now(),
+        };
+        self.repeats.forget_old(times.keys);
         self.find(&mut group, &together);
         for Waiting { requests, asker, permit } in together {
             let first = group.outcomes.len();
             group.outcomes.resize(first + requests.len(), None);
             group.batches.push(Batch { items: requests.len(), asker, permit });
-            self.plan(&mut group, first, requests, keys_now);
+            self.plan(&mut group, first, requests, times.keys);
         }
-        group.encode(now);
+        group.encode(times.now);
         let bytes = std::mem::take(&mut group.bytes);
         let appended = match group.logged {
             0 => Ok(None),
             count => self.check_sequences(count).and_then(|()| self.append(bytes, group.must_sync)).map(Some),
         };
         match appended {
-            Ok(appended) => self.publish(&mut group, appended, now, keys_now),
-            Err(failure) => self.refuse(&mut group, &failure, now, keys_now),
+            Ok(appended) => self.publish(&mut group, appended, times),
+            Err(failure) => self.refuse(&mut group, &failure, times),
         }
         failpoint::pass("before-answer");
         group.answer();
@@ -273,6 +276,17 @@ impl Writer {
         self.repeats.forget_old(self.keys_clock.now());
         self.try_disk_again();
     }
+}
+
+/// What time it is for a group.
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+    /// By [`Clock::unix_millis`].
+    pub(super) now: u64,
+    /// By [`Clock::cautious_millis`], by which is given up what is too old.
+    pub(super) cautious: u64,
+    /// By the [`KeysClock`].
+    pub(super) keys: u64,
 }
 
 /// What was appended, and where.

@@ -1,6 +1,7 @@
 //! The log under a disk that crashes, fails and rots.
 
 mod ahead;
+mod clocks;
 mod crashes;
 mod disk;
 mod expiry;
