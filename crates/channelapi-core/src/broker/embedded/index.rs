@@ -88,10 +88,10 @@ pub(super) struct Reset {
 }
 
 impl Reset {
-    /// What a purge says.
-    pub(super) fn purge(epoch: u64, sequence: u64, segment: u32) -> Self {
+    /// A new epoch begins, of which nothing was published yet: a purge, or what a top says of a channel in doubt.
+    pub(super) fn begin(epoch: u64, last: u64, segment: u32) -> Self {
         let next = Standing { epoch, offset: 1 };
-        Self { next, last: sequence, complete_since: sequence + 1, loss: Gap::Epoch, tag: 0, segment }
+        Self { next, last, complete_since: last + 1, loss: Gap::Epoch, tag: 0, segment }
     }
 }
 
@@ -383,14 +383,9 @@ impl Index {
         }
     }
 
-    /// A channel in doubt goes on in an epoch of its own, of which nothing was published yet.
-    pub(super) fn begin_epoch(&mut self, id: u32, epoch: u64, last: u64) {
-        let gaps = self.gaps;
-        let completeness = self.completeness(&self.channels[id as usize]);
-        let known = &mut self.channels[id as usize];
-        (known.epoch, known.next_offset, known.last) = (epoch, 1, last);
-        (known.complete_since, known.loss) = completeness;
-        (known.is_in_doubt, known.touched) = (false, gaps);
+    /// In the log, nothing of a channel in doubt has a sequence behind its newest publication and up to here.
+    pub(super) fn quiet_through(&self, known: &Channel) -> u64 {
+        self.doubt.max(known.last + 1) - 1
     }
 
     fn policy_of(&self, known: &Channel) -> Policy {

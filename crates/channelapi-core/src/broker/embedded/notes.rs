@@ -38,7 +38,7 @@ impl Writer {
         stored.hot.push(appended.segment, appended.position, appended.bytes);
         let turn = stored.top().turn;
         let id = stored.index.intern(channel);
-        let reset = Reset { complete_since: turn + 1, ..Reset::purge(epoch, sequence, appended.segment) };
+        let reset = Reset { complete_since: turn + 1, ..Reset::begin(epoch, sequence, appended.segment) };
         let purged = stored.index.reset(id, &reset);
         drop(stored);
         if !self.has_reserve.load(Ordering::Relaxed) {
@@ -68,12 +68,15 @@ impl Writer {
                     loss: known.loss,
                     channel: known.name.as_str(),
                 };
+                let mut begun = None;
                 if known.is_in_doubt {
                     // What is in doubt stays so under a name of its own, when the damage that tells of it is gone.
-                    let last = stored.index.floor().sequence.max(known.last + 1) - 1;
-                    top = StoredTop { epoch: random(), next_offset: 1, last, loss: Gap::Epoch, ..top };
+                    let last = stored.index.quiet_through(known);
+                    top =
+                        StoredTop { epoch: random(), next_offset: 1, last, tag: 0, loss: Gap::Epoch, ..top };
+                    begun = Some((top.epoch, last));
                 }
-                anchored.push((*id, known.is_in_doubt.then_some((top.epoch, top.last))));
+                anchored.push((*id, begun));
                 Record::Top(top).write(&mut bytes);
             }
         }
@@ -84,9 +87,9 @@ impl Writer {
         let mut stored = self.stored.write();
         self.lengthen(&mut stored);
         for (id, begun) in anchored {
-            stored.index.move_anchor(id, segment, head);
-            if let Some((epoch, last)) = begun {
-                stored.index.begin_epoch(id, epoch, last);
+            match begun {
+                Some((epoch, last)) => _ = stored.index.reset(id, &Reset::begin(epoch, last, head)),
+                None => stored.index.move_anchor(id, segment, head),
             }
         }
         Ok(())

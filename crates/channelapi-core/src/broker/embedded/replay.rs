@@ -146,7 +146,7 @@ impl Replay {
             }
             Record::Purge(purge) => {
                 if let Some(id) = self.index.intern_text(purge.channel) {
-                    self.index.reset(id, &Reset::purge(purge.epoch, purge.sequence, segment.id));
+                    self.index.reset(id, &Reset::begin(purge.epoch, purge.sequence, segment.id));
                 }
                 self.index.advance(purge.sequence);
             }

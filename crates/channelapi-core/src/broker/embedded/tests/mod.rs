@@ -4,6 +4,7 @@ mod ahead;
 mod clocks;
 mod crashes;
 mod disk;
+mod doubt;
 mod expiry;
 mod inspection;
 mod model;
