@@ -76,15 +76,19 @@ impl Policies {
     /// A mark of which channels are kept in memory only: two configurations with the same one agree on every channel. 0 if none is.
     pub fn memory_layout(&self) -> u64 {
         let is_in_memory = |policy: &Policy| policy.durability == Durability::Memory;
-        if !self.patterns.iter().any(|(_, policy)| is_in_memory(policy)) && !is_in_memory(&self.otherwise) {
+        let otherwise = is_in_memory(&self.otherwise);
+        // Which one matches behind the last pattern for memory is all the same, unless what matches none is kept there, too.
+        let last = self.patterns.iter().rposition(|(_, policy)| is_in_memory(policy));
+        let deciding = if otherwise { self.patterns.len() } else { last.map_or(0, |last| last + 1) };
+        if deciding == 0 && !otherwise {
             return 0;
         }
         let mut hash = Sha256::new();
-        for (pattern, policy) in &self.patterns {
+        for (pattern, policy) in &self.patterns[..deciding] {
             hash.update(pattern.0.as_bytes());
             hash.update([0, u8::from(is_in_memory(policy))]);
         }
-        hash.update([u8::from(is_in_memory(&self.otherwise))]);
+        hash.update([u8::from(otherwise)]);
         u64::from_le_bytes(*hash.finalize().first_chunk().expect("a hash is longer")).max(1)
     }
 }
@@ -165,5 +169,39 @@ mod tests {
         check("user-42", 1);
         check("order-42", 2);
         check("order-43", 3);
+    }
+
+    #[test]
+    fn only_what_decides_what_is_kept_in_memory_is_marked() {
+        let layout = |patterns: &[(&str, Durability)], otherwise| {
+            let policy = |durability, replay_on_join| Policy {
+                durability,
+                retention: Retention { messages: 1, age: 1, bytes: 1 },
+                replay_on_join,
+            };
+            let pattern = |(place, (text, durability)): (usize, &(&str, Durability))| {
+                (Pattern::new(text), policy(*durability, place))
+            };
+            let patterns = patterns.iter().enumerate().map(pattern).collect();
+            Policies::new(patterns, policy(otherwise, 0)).memory_layout()
+        };
+        let (fsync, relaxed, memory) = (Durability::Fsync, Durability::Relaxed, Durability::Memory);
+        assert_eq!(layout(&[], fsync), 0);
+        assert_eq!(layout(&[("orders-*", fsync), ("typing-*", relaxed)], relaxed), 0);
+        let one = layout(&[("typing-*", memory)], fsync);
+        assert_ne!(one, 0);
+        assert_eq!(layout(&[("typing-*", memory), ("orders-*", fsync)], relaxed), one, "behind it");
+        let different = [
+            one,
+            layout(&[("typing-*", memory), ("live-*", memory)], fsync),
+            layout(&[("typing-1", fsync), ("typing-*", memory)], fsync),
+            layout(&[], memory),
+            layout(&[("typing-*", memory)], memory),
+            layout(&[("orders-*", fsync)], memory),
+            layout(&[("orders-*", fsync), ("inbox-*", fsync)], memory),
+        ];
+        let apart: std::collections::BTreeSet<_> = different.iter().collect();
+        assert_eq!(apart.len(), different.len());
+        assert_eq!(layout(&[("typing-1", relaxed), ("typing-*", memory)], fsync), different[2]);
     }
 }
