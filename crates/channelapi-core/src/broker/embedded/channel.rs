@@ -1,5 +1,7 @@
 //! What is known of one channel: where its publications lie, and since when they are complete.
 //!
+//! An entry's record has the epoch in which it was written, and belongs to the channel's: one epoch may have taken over what others kept.
+//!
 //! An entry takes 32 bytes, a channel about 200: everything rare (a time to die, data in memory) is kept aside.
 
 use super::{EmbeddedBroker, reader};
@@ -17,6 +19,8 @@ pub(super) struct Channel {
     pub(super) complete_since: u64,
     /// Publications up to this offset are missing for another reason than that their time to live is over.
     pub(super) lost_through: u64,
+    /// Where its epoch began, if that took over what was kept.
+    pub(super) takeover: Takeover,
     /// The turn of the newest publication, kept or not: nothing of the channel follows.
     pub(super) newest: u64,
     /// In the log, nothing of the channel has a higher sequence.
@@ -41,8 +45,17 @@ pub(super) struct Channel {
     pub(super) loss: Gap,
     /// Whether it is kept in memory only.
     pub(super) is_in_memory: bool,
-    /// Publications may be missing behind the last entry: the next one begins a new epoch.
+    /// Publications may be missing behind the last entry: the next one begins a new epoch, which takes over what is kept.
     pub(super) is_in_doubt: bool,
+}
+
+/// Where an epoch began that took over what was kept: something may be missing right before that. 0 for one that began with nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Takeover {
+    /// The offset of its own first publication.
+    pub(super) offset: u64,
+    /// Nothing is missing from this turn on.
+    pub(super) since: u64,
 }
 
 /// One publication that is kept.

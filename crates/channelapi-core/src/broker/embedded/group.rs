@@ -42,6 +42,8 @@ pub(super) struct Group {
 pub(super) struct Planning {
     pub(super) standing: Standing,
     pub(super) previous: u64,
+    /// Whether it begins an epoch that takes over what is kept.
+    pub(super) takes_over: bool,
 }
 
 /// A batch on its way to its answer.
@@ -76,6 +78,7 @@ pub(super) struct Planned {
     pub(super) standing: Standing,
     /// Nothing of the channel has a sequence between this one and its own.
     pub(super) previous: u64,
+    pub(super) takes_over: bool,
     pub(super) sequence: u64,
     pub(super) durability: Durability,
     pub(super) tag: u32,
@@ -159,6 +162,7 @@ fn encode_batch(batch: &mut [Planned], bytes: &mut Vec<u8>, now: u64) {
         let key = planned.idempotency.as_ref();
         planned.tag = Record::Publication(StoredPublication {
             continues: Some(index) != last,
+            takes_over: planned.takes_over,
             sequence: planned.sequence,
             previous: planned.previous,
             published_at: now,

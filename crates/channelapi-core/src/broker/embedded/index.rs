@@ -4,7 +4,8 @@
 //! - Offsets of one channel's entries have no holes, and their turns grow.
 //! - "Complete since T" means: every publication of the channel whose turn is at least T is here, or its time to live is over, provably. When what was known of a
 //!   channel was given up, T is raised; for those in doubt (after damage) it is raised for all at once, in [`Index::complete_since`]:
-//!   a resume may be called incomplete that was complete, never the other way round. What is kept of them is sound, and is shown.
+//!   a resume may be called incomplete that was complete, never the other way round. What is kept of them is sound, and is shown; with their
+//!   next publication a new epoch takes it over, and each remembers that something may be missing before that ([`Takeover`]).
 //! - For every segment it is counted what of it is in use: entries, and channels whose newest record lies there (they are
 //!   *anchored* in it).
 //!
@@ -13,9 +14,10 @@
 mod names;
 mod trimming;
 
-pub(super) use super::channel::{Channel, Entry, MEMORY, Standing};
+pub(super) use super::channel::{Channel, Entry, MEMORY, Standing, Takeover};
 use super::held::{Held, HeldPublication};
 use super::record::Generation;
+use super::succession::succeeds;
 pub(super) use super::usage::Usage;
 use super::usage::UsageTable;
 use crate::broker::Gap;
@@ -59,6 +61,9 @@ pub(super) struct Floor {
 pub(super) enum Next {
     /// The channel goes on; the sequence of its newest publication.
     Follows(Standing, u64),
+    /// It goes on in an epoch of its own that takes over what is kept: something may be missing before it, and nothing of it has a sequence
+    /// between this one and the next.
+    TakesOver(Standing, u64),
     /// It begins anew, and nothing of it has a sequence between this one and the next.
     Begins(Option<u64>),
 }
@@ -66,6 +71,8 @@ pub(super) enum Next {
 /// A publication on its way into the index.
 pub(super) struct Arrival {
     pub(super) standing: Standing,
+    /// Whether its epoch takes over what the channel has kept.
+    pub(super) takes_over: bool,
     /// Its sequence; `None` if it is kept in memory only.
     pub(super) sequence: Option<u64>,
     /// Since when the channel is complete if this publication follows nothing known, by its own record.
@@ -156,9 +163,14 @@ impl Index {
     pub(super) fn next(&self, id: Option<u32>, is_in_memory: bool) -> Next {
         match id.and_then(|id| self.get(id)).filter(|known| known.next_offset > 0) {
             None => Next::Begins(Some(self.floor.sequence - 1)),
-            Some(known) if known.is_in_doubt || known.is_in_memory != is_in_memory => Next::Begins(None),
+            Some(known) if known.is_in_memory != is_in_memory => Next::Begins(None),
             Some(known) => {
-                Next::Follows(Standing { epoch: known.epoch, offset: known.next_offset }, known.last)
+                let standing = Standing { epoch: known.epoch, offset: known.next_offset };
+                if known.is_in_doubt {
+                    Next::TakesOver(standing, self.quiet_through(known))
+                } else {
+                    Next::Follows(standing, known.last)
+                }
             }
         }
     }
@@ -174,24 +186,42 @@ impl Index {
 
     /// Adds a publication, in the order of turns, and gives up what the channel has too much then.
     pub(super) fn insert(&mut self, id: u32, arrival: &Arrival, held: Option<HeldPublication>) {
-        let Arrival { standing: Standing { epoch, offset }, sequence, since, expires_at, entry, now } =
-            *arrival;
-        let (gaps, floor) = (self.gaps, self.floor.turn);
+        let Arrival {
+            standing: Standing { epoch, offset },
+            takes_over,
+            sequence,
+            since,
+            expires_at,
+            entry,
+            now,
+        } = *arrival;
+        let (gaps, floor, doubt) = (self.gaps, self.floor.turn, self.doubt);
         let known = &mut self.channels[id as usize];
         let is_new = known.next_offset == 0;
         let is_in_doubt = known.is_in_doubt || known.touched < gaps;
-        let follows = known.epoch == epoch
-            && known.next_offset == offset
-            && (!is_in_doubt || since == Some(known.last + 1));
+        let follows = known.next_offset == offset
+            && if takes_over {
+                succeeds(epoch, known.epoch)
+            } else {
+                known.epoch == epoch && (!is_in_doubt || since == Some(known.last + 1))
+            };
         if !follows {
             // Something is missing in between, or was given up: what was before is no part of this history.
             let goes_on = !is_new && !is_in_doubt && known.epoch == epoch;
-            let loss = if goes_on || is_new && offset > 1 { Gap::Trimmed } else { Gap::Epoch };
+            let is_trimmed = goes_on || is_new && offset > 1 && !takes_over;
+            let loss = if is_trimmed { Gap::Trimmed } else { Gap::Epoch };
             self.clear(id);
             let known = &mut self.channels[id as usize];
             known.complete_since = since.unwrap_or(if is_new { floor } else { entry.turn });
             known.lost_through = offset - 1;
             known.loss = loss;
+            known.takeover = Takeover::default();
+        }
+        if takes_over {
+            let known = &mut self.channels[id as usize];
+            // All that puts channels in doubt is before this life.
+            let since = since.unwrap_or(doubt).max(known.takeover.since);
+            known.takeover = Takeover { offset, since };
         }
         if let Some(held) = held {
             self.held.insert(entry.turn, held);
@@ -243,6 +273,7 @@ impl Index {
         known.last = reset.last;
         known.complete_since = reset.complete_since;
         known.lost_through = reset.next.offset - 1;
+        known.takeover = Takeover::default();
         known.newest = reset.complete_since - 1;
         known.loss = reset.loss;
         known.tag = reset.tag;
@@ -327,11 +358,9 @@ impl Index {
     }
 
     fn completeness(&self, known: &Channel) -> (u64, Gap) {
-        if known.is_in_doubt && known.complete_since < self.doubt {
-            (self.doubt, Gap::Epoch)
-        } else {
-            (known.complete_since, known.loss)
-        }
+        let doubt = if known.is_in_doubt { self.doubt } else { 0 };
+        let since = known.takeover.since.max(doubt);
+        if known.complete_since < since { (since, Gap::Epoch) } else { (known.complete_since, known.loss) }
     }
 
     /// The turn behind which everything lies that is kept of a channel, and why nothing else is.

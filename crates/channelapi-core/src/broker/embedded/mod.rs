@@ -6,7 +6,7 @@
 //!   `stored.rs` is all of that under its lock, and `reader.rs` looks things up in it.
 //! - `writer.rs` is the one thread that writes: `plan.rs` is what it does with a batch, `group.rs` what it writes at once, `outcome.rs`
 //!   what comes of that, `answers.rs` how whoever waits hears of it, `repeats.rs` what it knows of idempotency keys; `notes.rs` is what it
-//!   writes that is no publication, `reserve.rs` what it gives up when the disk is full.
+//!   writes that is no publication, `reserve.rs` what it gives up when the disk is full, `succession.rs` which epochs take over from others.
 //! - `upkeep.rs` is the thread that gives space back, `rewrite.rs` how it does so inside of a segment.
 //! - `inspect.rs` looks at a log from outside: checks, figures, copies.
 //!
@@ -42,6 +42,7 @@ mod reserve;
 mod rewrite;
 mod segment;
 mod stored;
+mod succession;
 #[cfg(test)]
 mod tests;
 mod unreadable;

@@ -65,7 +65,7 @@ impl Writer {
         place: Option<(u32, u64)>,
         times: Times,
     ) -> (u64, Published) {
-        let Planned { id, standing, sequence, durability, tag, expires_at, .. } = *planned;
+        let Planned { id, standing, takes_over, sequence, durability, tag, expires_at, .. } = *planned;
         let (mut segment, mut position, mut length) = (MEMORY, 0, planned.data.len());
         let mut logged = None;
         if let (Some((start, bytes)), Some((id, at))) = (planned.span, place) {
@@ -87,8 +87,8 @@ impl Writer {
             sequence: top.cursor.sequence,
         });
         let id = stored.index.intern_again(id, &planned.channel);
-        let arrival =
-            Arrival { standing, sequence: logged, since: None, expires_at, entry, now: times.cautious };
+        let now = times.cautious;
+        let arrival = Arrival { standing, takes_over, sequence: logged, since: None, expires_at, entry, now };
         stored.index.insert(id, &arrival, held);
         let position = Position { epoch: standing.epoch, offset: standing.offset, tag };
         let published = Published { position, cursor: top.cursor, durability, is_duplicate: false };

@@ -7,6 +7,7 @@ use super::index::{Next, Standing};
 use super::record::NUMBER_MAX;
 use super::repeats::{Identity, fingerprint};
 use super::stored::Stored;
+use super::succession::successor;
 use super::writer::{Requests, Waiting, Writer, random};
 use super::{PublishError, PublishRequest};
 use crate::limits::DATA_BYTES_MAX;
@@ -121,19 +122,27 @@ impl Writer {
         let sequence = self.next + group.logged;
         let planning = group.standings.entry(channel.clone()).or_insert_with(|| {
             match stored.index.next(id, is_in_memory) {
-                Next::Follows(standing, previous) => Planning { standing, previous },
+                Next::Follows(standing, previous) => Planning { standing, previous, takes_over: false },
+                Next::TakesOver(Standing { epoch, offset }, previous) => Planning {
+                    standing: Standing { epoch: successor(epoch), offset },
+                    previous: previous.min(sequence - 1),
+                    takes_over: true,
+                },
                 Next::Begins(previous) => Planning {
                     standing: Standing { epoch: random(), offset: 1 },
                     previous: previous.unwrap_or(sequence - 1),
+                    takes_over: false,
                 },
             }
         });
         if planning.standing.offset + 1 >= NUMBER_MAX {
             planning.standing = Standing { epoch: random(), offset: 1 };
+            planning.takes_over = false;
         }
-        let Planning { standing, previous } = *planning;
+        let Planning { standing, previous, takes_over } = *planning;
         planning.standing.offset += 1;
         planning.previous = sequence;
+        planning.takes_over = false;
         group.logged += u64::from(!is_in_memory);
         group.must_sync |= durability == Durability::Fsync;
         let span = (!is_in_memory).then_some((0, 0));
@@ -150,6 +159,7 @@ impl Writer {
             idempotency,
             standing,
             previous,
+            takes_over,
             sequence,
             durability,
             tag: 0,

@@ -4,7 +4,7 @@ use super::EmbeddedBroker;
 use super::disk::LogFile;
 use super::held::HeldPublication;
 use super::index::{Channel, Entry, MEMORY};
-use super::record::{Found as FoundRecord, Record};
+use super::record::{Found as FoundRecord, Record, tag_of};
 use super::stored::Stored;
 use super::unreadable::{insist, is_damage};
 use crate::broker::{Depth, Gap, History, Loss, Page, Reading, Since, Start, Top};
@@ -149,13 +149,18 @@ impl EmbeddedBroker {
             |incomplete| incomplete,
             |after| Start { after, gap: (complete_since > after + 1).then_some(loss) },
         );
-        let is_in_doubt = stored.index.channel(channel).is_some_and(|known| known.is_in_doubt);
+        let known = stored.index.channel(channel);
         let gap = match since {
             // It may be from behind all doubt.
             Since::Cursor(_) | Since::All => gap,
             // Nobody knows what is missing, only that something may be.
-            _ if is_in_doubt => Some(Gap::Epoch),
-            _ => gap,
+            _ if known.is_some_and(|known| known.is_in_doubt) => Some(Gap::Epoch),
+            Since::Offset(offset)
+            | Since::InEpoch { offset, .. }
+            | Since::Position(Position { offset, .. }) => {
+                let is_before = known.is_some_and(|known| offset < known.takeover.offset);
+                gap.or(is_before.then_some(Gap::Epoch))
+            }
         };
         // What is gone is said to be gone once: reading begins behind it.
         Start { after: after.max(stored.index.kept_behind(channel).0), gap }
@@ -428,7 +433,8 @@ fn load(found: Found, generation: u64) -> Result<Publication, Failure> {
     let FoundRecord::Record(Record::Publication(publication), _) = Record::find(&bytes) else {
         return Err(damaged("its record is damaged"));
     };
-    if (publication.epoch, publication.offset, publication.channel) != (epoch, offset, channel.as_str())
+    // Its epoch need not be the channel's, which may have taken it over; the tag is of all that it says.
+    if (tag_of(&bytes), publication.offset, publication.channel) != (entry.tag, offset, channel.as_str())
         || publication.sequence > entry.turn
     {
         return Err(damaged("another record is in its place"));

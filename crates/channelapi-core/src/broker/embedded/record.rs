@@ -60,6 +60,9 @@ pub(super) enum Record<'a> {
 pub(super) struct StoredPublication<'a> {
     /// The next record belongs to the same batch: if it is missing at the end of the log, this one counts for nothing.
     pub(super) continues: bool,
+    /// Its epoch begins with it and takes over what the channel has kept: something may be missing before it, and its offset is the next one of
+    /// what is known.
+    pub(super) takes_over: bool,
     pub(super) sequence: u64,
     /// Nothing of the channel has a sequence between this one and the publication's own.
     pub(super) previous: u64,
@@ -188,6 +191,7 @@ mod tests {
         let record = match kind {
             0 => Record::Publication(StoredPublication {
                 continues: sequence % 2 == 0,
+                takes_over: sequence % 3 == 0,
                 sequence,
                 previous,
                 published_at,

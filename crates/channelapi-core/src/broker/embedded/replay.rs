@@ -173,6 +173,7 @@ impl Replay {
         let expires_at = publication.expires_at.saturating_sub(ahead).max(publication.expires_at.min(1));
         let arrival = Arrival {
             standing: Standing { epoch: publication.epoch, offset: publication.offset },
+            takes_over: publication.takes_over,
             sequence: Some(sequence),
             since: Some(publication.previous + 1),
             expires_at,

@@ -269,10 +269,10 @@ fn is_needed(
     let is_anchor = known.anchor == segment;
     match record {
         Record::Publication(publication) => {
-            let entry = known.at(publication.offset).filter(|entry| {
-                known.epoch == publication.epoch
-                    && (entry.segment, entry.position, entry.tag) == (segment, position, tag)
-            });
+            // Its epoch need not be the channel's: that may have taken it over.
+            let entry = known
+                .at(publication.offset)
+                .filter(|entry| (entry.segment, entry.position, entry.tag) == (segment, position, tag));
             let is_newest =
                 is_anchor && known.epoch == publication.epoch && known.next_offset == publication.offset + 1;
             let newest = is_newest.then_some(Need::Whole);

@@ -1,7 +1,7 @@
 //! Consumers of a broker and a data directory: how far they are, what a restart keeps, what waits for what.
 
 use super::*;
-use crate::broker::{PublicationSink, PublishRequest, StoreSettings};
+use crate::broker::{Gap, HistoryQuery, PublicationSink, PublishRequest, Start, StoreSettings};
 use crate::limits::ACKS_WAITING_MAX;
 use crate::model::{Durability, EventName, Policies, Policy, Publication, Retention};
 use crate::state::DataDirectory;
@@ -147,6 +147,36 @@ async fn a_position_of_another_epoch_means_nothing_and_is_replaced() {
     assert_eq!(house.consumers.acked_by(&channel(), 1).await.unwrap(), []);
     assert_eq!(house.ack("x", 1).await.unwrap(), Held { offset: 1, unread: 1 });
     assert_eq!(house.position("x").await, (1, 1));
+}
+
+/// Nobody knows what was kept in memory in between: a new epoch takes over what is here.
+#[tokio::test]
+async fn a_consumer_of_a_channel_that_was_in_doubt_is_told_until_it_is_behind_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = open(folder.path(), Durability::Fsync);
+    house.publish(3).await;
+    house.ack("early", 2).await.unwrap();
+    drop(house);
+    drop(open(folder.path(), Durability::Memory));
+    let house = open(folder.path(), Durability::Fsync);
+    house.publish(1).await;
+    house.ack("late", 3).await.unwrap();
+    house.ack("behind", 4).await.unwrap();
+    let check = async |house: &House| {
+        for (name, held, told) in [("early", (0, 3), true), ("late", (3, 1), true), ("behind", (4, 0), false)]
+        {
+            assert_eq!(house.position(name).await, held, "{name}");
+            let since = house.consumers.unread_since(&channel(), &consumer(name)).await.unwrap();
+            let Start { after, gap } = house.consumers.broker.locate(&channel(), since);
+            assert_eq!(gap, told.then_some(Gap::Epoch), "{name}");
+            let query = HistoryQuery { after, before: u64::MAX, limit: 10, is_reverse: false };
+            let page = house.consumers.broker.history(&channel(), query).unwrap();
+            assert_eq!(page.publications.len() as u64, held.1, "{name}");
+        }
+    };
+    check(&house).await;
+    drop(house);
+    check(&open(folder.path(), Durability::Fsync)).await;
 }
 
 #[tokio::test]

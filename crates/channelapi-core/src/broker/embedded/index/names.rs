@@ -1,6 +1,6 @@
 //! Channels by name: each has a number as long as it is known.
 
-use super::{Channel, Index, MEMORY};
+use super::{Channel, Index, MEMORY, Takeover};
 use crate::broker::Gap;
 use crate::model::ChannelName;
 use std::collections::{BTreeMap, VecDeque};
@@ -44,6 +44,7 @@ impl Index {
             next_offset: 0,
             complete_since: self.floor.turn,
             lost_through: 0,
+            takeover: Takeover::default(),
             newest: self.floor.turn - 1,
             last: 0,
             entries: VecDeque::new(),

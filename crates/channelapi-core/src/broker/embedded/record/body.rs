@@ -14,6 +14,9 @@ const SEAL: u8 = 6;
 /// Set in a publication's flags if the batch goes on.
 const CONTINUES: u8 = 1;
 
+/// Set in a publication's flags if its epoch takes over.
+const TAKES_OVER: u8 = 2;
+
 impl<'a> Record<'a> {
     /// Appends the record's bytes, and returns its checksum: the tag of a publication.
     pub(in super::super) fn write(&self, out: &mut Vec<u8>) -> u32 {
@@ -90,7 +93,9 @@ impl<'a> Record<'a> {
 
 impl<'a> StoredPublication<'a> {
     fn write_body(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&[PUBLICATION, if self.continues { CONTINUES } else { 0 }]);
+        let continues = if self.continues { CONTINUES } else { 0 };
+        let takes_over = if self.takes_over { TAKES_OVER } else { 0 };
+        out.extend_from_slice(&[PUBLICATION, continues | takes_over]);
         write_numbers(
             &[self.sequence, self.previous, self.published_at, self.expires_at, self.epoch, self.offset],
             out,
@@ -111,6 +116,7 @@ impl<'a> StoredPublication<'a> {
         let [flags] = fields.array()?;
         Some(Self {
             continues: flags & CONTINUES != 0,
+            takes_over: flags & TAKES_OVER != 0,
             sequence: fields.counted()?,
             previous: fields.number()?,
             published_at: fields.number()?,

@@ -37,39 +37,69 @@ proptest! {
         });
     }
 
-    /// Damage anywhere (a flipped bit, a garbled stretch, a file that is gone): what is read is right, and where something is
-    /// missing, it is said to be.
+    /// Damage anywhere (a flipped bit, a garbled stretch, a file that is gone), again and again: what is read is right, and where something is
+    /// missing, it is said to be. What is read stays when life goes on, and after the next start.
     #[test]
     fn damage_is_never_read_and_never_silent(
-        place in any::<prop::sample::Index>(),
-        which in any::<prop::sample::Index>(),
-        damage in damage(),
+        damages in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), damage()), 1..4),
     ) {
         run(async {
-            let disk = SimulatedDisk::default();
-            let broker = open(&disk);
-            let mut written: BTreeMap<usize, Vec<(u64, String)>> = BTreeMap::new();
+            let mut disk = SimulatedDisk::default();
+            let mut broker = open(&disk);
+            let mut written: BTreeMap<usize, Vec<(Published, String)>> = BTreeMap::new();
             for number in 0..60 {
                 let data = format!("{number}:{}", "x".repeat(number % 50));
                 let published = broker.publish(request(number % 3, &data)).await.unwrap();
-                written.entry(number % 3).or_default().push((published.cursor.sequence, data));
+                written.entry(number % 3).or_default().push((published, data));
             }
-            drop(broker);
-            let disk = disk.after_power_cut(0);
-            disk.damage(which, place, &damage);
-            let broker = open(&disk);
-            for (name, written) in &written {
-                let since = complete_since(&broker, *name);
-                let expected: Vec<_> = written.iter().filter(|(sequence, _)| *sequence >= since).collect();
-                let read = data_of(&broker, *name);
-                assert!(read.len() >= expected.len(), "channel {name} claims to be complete since {since}");
-                let tail = &read[read.len() - expected.len()..];
-                assert!(tail.iter().zip(&expected).all(|(read, (_, written))| read == written));
-                assert!(read.iter().all(|read| written.iter().any(|(_, written)| written == read)));
-                assert_eq!(resumed(&broker, *name), read, "whoever comes back gets what is kept, whatever is missing");
-                broker.publish(request(*name, "life goes on")).await.unwrap();
+            for (round, (which, place, damage)) in damages.into_iter().enumerate() {
+                drop(broker);
+                disk = disk.after_power_cut(0);
+                disk.damage(which, place, &damage);
+                broker = open(&disk);
+                let mut left = BTreeMap::new();
+                for (name, written) in &mut written {
+                    let since = complete_since(&broker, *name);
+                    let expected: Vec<_> =
+                        written.iter().filter(|(published, _)| published.cursor.sequence >= since).collect();
+                    let mut read = data_of(&broker, *name);
+                    assert!(read.len() >= expected.len(), "channel {name} claims to be complete since {since}");
+                    let tail = &read[read.len() - expected.len()..];
+                    assert!(tail.iter().zip(&expected).all(|(read, (_, written))| read == written));
+                    assert!(read.iter().all(|read| written.iter().any(|(_, written)| written == read)));
+                    assert_eq!(resumed(&broker, *name), read, "whoever comes back gets what is kept, whatever is missing");
+                    check_places(&broker, *name, written);
+                    let data = format!("life goes on after {round}");
+                    written.push((broker.publish(request(*name, &data)).await.unwrap(), data.clone()));
+                    read.push(data);
+                    assert_eq!(data_of(&broker, *name), read, "what was there is still there");
+                    check_places(&broker, *name, written);
+                    left.insert(*name, read);
+                }
+                drop(broker);
+                broker = open(&disk);
+                for (name, written) in &written {
+                    assert_eq!(&data_of(&broker, *name), &left[name], "after another start");
+                    check_places(&broker, *name, written);
+                }
             }
         });
+    }
+}
+
+/// Whoever is told that nothing is missing, with whatever they know of their place, gets everything that was written behind it.
+fn check_places(broker: &EmbeddedBroker, name: usize, written: &[(Published, String)]) {
+    for (place, (Published { position, cursor, .. }, _)) in written.iter().enumerate() {
+        let in_epoch = Since::InEpoch { epoch: position.epoch, offset: position.offset };
+        for since in [Since::Position(*position), in_epoch, Since::Cursor(*cursor)] {
+            let Start { after, gap: None } = broker.locate(&channel(name), since) else { continue };
+            let page = broker.history(&channel(name), HistoryQuery { after, ..EVERYTHING }).unwrap();
+            let behind = written[place + 1..].iter().map(|(_, data)| data.as_bytes());
+            assert!(
+                page.publications.iter().map(|it| &it.data[..]).eq(behind),
+                "{since:?} is called complete"
+            );
+        }
     }
 }
 
