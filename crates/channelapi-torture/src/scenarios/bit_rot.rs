@@ -1,5 +1,5 @@
 //! One bit of a data directory is flipped, or a file is cut somewhere: the server finds out, serves nothing that was not
-//! published, and tells nobody that everything is here when it is not.
+//! published, and tells nobody that everything is here when it is not. Then it goes on, with everything that it has served.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
@@ -73,10 +73,14 @@ enum Outcome {
     Complete,
 }
 
-async fn publish(site: &Arc<Site>, seed: u64) -> Result<Vec<(String, Vec<Message>, String)>> {
-    let targets: Vec<_> = (0..CHANNELS)
+fn targets() -> Vec<Target> {
+    (0..CHANNELS)
         .map(|number| Target { channel: ChannelId(number), name: format!("plain-{number}") })
-        .collect();
+        .collect()
+}
+
+async fn publish(site: &Arc<Site>, seed: u64) -> Result<Vec<(String, Vec<Message>, String)>> {
+    let targets = targets();
     let mut publisher = Publisher::new(0, Route::Batch, targets.clone(), Arc::clone(site), seed);
     for _ in 0..BATCHES {
         for target in &targets {
@@ -177,9 +181,60 @@ async fn judge(
         );
         ensure!(end.messages.is_empty() || !end.recovered, "{channel} repeats what a client has seen");
     }
-    server.stop().await?;
+    go_on(server, before, &left, choices).await?;
     let is_complete = left.iter().zip(&before.channels).all(|(left, (_, messages, _))| left == messages);
     Ok(if is_complete { Outcome::Complete } else { Outcome::Incomplete })
+}
+
+/// Publishes one more to each channel: what was there is still there, also after another start, and nobody is told more than is so.
+async fn go_on(
+    server: &mut Server,
+    before: &Before,
+    left: &[Vec<Message>],
+    choices: &mut Choices,
+) -> Result<()> {
+    let is_shorter = is_beginning(left, before);
+    let site = Arc::new(Site::new(server.address, AUTH_KEY.to_owned()));
+    // With numbers of its own.
+    let mut publisher = Publisher::new(1, Route::Batch, targets(), site, choices.number(0..=u64::MAX));
+    for target in targets() {
+        publisher.publish_batch(&target, 1).await?;
+    }
+    let mut shown = Vec::new();
+    for start in 0..2 {
+        if start > 0 {
+            server.stop().await?;
+            server.start().await?;
+        }
+        let site = Site::new(server.address, AUTH_KEY.to_owned());
+        for (number, ((channel, messages, _), left)) in before.channels.iter().zip(left).enumerate() {
+            let all = archive::read(&site, channel, "all").await?.messages;
+            let (newest, rest) = all.split_last().with_context(|| format!("{channel} is empty"))?;
+            ensure!(data(rest).eq(data(left)), "{channel} has given up what it had, with its next message");
+            ensure!(!messages.iter().any(|known| known.data == newest.data), "{channel} has stored nothing");
+            let last = usize::try_from(choices.number(0..=messages.len() as u64 - 1))?;
+            let after = archive::read(&site, channel, &messages[last].id).await?;
+            let missed = data(&messages[last + 1..]).chain([&newest.data]);
+            let place = left.iter().position(|known| is_shorter && *known == messages[last]);
+            let is_true = data(&after.messages).eq(missed)
+                || place.is_some_and(|place| data(&after.messages).eq(data(&all[place + 1..])));
+            ensure!(
+                is_true || !after.recovered,
+                "{channel} after {:?} is called complete",
+                messages[last].id
+            );
+            if start == 0 {
+                shown.push(all);
+            } else {
+                ensure!(shown[number] == all, "{channel} is another one after a start");
+            }
+        }
+    }
+    server.stop().await
+}
+
+fn data(messages: &[Message]) -> impl Iterator<Item = &serde_json::Value> {
+    messages.iter().map(|message| &message.data)
 }
 
 /// Whether exactly the last messages are missing, of all channels together, in the order in which they were published.

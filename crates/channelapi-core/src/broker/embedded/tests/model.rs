@@ -17,6 +17,8 @@ enum Act {
     Forget,
     /// A power cut and a start; the flag brings removed files back.
     Restart(usize, bool),
+    /// A start with other policies for what is kept in memory only: what was quiet is in doubt.
+    Edit,
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -29,6 +31,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => Just(Act::Tidy),
         1 => Just(Act::Forget),
         2 => (0_usize..300, any::<bool>()).prop_map(|(kept, is_back)| Act::Restart(kept, is_back)),
+        1 => Just(Act::Edit),
     ]
 }
 
@@ -40,14 +43,16 @@ struct Told {
     ends: Vec<Option<u64>>,
     /// Publications before this one were purged.
     purged: usize,
-    /// Whether it may have been forgotten: what is not known is called missing.
+    /// Whether it may have been forgotten, or was in doubt: what is not known is called missing.
     is_forgotten: bool,
+    newest: Option<Position>,
 }
 
 impl Told {
-    fn publish(&mut self, data: String, ends: Option<u64>) {
+    fn publish(&mut self, data: String, ends: Option<u64>, published: &Published) {
         self.data.push(data);
         self.ends.push(ends);
+        self.newest = Some(published.position);
     }
 
     /// What was published from a place on, and still lives.
@@ -57,19 +62,20 @@ impl Told {
     }
 }
 
-/// A client that stood somewhere, and how much of each channel had been published then.
+/// A client that stood somewhere, how much of each channel had been published then, and what was the newest of it.
 struct Client {
     cursor: Cursor,
     had: Vec<usize>,
+    newest: Vec<Option<Position>>,
 }
 
 const RETENTION: Retention = Retention { messages: 6, age: 1_000, bytes: 2_000 };
 
 /// Where a client stands and what it gets, from memory and from the disk, at one moment: upkeep comes of its own accord, too,
 /// and may take what is too old between two looks.
-fn read(broker: &EmbeddedBroker, name: usize, cursor: Cursor) -> (Start, HistoryPage) {
+fn read(broker: &EmbeddedBroker, name: usize, since: Since) -> (Start, HistoryPage) {
     let look = || {
-        let start = broker.locate(&channel(name), Since::Cursor(cursor));
+        let start = broker.locate(&channel(name), since);
         let query = HistoryQuery { after: start.after, ..EVERYTHING };
         (start, broker.history(&channel(name), query).unwrap(), broker.recent_history(&channel(name), query))
     };
@@ -90,8 +96,17 @@ fn check(broker: &EmbeddedBroker, told: &[Told], clients: &[Client], now: u64) {
         assert!(told.living(0, now).ends_with(&kept), "what is kept is the end of what was published");
         assert!(kept.len() <= told.data.len() - told.purged);
         for client in clients {
-            let (Start { gap, .. }, page) = read(broker, name, client.cursor);
             let missed = told.living(client.had[name], now);
+            if let Some(newest) = client.newest[name] {
+                let Position { epoch, offset, .. } = newest;
+                for since in [Since::Position(newest), Since::InEpoch { epoch, offset }] {
+                    let (Start { gap, .. }, page) = read(broker, name, since);
+                    let got = page.publications.iter().map(|it| &it.data[..]);
+                    let is_all = got.eq(missed.iter().map(|missed| missed.as_bytes()));
+                    assert!(gap.is_some() || is_all, "channel {name}: {since:?} is called complete");
+                }
+            }
+            let (Start { gap, .. }, page) = read(broker, name, Since::Cursor(client.cursor));
             let got: Vec<_> = page.publications.iter().map(|p| String::from_utf8_lossy(&p.data)).collect();
             if gap.is_none() {
                 assert!(
@@ -114,6 +129,25 @@ fn check(broker: &EmbeddedBroker, told: &[Told], clients: &[Client], now: u64) {
     }
 }
 
+/// Whether a channel can keep one more without giving up another one.
+fn has_room(broker: &EmbeddedBroker, name: usize, now: u64) -> bool {
+    /// More than one takes.
+    const RECORD_BYTES: u64 = 400;
+    let stored = broker.stored.read();
+    stored.index.channel(&channel(name)).is_none_or(|known| {
+        known.entries.len() < RETENTION.messages
+            && known.bytes + RECORD_BYTES <= RETENTION.bytes
+            && known.entries.front().is_none_or(|oldest| now - oldest.published_at <= RETENTION.age)
+    })
+}
+
+/// In which channels other than ours are kept in memory differs from one number to the next.
+fn open_edited(disk: &SimulatedDisk, clock: &Clock, edit: usize) -> EmbeddedBroker {
+    let policy = |durability| Policy { durability, retention: RETENTION, replay_on_join: 0 };
+    let in_memory = (Pattern::new(&format!("memory-{edit}-*")), policy(Durability::Memory));
+    open_as(disk, clock, Policies::new(vec![in_memory], policy(Durability::Fsync)), settings())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
@@ -122,7 +156,8 @@ proptest! {
         run(async {
             let clock = Clock::manual(1_000);
             let mut disk = SimulatedDisk::default();
-            let mut broker = Some(open_with(&disk, RETENTION, &clock));
+            let mut edit = 0;
+            let mut broker = Some(open_edited(&disk, &clock, edit));
             let mut told: Vec<Told> = (0..6).map(|_| Told::default()).collect();
             let mut clients: Vec<Client> = Vec::new();
             let mut number = 0;
@@ -132,25 +167,27 @@ proptest! {
                     Act::Publish(name, size) => {
                         number += 1;
                         let data = format!("{number}:{}", "x".repeat(size));
-                        now.publish(request(name, &data)).await.unwrap();
-                        told[name].publish(data, None);
+                        let (before, has_room) = (data_of(now, name), has_room(now, name, clock.unix_millis()));
+                        let published = now.publish(request(name, &data)).await.unwrap();
+                        let after = data_of(now, name);
+                        assert!(!has_room || after[..after.len() - 1] == before, "what was there is still there");
+                        told[name].publish(data, None, &published);
                     }
                     Act::Batch(name, count) => {
                         let batch: Vec<_> = (0..count).map(|item| format!("{number}/{item}")).collect();
                         number += 1;
-                        for result in now.publish_all(batch.iter().map(|data| request(name, data)).collect()).await {
-                            result.unwrap();
-                        }
-                        for data in batch {
-                            told[name].publish(data, None);
+                        let results = now.publish_all(batch.iter().map(|data| request(name, data)).collect()).await;
+                        for (data, result) in batch.into_iter().zip(results) {
+                            told[name].publish(data, None, &result.unwrap());
                         }
                     }
                     Act::Brief(name, count, ttl) => {
                         for item in 0..count {
                             let data = format!("{number}/{item} for {ttl}");
                             let ttl = Duration::from_millis(ttl);
-                            now.publish(brief(name, &data, &clock, ttl)).await.unwrap();
-                            told[name].publish(data, Some(clock.unix_millis() + crate::clock::millis_of(ttl)));
+                            let published = now.publish(brief(name, &data, &clock, ttl)).await.unwrap();
+                            let ends = clock.unix_millis() + crate::clock::millis_of(ttl);
+                            told[name].publish(data, Some(ends), &published);
                         }
                         number += 1;
                     }
@@ -170,14 +207,23 @@ proptest! {
                         disk.0.lock().moments = Some(Vec::new());
                         drop(broker.take());
                         disk = disk.cut(kept, is_back);
-                        broker = Some(open_with(&disk, RETENTION, &clock));
+                        broker = Some(open_edited(&disk, &clock, edit));
+                    }
+                    Act::Edit => {
+                        drop(broker.take());
+                        edit += 1;
+                        broker = Some(open_edited(&disk, &clock, edit));
+                        for told in &mut told {
+                            told.is_forgotten = true;
+                        }
                     }
                 }
                 let now = broker.as_ref().expect("it runs");
                 check(now, &told, &clients, clock.unix_millis());
                 if clients.len() < 12 {
                     let had = told.iter().map(|told| told.data.len()).collect();
-                    clients.push(Client { cursor: now.stored.read().top().cursor, had });
+                    let newest = told.iter().map(|told| told.newest).collect();
+                    clients.push(Client { cursor: now.stored.read().top().cursor, had, newest });
                 }
             }
         });
