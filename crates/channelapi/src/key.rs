@@ -43,7 +43,8 @@ pub fn run(request: &Key) -> anyhow::Result<()> {
         print(&json_of(request, &key).to_string());
         return Ok(());
     }
-    print(&lines(request, &key));
+    // The file may end within a line: the empty line before keeps what is appended out of it.
+    print(&format!("\n{}", lines(request, &key)));
     if request.is_new {
         let name = request.name.as_str();
         eprintln!("the key `{name}`, which is kept nowhere and shown only now:\n{}", key.expose());

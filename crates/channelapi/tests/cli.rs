@@ -245,23 +245,25 @@ fn a_new_key_is_shown_once_and_the_file_gets_its_hash() {
     assert_eq!(key.len(), 43, "{key}");
     assert!(!text(&created.stdout).contains(key));
 
-    fs::write(dir.path().join("channelapi.toml"), &created.stdout).unwrap();
+    // Once, its first line was glued to a last one that did not end.
+    let file = dir.path().join("channelapi.toml");
+    fs::write(&file, [b"port = 18899", &*created.stdout].concat()).unwrap();
     check(&run(dir.path(), &["check"], &[]), 0, &["configuration is valid"], &[]);
     assert!(!dir.path().join("data").exists());
     let shown = run(dir.path(), &["config", "show"], &[]);
-    check(&shown, 0, &["auth_keys.scopes", "publish, tokens", "channelapi.toml:4"], &[]);
+    check(&shown, 0, &["auth_keys.scopes", "publish, tokens", "channelapi.toml:5"], &[]);
 
     // The same key has the same hash, and cannot be there twice.
     let hashed =
         run_with_input(dir.path(), &["key", "hash", "again", "--expires=2999-01-31"], &format!("{key}\n"));
-    let hash = text(&created.stdout).lines().nth(2).unwrap();
+    let hash = text(&created.stdout).lines().nth(3).unwrap();
     check(&hashed, 0, &[hash, "scopes = [\"publish\"]\nexpires = 2999-01-31\n"], &[]);
-    fs::write(dir.path().join("channelapi.toml"), [created.stdout, hashed.stdout].concat()).unwrap();
+    fs::write(&file, [created.stdout, hashed.stdout].concat()).unwrap();
     check(
         &run(dir.path(), &["check"], &[]),
         2,
         &[],
-        &["channelapi.toml:8:8: auth_keys.hash: this is the key of `shop`"],
+        &["channelapi.toml:10:8: auth_keys.hash: this is the key of `shop`"],
     );
 
     let json = run(dir.path(), &["key", "create", "ci", "--json"], &[]);
