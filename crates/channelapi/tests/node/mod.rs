@@ -45,9 +45,18 @@ impl Node {
 
     /// Starts one through another program that ends up being it, as `prlimit`.
     pub(crate) fn start_by(wrapper: &[&str], settings: &str) -> Self {
+        Self::start_as(wrapper, &format!("auth_key = '{KEY}'\n{settings}"))
+    }
+
+    /// Starts one that makes its key itself.
+    pub(crate) fn start_without_key() -> Self {
+        Self::start_as(&[], "")
+    }
+
+    fn start_as(wrapper: &[&str], settings: &str) -> Self {
         let port = port::free();
         let dir = tempfile::tempdir().unwrap();
-        let settings = format!("port = {port}\naddress = '127.0.0.1'\nauth_key = '{KEY}'\n{settings}");
+        let settings = format!("port = {port}\naddress = '127.0.0.1'\n{settings}");
         std::fs::write(dir.path().join("channelapi.toml"), settings).unwrap();
         let mut command: Vec<String> = wrapper.iter().map(|part| (*part).to_owned()).collect();
         command.extend([env!("CARGO_BIN_EXE_channelapi").to_owned(), "--log-format=json".to_owned()]);

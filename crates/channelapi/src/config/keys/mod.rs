@@ -112,7 +112,7 @@ pub fn resolve_beside(data_dir: &Path, config: &Config, reach: Reach) -> Result<
         warnings.extend(single.warnings);
         single.origin
     } else {
-        warnings.extend(unused_key(data_dir));
+        warnings.extend(unused_key(data_dir, &keys));
         KeyOrigin::Listed
     };
     distinct(&keys)?;
@@ -141,7 +141,7 @@ pub fn check(config: &Config, reach: Reach) -> Result<Checked, KeyError> {
             None => will_generate = true,
         }
     } else {
-        warnings.extend(unused_key(&config.data_dir));
+        warnings.extend(unused_key(&config.data_dir, &keys));
     }
     distinct(&keys)?;
     Ok(Checked { warnings, will_generate })
@@ -152,12 +152,17 @@ fn is_single_wanted(config: &Config) -> bool {
     config.auth_key.is_some() || config.auth_keys.is_empty()
 }
 
-fn unused_key(data_dir: &Path) -> Option<String> {
+/// What to say of a generated key that is not in the list: whoever had it does not get in any more.
+fn unused_key(data_dir: &Path, listed: &[KnownKey]) -> Option<String> {
     let path = key_file(data_dir);
     let path = path.exists().then(|| path.display().to_string())?;
+    let is_listed = |key: Secret| listed.iter().any(|known| known.hash == key.hash());
+    if stored_key(data_dir).ok().flatten().is_some_and(is_listed) {
+        return None;
+    }
     Some(format!(
-        "the key in {path} lets nobody in, because there are [[auth_keys]]; set CHANNELAPI_AUTH_KEY_FILE={path} if it should, \
-         or delete it"
+        "the key in {path} lets nobody in, because there are [[auth_keys]]; if it should, add one with key_file = \"{path}\", \
+         or start with CHANNELAPI_AUTH_KEY_FILE={path}; else delete it"
     ))
 }
 
@@ -338,6 +343,10 @@ mod tests {
         let warnings = resolve(&config, ANYBODY).unwrap().warnings;
         assert!(warnings[0].contains("data/auth_key lets nobody in"), "{warnings:?}");
         assert_eq!(check(&config, ANYBODY).unwrap().warnings, warnings);
+
+        let config = configuration(dir.path(), &in_list("a", "key_file = 'DIR/data/auth_key'"));
+        assert_eq!(resolve(&config, ANYBODY).unwrap().warnings, Vec::<String>::new(), "the list names it");
+        assert_eq!(check(&config, ANYBODY).unwrap().warnings, Vec::<String>::new());
     }
 
     #[test]

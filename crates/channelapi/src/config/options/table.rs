@@ -45,7 +45,8 @@ options! {
         /// by every user of the machine.
         ///
         /// This key may do everything. Others, which may do less, are a list: see [API keys](#api-keys). With that list and
-        /// without `auth_key`, none is generated, and only the list counts.
+        /// without `auth_key`, none is generated, and only the list counts: a key that was generated before lets nobody in any
+        /// more, unless `CHANNELAPI_AUTH_KEY_FILE` or a `key_file` of the list names it.
         auth_key: Option<Secret>;
 
         /// Development mode: log more, and tolerate a weak key.
