@@ -104,7 +104,11 @@ impl Reader<'_> {
         // The rendering is the place, which we write as compilers do, then the picture, then the message.
         let picture = rendered.split_once('\n').map_or("", |(_, picture)| picture).trim_end();
         let picture = picture.strip_suffix(error.message()).unwrap_or(picture).trim_end();
-        let hint = self.text.lines().nth(line - 1).map_or_else(String::new, syntax::hint);
+        let hint = if error.message() == syntax::DUPLICATE {
+            syntax::hint_at_duplicate(self.text, line)
+        } else {
+            self.text.lines().nth(line - 1).map_or_else(String::new, syntax::hint)
+        };
         let problem = Problem::at(source, format!("{}{hint}\n{picture}", error.message()));
         self.contents.problems.push(problem);
     }
@@ -433,9 +437,30 @@ mod tests {
     }
 
     #[test]
-    fn duplicate_keys_are_errors() {
-        let printed = problems("port = 1\nport = 2\n").join("\n");
-        assert!(printed.starts_with("channelapi.toml:2:1: duplicate key"), "{printed}");
+    fn what_is_there_twice_is_named_with_the_line_that_has_it_already() {
+        for (text, place, already) in [
+            ("port = 1\nport = 2\n", "2:1", "it is there already in line 1: change that one"),
+            (
+                "[log]\nlevel = 'info'\n[log]\nformat = 'json'",
+                "3:2",
+                "it is there already in line 1: change that one",
+            ),
+            (
+                "[log]\nlevel = 'info'\n[http]\n[[policy]]\nmatch = 'a'\n[[policy]]\nmatch = 'b'\n \"match\" = 'c'",
+                "8:2",
+                "it is there already in line 7: change that one",
+            ),
+            (
+                "log.level = 'info'\nport = 1\n[log]\nformat = 'json'",
+                "3:2",
+                "it is there already in line 1: change that one",
+            ),
+            ("log = { level = 'info', level = 'warn' }", "1:25", "it is there twice: remove one of them"),
+        ] {
+            let printed = problems(text).join("\n");
+            let expected = format!("channelapi.toml:{place}: duplicate key; {already}\n");
+            assert!(printed.starts_with(&expected), "{text}: {printed}");
+        }
     }
 
     #[test]

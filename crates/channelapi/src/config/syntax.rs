@@ -26,6 +26,47 @@ pub(super) fn hint(line: &str) -> String {
     format!("; write it like {right}")
 }
 
+/// What the parser says of a key or a table that it has met before.
+pub(super) const DUPLICATE: &str = "duplicate key";
+
+/// What to do about a line that says again what is there already.
+pub(super) fn hint_at_duplicate(text: &str, line: usize) -> String {
+    match line_before(text, line) {
+        Some(before) => format!("; it is there already in line {before}: change that one"),
+        None => "; it is there twice: remove one of them".to_owned(),
+    }
+}
+
+/// The last line before this one that gives the same key or table, or else what is below it. Lines count from 1.
+fn line_before(text: &str, line: usize) -> Option<usize> {
+    let mut table = String::new();
+    let mut given: Vec<String> = Vec::new();
+    for (index, line) in text.lines().take(line).enumerate() {
+        let line = line.trim_start();
+        if let Some(list) = line.strip_prefix("[[") {
+            // Each has keys of its own.
+            table = format!("{}.{index}", full_name(list.split(']').next().unwrap_or_default()));
+            given.push(table.clone());
+        } else if let Some(header) = line.strip_prefix('[') {
+            table = full_name(header.split(']').next().unwrap_or_default());
+            given.push(table.clone());
+        } else {
+            let key = line.split_once('=').map_or_else(String::new, |(key, _)| full_name(key));
+            given.push(if table.is_empty() { key } else { format!("{table}.{key}") });
+        }
+    }
+    let this = given.pop()?;
+    let below = format!("{this}.");
+    let itself = given.iter().rposition(|one| *one == this);
+    itself.or_else(|| given.iter().rposition(|one| one.starts_with(&below))).map(|index| index + 1)
+}
+
+/// A key with its dots, without the spaces and quotes that may be around its parts.
+fn full_name(key: &str) -> String {
+    let parts = key.split('.').map(|part| part.trim().trim_matches(['"', '\'']));
+    parts.collect::<Vec<_>>().join(".")
+}
+
 /// The text with the values of secrets blotted out, byte for byte as long, so that the caret still points right.
 pub(super) fn without_secrets(text: &str) -> String {
     let mut until = None;
