@@ -20,6 +20,18 @@ use crate::config::{
 
 /// Everything that can be typed.
 pub(super) fn command() -> Command {
+    with_negative_numbers(verbs())
+}
+
+/// Lets `-1` be the value of an option, which then says what is wrong with it.
+fn with_negative_numbers(command: Command) -> Command {
+    let takes_value = |arg: &Arg| !arg.is_positional() && arg.get_action().takes_values();
+    let command =
+        command.mut_args(|arg| if takes_value(&arg) { arg.allow_negative_numbers(true) } else { arg });
+    command.mut_subcommands(with_negative_numbers)
+}
+
+fn verbs() -> Command {
     let with_options = |command: Command| command.args(option_args()).args(tornado_args());
     let serve = Command::new("serve").about("Run the server; the same as giving no command");
     let check = Command::new("check")

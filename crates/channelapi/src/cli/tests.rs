@@ -241,6 +241,12 @@ fn mistakes_get_one_line_that_says_what_to_type() {
             "store verify /etc",
             "`/etc` is one word too many; if it is the data directory, write --data-dir /etc",
         ),
+        (
+            "store verify good",
+            "`good` is one word too many; if it is the data directory, write --data-dir good",
+        ),
+        ("version foo", "`foo` is one word too many; nothing follows `channelapi version`"),
+        ("config default foo", "`foo` is one word too many; nothing follows `channelapi config default`"),
         ("serve check", "`check` follows another command; give only one"),
         ("port=80", "unknown command `port=80`; an option starts with two dashes: --port=80"),
         (
@@ -262,6 +268,7 @@ fn mistakes_get_one_line_that_says_what_to_type() {
             "--port 70000",
             "--port: `70000` is not a port number; write a number from 0 to 65535, such as 8888",
         ),
+        ("--port -1", "--port: `-1` is not a port number; write a number from 0 to 65535, such as 8888"),
         (
             "conformance --port x",
             "--port: `x` is not a port number; write a number from 0 to 65535, such as 8888",

@@ -140,23 +140,32 @@ impl Verb {
     /// A word behind it that is none of its verbs. Those of its own family are the nearest.
     fn unknown_word(&self, word: &str) -> String {
         let below: Vec<_> = self.command.get_subcommands().filter(|below| !below.is_hide_set()).collect();
-        let has = |id: &str| self.command.get_arguments().any(|arg| arg.get_id() == id);
         if self.command.get_name() == "channelapi"
             || VERBS.iter().any(|(short, verb)| short == verb && *short == word)
         {
             return unknown_command(word);
         }
+        if below.is_empty() {
+            return without_dashes(word).unwrap_or_else(|| self.one_too_many(word));
+        }
         if let Some(guess) = nearest(word, below.iter().map(|below| below.get_name())) {
             let group = self.command.get_name();
             return format!("unknown command `{word}`; did you mean `{group} {guess}`?");
         }
-        if below.is_empty() && word.contains(['/', '.']) && !word.contains('=') && has("config") {
-            let is_about_data = self.name.contains(" store ");
-            let (place, flag) =
-                if is_about_data { ("data directory", "--data-dir") } else { ("configuration file", "-c") };
-            return format!("`{word}` is one word too many; if it is the {place}, write {flag} {word}");
-        }
         unknown_command(word)
+    }
+
+    /// A word behind a verb that takes options only. It may be the place that one of them names.
+    fn one_too_many(&self, word: &str) -> String {
+        let has = |id: &str| self.command.get_arguments().any(|arg| arg.get_id() == id);
+        let (place, flag) = if has("data_dir") && self.name.contains(" store ") {
+            ("data directory", "--data-dir")
+        } else if has("config") {
+            ("configuration file", "-c")
+        } else {
+            return format!("`{word}` is one word too many; nothing follows `{}`", self.name);
+        };
+        format!("`{word}` is one word too many; if it is the {place}, write {flag} {word}")
     }
 
     /// Something without which the verb means nothing is missing.
@@ -181,15 +190,22 @@ fn subject(error: &clap::Error) -> String {
         .unwrap_or_default()
 }
 
-fn unknown_command(word: &str) -> String {
+/// What to write if a word is an option, or the value of a switch.
+fn without_dashes(word: &str) -> Option<String> {
     let name = word.split('=').next().unwrap_or(word).replace('_', "-");
     if OPTIONS.iter().any(|spec| spec.flag() == name) {
-        return format!("unknown command `{word}`; an option starts with two dashes: --{word}");
+        return Some(format!("unknown command `{word}`; an option starts with two dashes: --{word}"));
     }
-    if bool::parse(word).is_ok() {
-        return format!(
+    bool::parse(word).is_ok().then(|| {
+        format!(
             "unknown command `{word}`; the value of a switch follows an equals sign, as in --debug={word}"
-        );
+        )
+    })
+}
+
+fn unknown_command(word: &str) -> String {
+    if let Some(meant) = without_dashes(word) {
+        return meant;
     }
     let guess = nearest(word, VERBS.map(|(short, _)| short));
     match VERBS.iter().find(|(short, _)| Some(*short) == guess) {

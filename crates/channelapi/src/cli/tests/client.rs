@@ -139,6 +139,11 @@ fn mistakes_are_said_before_anything_is_sent() {
             "publish demo -hello",
             "unknown option `-hello`; `channelapi publish --help` lists them all, and data that begins with a dash goes behind ` -- `",
         ),
+        (
+            "subscribe demo --since -1",
+            "--since: `-1` is no place in a history; write all, an offset such as 42, or an id or cursor that was printed with --json",
+        ),
+        ("subscribe demo --count -1", "--count: `-1` is no number of publications; write 1 or more"),
         ("publish demo x --stdin-lines", "give the data either as DATA or with --stdin-lines"),
         ("publish demo x -o jsn", "--output: `jsn` is none; write table / json / quiet"),
         ("publish demo x --ttl 30", "--ttl: `30` has no unit; write 30s, 30ms or 30m"),
