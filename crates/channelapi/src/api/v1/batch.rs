@@ -6,7 +6,7 @@
 
 use super::super::idempotency;
 use super::super::message::shared;
-use super::json::{Fields, Object, invalid, missing, wrong_type};
+use super::json::{Fields, Object, invalid, wrong_type};
 use super::problem::{Code, Problem};
 use super::publish::{Draft, send, status_of, store, stored};
 use super::{answer, utf8};
@@ -138,7 +138,8 @@ impl Batch<'_> {
 
     /// A message that says itself where it goes.
     fn item(&self, index: usize, mut fields: Fields<'_>) -> Item {
-        let name = fields.take_text("channel").and_then(|name| name.ok_or_else(|| missing("channel")));
+        let name = fields.take_text("channel");
+        let name = name.and_then(|name| name.ok_or_else(|| fields.missing("channel", Draft::FIELDS)));
         let (name, channel) = match name {
             Ok(name) => (Some(name.to_string()), ChannelName::parse(&name).map_err(Into::into)),
             Err(problem) => (None, Err(problem)),

@@ -28,7 +28,7 @@ pub(super) async fn read(headers: &HeaderMap, body: Received) -> Result<Bytes, P
 /// clients always send.
 pub(super) async fn none(headers: &HeaderMap, body: Received) -> Result<Bytes, Problem> {
     let body = read(headers, body).await?;
-    if !body.is_empty() {
+    if !body.trim_ascii().is_empty() {
         Fields::parse(utf8(&body)?)?.finish()?;
     }
     Ok(body)

@@ -1,6 +1,6 @@
 //! Consumers of a channel: who has confirmed what.
 
-use super::json::{Fields, Object, missing};
+use super::json::{Fields, Object};
 use super::problem::{Code, Problem, sentence};
 use super::{answer, time, utf8};
 use crate::http::Response;
@@ -35,7 +35,8 @@ pub(super) async fn set(
     body: &Bytes,
 ) -> Result<Response, Problem> {
     let mut fields = Fields::parse(utf8(body)?)?;
-    let offset = fields.take_as("offset", "a whole number from 0 on")?.ok_or_else(|| missing("offset"))?;
+    let offset = fields.take_as("offset", "a whole number from 0 on")?;
+    let offset = offset.ok_or_else(|| fields.missing("offset", &[]))?;
     fields.finish()?;
     let held = hub.consumers.ack(channel, name, offset).await.map_err(|error| match &error {
         AckError::Ahead { .. } => Problem::new(Code::Ahead, sentence(&error)),

@@ -124,7 +124,14 @@ pub(super) struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 impl<'a> Fields<'a> {
     /// Reads an object. The values are parts of the text.
     pub(super) fn parse(text: &'a str) -> Result<Self, Problem> {
-        serde_json::from_str(text).map_err(|error| invalid(format!("The body is no JSON object: {error}.")))
+        serde_json::from_str(text).map_err(|error| {
+            let is_empty = text.trim_ascii().is_empty();
+            invalid(if is_empty {
+                "The body is empty.".to_owned()
+            } else {
+                refusal("The body", &error, &error.to_string())
+            })
+        })
     }
 
     /// Reads one of the objects of a body that has one in each line.
@@ -133,7 +140,7 @@ impl<'a> Fields<'a> {
             let text = error.to_string();
             // It counts lines, too, and has seen only this one.
             let text = text.replace(" at line 1 column ", " at column ");
-            invalid(format!("Line {number} is no JSON object: {text}."))
+            invalid(refusal(&format!("Line {number}"), &error, &text))
         })
     }
 
@@ -158,6 +165,19 @@ impl<'a> Fields<'a> {
         Ok(self.take_as::<Text<'a>>(name, "a string")?.map(|text| text.0))
     }
 
+    /// A field is not there. Maybe it is, by a name that is none: then that is what is told. `others` are those that may be left.
+    pub(super) fn missing(&self, name: &str, others: &[&str]) -> Problem {
+        match self.0.iter().find(|(left, _)| !others.contains(&&**left)) {
+            Some((unknown, _)) => {
+                let unknown = unknown.escape_debug();
+                let detail =
+                    format!("There is no field `{unknown}` here, and the field `{name}` is missing.");
+                Problem::new(Code::UnknownField, detail)
+            }
+            None => invalid(format!("The field `{name}` is missing.")),
+        }
+    }
+
     /// There must be nothing left.
     pub(super) fn finish(self) -> Result<(), Problem> {
         match self.0.first() {
@@ -180,9 +200,11 @@ pub(super) fn wrong_type(name: &str, kind: &str) -> Problem {
     invalid(format!("`{name}` must be {kind}."))
 }
 
-/// A field is not there.
-pub(super) fn missing(name: &str) -> Problem {
-    invalid(format!("The field `{name}` is missing."))
+/// What is said of a text that is no object, or of an object that cannot be read. `text` is the error's.
+fn refusal(what: &str, error: &serde_json::Error, text: &str) -> String {
+    // Of data the parser itself says one thing only: that it is of another type.
+    let is_object = error.is_data() && !text.starts_with("invalid type");
+    format!("{what} is {}: {text}.", if is_object { "not valid" } else { "no JSON object" })
 }
 
 /// Borrows unless it holds escapes.
@@ -270,5 +292,29 @@ mod tests {
         assert_eq!(fields.finish().unwrap_err().code, Code::UnknownField);
         let mut fields = Fields::parse(r#"{"t":7}"#).unwrap();
         assert_eq!(fields.take_text("t").unwrap_err().detail, "`t` must be a string.");
+    }
+
+    /// Once, an object with a field twice was called none, and of a body that was empty it said where its end of file is.
+    #[test]
+    fn what_is_wrong_is_called_by_its_name() {
+        for (body, detail) in [
+            ("", "The body is empty."),
+            (" \n", "The body is empty."),
+            ("{", "The body is no JSON object: EOF while parsing an object at line 1 column 1."),
+            (
+                "[]",
+                "The body is no JSON object: invalid type: sequence, expected an object at line 1 column 0.",
+            ),
+            (r#"{"data":1,"data":2}"#, "The body is not valid: `data` is there twice at line 1 column 19."),
+        ] {
+            assert_eq!(Fields::parse(body).map(|_| ()).unwrap_err().detail, detail, "{body}");
+        }
+        let detail = Fields::parse_line(3, r#"{"a":1,"a":2}"#).unwrap_err().detail;
+        assert_eq!(detail, "Line 3 is not valid: `a` is there twice at column 13.");
+        let missing = |body: &str| Fields::parse(body).unwrap().missing("data", &["ttl"]);
+        assert_eq!(missing(r#"{"ttl":1}"#), invalid("The field `data` is missing."));
+        let misspelt = missing(r#"{"ttl":1,"Data":1}"#);
+        let detail = "There is no field `Data` here, and the field `data` is missing.";
+        assert_eq!((misspelt.code, &*misspelt.detail), (Code::UnknownField, detail));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::in_time::{TooLate, in_time};
 use super::super::message::{DEPTH_MAX, shared};
-use super::json::{Fields, Object, missing};
+use super::json::{Fields, Object};
 use super::problem::{Code, Problem};
 use super::{short_answer, time, utf8};
 use crate::http::Answer;
@@ -119,13 +119,17 @@ pub(super) fn stored(object: Object, published: &Published) -> Object {
 }
 
 impl Draft {
+    /// Its fields, and the one that goes with them in a batch.
+    pub(super) const FIELDS: &[&str] = &["data", "event", "ttl", "volatile", "idempotency_key"];
+
     /// Takes what belongs to a message out of an object. `own` makes the data its own, and `now` tells the time, if it matters.
     pub(super) fn take(
         fields: &mut Fields<'_>,
         own: impl FnOnce(&str) -> Bytes,
         now: impl FnOnce() -> u64,
     ) -> Result<Self, Problem> {
-        let data = own(checked(fields.take("data").ok_or_else(|| missing("data"))?)?);
+        let data = fields.take("data").ok_or_else(|| fields.missing("data", Self::FIELDS))?;
+        let data = own(checked(data)?);
         let event = match fields.take_text("event")? {
             Some(name) => EventName::parse(&name)?,
             None => EventName::default(),

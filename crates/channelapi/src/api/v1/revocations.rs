@@ -1,6 +1,6 @@
 //! Revoking JWTs, and sending clients away.
 
-use super::json::{Fields, Object, invalid, missing, wrong_type};
+use super::json::{Fields, Object, invalid, wrong_type};
 use super::problem::{Code, Problem, sentence};
 use super::query::{self, Query};
 use super::{answer, time, utf8};
@@ -103,7 +103,9 @@ fn parse(body: &str, now: u64) -> Result<RevocationRequest, Problem> {
     }
     let (kind, value) = match <[_; 1]>::try_from(named) {
         Ok([one]) => one,
-        Err(named) if named.is_empty() => return Err(missing("jti`, `subject` or `channel")),
+        Err(named) if named.is_empty() => {
+            return Err(fields.missing("jti`, `subject` or `channel", &["issuer", "before", "until"]));
+        }
         Err(_) => return Err(invalid("Only one of `jti`, `subject` and `channel` can be revoked at once.")),
     };
     if kind == RevokedKind::Channel {
