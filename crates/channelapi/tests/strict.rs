@@ -67,7 +67,7 @@ fn a_body_that_means_nothing_is_refused_where_none_is_wanted() {
             assert_eq!(answer.status, 400, "{method} {path} {sent}: {answer:?}");
             assert!(answer.body.contains(code), "{answer:?}");
         }
-        let empty = [node.call(method, path, body), node.call(method, path, "{}")];
+        let empty = [body, "{}", " \n"].map(|empty| node.call(method, path, empty));
         assert!(empty.iter().all(|answer| answer.status != 400), "{method} {path}: {empty:?}");
         assert_eq!(node.call("POST", "/v1/channels/a/messages", r#"{"data":1}"#).status, 201);
     }
@@ -80,6 +80,28 @@ fn a_body_that_means_nothing_is_refused_where_none_is_wanted() {
         .unwrap();
         assert_eq!(read_answer(&mut stream).unwrap().status, status);
     }
+}
+
+/// Once, whatever was not there got the hint that retention may have taken a message.
+#[test]
+fn what_is_not_there_is_said_with_a_hint_that_fits() {
+    let node = Node::start("");
+    for (method, path, hint) in [
+        ("GET", "/v1/nothing", "docs/http-api.md lists the routes."),
+        ("GET", "/v1/channels/a/messages/1", "A message is gone when its channel's retention, "),
+        ("DELETE", "/v1/revocations/99", "GET /v1/revocations lists those that there are; "),
+        ("DELETE", "/v1/tokens/t", "One that was replaced, or is dead for more than a day, is unknown: "),
+    ] {
+        let answer = node.call(method, path, "");
+        assert!(answer.status == 404 && answer.body.contains(&format!(r#""hint":"{hint}"#)), "{answer:?}");
+    }
+    let hidden = node.call("GET", "/v1/channels/%E2%80%AEb", "");
+    assert!(
+        hidden.status == 400 && hidden.body.contains("without control or invisible characters"),
+        "{hidden:?}"
+    );
+    let nameless = node.call("GET", "/v1/channels/a/messages?since=unread&consumer=", "");
+    assert!(nameless.status == 400 && nameless.body.contains(r#""code":"invalid_consumer""#), "{nameless:?}");
 }
 
 /// Once, two lengths that are the same were one, chunks counted beside a length, and a head right behind another request was not looked at as

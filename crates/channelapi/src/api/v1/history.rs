@@ -2,7 +2,7 @@
 
 use super::super::in_time::in_time;
 use super::json::{self, Object};
-use super::problem::{Code, Problem};
+use super::problem::Problem;
 use super::query::{Query, refused};
 use super::since::Place;
 use super::{answer, time};
@@ -71,7 +71,10 @@ pub(super) async fn page(hub: &Arc<Hub>, channel: ChannelName, query: &str) -> R
 
 /// `GET /v1/channels/{c}/messages/{id}`
 pub(super) async fn message(hub: &Arc<Hub>, channel: ChannelName, id: &str) -> Result<Response, Problem> {
-    let not_found = || Problem::new(Code::NotFound, "The channel has no such message.");
+    let not_found = || {
+        let hint = "A message is gone when its channel's retention, its ttl or a purge took it.";
+        Problem::not_found("The channel has no such message.", hint)
+    };
     let wanted: Before = id.parse().map_err(|()| not_found())?;
     let offset = wanted.offset();
     let before = offset.checked_add(1).ok_or_else(not_found)?;

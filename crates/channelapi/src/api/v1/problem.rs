@@ -20,6 +20,8 @@ pub(super) struct Problem {
     pub(super) code: Code,
     /// What is wrong with this request.
     pub(super) detail: String,
+    /// What to do, if that is not the same for all with this code.
+    hint: Option<&'static str>,
     /// The methods that the path has, if it was the method.
     allow: Option<&'static str>,
 }
@@ -77,7 +79,7 @@ codes! {
         "docs/http-api.md lists the parameters of every route."
     /// It is no name of a channel.
     InvalidChannel "invalid_channel" BAD_REQUEST "The channel has no valid name"
-        "A name is 1 to 255 bytes of UTF-8 without control characters, and one percent-encoded segment of the path: a/b is a%2Fb."
+        "A name is 1 to 255 bytes of UTF-8 without control or invisible characters, and one percent-encoded segment of the path: a/b is a%2Fb."
     /// It is no name of a consumer.
     InvalidConsumer "invalid_consumer" BAD_REQUEST "The consumer has no valid name"
         "A name is 1 to 128 bytes of UTF-8 without control characters, and one percent-encoded segment of the path."
@@ -128,7 +130,7 @@ codes! {
         "Whoever runs the server can name the origin in the option http.cors_origins, exactly as the browser writes it."
     /// There is no such thing.
     NotFound "not_found" NOT_FOUND "There is nothing here"
-        "docs/http-api.md lists the routes. A message is gone when its channel's retention, its ttl or a purge took it."
+        "docs/http-api.md lists the routes."
     /// The path has other methods.
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "The path does not have this method"
         "Use one of the methods in the header Allow."
@@ -196,7 +198,12 @@ codes! {
 
 impl Problem {
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), allow: None }
+        Self { code, detail: detail.into(), hint: None, allow: None }
+    }
+
+    /// Something that a path names is not there. `hint` says why that may be.
+    pub(super) fn not_found(detail: &str, hint: &'static str) -> Self {
+        Self { hint: Some(hint), ..Self::new(Code::NotFound, detail) }
     }
 
     /// The path has other methods.
@@ -264,14 +271,14 @@ impl Problem {
     }
 
     fn into_answer(self, request_id: &str) -> Answer {
-        let Self { code, detail, allow } = self;
+        let Self { code, detail, hint, allow } = self;
         let mut document = Object::new()
             .text("type", &format!("urn:channelapi:problem:{}", code.name()))
             .text("title", code.title())
             .value("status", code.status().as_u16())
             .text("detail", &detail)
             .text("code", code.name())
-            .text("hint", code.hint())
+            .text("hint", hint.unwrap_or_else(|| code.hint()))
             .text("request_id", request_id);
         if code == Code::Indeterminate {
             document = document.value("indeterminate", true);
@@ -432,6 +439,11 @@ mod tests {
         assert_eq!(body["type"], "urn:channelapi:problem:method_not_allowed");
         assert_eq!((&body["status"], &body["request_id"]), (&405.into(), &"id-1".into()));
         assert_eq!(body["indeterminate"], Value::Null);
+
+        let (_, body) = document(Problem::new(Code::NotFound, "No route.")).await;
+        assert_eq!(body["hint"], "docs/http-api.md lists the routes.");
+        let (_, body) = document(Problem::not_found("No token.", "Look elsewhere.")).await;
+        assert_eq!((&body["code"], &body["hint"]), (&"not_found".into(), &"Look elsewhere.".into()));
 
         let (head, body) = document(PublishError::Fenced.into()).await;
         assert_eq!((head.status.as_u16(), &head.headers[RETRY_AFTER]), (503, &HeaderValue::from_static("1")));

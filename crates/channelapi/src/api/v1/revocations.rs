@@ -64,7 +64,10 @@ pub(super) async fn list(hub: &Hub, query: &str) -> Result<Response, Problem> {
 
 /// `DELETE /v1/revocations/{id}`
 pub(super) async fn forgive(hub: &Hub, id: &str) -> Result<Response, Problem> {
-    let none = || Problem::new(Code::NotFound, "There is no such revocation.");
+    let none = || {
+        let hint = "GET /v1/revocations lists those that there are; a day after its `until` each is gone.";
+        Problem::not_found("There is no such revocation.", hint)
+    };
     let id = id.parse().map_err(|_| none())?;
     let forgiven = hub.revocations.forgive(id).await.map_err(|error| Problem::unavailable(&error))?;
     Ok(answer(StatusCode::OK, object_of(&forgiven.ok_or_else(none)?)))

@@ -19,9 +19,7 @@ pub(super) enum Place {
 impl Place {
     /// Takes it out of a query, if it is there.
     pub(super) fn take(query: &mut Query) -> Result<Option<Self>, Problem> {
-        let consumer = query
-            .take("consumer")
-            .map(|name| ConsumerName::parse(&name).map_err(|error| refused(format!("`consumer`: {error}."))));
+        let consumer = query.take("consumer").map(|name| ConsumerName::parse(&name));
         match (query.take("since"), consumer.transpose()?) {
             (Some(since), consumer) if since == "unread" => {
                 Ok(Some(Self::Unread(consumer.unwrap_or_default())))
@@ -70,6 +68,7 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
+    use super::super::problem::Code;
     use super::*;
 
     fn take(query: &str) -> Result<Option<Place>, String> {
@@ -91,6 +90,10 @@ mod tests {
             let detail = take(query).err().unwrap();
             assert_eq!(detail, "`consumer` says whose messages are unread: it goes with `since=unread`.");
         }
-        assert!(take("since=unread&consumer=").err().unwrap().starts_with("`consumer`: "));
+        let nameless = Place::take(&mut Query::parse("since=unread&consumer=").unwrap()).err().unwrap();
+        assert_eq!(
+            (nameless.code, &*nameless.detail),
+            (Code::InvalidConsumer, "The consumer's name is empty.")
+        );
     }
 }

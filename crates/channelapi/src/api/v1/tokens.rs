@@ -78,7 +78,8 @@ pub(super) async fn revoke_token(
 }
 
 fn unknown() -> Problem {
-    Problem::new(Code::NotFound, "No channel has this token.")
+    let hint = "One that was replaced, or is dead for more than a day, is unknown: DELETE /v1/channels/<channel>/tokens sends whoever came in with it away.";
+    Problem::not_found("No channel has this token.", hint)
 }
 
 fn finished<T>(result: Result<Result<T, TokenError>, tokio::task::JoinError>) -> Result<T, Problem> {
