@@ -131,8 +131,14 @@ fn parse(body: &str, now: u64) -> Result<RevocationRequest, Problem> {
         Some(until) => time::moment("until", until)?,
         None => kept,
     };
-    if until <= now || until > kept || before > kept_until(now) {
-        return Err(invalid("`until` must be in the future, and both times within 366 days."));
+    if before > kept_until(now) {
+        return Err(invalid("`before` lies more than 366 days ahead."));
+    }
+    if until <= now {
+        return Err(invalid("`until` is over: it must be in the future."));
+    }
+    if until > kept {
+        return Err(invalid("`until` lies more than 366 days after `before` or now: no JWT lives so long."));
     }
     fields.finish()?;
     Ok(RevocationRequest { kind, value: value.into(), issuer: issuer.into(), before, until })
@@ -170,6 +176,23 @@ mod tests {
             assert_eq!(read(body).unwrap_err().code, Code::InvalidBody, "{body}");
         }
         assert_eq!(read(r#"{"channel":""}"#).unwrap_err().code, Code::InvalidChannel);
+        // Once, each of them was told of `until`.
+        for (body, detail) in [
+            (r#"{"subject":"ann","before":1900000000}"#, "`before` lies more than 366 days ahead."),
+            (r#"{"subject":"ann","until":1700000000}"#, "`until` is over: it must be in the future."),
+            (
+                r#"{"jti":"1","until":1900000000}"#,
+                "`until` lies more than 366 days after `before` or now: no JWT lives so long.",
+            ),
+        ] {
+            let problem = read(body).unwrap_err();
+            assert_eq!((problem.code, &*problem.detail), (Code::InvalidBody, detail), "{body}");
+        }
+        // What lies long ago revokes nothing that lives, and is no mistake; a later `before` needs a later `until`.
+        assert_eq!(read(r#"{"subject":"ann","before":"2020-01-01"}"#).unwrap().until, kept_until(now));
+        let later = now + 86_400_000;
+        let ahead = read(&format!(r#"{{"subject":"ann","before":{}}}"#, later / 1_000)).unwrap();
+        assert_eq!((ahead.before, ahead.until), (later, kept_until(later)));
         assert_eq!(read(r#"{"jti":"1","sub":"ann"}"#).unwrap_err().code, Code::UnknownField);
     }
 }
