@@ -42,11 +42,6 @@ impl Claims {
         let exact = self.exact.iter().map(ToString::to_string);
         exact.chain(self.patterns.iter().map(|pattern| format!("{pattern}, as far as `grants` allows")))
     }
-
-    /// Whether it opens any channel at all.
-    pub(crate) fn opens_something(&self) -> bool {
-        !(self.exact.is_empty() && self.patterns.is_empty())
-    }
 }
 
 fn may_open(grants: &[Pattern], channel: &ChannelName) -> bool {
@@ -107,11 +102,15 @@ pub(crate) enum ClaimError {
     /// It is not meant to open anything.
     #[error("its claim `typ` is {0}: it is no access token")]
     Typ(String),
-    /// It opens nothing.
-    #[error(
-        "it opens no channel that its issuer may open: `{0}` is empty, or all of it lies outside of the configuration's `grants`"
-    )]
+    /// It names nothing to open.
+    #[error("it opens nothing: its claim `{0}` names no channel")]
     Nothing(String),
+    /// What it opens would be left to patterns, and there may be none.
+    #[error("it opens nothing: `{0}` is a pattern, and the configuration does not set `allow_patterns`")]
+    Pattern(String),
+    /// It names other channels than its issuer may open.
+    #[error("it opens nothing that its issuer may open: `{0}` lies outside of the configuration's `grants`")]
+    Outside(String),
 }
 
 /// The claims of a JWT, not yet believed.
@@ -179,12 +178,7 @@ impl<'a> RawClaims<'a> {
             id: self.text("jti")?.map(Into::into),
             issued_at,
         };
-        let claims = Claims { bearer, expires_at, exact, patterns, grants: rules.grants.clone() };
-        if claims.opens_something() {
-            Ok(claims)
-        } else {
-            Err(ClaimError::Nothing(rules.channels_claim.into()))
-        }
+        Ok(Claims { bearer, expires_at, exact, patterns, grants: rules.grants.clone() })
     }
 
     /// Whoever is not named must not take it (RFC 7519 §4.1.3), and who has no name is not named.
@@ -230,6 +224,7 @@ impl<'a> RawClaims<'a> {
     }
 
     /// The channels that it names, and its patterns of names. What holds a star is a pattern, or means nothing where there may be none.
+    /// Something must be left of them.
     fn channels(&self, rules: &Rules<'_>) -> Result<(Vec<ChannelName>, Vec<Pattern>), ClaimError> {
         let malformed = || ClaimError::Malformed {
             claim: rules.channels_claim.to_owned(),
@@ -241,20 +236,22 @@ impl<'a> RawClaims<'a> {
             return Err(malformed());
         }
         let (mut exact, mut patterns) = (Vec::new(), Vec::new());
+        let mut nothing = ClaimError::Nothing(rules.channels_claim.into());
         for name in names {
+            let channel = ChannelName::parse(&name).map_err(|_| malformed())?;
             if name.contains('*') {
-                ChannelName::parse(&name).map_err(|_| malformed())?;
                 if rules.allow_patterns {
                     patterns.push(Pattern::new(&name));
+                } else {
+                    nothing = ClaimError::Pattern(name);
                 }
-                continue;
-            }
-            let name = ChannelName::parse(&name).map_err(|_| malformed())?;
-            if may_open(rules.grants, &name) && !exact.contains(&name) {
-                exact.push(name);
+            } else if !may_open(rules.grants, &channel) {
+                nothing = ClaimError::Outside(name);
+            } else if !exact.contains(&channel) {
+                exact.push(channel);
             }
         }
-        Ok((exact, patterns))
+        if exact.is_empty() && patterns.is_empty() { Err(nothing) } else { Ok((exact, patterns)) }
     }
 }
 

@@ -404,6 +404,23 @@ async fn a_channel_is_opened_by_its_whole_name_or_by_a_pattern_that_is_allowed()
             && !opens(&narrow, "news")
     );
     refused(of(&patterns, json!(["secret"])).await, "nothing is left");
+
+    // Once, each of these was told that `channels` is empty, or outside of the grants, also where there are none.
+    for (settings, channels, why) in [
+        (&plain, json!([]), "it opens nothing: its claim `channels` names no channel"),
+        (
+            &plain,
+            json!(["a*"]),
+            "it opens nothing: `a*` is a pattern, and the configuration does not set `allow_patterns`",
+        ),
+        (
+            &patterns,
+            json!(["secret"]),
+            "it opens nothing that its issuer may open: `secret` lies outside of the configuration's `grants`",
+        ),
+    ] {
+        assert_eq!(of(settings, channels).await.unwrap_err().to_string(), why);
+    }
 }
 
 #[tokio::test]
