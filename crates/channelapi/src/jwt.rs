@@ -2,6 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use channelapi_core::limits::JWT_LEEWAY;
+
 use crate::{
     config::jwt::Issuer,
     identity::{Issuers, SignRequest, sign},
@@ -78,9 +80,7 @@ async fn verify(issuers: &[Issuer], token: &str) -> anyhow::Result<String> {
         Ok(claims) => claims,
         Err(refused) => anyhow::bail!("the JWT is not good: {refused}"),
     };
-    let left = (claims.expires_at / 1_000).saturating_sub(now_seconds());
-    let mut lines =
-        vec![format!("the JWT is good, for {left} more seconds (revocations were not looked at)")];
+    let mut lines = vec![verdict(claims.expires_at / 1_000, now_seconds())];
     let bearer = &claims.bearer;
     let all = [
         ("issuer", Some(&*bearer.issuer)),
@@ -94,6 +94,35 @@ async fn verify(issuers: &[Issuer], token: &str) -> anyhow::Result<String> {
     Ok(lines.join("\n"))
 }
 
+/// What is said of a JWT that opens something. Times are in seconds.
+fn verdict(end: u64, now: u64) -> String {
+    let standing = if now < end {
+        format!("is good, for {} more seconds", end - now)
+    } else {
+        let (ago, leeway) = (now - end, JWT_LEEWAY.as_secs());
+        format!(
+            "ended {ago} seconds ago, and is good until {leeway} seconds after its end, for clocks that differ"
+        )
+    };
+    format!("the JWT {standing} (revocations were not looked at)")
+}
+
 fn now_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Once, one that had ended was good for 0 more seconds.
+    #[test]
+    fn a_jwt_that_has_ended_is_said_to() {
+        let good = "the JWT is good, for 7 more seconds (revocations were not looked at)";
+        assert_eq!(verdict(107, 100), good);
+        let ended =
+            "the JWT ended 3 seconds ago, and is good until 10 seconds after its end, for clocks that differ";
+        assert!(verdict(100, 103).starts_with(ended), "{}", verdict(100, 103));
+        assert!(verdict(100, 100).starts_with("the JWT ended 0 seconds ago"));
+    }
 }

@@ -85,6 +85,9 @@ fn what_no_server_would_take_is_a_wrong_command() {
     fs::write(dir.path().join("channelapi.toml"), secret).unwrap();
     check(&["jwt", "sign", "--channels", " , "], "--channels: name one or more");
     check(&["jwt", "sign", "--channels", "a", "--ttl", "400d"], "good for more than 366 days");
+    for nothing in ["0s", "900ms"] {
+        check(&["jwt", "sign", "--channels", "a", "--ttl", nothing], "--ttl: a JWT ends after whole seconds");
+    }
     let nameless = "no [[jwt]] has the issuer `x`; the only one has no name, so leave --issuer out\n";
     check(&["jwt", "sign", "--channels", "a", "--issuer", "x"], nameless);
     fs::write(dir.path().join("channelapi.toml"), format!("{secret}issuer = 'shop'\n")).unwrap();

@@ -327,6 +327,12 @@ fn clients() -> Vec<Row> {
             "as one that is not good",
             "`joins_refused{token}`",
         ),
+        time(
+            "Time that a JWT still opens channels after its end, for clocks that differ",
+            core::JWT_LEEWAY,
+            "`token_expired`, or disconnected",
+            "`joins_refused{expired}`",
+        ),
         bytes("A JWKS", core::JWKS_BYTES_MAX, JWKS_KEPT, "`jwks_fetches{failed}`"),
         time("Fetching a JWKS", core::JWKS_TIMEOUT, JWKS_KEPT, "`jwks_fetches{failed}`"),
         fixed("Keys of a JWKS", core::JWKS_KEYS_MAX, JWKS_KEPT, "`jwks_fetches{failed}`"),

@@ -121,6 +121,9 @@ fn wish(levels: &[&ArgMatches]) -> Result<Wish, Exit> {
     }
     let ttl = text(levels, "ttl")?.map(|ttl| Duration::parse(&ttl)).transpose();
     let ttl = ttl.map_err(|why| wrong(&format!("--ttl: {why}")))?.unwrap_or(Duration::from_hours(1));
+    if ttl.as_secs() == 0 {
+        return Err(wrong("--ttl: a JWT ends after whole seconds; write 1s or more"));
+    }
     if ttl > JWT_LIFETIME_MAX {
         let days = JWT_LIFETIME_MAX.as_secs() / (24 * 3600);
         return Err(wrong(&format!("--ttl: no server takes a JWT that is good for more than {days} days")));

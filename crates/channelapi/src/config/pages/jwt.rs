@@ -17,8 +17,8 @@ pub(super) const LIST: List = List {
 const ABOUT: &str = "JWTs let clients into channels, beside the tokens that the server gives out itself. Each `[[jwt]]` is one who \
                      issues them, with where its keys are and what it may open.";
 
-const RULES: &str = "A JWT must have `exp`, not more than 366 days away; `nbf` and `iat` are held to, with ten seconds for \
-                     clocks that differ. \
+const RULES: &str = "A JWT must have `exp`, not more than 366 days away; `nbf` and `iat` are held to. All three have ten \
+                     seconds for clocks that differ: a JWT opens channels for as long after its end. \
                      [clients.md](clients.md#jwt) says what else is in one, and `channelapi jwt verify` why one is not taken.";
 
 const SAMPLE: &str = r#"
