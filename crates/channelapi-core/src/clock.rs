@@ -43,8 +43,8 @@ impl Clock {
         }
     }
 
-    /// Milliseconds since 1970, for what must mean the same after a restart. When somebody sets the machine's clock, this one
-    /// follows slowly: a jump of an hour or of ten years lets nothing expire.
+    /// Milliseconds since 1970, by which is over what has an end. When somebody sets the machine's clock, this one follows slowly: a jump of
+    /// an hour or of ten years lets nothing expire.
     pub fn unix_millis(&self) -> u64 {
         match &self.0 {
             Source::System { steady, .. } => steady.tell(uptime_millis(), machine_millis),
@@ -56,6 +56,12 @@ impl Clock {
     /// machine's clock may be ahead for now, or may have been when this process started, from which the other one goes on.
     pub fn cautious_millis(&self) -> u64 {
         self.unix_millis().min(self.machine_millis())
+    }
+
+    /// The later one of [`Clock::unix_millis`] and [`Clock::machine_millis`], for what is written down: the next life begins with the machine's
+    /// clock, and would take what is written behind it for old.
+    pub fn written_millis(&self) -> u64 {
+        self.unix_millis().max(self.machine_millis())
     }
 
     /// Milliseconds since 1970 as the machine's clock has them right now, for times that somebody else wrote down: when a JWT ends is

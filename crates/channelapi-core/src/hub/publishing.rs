@@ -129,7 +129,7 @@ impl Hub {
             return Err(PublishError::TooFast);
         }
         COUNTERS.publications.count();
-        let published_at = self.clock.unix_millis();
+        let published_at = self.clock.written_millis();
         self.fanout.deliver(Publication { channel, event, data, published_at, kept: None });
         Ok(())
     }

@@ -41,7 +41,7 @@ async fn watch_clock(clock: &Clock) {
             let seconds = (machine / 1_000).cast_signed() - (ours / 1_000).cast_signed();
             warn!(
                 seconds,
-                "the machine's clock was set by so much since the server was started; the times of messages follow it slowly, and at once after a restart"
+                "the machine's clock was set by so much since the server was started; the times of messages follow it at once if it was set forward, and slowly if back; after a restart they are its own"
             );
         } else if was_set && !is_set {
             info!("the times of messages are those of the machine's clock again");

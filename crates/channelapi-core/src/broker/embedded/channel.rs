@@ -62,6 +62,7 @@ pub(super) struct Takeover {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) turn: u64,
+    /// By [`Clock::unix_millis`](crate::clock::Clock::unix_millis), as are the ends of its channel: its record may have another time.
     pub(super) published_at: u64,
     pub(super) tag: u32,
     /// The segment its record is in, or [`MEMORY`].

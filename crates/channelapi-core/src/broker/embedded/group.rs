@@ -5,7 +5,7 @@ use super::answers::{Answers, Asker};
 use super::index::Standing;
 use super::record::{Record, StoredPublication};
 use super::repeats::{Identity, Key};
-use super::writer::Outcome;
+use super::writer::{Outcome, Times};
 use crate::broker::Permit;
 use crate::counters::COUNTERS;
 use crate::model::{ChannelName, Durability, EventName};
@@ -109,11 +109,11 @@ impl Group {
     }
 
     /// Writes the records of everything that is planned.
-    pub(super) fn encode(&mut self, now: u64) {
+    pub(super) fn encode(&mut self, times: Times) {
         // At once: records that were written are not moved again, and the hot tail keeps no more room than they need.
         self.bytes.reserve_exact(self.bytes_about);
         for batch in self.planned.chunk_by_mut(|one, next| one.ticket.batch == next.ticket.batch) {
-            encode_batch(batch, &mut self.bytes, now);
+            encode_batch(batch, &mut self.bytes, times);
         }
     }
 
@@ -151,7 +151,7 @@ impl Group {
 }
 
 /// Writes the records of one batch.
-fn encode_batch(batch: &mut [Planned], bytes: &mut Vec<u8>, now: u64) {
+fn encode_batch(batch: &mut [Planned], bytes: &mut Vec<u8>, times: Times) {
     let last = batch.iter().rposition(|planned| planned.span.is_some());
     for (index, planned) in batch.iter_mut().enumerate() {
         if planned.span.is_none() {
@@ -165,8 +165,8 @@ fn encode_batch(batch: &mut [Planned], bytes: &mut Vec<u8>, now: u64) {
             takes_over: planned.takes_over,
             sequence: planned.sequence,
             previous: planned.previous,
-            published_at: now,
-            expires_at: planned.expires_at,
+            published_at: times.published_at(),
+            expires_at: times.end(planned.expires_at),
             epoch: planned.standing.epoch,
             offset: planned.standing.offset,
             channel: planned.channel.as_str(),

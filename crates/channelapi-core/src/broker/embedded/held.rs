@@ -22,6 +22,8 @@ pub(super) struct HeldPublication {
     pub(super) data: Bytes,
     /// The newest sequence of the log when it was published.
     pub(super) sequence: u64,
+    /// As it was told.
+    pub(super) published_at: u64,
 }
 
 /// What a publication costs besides its data.

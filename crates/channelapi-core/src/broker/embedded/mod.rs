@@ -327,6 +327,7 @@ impl EmbeddedBroker {
             settings,
             next,
             repeats,
+            told: None,
             unsynced: None,
             has_reserve,
             is_refusing: is_refusing.clone(),

@@ -45,11 +45,12 @@ impl Writer {
             }
         }
         failpoint::pass("before-deliver");
+        let published_at = times.published_at();
         for (planned, (turn, published)) in planned.into_iter().zip(&places) {
             let Planned { ticket, channel, event, data, .. } = planned;
             let Published { position, cursor, .. } = *published;
             let kept = Some(Kept { position, turn: *turn, cursor });
-            self.sink.deliver(Publication { channel, event, data, published_at: times.now, kept });
+            self.sink.deliver(Publication { channel, event, data, published_at, kept });
             group.settle(ticket, Ok(*published));
         }
         for (ticket, twin) in std::mem::take(&mut group.repeats) {
@@ -85,6 +86,7 @@ impl Writer {
             event: planned.event.clone(),
             data: Bytes::copy_from_slice(&planned.data),
             sequence: top.cursor.sequence,
+            published_at: times.published_at(),
         });
         let id = stored.index.intern_again(id, &planned.channel);
         let now = times.cautious;

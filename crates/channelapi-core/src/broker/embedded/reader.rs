@@ -424,7 +424,7 @@ fn load(found: Found, generation: u64) -> Result<Publication, Failure> {
         Source::Held(held) => {
             let (event, data) = (held.event.clone(), held.data.clone());
             let kept = kept(held.sequence);
-            return Ok(Publication { channel, event, data, published_at: entry.published_at, kept });
+            return Ok(Publication { channel, event, data, published_at: held.published_at, kept });
         }
         Source::Hot(bytes) => bytes,
         Source::File(file) => insist(|| file.read_at(entry.position.into(), entry.length as usize))?,

@@ -6,7 +6,7 @@ use super::Published;
 use super::index::{Arrival, Entry, Index, Reset, Standing};
 use super::record::{Generation, Preface, Record, StoredPublication, tag_of};
 use super::repeats::Repeats;
-use super::segment::{End, EndKind, Part, scan};
+use super::segment::{End, EndKind, Part, SEGMENT_HEADER_BYTES, scan};
 use super::stored::Segment;
 use crate::model::{ChannelName, Cursor, Policies, Position};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(super) struct Replay {
     pub(super) begins: u64,
     /// The time of the newest publication so far, by the [`super::repeats::KeysClock`].
     pub(super) keys_now: u64,
-    /// The same, by its own record; `None` if none of its life was read yet.
+    /// The same, by its own record; `None` if none was read since its life began or the clock was set.
     newest: Option<u64>,
     /// The numbers of the channels of the newest publications, by the rest of their sequences: a publication names the one before it
     /// in its channel, and looking there is faster than looking up a name. It is only a hint.
@@ -126,6 +126,10 @@ impl Replay {
                 let life = |lives: &[Generation]| lives.last().map(|life| life.id);
                 if life(generations) != life(&self.generations) {
                     self.newest = None;
+                } else if place.0 as usize > SEGMENT_HEADER_BYTES {
+                    // It may say that the clock was set, which a rewriting might lose.
+                    self.newest = None;
+                    segment.keyed_at = self.keys_now;
                 }
                 self.generations.clone_from(generations);
             }

@@ -71,6 +71,8 @@ pub(super) struct Writer {
     /// The sequence of the next publication in the log.
     pub(super) next: u64,
     pub(super) repeats: Repeats,
+    /// The times of the last group of this life in the log: [`Times::published_at`], and by the [`KeysClock`].
+    pub(super) told: Option<(u64, u64)>,
     /// Since when something waits for being synced.
     pub(super) unsynced: Option<Instant>,
     /// Whether the reserve is there. Without it the disk was full: nothing is published until it is there again. Upkeep looks at it.
@@ -118,6 +120,9 @@ fn take_group(first: Waiting, rest: &mut Peekable<impl ExactSizeIterator<Item = 
     }
     together
 }
+
+/// Milliseconds that the machine's clock may gain or lose between two groups without having been set.
+const STEP: u64 = 10_000;
 
 /// How long a group may wait for more; one that comes late is in the next group.
 const GATHERING_TIME: Duration = Duration::from_micros(500);
@@ -189,11 +194,7 @@ impl Writer {
     fn store(&mut self, first: Waiting, rest: &mut Peekable<impl ExactSizeIterator<Item = Command>>) {
         let together = take_group(first, rest);
         let mut group = Group::with_capacity(together.len());
-        let times = Times {
-            now: self.clock.unix_millis(),
-            cautious: self.clock.cautious_millis(),
-            keys: self.keys_clock.now(),
-        };
+        let times = self.times();
         self.repeats.forget_old(times.keys);
         self.find(&mut group, &together);
         for Waiting { requests, asker, permit } in together {
@@ -202,11 +203,15 @@ impl Writer {
             group.batches.push(Batch { items: requests.len(), asker, permit });
             self.plan(&mut group, first, requests, times.keys);
         }
-        group.encode(times.now);
+        group.encode(times);
         let bytes = std::mem::take(&mut group.bytes);
         let appended = match group.logged {
             0 => Ok(None),
-            count => self.check_sequences(count).and_then(|()| self.append(bytes, group.must_sync)).map(Some),
+            count => self
+                .check_sequences(count)
+                .and_then(|()| self.mind_the_clock(times))
+                .and_then(|()| self.append(bytes, group.must_sync))
+                .map(Some),
         };
         match appended {
             Ok(appended) => self.publish(&mut group, appended, times),
@@ -214,6 +219,35 @@ impl Writer {
         }
         failpoint::pass("before-answer");
         group.answer();
+    }
+
+    fn times(&self) -> Times {
+        let (now, machine) = (self.clock.unix_millis(), self.clock.machine_millis());
+        Times {
+            now,
+            cautious: now.min(machine),
+            ahead: machine.saturating_sub(now),
+            keys: self.keys_clock.now(),
+        }
+    }
+
+    /// When the machine's clock was set since the last group, or the machine has slept, a preface says that these times are not those
+    /// between one publication and the next: a start ages keys by those.
+    fn mind_the_clock(&mut self, times: Times) -> Result<(), AppendError> {
+        let told = (times.published_at(), times.keys);
+        let (before, keys) = self.told.unwrap_or(told);
+        if told.0.abs_diff(before + (times.keys - keys)) > STEP {
+            self.restore_reserve()?;
+            let begins = self.stored.read().begins;
+            self.begin(begins).inspect_err(|failure| self.meet_full_disk(failure))?;
+            let mut stored = self.stored.write();
+            if let Some(segment) = stored.segments.list.get_mut(&self.log.head.number) {
+                // Rewritten, it might lose that preface.
+                segment.keyed_at = times.keys;
+            }
+        }
+        self.told = Some(told);
+        Ok(())
     }
 
     /// Whether the log has so many sequences left, and one behind them.
@@ -285,8 +319,22 @@ pub(super) struct Times {
     pub(super) now: u64,
     /// By [`Clock::cautious_millis`], by which is given up what is too old.
     pub(super) cautious: u64,
+    /// By how much [`Clock::written_millis`] is later.
+    pub(super) ahead: u64,
     /// By the [`KeysClock`].
     pub(super) keys: u64,
+}
+
+impl Times {
+    /// When something is published now, as it is written down and told.
+    pub(super) fn published_at(self) -> u64 {
+        (self.now + self.ahead).min(NUMBER_MAX - 2)
+    }
+
+    /// An end by [`Clock::unix_millis`], as it is written down; 0 is never.
+    pub(super) fn end(self, expires_at: u64) -> u64 {
+        if expires_at == 0 { 0 } else { expires_at.saturating_add(self.ahead) }
+    }
 }
 
 /// What was appended, and where.

@@ -62,3 +62,126 @@ fn what_lives_for_an_hour_does_so_too_when_the_clock_was_ahead_as_it_was_publish
         assert!(data_of(&broker, 0).is_empty());
     });
 }
+
+/// A clock that goes wrong by so much, and is set right.
+fn behind(by: u64) -> Clock {
+    let clock = Clock::manual(THEN - by);
+    clock.set_machine(THEN);
+    clock
+}
+
+/// What was published by a machine that did not know the time when it started was old for the next start.
+#[test]
+fn what_is_published_after_a_clock_was_set_forward_is_young_for_the_next_life() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let clock = behind(30 * DAY);
+        let broker = open_with(&disk, A_WEEK, &clock);
+        publish(&broker, 5).await;
+        broker.publish(expiry::brief(0, "brief", &clock, Duration::from_hours(1))).await.unwrap();
+        tidy(&broker);
+        assert_eq!(data_of(&broker, 0).len(), 6);
+        drop(broker);
+        let clock = Clock::manual(THEN + HOUR - 1);
+        let broker = open_with(&disk, A_WEEK, &clock);
+        tidy(&broker);
+        assert_eq!(data_of(&broker, 0).len(), 6);
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(data_of(&broker, 0).len(), 5, "what lives for an hour does so");
+        clock.advance(Duration::from_millis(7 * DAY));
+        tidy(&broker);
+        assert!(data_of(&broker, 0).is_empty());
+    });
+}
+
+#[test]
+fn a_clock_that_is_set_forward_ends_nothing_at_once_and_nothing_later_than_it_should() {
+    run(async {
+        let clock = Clock::manual(THEN);
+        let broker = open_with(&SimulatedDisk::default(), A_WEEK, &clock);
+        let hour = Duration::from_hours(1);
+        publish(&broker, 1).await;
+        broker.publish(expiry::brief(1, "before", &clock, hour)).await.unwrap();
+        clock.set_machine(THEN + 30 * DAY);
+        broker.publish(expiry::brief(1, "after", &clock, hour)).await.unwrap();
+        publish(&broker, 1).await;
+        tidy(&broker);
+        clock.advance(Duration::from_millis(HOUR - 1));
+        assert_eq!((data_of(&broker, 0).len(), data_of(&broker, 1).len()), (2, 2));
+        clock.advance(Duration::from_millis(1));
+        assert_eq!((data_of(&broker, 0).len(), data_of(&broker, 1).len()), (2, 0));
+        clock.advance(Duration::from_millis(7 * DAY));
+        tidy(&broker);
+        assert!(data_of(&broker, 0).is_empty());
+    });
+}
+
+#[test]
+fn everybody_is_told_the_same_time_of_a_publication() {
+    run(async {
+        let broker = open_with(&SimulatedDisk::default(), A_WEEK, &behind(30 * DAY));
+        let in_memory = ChannelName::parse("memory-1").unwrap();
+        publish(&broker, 1).await;
+        broker.publish(PublishRequest { channel: in_memory.clone(), ..request(0, "a") }).await.unwrap();
+        for channel in [channel(0), in_memory] {
+            let page = broker.history(&channel, EVERYTHING).unwrap();
+            assert_eq!(page.publications[0].published_at, THEN);
+        }
+    });
+}
+
+/// A start ages keys by the times between publications, and a clock that is set between two of them makes no key older.
+#[test]
+fn a_key_is_known_after_a_restart_though_the_clock_was_set_before_it() {
+    run(async {
+        let keyed = || PublishRequest { idempotency_key: Some("key".into()), ..request(0, "keyed") };
+        for days in [30, -30] {
+            let disk = SimulatedDisk::default();
+            let clock = Clock::manual(THEN);
+            let broker = open_with(&disk, A_WEEK, &clock);
+            publish(&broker, 1).await;
+            broker.publish(keyed()).await.unwrap();
+            clock.set_machine(THEN.checked_add_signed(days * DAY.cast_signed()).unwrap());
+            publish(&broker, 1).await;
+            clock.set_machine(THEN);
+            publish(&broker, 1).await;
+            drop(broker);
+            let clock = Clock::manual(THEN + DAY);
+            let broker = open_with(&disk, A_WEEK, &clock);
+            assert!(broker.publish(keyed()).await.unwrap().is_duplicate, "{days} days");
+            clock.advance(crate::limits::IDEMPOTENCY_WINDOW + Duration::from_millis(1));
+            assert!(!broker.publish(keyed()).await.unwrap().is_duplicate, "{days} days");
+        }
+    });
+}
+
+/// What says that the clock was set lies right behind the beginning of a segment, of which little is kept for long.
+#[test]
+fn that_the_clock_was_set_is_not_forgotten_when_its_segment_could_be_rewritten() {
+    run(async {
+        let few = Retention { messages: 2, ..ALL };
+        let disk = SimulatedDisk::default();
+        let keyed = || PublishRequest { idempotency_key: Some("key".into()), ..request(0, "keyed") };
+        let fill = async |broker: &EmbeddedBroker, count: usize| {
+            for number in 0..count {
+                broker.publish(request(9, &format!("{number}:{}", "x".repeat(60)))).await.unwrap();
+            }
+        };
+        let clock = Clock::manual(THEN);
+        let broker = open_with(&disk, few, &clock);
+        broker.publish(keyed()).await.unwrap();
+        while disk.sizes().last().is_some_and(|size| *size < 2_000) {
+            fill(&broker, 1).await;
+        }
+        clock.set_machine(THEN + 30 * DAY);
+        broker.publish(request(5, "stays")).await.unwrap();
+        fill(&broker, 60).await;
+        tidy(&broker);
+        drop(broker);
+        for life in 1..=2 {
+            let broker = open_with(&disk, few, &Clock::manual(THEN + 30 * DAY));
+            assert!(broker.publish(keyed()).await.unwrap().is_duplicate, "life {life}");
+            tidy(&broker);
+        }
+    });
+}
