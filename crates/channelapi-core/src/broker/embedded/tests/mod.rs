@@ -6,6 +6,7 @@ mod crashes;
 mod disk;
 mod doubt;
 mod expiry;
+mod full_disk;
 mod inspection;
 mod model;
 mod places;

@@ -1,0 +1,111 @@
+//! A disk that takes nothing: what can still be done on it, and how it comes right.
+
+use super::space::churn;
+use super::*;
+
+#[test]
+fn a_full_disk_can_still_be_tidied_and_heals() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let age = Retention { age: 1_000_000, ..ALL };
+        let broker = open_with(&disk, age, &clock);
+        let quiet = broker.publish(request(0, "quiet")).await.unwrap();
+        churn(&broker, 100).await;
+        let live = broker.publish(request(1, "too old, too")).await.unwrap();
+        tidy(&broker);
+        disk.0.lock().room = Some(0);
+        assert_eq!(broker.publish(request(9, "full")).await, Err(PublishError::StorageFull));
+        clock.advance(Duration::from_secs(2_000));
+        tidy(&broker);
+        assert!(!disk.has("0000000000000001.log"), "the reserve let it be written down");
+        broker.publish(request(9, "there is room again")).await.unwrap();
+        assert!(disk.has("reserve"));
+        drop(broker);
+        let broker = open_with(&disk.after_power_cut(0), age, &clock);
+        assert_eq!(gap(&broker, 0, quiet.cursor), None);
+        assert_eq!(gap(&broker, 1, live.cursor), None);
+        assert_eq!(data_of(&broker, 9), ["there is room again"]);
+    });
+}
+
+/// Once, a node called itself ready ten seconds after each refusal.
+#[test]
+fn a_disk_that_took_nothing_is_tried_again_by_upkeep() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open_with(&disk, ALL, &Clock::manual(1_000));
+        broker.publish(request(0, "before")).await.unwrap();
+        for is_read_only in [false, true] {
+            let take = |nothing: bool| {
+                let mut disk = disk.0.lock();
+                if is_read_only { disk.is_read_only = nothing } else { disk.room = nothing.then_some(0) }
+            };
+            take(true);
+            assert_eq!(broker.publish(request(0, "full")).await, Err(PublishError::StorageFull));
+            tidy(&broker);
+            assert!(broker.is_refusing());
+            take(false);
+            tidy(&broker);
+            // What upkeep has asked for is done before that.
+            assert_eq!(broker.purge(&channel(7)).await, Ok(0));
+            assert!(!broker.is_refusing() && disk.has("reserve"));
+        }
+    });
+}
+
+/// Once, it needed the room that it was to make.
+#[test]
+fn a_channel_can_be_purged_on_a_full_disk_which_makes_room() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open_with(&disk, ALL, &Clock::manual(1_000));
+        for has_noticed in [false, true] {
+            for _ in 0..200 {
+                broker.publish(request(0, "much")).await.unwrap();
+            }
+            disk.0.lock().room = Some(0);
+            if has_noticed {
+                assert_eq!(broker.publish(request(9, "full")).await, Err(PublishError::StorageFull));
+            }
+            assert_eq!(broker.purge(&channel(0)).await, Ok(200));
+            tidy(&broker);
+            broker.publish(request(1, "there is room again")).await.unwrap();
+            disk.0.lock().room = None;
+        }
+        drop(broker);
+        let broker = open_with(&disk.after_power_cut(0), ALL, &Clock::manual(1_000));
+        assert_eq!([data_of(&broker, 0), data_of(&broker, 1)], [vec![""; 0], vec!["there is room again"; 2]]);
+    });
+}
+
+#[test]
+fn a_full_disk_heals_though_there_is_no_room_for_where_all_channels_stand() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let age = Retention { age: 1_000_000, ..ALL };
+        let broker = open_with(&disk, age, &clock);
+        let mut quiet = Vec::new();
+        for name in 100..160 {
+            quiet.push((name, broker.publish(request(name, "")).await.unwrap().cursor));
+        }
+        churn(&broker, 100).await;
+        tidy(&broker);
+        disk.0.lock().room = Some(0);
+        assert_eq!(broker.publish(request(9, "full")).await, Err(PublishError::StorageFull));
+        clock.advance(Duration::from_secs(2_000));
+        tidy(&broker);
+        assert!(!disk.has("0000000000000001.log"), "there was room for what is needed");
+        broker.publish(request(9, "there is room again")).await.unwrap();
+        let check = |broker: &EmbeddedBroker| {
+            for (name, cursor) in &quiet {
+                assert!(matches!(gap(broker, *name, *cursor), None | Some(Gap::Trimmed)), "{name}");
+            }
+            assert_eq!(data_of(broker, 9), ["there is room again"]);
+        };
+        check(&broker);
+        drop(broker);
+        check(&open_with(&disk.after_power_cut(0), age, &clock));
+    });
+}
