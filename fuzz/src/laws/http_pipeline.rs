@@ -4,15 +4,17 @@ use std::convert::Infallible;
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Buf as _;
 use hyper::body::{Body as _, Incoming};
+use hyper::header::{TRANSFER_ENCODING, UPGRADE};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 
 use crate::http::Heads;
 
@@ -21,6 +23,8 @@ use crate::http::Heads;
 /// - The pieces do not matter.
 /// - Behind the look at heads, requests arrive as they would without it, up to one that is refused: of bodies nothing is changed, wherever
 ///   they end.
+/// - No request arrives whose body is coded in any way but in chunks, once.
+/// - Whatever was sent before, nothing arrives that could be read in two ways, unless somebody was to leave HTTP.
 pub fn http_pipeline(data: &[u8]) -> bool {
     let Some((pieces, sent)) = data.split_first() else { return false };
     let pieces = usize::from(*pieces).max(1);
@@ -28,8 +32,32 @@ pub fn http_pipeline(data: &[u8]) -> bool {
     assert_eq!(looked_at, look(sent, usize::MAX), "in pieces of {pieces} bytes");
     let (plain, arrived) = (read(sent), read(&looked_at));
     assert!(plain.starts_with(&arrived), "{arrived:?} instead of {plain:?}");
+    for request in &arrived {
+        assert!(request.codings.iter().all(|coding| coding == "chunked"), "{request:?}");
+        assert!(request.codings.len() <= 1, "{request:?}");
+    }
+    // What is sent behind may be the rest of a request.
+    let is_behind = |request: &Arrived| request.head.ends_with(BEHIND);
+    if !arrived.iter().any(|request| request.leaves || is_behind(request)) {
+        for fields in AMBIGUOUS {
+            let behind = format!("GET {BEHIND} HTTP/1.1\r\n{fields}\r\n");
+            let all = read(&look(&[sent, behind.as_bytes()].concat(), pieces));
+            assert!(!all.iter().any(is_behind), "{fields:?} is read behind {arrived:?}");
+        }
+    }
     !arrived.is_empty()
 }
+
+/// The target of a request behind all others.
+const BEHIND: &str = "/behind";
+
+/// What in its head could be read in two ways.
+const AMBIGUOUS: [&str; 4] = [
+    "A: b\nC: d\r\n",
+    "Content-Length: 0\r\nContent-Length: 0\r\n",
+    "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+    "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n",
+];
 
 /// What is left of what was sent.
 fn look(sent: &[u8], pieces: usize) -> Vec<u8> {
@@ -41,8 +69,17 @@ fn look(sent: &[u8], pieces: usize) -> Vec<u8> {
     bytes
 }
 
-/// A request as it arrives: method and target, and its body.
-type Arrived = (String, Vec<u8>);
+/// A request as it arrives.
+#[derive(Debug, PartialEq)]
+struct Arrived {
+    /// Method and target.
+    head: String,
+    /// What it says of how its body is coded.
+    codings: Vec<String>,
+    /// What follows it may not be HTTP.
+    leaves: bool,
+    body: Vec<u8>,
+}
 
 /// The requests that hyper finds, of which everything is there.
 fn read(bytes: &[u8]) -> Vec<Arrived> {
@@ -51,6 +88,10 @@ fn read(bytes: &[u8]) -> Vec<Arrived> {
         let all = all.clone();
         async move {
             let head = format!("{} {}", request.method(), request.uri());
+            let codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+            let codings =
+                codings.map(|line| String::from_utf8_lossy(line.as_bytes()).to_ascii_lowercase()).collect();
+            let leaves = request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE);
             let (mut body, mut bytes) = (request.into_body(), Vec::new());
             let is_whole = loop {
                 match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
@@ -60,23 +101,33 @@ fn read(bytes: &[u8]) -> Vec<Arrived> {
                 }
             };
             if is_whole {
-                all.lock().expect("nobody panics").push((head, bytes));
+                all.lock().expect("nobody panics").push(Arrived { head, codings, leaves, body: bytes });
             }
             Ok::<_, Infallible>(Response::new(String::new()))
         }
     });
     let mut connection = pin!(http1::Builder::new().serve_connection(Wire(bytes), answer));
-    let mut cx = Context::from_waker(Waker::noop());
-    // Everything is there, so whoever waits does so for another part of the same connection.
-    for _ in 0..=bytes.len() {
-        if connection.as_mut().poll(&mut cx).is_ready() {
+    let woken = Arc::new(Woken(AtomicBool::new(true)));
+    let waker = Waker::from(woken.clone());
+    // Whoever waits does so for another part of the same connection, or for more than was sent.
+    while woken.0.swap(false, Ordering::Relaxed) {
+        if connection.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
             break;
         }
     }
     std::mem::take(&mut all.lock().expect("nobody panics"))
 }
 
-/// Bytes that arrive at once, and somebody who takes every answer.
+/// Whether somebody has something to do again.
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Bytes that arrive at once, behind which nothing comes, and somebody who takes every answer.
 struct Wire<'a>(&'a [u8]);
 
 impl Read for Wire<'_> {
@@ -85,6 +136,9 @@ impl Read for Wire<'_> {
         _: &mut Context<'_>,
         mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.0.is_empty() {
+            return Poll::Pending;
+        }
         let (read, rest) = self.0.split_at(self.0.len().min(buffer.remaining()));
         buffer.put_slice(read);
         self.0 = rest;

@@ -165,6 +165,29 @@ fn bodies() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         ),
         (
             "H4",
+            "chunks of another coding",
+            post("Transfer-Encoding: gzip, chunked", &format!("d\r\n{BODY}\r\n0\r\n\r\n{HIDDEN}")).into(),
+        ),
+        (
+            "H4",
+            "chunks that are said twice",
+            post(
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+                &format!("d\r\n{BODY}\r\n0\r\n\r\n{HIDDEN}"),
+            )
+            .into(),
+        ),
+        (
+            "H4",
+            "a size of a chunk behind seventy zeros",
+            post(
+                "Transfer-Encoding: chunked",
+                &format!("{:071x}\r\n{BODY}\r\n0\r\n\r\n{HIDDEN}", BODY.len()),
+            )
+            .into(),
+        ),
+        (
+            "H4",
             "a line feed alone behind the size of a chunk",
             post("Transfer-Encoding: chunked", &format!("d\n{BODY}\n0\n\n{HIDDEN}")).into(),
         ),
