@@ -2,7 +2,7 @@
 //!
 //! - `settings.rs` turns the options into numbers, `rate.rs` is how often something may happen.
 //! - `addresses.rs` remembers what each address has open, `users.rs` what each user has, `streams.rs` which clients are event streams,
-//!   `waiting.rs` the connections that have not sent a whole request yet.
+//!   `waiting.rs` the connections that have not sent a whole request yet, `websockets.rs` counts those that have left HTTP.
 //! - `resting.rs` are HTTP connections between two requests, which go when others need their room.
 //! - `memory.rs` looks at how much memory there is.
 //!
@@ -25,6 +25,7 @@ mod streams;
 mod tests;
 mod users;
 mod waiting;
+mod websockets;
 
 pub(crate) use memory::{Memory, Pressure, Usage};
 pub(crate) use rate::Pace;
@@ -48,6 +49,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use users::Users;
 use waiting::{Room, Waiting, Who};
+use websockets::WebSockets;
 
 /// Decides who may come in.
 pub(crate) struct Admission {
@@ -62,8 +64,8 @@ pub(crate) struct Admission {
     sessions: AtomicUsize,
     /// Event streams: their sockets are among those that speak HTTP.
     streams: AtomicUsize,
-    /// Connections that have left HTTP for WebSocket.
-    websockets: AtomicUsize,
+    /// Connections that have left HTTP.
+    websockets: WebSockets,
     /// When somebody who rests is looked for if the node is full, in favour of a stranger, and in favour of somebody else: a flood of the one
     /// must not keep the other from it.
     look_for_strangers: NextLook,
@@ -102,7 +104,7 @@ impl Admission {
             sockets: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
-            websockets: AtomicUsize::new(0),
+            websockets: WebSockets::default(),
             look_for_strangers: NextLook::default(),
             look_for_others: NextLook::default(),
             pressure: AtomicU8::new(Pressure::None as u8),
@@ -141,24 +143,8 @@ impl Admission {
     /// Connections that speak HTTP, without those that clients need who are here: what they send must find a way in.
     fn further_sockets(&self) -> usize {
         let sessions = self.sessions.load(Ordering::Relaxed);
-        let polling = sessions.saturating_sub(self.streams() + self.websockets());
+        let polling = sessions.saturating_sub(self.streams() + self.websockets.of_sessions());
         self.sockets().saturating_sub(self.streams() + HTTP_CONNECTIONS_OF_POLLING * polling)
-    }
-
-    /// Connections that have left HTTP for WebSocket.
-    pub(crate) fn websockets(&self) -> usize {
-        self.websockets.load(Ordering::Relaxed)
-    }
-
-    /// A connection has left HTTP for WebSocket. Whoever has it says so with [`Self::end_websocket`] when it is gone: it is smaller without a
-    /// pass.
-    pub(crate) fn begin_websocket(&self) {
-        self.websockets.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// A connection is gone that spoke WebSocket.
-    pub(crate) fn end_websocket(&self) {
-        self.websockets.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// How short memory is.

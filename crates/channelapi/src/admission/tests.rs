@@ -340,6 +340,13 @@ fn clients_that_poll_or_stream_do_not_take_the_few_connections_there_are_when_me
     admission.note_memory(90, 100, Pressure::High);
     let mut others: Vec<_> = (0..99).map_while(|_| connect(B).ok()).collect();
     assert_eq!(others.len(), HTTP_CONNECTIONS_WHEN_SHORT);
+    // Once, whoever proved that it may change over counted as one that does not poll any more.
+    for _ in &polling {
+        admission.begin_websocket_of_nobody();
+    }
+    assert_eq!(connect(B).err(), Some(ConnectionRefused::Memory));
+    others.pop();
+    others.push(connect(B).unwrap());
     let (poll, _, session) = polling.pop().unwrap();
     polling.push((poll, connect(A).unwrap(), session));
     assert_eq!(connect(A).err(), Some(ConnectionRefused::Memory));

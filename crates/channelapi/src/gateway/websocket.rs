@@ -62,14 +62,14 @@ struct Counted(Arc<Gateway>);
 impl Counted {
     fn of(session: &Connection) -> Self {
         let gateway = session.gateway().clone();
-        gateway.admission.begin_websocket();
+        gateway.admission.begin_websocket_of_nobody();
         Self(gateway)
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.admission.end_websocket();
+        self.0.admission.end_websocket_of_nobody();
     }
 }
 
