@@ -6,7 +6,7 @@
 //! What stays: publications in the index, the newest record of every channel whose newest record is here, and the last preface of each
 //! life. Of a channel that was forgotten, or is kept in memory now, nobody knows where its newest record is: the last one here stays.
 
-use super::disk::Disk;
+use super::disk::{Disk, is_gone};
 use super::index::{Entry, Index, MEMORY};
 use super::record::{Preface, Record, StoredPublication, tag_of};
 use super::segment::{EndKind, Part, first_of, header, name_of, rewritten_name_of, scan};
@@ -148,6 +148,11 @@ fn replace(
     moves: &[Move],
 ) -> io::Result<Rewritten> {
     let name = rewritten_name_of(number);
+    // One may be left of a try that failed, and could not be removed then.
+    match disk.remove(&name) {
+        Err(error) if !is_gone(&error) => return Err(error),
+        _ => {}
+    }
     let file = disk.create(&name)?;
     if let Err(error) = file.write_at(0, bytes).and_then(|()| file.sync()) {
         disk.remove(&name)?;

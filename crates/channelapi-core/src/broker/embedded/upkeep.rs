@@ -13,7 +13,7 @@
 use super::StoreSettings;
 use super::disk::Disk;
 use super::repeats::{self, KeysClock};
-use super::reserve::reserve_bytes;
+use super::reserve::{is_full, reserve_bytes};
 use super::rewrite::{Rewritten, rewrite};
 use super::segment::name_of;
 use super::stored::{Segment, Stored};
@@ -23,6 +23,7 @@ use crate::counters::COUNTERS;
 use crate::failpoint;
 use crate::limits::{IDLE_CHANNELS_MAX, LOG_SWEEP_INTERVAL, REWRITE_LIVE_FRACTION, UPKEEP_CHUNK};
 use parking_lot::RwLock;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -78,7 +79,8 @@ impl Upkeep {
         }
         // Not what is written meanwhile for the sake of tidying up: that could go on for ever.
         let newest = self.stored.read().segments.list.keys().next_back().copied().unwrap_or_default();
-        while !self.is_stopping() && self.take_back(newest) {}
+        let mut failed = HashSet::new();
+        while !self.is_stopping() && self.take_back(newest, &mut failed) {}
     }
 
     /// Forgets channels of which nothing is kept, the longest idle first, if there are more of them than so many.
@@ -100,8 +102,9 @@ impl Upkeep {
         }
     }
 
-    /// Gives back the space of one segment up to `newest`. Returns whether there may be more to do.
-    fn take_back(&self, newest: u64) -> bool {
+    /// Gives back the space of one segment up to `newest`. Returns whether there may be more to do. Those that could not be rewritten are
+    /// passed over, so that the others are.
+    fn take_back(&self, newest: u64, failed: &mut HashSet<u64>) -> bool {
         let now = self.keys_clock.now();
         let (oldest, is_too_much, rewritable) = {
             let stored = self.stored.read();
@@ -112,7 +115,7 @@ impl Upkeep {
                 return false;
             }
             let is_too_much = stored.segments.bytes() > self.settings.disk_bytes_max;
-            ((*oldest, segment.clone()), is_too_much, most_dead(&stored, newest, now))
+            ((*oldest, segment.clone()), is_too_much, most_dead(&stored, newest, now, failed))
         };
         let (number, segment) = oldest;
         if is_too_much {
@@ -153,7 +156,9 @@ impl Upkeep {
             Ok(Rewritten::Stopped) => false,
             Err(error) => {
                 warn!(%error, segment = name_of(number), "a segment could not be rewritten");
-                false
+                failed.insert(number);
+                // A full disk has no room for another one either.
+                !is_full(&error)
             }
         }
     }
@@ -262,7 +267,7 @@ fn is_done(segment: &Segment, now: u64) -> bool {
 
 /// The sealed segment that gives back most if it is rewritten, if it is worth the while. Its size afterwards is not known exactly:
 /// what is anchored in it stays.
-fn most_dead(stored: &Stored, newest: u64, now: u64) -> Option<(u64, Segment)> {
+fn most_dead(stored: &Stored, newest: u64, now: u64, failed: &HashSet<u64>) -> Option<(u64, Segment)> {
     let head = *stored.segments.list.keys().next_back()?;
     // One with the log's lives stays in it, and another one is written before: tidying up must not be what fills the log.
     let dead_min = super::rewrite::DEAD_BYTES_MIN + 3 * stored.preface_bytes();
@@ -275,6 +280,7 @@ fn most_dead(stored: &Stored, newest: u64, now: u64) -> Option<(u64, Segment)> {
         (is_mostly_dead && dead >= dead_min && !segment.is_damaged && is_done(segment, now)).then_some(dead)
     };
     let sealed = stored.segments.list.range(..head.min(newest + 1));
+    let sealed = sealed.filter(|(number, _)| !failed.contains(number));
     let worth = sealed.filter_map(|(number, segment)| Some((worth(segment)?, *number, segment)));
     worth
         .max_by_key(|(dead, number, _)| (*dead, *number))

@@ -21,6 +21,8 @@ pub(super) struct State {
     pub(super) cuts_fail: bool,
     /// What syncing the name of a new file fails with.
     pub(super) names_fail: Option<i32>,
+    /// The name of a file that cannot be made.
+    pub(super) refused: Option<String>,
     /// What reading fails with.
     pub(super) reads_fail: Option<i32>,
     /// Bytes of the last segment that cannot be read for now: in their place are ones.
@@ -230,6 +232,11 @@ impl SimulatedDisk {
         self.0.lock().files.contains_key(name)
     }
 
+    /// Makes an empty file.
+    pub(super) fn leave(&self, name: &str) {
+        self.0.lock().files.insert(name.to_owned(), Inode::default());
+    }
+
     /// Flips bits in all places where these bytes are.
     pub(super) fn garble(&self, needle: &[u8]) {
         for inode in self.0.lock().files.values() {
@@ -263,6 +270,9 @@ impl Disk for SimulatedDisk {
         let mut state = self.0.lock();
         if let Some(number) = state.names_fail {
             return Err(sync_failed(io::Error::from_raw_os_error(number)));
+        }
+        if state.refused.as_deref() == Some(name) {
+            return Err(io::Error::from_raw_os_error(5));
         }
         let before = state.files.insert(name.to_owned(), inode.clone());
         assert!(before.is_none(), "no file is made twice");

@@ -10,6 +10,7 @@ mod full_disk;
 mod inspection;
 mod model;
 mod places;
+mod rewriting;
 mod safety;
 mod space;
 mod starts;
