@@ -4,13 +4,15 @@
 //! the other, and both say the same. What was left out is marked, so that a start does not take it for damage.
 //!
 //! What stays: publications in the index, the newest record of every channel whose newest record is here, and the last preface of each
-//! life. Of a channel that was forgotten, or is kept in memory now, nobody knows where its newest record is: the last one here stays.
+//! life. Of a channel that was forgotten, or is kept in memory now, nobody knows where its newest record is: of the last one here stays where
+//! the channel stood then, without the data, which may have been purged.
 
 use super::disk::{Disk, is_gone};
 use super::index::{Entry, Index, MEMORY};
-use super::record::{Preface, Record, StoredPublication, tag_of};
+use super::record::{Preface, Record, StoredPublication, StoredTop, tag_of};
 use super::segment::{EndKind, Part, first_of, header, name_of, rewritten_name_of, scan};
 use super::stored::{Segment, Stored};
+use crate::broker::Gap;
 use crate::failpoint;
 use crate::model::ChannelName;
 use parking_lot::RwLock;
@@ -53,6 +55,8 @@ enum Need {
     Entry(Entry),
     /// It says something that no other record says.
     Whole,
+    /// It says where its channel stood, and nobody needs its data.
+    Place,
 }
 
 /// Rewrites a sealed segment. What makes records superfluous may be newer than the last sync: `settle` sees to it that it survives, or
@@ -115,6 +119,12 @@ pub(super) fn rewrite(
             let Some(need) = kept else {
                 continue;
             };
+            if let (Need::Place, Record::Publication(publication)) = (&need, record) {
+                skip(covered, publication.sequence + 1, &mut out);
+                covered = publication.sequence + 1;
+                top_behind(publication, tag_of(raw)).write(&mut out);
+                continue;
+            }
             if let Some(sequence) = record.sequence() {
                 skip(covered, sequence, &mut out);
                 covered = sequence + 1;
@@ -258,6 +268,12 @@ fn skip(from: u64, to: u64, out: &mut Vec<u8>) {
     }
 }
 
+/// Where a channel stands behind a publication that is not kept.
+fn top_behind<'a>(publication: &StoredPublication<'a>, tag: u32) -> Record<'a> {
+    let StoredPublication { epoch, offset, sequence: last, channel, .. } = *publication;
+    Record::Top(StoredTop { epoch, next_offset: offset + 1, last, tag, loss: Gap::Trimmed, channel })
+}
+
 /// Whether and why somebody needs a record. `is_last` is the last one of its channel in the segment.
 fn is_needed(
     index: &Index,
@@ -269,7 +285,8 @@ fn is_needed(
     let channel = channel_of(record)?;
     let Some(known) = index.by_text(channel).filter(|known| known.anchor != MEMORY) else {
         // Without its newest record, what older segments have of it would come back with the next start.
-        return is_last.then_some(Need::Whole);
+        let is_publication = matches!(record, Record::Publication(_));
+        return is_last.then_some(if is_publication { Need::Place } else { Need::Whole });
     };
     let is_anchor = known.anchor == segment;
     match record {

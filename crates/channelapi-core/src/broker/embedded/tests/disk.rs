@@ -237,6 +237,15 @@ impl SimulatedDisk {
         self.0.lock().files.insert(name.to_owned(), Inode::default());
     }
 
+    /// Whether these bytes are anywhere.
+    pub(super) fn holds(&self, needle: &[u8]) -> bool {
+        let state = self.0.lock();
+        state
+            .files
+            .values()
+            .any(|inode| inode.lock().bytes.windows(needle.len()).any(|bytes| bytes == needle))
+    }
+
     /// Flips bits in all places where these bytes are.
     pub(super) fn garble(&self, needle: &[u8]) {
         for inode in self.0.lock().files.values() {

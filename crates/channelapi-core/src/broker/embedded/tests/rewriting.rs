@@ -50,3 +50,77 @@ fn a_segment_that_cannot_be_rewritten_is_passed_over() {
         }
     });
 }
+
+/// The newest publication of a channel in a segment stayed when that was rewritten, with its data, if the channel was forgotten or is
+/// kept in memory by now.
+#[test]
+fn what_was_purged_leaves_the_disk_also_if_its_channel_is_not_known_any_more() {
+    run(async {
+        for is_in_memory in [false, true] {
+            let clock = Clock::manual(1_000);
+            let few = Retention { messages: 2, ..ALL };
+            let live = |disk: &SimulatedDisk, durability| {
+                let policy = |durability| Policy { durability, retention: few, replay_on_join: 0 };
+                let own = vec![(Pattern::new("channel-0"), policy(durability))];
+                open_as(disk, &clock, Policies::new(own, policy(Durability::Fsync)), settings())
+            };
+            let fill = async |broker: &EmbeddedBroker| {
+                for _ in 0..40 {
+                    broker.publish(request(9, &"x".repeat(60))).await.unwrap();
+                }
+            };
+            let disk = SimulatedDisk::default();
+            let broker = live(&disk, Durability::Fsync);
+            // So that the segment is rewritten, and not removed.
+            broker.publish(request(1, "stays")).await.unwrap();
+            let first = broker.publish(request(0, "secret")).await.unwrap().position;
+            drop(broker);
+            let broker = live(&disk, if is_in_memory { Durability::Memory } else { Durability::Fsync });
+            if is_in_memory {
+                broker.publish(request(0, "in memory")).await.unwrap();
+            }
+            broker.purge(&channel(0)).await.unwrap();
+            if is_in_memory {
+                broker.publish(request(0, "in memory")).await.unwrap();
+            } else {
+                forget_idle(&broker);
+            }
+            fill(&broker).await;
+            tidy(&broker);
+            assert!(disk.has("0000000000000001.log") && disk.holds(b"stays"));
+            assert!(!disk.holds(b"secret"), "in memory: {is_in_memory}");
+            drop(broker);
+            let broker = live(&disk.after_power_cut(0), Durability::Fsync);
+            assert!(data_of(&broker, 0).is_empty());
+            assert_eq!(broker.locate(&channel(0), Since::Position(first)).gap, Some(Gap::Epoch));
+            let next = broker.publish(request(0, "next")).await.unwrap().position;
+            assert_ne!(next.epoch, first.epoch);
+        }
+    });
+}
+
+/// What stays of a publication says where its channel stood, and claims nothing of what was before.
+#[test]
+fn whoever_stood_before_what_left_the_disk_is_told() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let few = Retention { messages: 2, ..ALL };
+        let broker = open_with(&disk, few, &Clock::manual(1_000));
+        broker.publish(request(1, "stays")).await.unwrap();
+        let before = broker.publish(request(0, "given up")).await.unwrap();
+        let newest = broker.publish(request(0, "given up, too")).await.unwrap();
+        broker.stored.write().index.lose(&channel(0), u64::MAX);
+        forget_idle(&broker);
+        for _ in 0..40 {
+            broker.publish(request(9, &"x".repeat(60))).await.unwrap();
+        }
+        tidy(&broker);
+        assert!(!disk.holds(b"given up"));
+        drop(broker);
+        let broker = open_with(&disk.after_power_cut(0), few, &Clock::manual(1_000));
+        assert_eq!(gap(&broker, 0, before.cursor), Some(Gap::Trimmed));
+        assert!(data_of(&broker, 0).is_empty());
+        let next = broker.publish(request(0, "next")).await.unwrap().position;
+        assert_eq!((next.epoch, next.offset), (newest.position.epoch, 3));
+    });
+}
