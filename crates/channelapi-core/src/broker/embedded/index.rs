@@ -208,8 +208,7 @@ impl Index {
         if !follows {
             // Something is missing in between, or was given up: what was before is no part of this history.
             let goes_on = !is_new && !is_in_doubt && known.epoch == epoch;
-            let is_trimmed = goes_on || is_new && offset > 1 && !takes_over;
-            let loss = if is_trimmed { Gap::Trimmed } else { Gap::Epoch };
+            let loss = if goes_on || is_new && offset > 1 { Gap::Trimmed } else { Gap::Epoch };
             self.clear(id);
             let known = &mut self.channels[id as usize];
             known.complete_since = since.unwrap_or(if is_new { floor } else { entry.turn });
@@ -360,7 +359,7 @@ impl Index {
     fn completeness(&self, known: &Channel) -> (u64, Gap) {
         let doubt = if known.is_in_doubt { self.doubt } else { 0 };
         let since = known.takeover.since.max(doubt);
-        if known.complete_since < since { (since, Gap::Epoch) } else { (known.complete_since, known.loss) }
+        if known.complete_since <= since { (since, Gap::Epoch) } else { (known.complete_since, known.loss) }
     }
 
     /// The turn behind which everything lies that is kept of a channel, and why nothing else is.

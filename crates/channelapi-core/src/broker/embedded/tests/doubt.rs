@@ -74,6 +74,12 @@ fn open_edited(disk: &SimulatedDisk, edit: usize, retention: Retention) -> Embed
     open_as(disk, &Clock::manual(1_000), policies, settings())
 }
 
+/// Opens without anything in memory: with it, whoever comes from before damage is told already for that.
+fn open_plain(disk: &SimulatedDisk) -> EmbeddedBroker {
+    let policy = Policy { durability: Durability::Fsync, retention: ALL, replay_on_join: 0 };
+    open_as(disk, &Clock::manual(1_000), Policies::new(vec![], policy), settings())
+}
+
 /// What is published in channel 0, and the place of each at the time.
 #[derive(Default)]
 struct Inbox {
@@ -195,24 +201,24 @@ fn an_edited_policy_costs_no_other_channel_its_history() {
 fn a_damaged_record_costs_no_other_channel_its_history() {
     run(async {
         let disk = SimulatedDisk::default();
-        let broker = open(&disk);
+        let broker = open_plain(&disk);
         let mut inbox = Inbox::default();
         inbox.publish(&broker, 50).await;
         drop(broker);
         for round in 0..3 {
-            let broker = open(&disk);
+            let broker = open_plain(&disk);
             let rots = format!("rots in round {round}");
             broker.publish(request(1, &rots)).await.unwrap();
             broker.publish(request(2, "behind it")).await.unwrap();
             drop(broker);
             disk.garble(rots.as_bytes());
-            let broker = open(&disk);
+            let broker = open_plain(&disk);
             inbox.check(&broker, true);
             inbox.take_over(&broker).await;
             inbox.check(&broker, false);
             inbox.publish(&broker, 1).await;
             drop(broker);
-            inbox.check_on(&disk.after_power_cut(0), open);
+            inbox.check_on(&disk.after_power_cut(0), open_plain);
         }
     });
 }
@@ -235,6 +241,7 @@ fn what_a_takeover_says_is_known_when_all_that_it_took_over_is_gone() {
             for since in before.iter().flat_map(places) {
                 assert_eq!(follows(broker, since), (Some(Gap::Epoch), vec![3, 4]), "{since:?}");
             }
+            assert_eq!(follows(broker, Since::All), (Some(Gap::Epoch), vec![3, 4]));
             // Whoever confirms now what they got before knows nothing of what may be missing behind it.
             for since in [Since::InEpoch { epoch, offset: 2 }, Since::Offset(2)] {
                 assert_eq!(follows(broker, since), (Some(Gap::Epoch), vec![3, 4]), "{since:?}");
@@ -259,6 +266,13 @@ fn what_a_takeover_says_is_known_when_all_that_it_took_over_is_gone() {
         assert_eq!(follows(&broker, places(&after[0])[0]), (Some(Gap::Trimmed), vec![4, 5]));
         assert_eq!(follows(&broker, places(&after[0])[2]), (None, vec![4, 5]));
         assert_eq!(follows(&broker, places(&before[0])[0]), (Some(Gap::Epoch), vec![4, 5]));
+        broker.purge(&channel(0)).await.unwrap();
+        let anew = publish(&broker, 0, 2).await;
+        assert_eq!(
+            follows(&broker, places(&anew[0])[0]),
+            (None, vec![2]),
+            "an epoch that takes over nothing"
+        );
     });
 }
 
@@ -336,7 +350,7 @@ fn a_hole_in_a_channel_costs_what_is_before_it() {
     run(async {
         for (rotten, left) in [(1, vec![3, 4]), (3, vec![1, 2, 3])] {
             let disk = SimulatedDisk::default();
-            let broker = open(&disk);
+            let broker = open_plain(&disk);
             let mut published = Vec::new();
             for item in 0..4 {
                 published.push(broker.publish(request(0, &format!("number {item}"))).await.unwrap());
@@ -344,12 +358,12 @@ fn a_hole_in_a_channel_costs_what_is_before_it() {
             broker.publish(request(1, "behind it")).await.unwrap();
             drop(broker);
             disk.garble(format!("number {rotten}").as_bytes());
-            let broker = open(&disk);
+            let broker = open_plain(&disk);
             assert_eq!(follows(&broker, Since::All), (Some(Gap::Epoch), left.clone()));
             let next = broker.publish(request(0, "next")).await.unwrap().position;
             assert_eq!(next.epoch == published[0].position.epoch, rotten == 1, "what is proven goes on");
             drop(broker);
-            let broker = open(&disk);
+            let broker = open_plain(&disk);
             let all = [&left[..], &[next.offset]].concat();
             assert_eq!(follows(&broker, Since::All), (Some(Gap::Epoch), all));
             for since in published[..rotten].iter().flat_map(places) {
