@@ -196,7 +196,7 @@ async fn go_on(
     let is_shorter = is_beginning(left, before);
     let site = Arc::new(Site::new(server.address, AUTH_KEY.to_owned()));
     // With numbers of its own.
-    let mut publisher = Publisher::new(1, Route::Batch, targets(), site, choices.number(0..=u64::MAX));
+    let mut publisher = Publisher::new(1, Route::Batch, targets(), site, choices.number(1..=u64::MAX - 1));
     for target in targets() {
         publisher.publish_batch(&target, 1).await?;
     }
