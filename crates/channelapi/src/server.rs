@@ -141,7 +141,7 @@ impl listener::Service for Face {
             ("/readyz", &Method::GET | &Method::HEAD) => health::ready(server.readiness()),
             _ => {
                 RequestRefused::NotFound.count();
-                not_found()
+                not_found(*is_for_clients)
             }
         }
     }
@@ -245,9 +245,10 @@ fn is_from_near(head: &Parts, peer: Peer) -> bool {
     peer == Peer::Neighbour && !is_forwarded
 }
 
-fn not_found() -> Response {
-    let body = r#"{"success": false, "message": "There is nothing here. See / for what there is."}"#;
-    http::json(StatusCode::NOT_FOUND, body)
+fn not_found(is_for_clients: bool) -> Response {
+    let public = r#"{"success": false, "message": "There is nothing here. See / for what there is."}"#;
+    let internal = r#"{"success": false, "message": "There is nothing here: clients and the page are on the public listener."}"#;
+    http::json(StatusCode::NOT_FOUND, if is_for_clients { public } else { internal })
 }
 
 /// Finds the keys to run with, and says what is to be said of them.
@@ -465,7 +466,7 @@ impl listener::Service for ConformanceServer {
     async fn serve(self: Arc<Self>, request: Request, _peer: Peer) -> Response {
         match self.gateway(request.uri().path()) {
             Some(gateway) => gateway.serve(request, None).await,
-            None => not_found(),
+            None => not_found(true),
         }
     }
 }

@@ -4,7 +4,7 @@
 
 mod node;
 
-use node::{KEY, Node, read_answer};
+use node::{KEY, Node, POLLING, read_answer};
 use std::io::{Read as _, Write as _};
 
 /// Every route that takes no query and, where the last is empty, no body.
@@ -102,6 +102,25 @@ fn what_is_not_there_is_said_with_a_hint_that_fits() {
     );
     let nameless = node.call("GET", "/v1/channels/a/messages?since=unread&consumer=", "");
     assert!(nameless.status == 400 && nameless.body.contains(r#""code":"invalid_consumer""#), "{nameless:?}");
+}
+
+/// Once, the page that was not there was told to be at the very place that was asked for.
+#[test]
+fn the_listener_for_publishers_says_where_the_page_and_the_clients_are() {
+    let mut node = Node::start("[internal]\nport = 0\n");
+    let ready = node.said.last().unwrap();
+    let (_, internal) = ready.split_once(r#""internal":""#).unwrap();
+    let internal = internal.split('"').next().unwrap().parse().unwrap();
+    let nowhere = |node: &Node, path: &str| node.request("GET", path, &[], "").body;
+    assert!(nowhere(&node, "/nothing").contains("There is nothing here. See / for what there is."));
+    node.address = internal;
+    for path in ["/", POLLING] {
+        let body = nowhere(&node, path);
+        assert!(
+            body.contains("There is nothing here: clients and the page are on the public listener."),
+            "{body}"
+        );
+    }
 }
 
 /// Once, two lengths that are the same were one, chunks counted beside a length, bodies in another coding passed for plain ones, and a head right behind another request was not looked at as
