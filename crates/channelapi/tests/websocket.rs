@@ -42,6 +42,28 @@ fn a_list_may_stand_on_several_lines() {
     }
 }
 
+/// Once, the pages said that words of this server end a connection, too, and none named the code.
+#[test]
+fn words_of_socket_io_end_a_connection_and_those_of_the_server_mean_nothing() {
+    let node = Node::start("");
+    let token = node.token("a");
+    let (security, clients) =
+        (include_str!("../../../docs/security.md"), include_str!("../../../docs/clients.md"));
+    for name in ["clientevent", "gap", "checkpoint", "something"] {
+        let mut client = Client::enter(&node);
+        client.send(&format!(r#"42["{name}",{{"channel":"a"}}]"#)).unwrap();
+        client.send(&format!(r#"42["join_channel",{{"token":"{token}"}}]"#)).unwrap();
+        client.await_text("Connected to a");
+    }
+    for name in ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"] {
+        let mut client = Client::enter(&node);
+        client.send(&format!(r#"42["{name}"]"#)).unwrap();
+        assert_eq!(client.close_code(), Some(4500), "{name}");
+        assert!(security.contains(&format!("`{name}`")) && clients.contains(&format!("`{name}`")), "{name}");
+    }
+    assert!(clients.contains("| `4500` |"));
+}
+
 /// Once, nothing answered it.
 #[test]
 fn a_ping_is_answered_while_a_websocket_takes_over() {

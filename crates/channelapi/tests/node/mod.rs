@@ -368,6 +368,16 @@ impl Client {
         }
     }
 
+    /// Reads until the end, and returns the code of the close frame.
+    pub(crate) fn close_code(&mut self) -> Option<u16> {
+        loop {
+            let (opcode, bytes) = self.frame()?;
+            if opcode == 8 {
+                return bytes.first_chunk().map(|code| u16::from_be_bytes(*code));
+            }
+        }
+    }
+
     /// Reads until the end, and returns all texts before it, and the close frame's text.
     pub(crate) fn rest(&mut self) -> (Vec<String>, Option<String>) {
         let mut texts = Vec::new();
