@@ -58,9 +58,8 @@ fn what_was_purged_leaves_the_disk_also_if_its_channel_is_not_known_any_more() {
     run(async {
         for is_in_memory in [false, true] {
             let clock = Clock::manual(1_000);
-            let few = Retention { messages: 2, ..ALL };
             let live = |disk: &SimulatedDisk, durability| {
-                let policy = |durability| Policy { durability, retention: few, replay_on_join: 0 };
+                let policy = |durability| Policy { durability, retention: ALL, replay_on_join: 0 };
                 let own = vec![(Pattern::new("channel-0"), policy(durability))];
                 open_as(disk, &clock, Policies::new(own, policy(Durability::Fsync)), settings())
             };
@@ -71,11 +70,13 @@ fn what_was_purged_leaves_the_disk_also_if_its_channel_is_not_known_any_more() {
             };
             let disk = SimulatedDisk::default();
             let broker = live(&disk, Durability::Fsync);
-            // So that the segment is rewritten, and not removed.
+            // So that the segment is rewritten when the rest of it is purged, and not removed.
             broker.publish(request(1, "stays")).await.unwrap();
             let first = broker.publish(request(0, "secret")).await.unwrap().position;
             drop(broker);
             let broker = live(&disk, if is_in_memory { Durability::Memory } else { Durability::Fsync });
+            // The purge is in another segment.
+            fill(&broker).await;
             if is_in_memory {
                 broker.publish(request(0, "in memory")).await.unwrap();
             }
@@ -85,7 +86,7 @@ fn what_was_purged_leaves_the_disk_also_if_its_channel_is_not_known_any_more() {
             } else {
                 forget_idle(&broker);
             }
-            fill(&broker).await;
+            broker.purge(&channel(9)).await.unwrap();
             tidy(&broker);
             assert!(disk.has("0000000000000001.log") && disk.holds(b"stays"));
             assert!(!disk.holds(b"secret"), "in memory: {is_in_memory}");
