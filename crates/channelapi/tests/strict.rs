@@ -104,6 +104,22 @@ fn what_is_not_there_is_said_with_a_hint_that_fits() {
     assert!(nameless.status == 400 && nameless.body.contains(r#""code":"invalid_consumer""#), "{nameless:?}");
 }
 
+/// Once, it was a part of another channel's name, as it is for the first version's routes for ever.
+#[test]
+fn an_escape_that_is_none_is_no_channel_of_version_1() {
+    let node = Node::start("");
+    let read = node.call("GET", "/v1/channels/a%2", "");
+    let sent = node.call("POST", "/v1/channels/a%2/messages", r#"{"data":1}"#);
+    for answer in [read, sent] {
+        assert_eq!(answer.status, 400, "{answer:?}");
+        let why = r#""detail":"A % in the path is not followed by two hexadecimal digits."#;
+        assert!(answer.body.contains(why) && answer.body.contains("invalid_channel"), "{answer:?}");
+    }
+    let seed = node.call("POST", "/message/a%2", r#"{"message":1}"#);
+    assert_eq!((seed.status, &*seed.body), (200, r#"{"success": true}"#));
+    assert_eq!(node.call("GET", "/v1/channels/a%252", "").body.matches(r#""next_offset":2"#).count(), 1);
+}
+
 /// Once, the page that was not there was told to be at the very place that was asked for.
 #[test]
 fn the_listener_for_publishers_says_where_the_page_and_the_clients_are() {

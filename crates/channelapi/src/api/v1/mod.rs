@@ -11,6 +11,7 @@ mod publish;
 mod query;
 mod request_id;
 mod revocations;
+mod segment;
 mod since;
 mod stream;
 mod time;
@@ -30,12 +31,11 @@ use channelapi_core::model::{ChannelName, ConsumerName};
 use hyper::header::{CONTENT_ENCODING, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
-use percent_encoding::percent_decode_str;
 use problem::{Code, Problem};
 use publish::Draft;
 use query::Query;
 use request_id::{REQUEST_ID, RequestId};
-use std::borrow::Cow;
+use segment::{channel, consumer, text};
 use std::net::IpAddr;
 use std::sync::Arc;
 use stream::{Opener, StreamGrant};
@@ -407,22 +407,6 @@ fn short_answer(status: StatusCode, object: json::Object) -> Answer {
     Answer::fresh(status, "application/json", object.finish())
 }
 
-/// One segment of a path, decoded. What is no text is nothing that we know either.
-fn text(segment: &str) -> String {
-    percent_decode_str(segment).decode_utf8_lossy().into_owned()
-}
-
-fn channel(segment: &str) -> Result<ChannelName, Problem> {
-    let name: Cow<'_, [u8]> = percent_decode_str(segment).into();
-    Ok(ChannelName::parse_bytes(&name)?)
-}
-
-fn consumer(segment: &str) -> Result<ConsumerName, Problem> {
-    let name = percent_decode_str(segment).decode_utf8();
-    let name = name.map_err(|_| Problem::new(Code::InvalidConsumer, "The consumer's name is not UTF-8."))?;
-    Ok(ConsumerName::parse(&name)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -452,12 +436,17 @@ mod tests {
         {
             assert_eq!(published_to(other), None, "{other}");
         }
-        for segment in ["", "%00", "%ff", "%E2%80%AEb", &"x".repeat(256)] {
+        check("100%25", "100%");
+        // Once, the broken escapes were parts of other names.
+        for segment in ["", "%00", "%ff", "%E2%80%AEb", &"x".repeat(256), "a%2", "a%", "%zz", "a%%41", "%+1"]
+        {
             let refused = call(&Method::POST, &format!("/channels/{segment}/messages")).err();
             assert_eq!(refused.map(|problem| problem.code), Some(Code::InvalidChannel), "{segment}");
         }
-        let refused = call(&Method::GET, "/channels/c/consumers/%FF").err();
-        assert_eq!(refused.map(|problem| problem.code), Some(Code::InvalidConsumer));
+        for who in ["%FF", "b%2"] {
+            let refused = call(&Method::GET, &format!("/channels/c/consumers/{who}")).err();
+            assert_eq!(refused.map(|problem| problem.code), Some(Code::InvalidConsumer), "{who}");
+        }
     }
 
     #[test]
