@@ -23,8 +23,8 @@ use crate::http::Heads;
 /// - The pieces do not matter.
 /// - Behind the look at heads, requests arrive as they would without it, up to one that is refused: of bodies nothing is changed, wherever
 ///   they end.
-/// - No request arrives whose body is coded in any way but in chunks, once.
-/// - Whatever was sent before, nothing arrives that could be read in two ways, unless somebody was to leave HTTP.
+/// - Unless somebody was to leave HTTP before, no request arrives whose body is coded in any way but in chunks, once, nor one whose head could
+///   be read in two ways.
 pub fn http_pipeline(data: &[u8]) -> bool {
     let Some((pieces, sent)) = data.split_first() else { return false };
     let pieces = usize::from(*pieces).max(1);
@@ -32,7 +32,7 @@ pub fn http_pipeline(data: &[u8]) -> bool {
     assert_eq!(looked_at, look(sent, usize::MAX), "in pieces of {pieces} bytes");
     let (plain, arrived) = (read(sent), read(&looked_at));
     assert!(plain.starts_with(&arrived), "{arrived:?} instead of {plain:?}");
-    for request in &arrived {
+    for request in arrived.iter().take_while(|request| !request.leaves) {
         assert!(request.codings.iter().all(|coding| coding == "chunked"), "{request:?}");
         assert!(request.codings.len() <= 1, "{request:?}");
     }
