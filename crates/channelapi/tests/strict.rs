@@ -120,6 +120,43 @@ fn an_escape_that_is_none_is_no_channel_of_version_1() {
     assert_eq!(node.call("GET", "/v1/channels/a%252", "").body.matches(r#""next_offset":2"#).count(), 1);
 }
 
+/// Once, it was 405, while the page, the metrics and the health of the server answered it.
+#[test]
+fn whatever_can_be_got_can_be_asked_for_its_head_but_for_a_stream() {
+    let node = Node::start("");
+    assert_eq!(node.call("POST", "/v1/channels/a/messages", r#"{"data":1}"#).status, 201);
+    let heads = |method: &str, path: &str| {
+        let mut stream = node.connect();
+        let key = format!("Authorization: {KEY}");
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\n{key}\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let is_lasting = |line: &&str| !line.starts_with("date: ") && !line.starts_with("x-request-id: ");
+        let mut head: Vec<_> = head.lines().filter(is_lasting).map(str::to_owned).collect();
+        head.sort();
+        (head, body.len())
+    };
+    for path in [
+        "/v1/channels/a",
+        "/v1/channels/a/messages?since=all",
+        "/v1/channels/a/messages/1",
+        "/v1/channels/a/consumers",
+        "/v1/channels/a/consumers/c",
+        "/v1/revocations",
+    ] {
+        let (got, asked) = (heads("GET", path), heads("HEAD", path));
+        assert!(
+            got.0[0].contains("200") && got.0.iter().any(|line| line.starts_with("content-length: ")),
+            "{got:?}"
+        );
+        assert_eq!((&asked.0, asked.1), (&got.0, 0), "{path}");
+    }
+    let (head, _) = heads("HEAD", "/v1/channels/a/stream");
+    assert!(head[0].contains("405") && head.contains(&"allow: GET".to_owned()), "{head:?}");
+    assert!(heads("HEAD", "/v1/messages").0[0].contains("405"));
+}
+
 /// Once, the page that was not there was told to be at the very place that was asked for.
 #[test]
 fn the_listener_for_publishers_says_where_the_page_and_the_clients_are() {

@@ -92,6 +92,9 @@ impl Call {
             count += 1;
         }
         let segments = &segments[..count];
+        // Who asks for a head alone is answered as who asks for all, and the body is left out. A stream would have no end.
+        let has_end = !matches!(segments, ["channels", _, "stream"]);
+        let method = if *method == Method::HEAD && has_end { &Method::GET } else { method };
         let call = match (segments, method.as_str()) {
             ([.., ""], _) => return Err(no_route(&[])),
             (["messages"], "POST") => Self::PublishBatch,
@@ -194,13 +197,14 @@ fn no_route(segments: &[&str]) -> Problem {
     match segments {
         ["messages"] | ["channels", _, "disconnect"] => Problem::method("POST"),
         ["tokens" | "revocations", _] => Problem::method("DELETE"),
-        ["revocations"] => Problem::method("GET, POST"),
-        ["channels", _] | ["channels", _, "stream" | "consumers"] | ["channels", _, "messages", _] => {
-            Problem::method("GET")
+        ["revocations"] => Problem::method("GET, HEAD, POST"),
+        ["channels", _, "stream"] => Problem::method("GET"),
+        ["channels", _] | ["channels", _, "consumers"] | ["channels", _, "messages", _] => {
+            Problem::method("GET, HEAD")
         }
-        ["channels", _, "messages"] => Problem::method("GET, POST, DELETE"),
+        ["channels", _, "messages"] => Problem::method("GET, HEAD, POST, DELETE"),
         ["channels", _, "tokens"] => Problem::method("POST, DELETE"),
-        ["channels", _, "consumers", _] => Problem::method("GET, PUT, DELETE"),
+        ["channels", _, "consumers", _] => Problem::method("GET, HEAD, PUT, DELETE"),
         _ => Problem::new(Code::NotFound, "There is no such route in /v1."),
     }
 }
