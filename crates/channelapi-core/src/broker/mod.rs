@@ -7,9 +7,9 @@ mod permit;
 #[cfg(feature = "fuzzing")]
 pub use embedded::fuzzing;
 pub use embedded::{
-    Damage, EmbeddedBroker, Figures, HistoryPage, HistoryQuery, LogBackup, OpenError, PublishError,
-    PublishRequest, Published, Publishing, Report, SegmentStats, Standing, Stats, StoreSettings,
-    backup as backup_log, carry_answers, stats as log_stats, verify as verify_log,
+    CopyError, Damage, EmbeddedBroker, Figures, HistoryPage, HistoryQuery, LogBackup, OpenError,
+    PublishError, PublishRequest, Published, Publishing, Report, SegmentStats, Standing, Stats,
+    StoreSettings, backup as backup_log, carry_answers, stats as log_stats, verify as verify_log,
 };
 pub use history::{Depth, Gap, History, Loss, Page, Reading, Since, SinceError, Start, Top};
 pub use permit::Permit;

@@ -3,7 +3,7 @@
 //! Invariants: the copy is complete or it is not there; nothing is ever written over. It is what one moment, the end of copying,
 //! could have left behind: the state is copied before the publications, so no consumer's position is ahead of them.
 
-use crate::broker::{OpenError, backup_log};
+use crate::broker::{CopyError, backup_log};
 use crate::state::{StateError, backup as copy_state};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -48,9 +48,9 @@ pub enum BackupError {
     /// The state could not be read or written.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The log could not be read or written.
+    /// The log could not be read, or its copy not be written.
     #[error(transparent)]
-    Log(#[from] OpenError),
+    Log(#[from] CopyError),
     /// The operating system says no.
     #[error("{path} cannot be used: {error}; look at its permissions and at the room on its disk")]
     Io {
@@ -111,7 +111,7 @@ fn copy(data: &Path, to: &Path) -> Result<Backup, BackupError> {
         DirBuilder::new().mode(0o700).create(to.join(ACME)).map_err(failed(to.join(ACME)))?;
     }
     for name in SECRETS {
-        state_bytes += copy_secret(&data.join(name), &to.join(name)).map_err(failed(data.join(name)))?;
+        state_bytes += copy_secret(&data.join(name), &to.join(name))?;
     }
     if has_acme {
         sync(&to.join(ACME))?;
@@ -127,14 +127,18 @@ fn sync(folder: &Path) -> Result<(), BackupError> {
     synced.map_err(|error| BackupError::Io { path: folder.to_owned(), error })
 }
 
-fn copy_secret(from: &Path, to: &Path) -> io::Result<u64> {
+fn copy_secret(from: &Path, to: &Path) -> Result<u64, BackupError> {
+    let failed = |path: &Path, error| BackupError::Io { path: path.to_owned(), error };
     let secret = match fs::read(from) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        read => read?,
+        read => read.map_err(|error| failed(from, error))?,
     };
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(to)?;
-    file.write_all(&secret)?;
-    file.sync_all()?;
+    let written = OpenOptions::new().create_new(true).write(true).mode(0o600).open(to);
+    let written = written.and_then(|mut file| {
+        file.write_all(&secret)?;
+        file.sync_all()
+    });
+    written.map_err(|error| failed(to, error))?;
     Ok(secret.len() as u64)
 }
 

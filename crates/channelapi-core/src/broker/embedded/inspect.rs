@@ -11,7 +11,7 @@ use bytes::Bytes;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What a check of every byte found.
@@ -79,6 +79,22 @@ pub struct Backup {
     pub bytes: u64,
 }
 
+/// Why a log was not copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// What was to be copied.
+    #[error(transparent)]
+    Read(#[from] OpenError),
+    /// The copy, which may be on another disk.
+    #[error("the copy cannot be written: {path}: {error}; make room there, or name another place")]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        error: io::Error,
+    },
+}
+
 /// Channels that [`Stats`] names.
 const LARGEST: usize = 10;
 
@@ -94,12 +110,9 @@ pub fn stats(path: &Path, policies: &Policies, now: u64) -> Result<Stats, OpenEr
 
 /// Copies the log in a directory to a new one, also while a server writes to it: everything that was answered before this was
 /// called is in the copy.
-pub fn backup(path: &Path, destination: &Path) -> Result<Backup, OpenError> {
+pub fn backup(path: &Path, destination: &Path) -> Result<Backup, CopyError> {
     let disk = Directory::existing(path);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(destination)?;
-    if fs::read_dir(destination)?.next().is_some() {
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the destination is not empty").into());
-    }
+    make_empty(destination).map_err(unwritten(destination))?;
     let mut copied = std::collections::BTreeMap::new();
     // The oldest first: whatever is removed or rewritten meanwhile is told of in what is copied later. The last one is copied
     // again if it was sealed meanwhile, until there is nothing newer.
@@ -111,32 +124,42 @@ pub fn backup(path: &Path, destination: &Path) -> Result<Backup, OpenError> {
             break;
         }
         for number in numbers.into_iter().filter(|number| newest.is_none_or(|newest| *number >= newest)) {
-            match copy(&disk, number, destination) {
-                Ok(bytes) => _ = copied.insert(number, bytes),
+            let (bytes, end) = match read(&disk, number) {
                 // Given up since it was listed.
-                Err(error) if is_gone(&error) => {}
-                Err(error) => return Err(error.into()),
-            }
+                Err(error) if is_gone(&error) => continue,
+                read => read.map_err(OpenError::from)?,
+            };
+            // Without the zeros behind its end.
+            let length = if is_zero(&bytes[end.position..]) { end.position } else { bytes.len() };
+            let file = destination.join(name_of(number));
+            write(&file, &bytes[..length]).map_err(unwritten(&file))?;
+            copied.insert(number, length as u64);
         }
     }
-    File::open(destination)?.sync_all()?;
+    let synced = File::open(destination).and_then(|folder| folder.sync_all());
+    synced.map_err(unwritten(destination))?;
     Ok(Backup { segments: copied.len(), bytes: copied.values().sum() })
 }
 
-/// Copies a segment, without the zeros behind its end.
-fn copy(disk: &dyn Disk, number: u64, destination: &Path) -> io::Result<u64> {
-    let (bytes, end) = read(disk, number)?;
-    let length = if is_zero(&bytes[end.position..]) { end.position } else { bytes.len() };
+fn unwritten(path: &Path) -> impl FnOnce(io::Error) -> CopyError {
+    let path = path.to_owned();
+    move |error| CopyError::Write { path, error }
+}
+
+/// Makes the place of a copy, which must have been empty.
+fn make_empty(destination: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(destination)?;
+    if fs::read_dir(destination)?.next().is_some() {
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, "the destination is not empty"));
+    }
+    Ok(())
+}
+
+fn write(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = fs::OpenOptions::new();
-    let mut to = options
-        .create(true)
-        .write(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(destination.join(name_of(number)))?;
-    to.write_all(&bytes[..length])?;
-    to.sync_all()?;
-    Ok(length as u64)
+    let mut file = options.create(true).write(true).truncate(true).mode(0o600).open(file)?;
+    file.write_all(bytes)?;
+    file.sync_all()
 }
 
 /// A segment that looks wrong is read so often: what a server writes meanwhile may be seen in parts.

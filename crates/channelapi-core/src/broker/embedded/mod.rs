@@ -51,7 +51,9 @@ mod usage;
 mod writer;
 
 pub use answers::carry_answers;
-pub use inspect::{Backup as LogBackup, Damage, Report, SegmentStats, Stats, backup, stats, verify};
+pub use inspect::{
+    Backup as LogBackup, CopyError, Damage, Report, SegmentStats, Stats, backup, stats, verify,
+};
 pub use open::OpenError;
 pub use reader::{HistoryPage, HistoryQuery, Standing};
 
