@@ -295,7 +295,8 @@ fn over_the_disks_cap_the_oldest_goes_and_its_channels_say_so() {
         tidy(&broker);
         assert!(COUNTERS.given_up.value() > given_up);
         let bytes: usize = disk.sizes().iter().sum();
-        assert!((8_000..=16_000).contains(&bytes), "{bytes} bytes are left");
+        // What upkeep has just noted about the last one that went may be beyond it.
+        assert!((8_000..=16_200).contains(&bytes), "{bytes} bytes are left");
         let check = |broker: &EmbeddedBroker| {
             assert!(data_of(broker, 0).is_empty());
             assert_eq!(gap(broker, 0, first.cursor), None);
