@@ -192,7 +192,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/jwt",
-        &["config", "identity", "output"],
+        &["config", "identity", "output", "channelapi-core/limits"],
         "it judges by the configuration, and needs no server",
     ),
     room(
