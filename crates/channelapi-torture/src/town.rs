@@ -183,5 +183,8 @@ fn plans(tickets: &[Ticket]) -> Vec<Plan> {
     ];
     // Where there are fewer channels, some have nowhere to go.
     plans.retain(|plan| !plan.channels.is_empty());
+    for Plan { channels, confirms, .. } in &mut plans {
+        confirms.retain(|confirmed| channels.iter().any(|ticket| ticket.channel == *confirmed));
+    }
     plans
 }
