@@ -28,6 +28,13 @@ impl Walk<'_, '_> {
         self.ledger.purges.perhaps(channel, connection.connected.branch, since, at).next().is_some()
     }
 
+    /// Whether the history may have begun anew at any time before.
+    pub(super) fn was_perhaps_purged(&self, channel: ChannelId, at: Time) -> bool {
+        let Some(connection) = &self.connection else { return false };
+        let branch = connection.connected.branch;
+        self.ledger.purges.perhaps(channel, branch, Time::default(), at).next().is_some()
+    }
+
     /// Whether the history may have begun anew since what came with an entry was given out.
     pub(super) fn is_purged_since(&self, channel: ChannelId, at: Time, entry: usize, stood: Stand) -> bool {
         let Some(connection) = &self.connection else { return false };

@@ -98,6 +98,8 @@ impl Walk<'_, '_> {
             {
                 self.is_purged_since(channel, at, cursor, stood) || self.is_replaced(cursor)
             }
+            // Whoever wants everything is told that there was more, as it is where retention took that.
+            (Reason::Epoch, Asked::All) => self.was_perhaps_purged(channel, at),
             (Reason::Epoch, Asked::After(cursor) | Asked::Start(cursor)) => {
                 let before = self.connected_before(cursor).map(|connected| connected.life);
                 before != Some(connection.connected.life)
