@@ -88,8 +88,14 @@ impl Connection {
     pub(in crate::gateway) fn send_away(&self) {
         self.namespaces.lock().leave(ROOT);
         self.send(&frames::disconnect());
-        self.set_deadline(millis_of(REVOKED_CLOSE_TIMEOUT));
-        self.state.lock().is_sent_away = true;
+        let at = self.gateway.now().saturating_add(millis_of(REVOKED_CLOSE_TIMEOUT));
+        self.look_in_time(|state| {
+            // Whoever has ended has its time for the last packets already.
+            if state.ended.is_none() {
+                state.is_sent_away = true;
+                state.deadline = state.deadline.min(at);
+            }
+        });
     }
 
     /// The client has come in.
