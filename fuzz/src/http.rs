@@ -9,4 +9,4 @@ mod heads;
 
 pub(crate) use head::{Head, Parsed, headers_room};
 pub(crate) use headers::Headers;
-pub(crate) use heads::Heads;
+pub(crate) use heads::{Heads, may_leave};

@@ -176,8 +176,8 @@ fn the_listener_for_publishers_says_where_the_page_and_the_clients_are() {
     }
 }
 
-/// Once, two lengths that are the same were one, chunks counted beside a length, bodies in another coding passed for plain ones, and a head right behind another request was not looked at as
-/// closely as the first.
+/// Once, two lengths that are the same were one, chunks counted beside a length, bodies in another coding passed for plain ones, and a head
+/// right behind another request, or one with `Upgrade` or of the method `CONNECT`, was not looked at as closely as the first.
 #[test]
 fn a_request_that_two_readers_could_end_in_two_places_is_answered_400_and_nothing_behind_it() {
     let node = Node::start("");
@@ -200,6 +200,8 @@ fn a_request_that_two_readers_could_end_in_two_places_is_answered_400_and_nothin
     let good = [
         String::new(),
         "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
+        "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n".to_owned(),
+        "CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(),
         publish("Content-Length: 10\r\n", r#"{"data":2}"#),
     ];
     for bad in &bad {
@@ -216,10 +218,32 @@ fn a_request_that_two_readers_could_end_in_two_places_is_answered_400_and_nothin
                 ("400", usize::from(!good.is_empty())),
                 "{good}{bad}: {answers}"
             );
-            assert!(before.iter().all(|status| matches!(*status, "200" | "201")), "{answers}");
+            let expected = if good.starts_with("CONNECT") { &["404"][..] } else { &["200", "201"] };
+            assert!(before.iter().all(|status| expected.contains(status)), "{answers}");
         }
     }
     assert_eq!(stored(&node), bad.len(), "the good ones alone");
     let refused = node.metric("channelapi_http_refused_total{reason=\"malformed\"}");
     assert_eq!(refused, (bad.len() * good.len()) as u64, "each of them is counted");
+}
+
+/// What is behind it may be frames of a WebSocket, so nobody looks at it. Once, it was read as requests all the same when there was no WebSocket.
+#[test]
+fn nothing_is_read_behind_a_request_that_could_have_left_http() {
+    let node = Node::start("");
+    let upgrade = "Connection: Upgrade\r\nUpgrade: WebSocket\r\n";
+    for (method, path, fields, body) in [
+        ("GET", "/healthz", "", ""),
+        ("GET", "/none", "", ""),
+        ("GET", "/healthz", "Content-Length: 3\r\n", "a\nb"),
+        ("POST", "/v1/channels/a/messages", "Transfer-Encoding: chunked\r\n", "0\r\n\r\n"),
+    ] {
+        let mut stream = node.connect();
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{upgrade}{fields}\r\n{body}");
+        write!(stream, "{request}GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).unwrap();
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{request}{answers}");
+        assert!(answers.to_ascii_lowercase().contains("connection: close"), "{request}{answers}");
+    }
 }

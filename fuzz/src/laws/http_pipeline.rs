@@ -10,21 +10,20 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Buf as _;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{TRANSFER_ENCODING, UPGRADE};
+use hyper::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, StatusCode};
 
-use crate::http::Heads;
+use crate::http::{Heads, may_leave};
 
 /// The first byte of the input says in which pieces the rest arrives. It is accepted if a whole request arrives.
 ///
 /// - The pieces do not matter.
 /// - Behind the look at heads, requests arrive as they would without it, up to one that is refused: of bodies nothing is changed, wherever
 ///   they end.
-/// - Unless somebody was to leave HTTP before, no request arrives whose body is coded in any way but in chunks, once, nor one whose head could
-///   be read in two ways.
+/// - No request arrives whose body is coded in any way but in chunks, once, nor one whose head could be read in two ways.
 pub fn http_pipeline(data: &[u8]) -> bool {
     let Some((pieces, sent)) = data.split_first() else { return false };
     let pieces = usize::from(*pieces).max(1);
@@ -32,13 +31,13 @@ pub fn http_pipeline(data: &[u8]) -> bool {
     assert_eq!(looked_at, look(sent, usize::MAX), "in pieces of {pieces} bytes");
     let (plain, arrived) = (read(sent), read(&looked_at));
     assert!(plain.starts_with(&arrived), "{arrived:?} instead of {plain:?}");
-    for request in arrived.iter().take_while(|request| !request.leaves) {
+    for request in &arrived {
         assert!(request.codings.iter().all(|coding| coding == "chunked"), "{request:?}");
         assert!(request.codings.len() <= 1, "{request:?}");
     }
     // What is sent behind may be the rest of a request.
-    let is_behind = |request: &Arrived| request.head.ends_with(BEHIND);
-    if !arrived.iter().any(|request| request.leaves || is_behind(request)) {
+    if !sent.windows(BEHIND.len()).any(|part| part == BEHIND.as_bytes()) {
+        let is_behind = |request: &Arrived| request.head.ends_with(BEHIND);
         for fields in AMBIGUOUS {
             let behind = format!("GET {BEHIND} HTTP/1.1\r\n{fields}\r\n");
             let all = read(&look(&[sent, behind.as_bytes()].concat(), pieces));
@@ -76,12 +75,11 @@ struct Arrived {
     head: String,
     /// What it says of how its body is coded.
     codings: Vec<String>,
-    /// What follows it may not be HTTP.
-    leaves: bool,
     body: Vec<u8>,
 }
 
-/// The requests that hyper finds, of which everything is there.
+/// The requests that hyper finds, of which everything is there. They are answered as the server does it: a connection is not turned into
+/// anything else, and ends behind a request that asked for what it could have been.
 fn read(bytes: &[u8]) -> Vec<Arrived> {
     let all: Arc<Mutex<Vec<Arrived>>> = Arc::default();
     let answer = service_fn(|request: Request<Incoming>| {
@@ -91,7 +89,8 @@ fn read(bytes: &[u8]) -> Vec<Arrived> {
             let codings = request.headers().get_all(TRANSFER_ENCODING).iter();
             let codings =
                 codings.map(|line| String::from_utf8_lossy(line.as_bytes()).to_ascii_lowercase()).collect();
-            let leaves = request.method() == Method::CONNECT || request.headers().contains_key(UPGRADE);
+            let leaves = request.headers().get_all(UPGRADE).iter().any(|line| may_leave(line.as_bytes()));
+            let refused = request.method() == Method::CONNECT;
             let (mut body, mut bytes) = (request.into_body(), Vec::new());
             let is_whole = loop {
                 match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
@@ -101,9 +100,16 @@ fn read(bytes: &[u8]) -> Vec<Arrived> {
                 }
             };
             if is_whole {
-                all.lock().expect("nobody panics").push(Arrived { head, codings, leaves, body: bytes });
+                all.lock().expect("nobody panics").push(Arrived { head, codings, body: bytes });
             }
-            Ok::<_, Infallible>(Response::new(String::new()))
+            let mut answer = Response::new(String::new());
+            if refused {
+                *answer.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            }
+            if leaves {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
         }
     });
     let mut connection = pin!(http1::Builder::new().serve_connection(Wire(bytes), answer));

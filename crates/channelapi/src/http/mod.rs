@@ -16,6 +16,7 @@ pub(crate) use attempt::Attempt;
 pub(crate) use body::Body;
 pub(crate) use head::{Head, Parsed, headers_room};
 pub(crate) use headers::{Headers, as_text};
+pub(crate) use heads::may_leave;
 pub(crate) use peer::Peer;
 pub(crate) use received::{Received, Unread};
 pub(crate) use socket::{Progress, Socket, upgraded};

@@ -237,15 +237,14 @@ impl Progress {
         }
     }
 
-    /// Something has arrived. Says whether nothing had since the last answer.
-    fn received(&self) -> bool {
+    /// Something has arrived.
+    fn received(&self) {
         let mut stage = self.stage.lock();
         match *stage {
             Stage::New(since) => *stage = Stage::Head(since),
             Stage::Idle(..) | Stage::Leaving(_) => *stage = Stage::Head(Instant::now()),
-            Stage::Head(_) | Stage::Blocked(_) | Stage::Busy | Stage::Stream(_) => return false,
+            Stage::Head(_) | Stage::Blocked(_) | Stage::Busy | Stage::Stream(_) => {}
         }
-        true
     }
 
     fn sent(&self, bytes: usize) {
@@ -308,11 +307,8 @@ impl AsyncRead for Socket {
         if arrived.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        let begins = self.progress.received();
+        self.progress.received();
         if let Some(heads) = &mut self.heads {
-            if begins {
-                heads.begin();
-            }
             heads.check(arrived);
         }
         Poll::Ready(Ok(()))

@@ -11,7 +11,7 @@ use crate::stream::Stream;
 use channelapi_core::limits::{HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX, HTTP_TARGET_BYTES_MAX};
 use hyper::StatusCode;
 use hyper::body::Body as _;
-use hyper::header::{CONNECTION, HOST, HeaderValue};
+use hyper::header::{CONNECTION, HOST, HeaderValue, UPGRADE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -103,11 +103,17 @@ impl<S: Service> Serving<S> {
             let request = unread.watch(request);
             let peer = arrival.peer(request.headers(), entry.trusted_proxies.as_ref());
             let unread = unread.clone();
+            let may_leave =
+                request.headers().get_all(UPGRADE).iter().any(|line| http::may_leave(line.as_bytes()));
             async move {
-                let response = match refusal_of(&request) {
+                let mut response = match refusal_of(&request) {
                     None => service.serve(request, peer).await,
                     Some(refusal) => refusal,
                 };
+                if may_leave && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    // Nobody looked at what its client sent behind it.
+                    end_behind(&mut response);
+                }
                 unread.discard().await;
                 if response.body().is_stream() {
                     progress.stream();
@@ -189,8 +195,13 @@ fn refusal_of(request: &Request) -> Option<Response> {
     };
     refused.count();
     let mut refusal = http::empty(status);
-    refusal.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    end_behind(&mut refusal);
     Some(refusal)
+}
+
+/// No other request is read from the connection.
+fn end_behind(response: &mut Response) {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 /// Counts what was refused before it was a request; what is wrong with a body is found in `Received`. Such a connection was told
