@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 
 import { io as io40 } from "socket.io-client-4.0";
 import { io as io4x } from "socket.io-client-4.x";
@@ -127,6 +128,18 @@ describe("join_channel with since", () => {
       assert.deepEqual([recovered, reason], [true, undefined]);
       await whole.expect(...frames(2, 3, 4, 5, 6));
     }
+  });
+
+  it("does not count among the newest what is over, and does not say that it cut it", async (t) => {
+    const { channel } = await five();
+    for (const data of [6, 7]) {
+      await server.v1("POST", `/channels/${channel}/messages`, JSON.stringify({ data, ttl: "1s" }));
+    }
+    await delay(1100);
+    const wire = await greeted(t);
+    const answer = await join(wire, channel, { since: 3, limit: 2 });
+    assert.deepEqual([answer.recovered, answer.reason, answer.offset], [true, undefined, 7]);
+    await wire.expect(...frames(4, 5));
   });
 
   it("passes custom events under their own name", async (t) => {

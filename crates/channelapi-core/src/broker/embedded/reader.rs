@@ -189,17 +189,15 @@ impl EmbeddedBroker {
         Ok(cursor.sequence)
     }
 
-    /// The turn behind which only the newest `count` publications of a channel follow.
+    /// The turn behind which only the newest `count` publications of a channel follow, of those whose time is not over.
     pub fn after_all_but(&self, channel: &ChannelName, count: usize) -> u64 {
+        let now = self.clock.unix_millis();
         let stored = self.stored.read();
         let Some(known) = stored.index.channel(channel) else {
             return stored.index.kept_behind(channel).0;
         };
-        let left_out = known.entries.len().saturating_sub(count);
-        match left_out.checked_sub(1).and_then(|last| known.entries.get(last)) {
-            Some(last) => last.turn,
-            None => known.complete_since.saturating_sub(1),
-        }
+        let left_out = known.entries.iter().rev().filter(|entry| known.shows(entry, now)).nth(count);
+        left_out.map_or(known.complete_since.saturating_sub(1), |last| last.turn)
     }
 
     /// A cursor for a turn. Of one from before this life it is exact; of another it may be of an earlier place in a later life, never of

@@ -165,3 +165,27 @@ fn a_channel_in_use_whose_publications_are_over_is_not_the_first_to_be_forgotten
         assert!(idle[0] > idle[1], "{idle:?}");
     });
 }
+
+/// Once, they counted among the newest, so that nothing came of what lived.
+#[test]
+fn the_newest_are_the_newest_of_those_that_live() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let broker = open_with(&disk, ALL, &clock);
+        let mut turns = Vec::new();
+        for data in ["a", "b"] {
+            broker.publish(request(0, data)).await.unwrap();
+            turns.push(broker.stored.read().top().turn);
+        }
+        for data in ["c", "d"] {
+            broker.publish(brief(0, data, &clock, A_WHILE)).await.unwrap();
+        }
+        let newest = |count| broker.after_all_but(&channel(0), count);
+        assert!(newest(2) > turns[0], "all live, and the newest two are the others");
+        clock.advance(A_WHILE);
+        assert_eq!(newest(1), turns[0]);
+        assert!(newest(2) < turns[0]);
+        assert_eq!(newest(3), newest(2));
+    });
+}
