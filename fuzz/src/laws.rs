@@ -21,6 +21,7 @@ mod sio_attachments;
 mod sio_packet;
 mod store_record;
 mod store_recovery;
+mod tls_session;
 mod ws_frames;
 
 pub use self::ack::ack;
@@ -44,6 +45,7 @@ pub use self::sio_attachments::sio_attachments;
 pub use self::sio_packet::sio_packet;
 pub use self::store_record::store_record;
 pub use self::store_recovery::store_recovery;
+pub use self::tls_session::tls_session;
 pub use self::ws_frames::ws_frames;
 
 /// A law, fed with any bytes.
@@ -72,5 +74,6 @@ pub const ALL: &[(&str, Law)] = &[
     ("sio_packet", sio_packet),
     ("store_record", store_record),
     ("store_recovery", store_recovery),
+    ("tls_session", tls_session),
     ("ws_frames", ws_frames),
 ];

@@ -14,6 +14,7 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
 };
 use std::cell::RefCell;
+use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use tokio::io::ReadBuf;
@@ -53,7 +54,7 @@ pub(super) struct Session {
     is_open: bool,
     /// Whether the client said goodbye.
     is_closed: bool,
-    /// Whether the client broke the rules. Then the session must not be asked for anything any more.
+    /// Whether the client broke the rules. Then the session must not be asked for anything any more: it might go on behind the damage.
     is_broken: bool,
 }
 
@@ -92,12 +93,15 @@ impl Session {
     }
 
     /// Takes in what `receive` writes into the memory that it is lent, once. The data in it goes into `buffer`, or waits. An
-    /// error of the kind `InvalidData` leaves behind what the client should be told.
+    /// error of the kind `InvalidData` leaves behind what the client should be told, and is the last word.
     pub(super) fn receive(
         &mut self,
         buffer: &mut ReadBuf<'_>,
         receive: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<()> {
+        if self.is_broken {
+            return Err(invalid("the client broke the rules of TLS"));
+        }
         INCOMING.with_borrow_mut(|incoming| {
             let waiting = self.incoming.len();
             incoming[..waiting].copy_from_slice(&self.incoming);
@@ -112,10 +116,12 @@ impl Session {
             match self.process(incoming, buffer) {
                 Ok(done) => self.keep(&incoming[done..]),
                 Err(error) => {
-                    if !self.is_open && incoming[0].is_ascii_uppercase() {
+                    // Behind a hello, that is damage.
+                    if self.tls.protocol_version().is_none() && incoming[0].is_ascii_uppercase() {
                         self.behind = PLAIN_HTTP_ANSWER.to_vec();
                     }
-                    Err(io::Error::new(io::ErrorKind::InvalidData, error))
+                    self.is_broken = true;
+                    Err(invalid(error))
                 }
             }
         })
@@ -164,7 +170,6 @@ impl Session {
             let state = match state {
                 Ok(state) => state,
                 Err(error) => {
-                    self.is_broken = true;
                     self.queue_alert(&mut input[at + discard..]);
                     return Err(error);
                 }
@@ -222,7 +227,8 @@ impl Session {
     /// Keeps the beginning of a record until the rest comes.
     fn keep(&mut self, rest: &[u8]) -> io::Result<()> {
         if rest.len() > TLS_INCOMING_BYTES_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a message of TLS is too long"));
+            self.is_broken = true;
+            return Err(invalid("a message of TLS is too long"));
         }
         self.incoming.clear();
         self.incoming.extend_from_slice(rest);
@@ -286,6 +292,10 @@ pub(super) struct Kept {
     pub(super) incoming: usize,
     pub(super) plaintext: usize,
     pub(super) behind: usize,
+}
+
+fn invalid(error: impl Into<Box<dyn Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 /// How much was taken of what was to be sent.
