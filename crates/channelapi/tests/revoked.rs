@@ -20,12 +20,16 @@ const PUBLISHERS: usize = 1;
 /// Until it is.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-const ISSUER: &str = "[[jwt]]\nsecret = '0123456789abcdef0123456789abcdef'\n";
+const SECRET: &str = "secret = '0123456789abcdef0123456789abcdef'\n";
 
 /// A JWT of somebody for the channel `a`.
 fn sign(node: &Node, subject: &str) -> String {
+    sign_with(node, subject, &[])
+}
+
+fn sign_with(node: &Node, subject: &str, more: &[&str]) -> String {
     let mut sign = Command::new(env!("CARGO_BIN_EXE_channelapi"));
-    sign.current_dir(node.dir.path()).args(["jwt", "sign", "--sub", subject, "--channels", "a"]);
+    sign.current_dir(node.dir.path()).args(["jwt", "sign", "--sub", subject, "--channels", "a"]).args(more);
     String::from_utf8(sign.output().unwrap().stdout).unwrap().trim().to_owned()
 }
 
@@ -45,7 +49,11 @@ fn take_what_is_there(client: &Client) {
 }
 
 fn revoke(node: &Node, subject: &str) -> Instant {
-    let answer = node.call("POST", "/v1/revocations", &format!(r#"{{"subject":"{subject}"}}"#));
+    revoke_by(node, "subject", subject)
+}
+
+fn revoke_by(node: &Node, field: &str, value: &str) -> Instant {
+    let answer = node.call("POST", "/v1/revocations", &format!(r#"{{"{field}":"{value}"}}"#));
     assert_eq!(answer.status, 201, "{answer:?}");
     Instant::now()
 }
@@ -54,7 +62,7 @@ fn revoke(node: &Node, subject: &str) -> Instant {
 /// waited for all of them.
 #[test]
 fn a_crowd_that_is_published_to_is_gone_within_a_second_and_holds_nobody_up() {
-    let node = Node::start(ISSUER);
+    let node = Node::start(&format!("[[jwt]]\n{SECRET}"));
     let [crowd, other] = ["crowd", "other"].map(|subject| sign(&node, subject));
     let crowd: Vec<_> = (0..CROWD).map(|_| enter(&node, &crowd)).collect();
     let mut others: Vec<_> = (0..OTHERS).map(|_| enter(&node, &other)).collect();
@@ -130,7 +138,7 @@ fn count_of_data(told: &[String]) -> usize {
 /// Once, a client that went on reading was sent all that had waited for it, and one that did not was here for five seconds.
 #[test]
 fn whoever_reads_nothing_is_gone_as_soon_and_gets_nothing_more() {
-    let node = Node::start(ISSUER);
+    let node = Node::start(&format!("[[jwt]]\n{SECRET}"));
     for (number, goes_on) in [(1, false), (2, true)] {
         let subject = format!("slow{number}");
         let mut client = enter(&node, &sign(&node, &subject));
@@ -178,4 +186,26 @@ fn whoever_does_not_go_when_its_token_is_revoked_is_gone_soon_and_who_reads_hear
         }
         assert_eq!(node.metric("channelapi_disconnects_total{reason=\"revoked\"}"), 1);
     }
+}
+
+/// Once, there was no way to end them but to name each user.
+#[test]
+fn whoever_came_in_by_an_issuer_can_be_sent_away_also_when_the_configuration_does_not_name_it_any_more() {
+    let [stolen, good] = ["stolen", "good"].map(|name| format!("[[jwt]]\nissuer = '{name}'\n{SECRET}"));
+    let mut node = Node::start(&format!("{stolen}{good}"));
+    let jwts = ["stolen", "good"].map(|issuer| sign_with(&node, "ann", &["--issuer", issuer]));
+    let [mut gone, mut stays] = jwts.clone().map(|jwt| enter(&node, &jwt));
+    let file = node.dir.path().join("channelapi.toml");
+    let settings = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, settings.replace(&stolen, "")).unwrap();
+    node.signal("-HUP");
+    node.await_log("reloaded");
+    assert_eq!(node.metric("channelapi_disconnects_total{reason=\"revoked\"}"), 0);
+    // In the second in which a JWT was issued, it counts as older.
+    revoke_by(&node, "issuer", "stolen");
+    gone.await_text("41");
+    let answer = node.call("POST", "/v1/channels/a/messages", r#"{"data":"live"}"#);
+    assert_eq!(answer.status, 201);
+    stays.await_text("live");
+    enter(&node, &jwts[1]);
 }

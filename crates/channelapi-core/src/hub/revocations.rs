@@ -1,4 +1,4 @@
-//! What is not good any more although it was signed well: single JWTs, all of a user, all that were issued for a channel.
+//! What is not good any more although it was signed well: single JWTs, all of a user or an issuer, all that were issued for a channel.
 //!
 //! Invariants:
 //! - A revocation is on disk before it is answered, and counts for everybody who joins from then on.
@@ -46,6 +46,7 @@ struct Known {
     ids: HashMap<Box<str>, Vec<Mark>>,
     subjects: HashMap<Box<str>, Vec<Mark>>,
     channels: HashMap<Box<str>, Vec<Mark>>,
+    issuers: HashMap<Box<str>, Vec<Mark>>,
 }
 
 /// One revocation, under the name it is about.
@@ -81,6 +82,7 @@ impl Revocations {
                 .subject
                 .as_ref()
                 .is_some_and(|subject| is_covered(known.subjects.get(subject), bearer.issued_at))
+            || is_covered(known.issuers.get(&*bearer.issuer), bearer.issued_at)
             || (!known.channels.is_empty()
                 && channels
                     .into_iter()
@@ -137,6 +139,7 @@ impl Known {
             RevokedKind::Id => &mut self.ids,
             RevokedKind::Subject => &mut self.subjects,
             RevokedKind::Channel => &mut self.channels,
+            RevokedKind::Issuer => &mut self.issuers,
         }
     }
 
@@ -223,6 +226,8 @@ mod tests {
             (RevokedKind::Subject, "an", "", [false; 5]),
             (RevokedKind::Channel, "a", "", [true, false, true, false, true]),
             (RevokedKind::Channel, "b", "i", [false, false, false, true, false]),
+            (RevokedKind::Issuer, "i", "", [true, false, false, true, true]),
+            (RevokedKind::Issuer, "ann", "", [false; 5]),
         ] {
             let revocation = revocations.revoke(request(kind, value, issuer, 1_000)).await.unwrap();
             assert_eq!(covered(), expected, "{kind:?} {value} {issuer}");

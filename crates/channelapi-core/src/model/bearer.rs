@@ -25,11 +25,13 @@ pub enum RevokedKind {
     Subject,
     /// A channel: nobody is let in with what was issued before.
     Channel,
+    /// All JWTs of an issuer, as the configuration calls that one.
+    Issuer,
 }
 
 impl RevokedKind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Id, Self::Subject, Self::Channel];
+    pub const ALL: [Self; 4] = [Self::Id, Self::Subject, Self::Channel, Self::Issuer];
 
     /// Its name in requests, in answers and on disk.
     pub fn as_str(self) -> &'static str {
@@ -37,6 +39,7 @@ impl RevokedKind {
             Self::Id => "jti",
             Self::Subject => "subject",
             Self::Channel => "channel",
+            Self::Issuer => "issuer",
         }
     }
 }
@@ -48,7 +51,7 @@ pub struct RevocationRequest {
     pub kind: RevokedKind,
     /// The name.
     pub value: Box<str>,
-    /// Only JWTs of this issuer; empty for all.
+    /// Only JWTs of this issuer; empty for all, and if it is an issuer that is named.
     pub issuer: Box<str>,
     /// What was issued earlier is revoked, in milliseconds since 1970. A JWT that is named by its id is revoked in any case.
     pub before: u64,

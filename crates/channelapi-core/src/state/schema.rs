@@ -40,7 +40,7 @@ const STEPS: [&str; 3] = [
         CREATE TABLE revocation (
             -- Never used again: whoever lists them goes on behind the last one.
             id         INTEGER PRIMARY KEY AUTOINCREMENT,
-            -- What is revoked: `jti`, `subject` or `channel`.
+            -- What is revoked: `jti`, `subject`, `channel` or `issuer`.
             kind       TEXT NOT NULL,
             value      TEXT NOT NULL,
             -- Of this issuer only; empty for all.

@@ -101,13 +101,17 @@ fn object_of(Revocation { id, what, created_at }: &Revocation) -> Object {
 fn parse(body: &str, now: u64) -> Result<RevocationRequest, Problem> {
     let mut fields = Fields::parse(body)?;
     let mut named = Vec::new();
-    for kind in RevokedKind::ALL {
+    for kind in [RevokedKind::Id, RevokedKind::Subject, RevokedKind::Channel] {
         named.extend(fields.take_text(kind.as_str())?.map(|value| (kind, value)));
+    }
+    let mut issuer = fields.take_text("issuer")?.unwrap_or_default();
+    if named.is_empty() && !issuer.is_empty() {
+        named.push((RevokedKind::Issuer, std::mem::take(&mut issuer)));
     }
     let (kind, value) = match <[_; 1]>::try_from(named) {
         Ok([one]) => one,
         Err(named) if named.is_empty() => {
-            return Err(fields.missing("jti`, `subject` or `channel", &["issuer", "before", "until"]));
+            return Err(fields.missing("jti`, `subject`, `channel` or `issuer", &["before", "until"]));
         }
         Err(_) => return Err(invalid("Only one of `jti`, `subject` and `channel` can be revoked at once.")),
     };
@@ -116,14 +120,15 @@ fn parse(body: &str, now: u64) -> Result<RevocationRequest, Problem> {
     } else if !is_claim(&value) {
         return Err(wrong_type(kind.as_str(), "1 to 255 bytes without control characters"));
     }
-    let issuer = fields.take_text("issuer")?.unwrap_or_default();
     if !issuer.is_empty() && !is_claim(&issuer) {
         return Err(wrong_type("issuer", "1 to 255 bytes without control characters"));
     }
     // Whoever leaves a channel leaves it now; a JWT by its name is good or not.
     let before = match fields.take("before") {
-        Some(before) if kind == RevokedKind::Subject => time::moment("before", before)?,
-        Some(_) => return Err(invalid("`before` can be given with `subject` only.")),
+        Some(before) if matches!(kind, RevokedKind::Subject | RevokedKind::Issuer) => {
+            time::moment("before", before)?
+        }
+        Some(_) => return Err(invalid("`before` can be given with `subject` and with `issuer` alone only.")),
         None => now,
     };
     let kept = kept_until(before.max(now));
@@ -160,11 +165,15 @@ mod tests {
         let jti = read(r#"{"jti":"1"}"#).unwrap();
         assert_eq!((jti.kind, jti.before, jti.until), (RevokedKind::Id, now, kept_until(now)));
         assert_eq!(read(r#"{"channel":"a/b"}"#).unwrap().kind, RevokedKind::Channel);
+        let issuer = read(r#"{"issuer":"i","before":1700000000}"#).unwrap();
+        assert_eq!((issuer.kind, &*issuer.value, &*issuer.issuer), (RevokedKind::Issuer, "i", ""));
+        assert_eq!(issuer.before, 1_700_000_000_000);
         for body in [
             "",
             "{}",
             r#"{"jti":"1","subject":"ann"}"#,
             r#"{"jti":""}"#,
+            r#"{"issuer":""}"#,
             r#"{"subject":7}"#,
             r#"{"jti":"1","before":1}"#,
             r#"{"channel":"a","before":1}"#,
