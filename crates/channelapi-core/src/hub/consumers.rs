@@ -209,7 +209,7 @@ impl Consumers {
             return Err(AckError::Ahead { offset, newest });
         }
         Ok(standing.map(|Standing { epoch, .. }| {
-            let position = StoredPosition { epoch, offset, acked_at: self.clock.unix_millis() };
+            let position = StoredPosition { epoch, offset, acked_at: self.clock.written_millis() };
             rounds.add(Ack { channel: channel.clone(), consumer: consumer.clone(), position })
         }))
     }

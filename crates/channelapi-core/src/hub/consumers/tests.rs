@@ -271,3 +271,16 @@ async fn acks_of_a_full_round_wait_for_the_next_one() {
     house.consumers.flush().await;
     assert_eq!(ack.await.unwrap().unwrap().offset, 2);
 }
+
+/// Once, whoever confirmed while the machine's clock went from long ago to now was forgotten soon after the next start.
+#[tokio::test]
+async fn a_clock_that_was_set_forward_makes_nobody_idle() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = open(folder.path(), Durability::Fsync);
+    house.publish(1).await;
+    let now = house.clock.unix_millis() + 2 * millis_of(CONSUMER_IDLE_MAX);
+    house.clock.set_machine(now);
+    house.ack("c", 1).await.unwrap();
+    let list = house.consumers.list(&channel()).await.unwrap();
+    assert_eq!(list.iter().map(|consumer| consumer.acked_at).collect::<Vec<_>>(), [now]);
+}
