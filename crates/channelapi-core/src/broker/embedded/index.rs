@@ -79,7 +79,7 @@ pub(super) struct Arrival {
     pub(super) since: Option<u64>,
     pub(super) expires_at: u64,
     pub(super) entry: Entry,
-    /// The time by which is given up what is too old.
+    /// The time by which is given up what is too old; 0 leaves that to upkeep.
     pub(super) now: u64,
 }
 
@@ -196,6 +196,10 @@ impl Index {
             now,
         } = *arrival;
         let (gaps, floor, doubt) = (self.gaps, self.floor.turn, self.doubt);
+        let known = &mut self.channels[id as usize];
+        if takes_over && offset < known.next_offset && succeeds(epoch, known.epoch) {
+            self.cut(id, offset);
+        }
         let known = &mut self.channels[id as usize];
         let is_new = known.next_offset == 0;
         let is_in_doubt = known.is_in_doubt || known.touched < gaps;
@@ -323,7 +327,10 @@ impl Index {
         let changed = lives.windows(2).rev().find(|lives| was_other(&lives[0]));
         for (_, known) in &mut self.channels {
             let policy = self.known_policies[usize::from(known.policy)];
-            let was_other = changed.filter(|lives| known.last < lives[0].first);
+            // A purge is in the log in any case, and says nothing of what followed it in memory.
+            let was_other = changed.filter(|lives| {
+                known.last < lives[0].first || known.last < lives[1].first && known.next_offset == 1
+            });
             if let Some(lives) = was_other {
                 self.doubt = self.doubt.max(lives[1].first);
             }

@@ -86,7 +86,7 @@ use std::time::Duration;
 use stored::Stored;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
-use upkeep::Upkeep;
+use upkeep::{AGELESS, Upkeep};
 use writer::{Command, Outcome, Waiting, Writer};
 
 /// Stores publications on this machine's disk and carries them to this node.
@@ -314,6 +314,7 @@ impl EmbeddedBroker {
             clock: clock.clone(),
             keys_clock: keys_clock.clone(),
             settings,
+            ages_from: clock.monotonic_millis() + AGELESS,
             writer: commands.downgrade(),
             is_stopping: is_stopping.clone(),
             has_reserve: has_reserve.clone(),

@@ -89,7 +89,8 @@ impl Writer {
             published_at: times.published_at(),
         });
         let id = stored.index.intern_again(id, &planned.channel);
-        let now = times.cautious;
+        // Right after a start, the clock may be one that somebody is about to set.
+        let now = 0;
         let arrival = Arrival { standing, takes_over, sequence: logged, since: None, expires_at, entry, now };
         stored.index.insert(id, &arrival, held);
         let position = Position { epoch: standing.epoch, offset: standing.offset, tag };

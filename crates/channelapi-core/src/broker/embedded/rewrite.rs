@@ -5,7 +5,8 @@
 //!
 //! What stays: publications in the index, the newest record of every channel whose newest record is here, and the last preface of each
 //! life. Of a channel that was forgotten, or is kept in memory now, nobody knows where its newest record is: of the last one here stays where
-//! the channel stood then, without the data, which may have been purged.
+//! the channel stood then, without the data, which may have been purged. The last purge of each channel stays while there are older segments:
+//! if what follows it is damaged one day, what is before it must not come back.
 
 use super::disk::{Disk, is_gone};
 use super::index::{Entry, Index, MEMORY};
@@ -87,7 +88,9 @@ pub(super) fn rewrite(
         return Ok(Rewritten::Damaged);
     }
     let prefaces = last_prefaces(&records);
-    let last = last_of_channels(&records);
+    let last = last_of_channels(&records, |_| true);
+    let is_oldest = stored.read().segments.list.keys().next() == Some(&number);
+    let purges = last_of_channels(&records, |record| !is_oldest && matches!(record, Record::Purge(_)));
     let mut out = header(number, first);
     let mut moves = Vec::new();
     let mut covered = first;
@@ -111,6 +114,7 @@ pub(super) fn rewrite(
                     skip(covered, *next, &mut out);
                     Some(Need::Whole)
                 }
+                Record::Purge(purge) if purges.get(purge.channel) == Some(&place) => Some(Need::Whole),
                 record => {
                     let is_last = channel_of(record).is_some_and(|channel| last.get(channel) == Some(&place));
                     is_needed(&stored.index, record, segment.id, (*position, tag_of(raw)), is_last)
@@ -142,10 +146,7 @@ pub(super) fn rewrite(
         // The index points at something that was not found.
         return Ok(Rewritten::Damaged);
     }
-    if !settle() {
-        return Ok(Rewritten::Stopped);
-    }
-    replace(disk, stored, number, segment, &out, &moves)
+    replace(disk, stored, number, segment, (&out, &moves), settle)
 }
 
 /// Puts the new file into the place of the old one.
@@ -154,8 +155,8 @@ fn replace(
     stored: &RwLock<Stored>,
     number: u64,
     segment: &Segment,
-    bytes: &[u8],
-    moves: &[Move],
+    (bytes, moves): (&[u8], &[Move]),
+    settle: impl FnOnce() -> bool,
 ) -> io::Result<Rewritten> {
     let name = rewritten_name_of(number);
     // One may be left of a try that failed, and could not be removed then.
@@ -167,6 +168,11 @@ fn replace(
     if let Err(error) = file.write_at(0, bytes).and_then(|()| file.sync()) {
         disk.remove(&name)?;
         return Err(error);
+    }
+    // Not before it is known that it fits: what this writes is as much again for each try.
+    if !settle() {
+        disk.remove(&name)?;
+        return Ok(Rewritten::Stopped);
     }
     failpoint::pass("before-rename");
     if let Err(error) = disk.rename(&name, &name_of(number)) {
@@ -231,11 +237,14 @@ fn last_prefaces(records: &[(Record<'_>, u32, u32)]) -> Vec<usize> {
     last.into_iter().map(|(_, place)| place).collect()
 }
 
-/// The places of the last record of each channel.
-fn last_of_channels<'a>(records: &'a [(Record<'_>, u32, u32)]) -> HashMap<&'a str, usize> {
+/// The places of the last record of each channel, of those that `counts` says do.
+fn last_of_channels<'a>(
+    records: &'a [(Record<'_>, u32, u32)],
+    counts: impl Fn(&Record<'_>) -> bool,
+) -> HashMap<&'a str, usize> {
     let mut last = HashMap::new();
     for (place, (record, ..)) in records.iter().enumerate() {
-        if let Some(channel) = channel_of(record) {
+        if let Some(channel) = channel_of(record).filter(|_| counts(record)) {
             last.insert(channel, place);
         }
         give_way(place);

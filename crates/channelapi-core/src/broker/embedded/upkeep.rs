@@ -44,12 +44,27 @@ pub(super) struct Upkeep {
     pub(super) clock: Clock,
     pub(super) keys_clock: KeysClock,
     pub(super) settings: StoreSettings,
+    /// Nothing is too old before, by [`Clock::monotonic_millis`].
+    pub(super) ages_from: u64,
     /// Does not keep the writer alive.
     pub(super) writer: mpsc::WeakSender<Command>,
     pub(super) is_stopping: Arc<AtomicBool>,
     /// See [`Writer::has_reserve`](super::writer::Writer::has_reserve).
     pub(super) has_reserve: Arc<AtomicBool>,
 }
+
+/// What could not be rewritten this time.
+struct Failed {
+    segments: HashSet<u64>,
+    /// The disk has no room for so many bytes.
+    room: u64,
+}
+
+/// So many segments may fail before the rest is left for later: it is not for them then.
+const FAILURES_MAX: usize = 16;
+
+/// Milliseconds after a start in which nothing is given up for being too old: while a machine starts, somebody may set its clock.
+pub(super) const AGELESS: u64 = if cfg!(test) { 100 } else { 10_000 };
 
 /// About how many bytes are written down of where a channel stands, but for its name.
 const TOP_BYTES_ABOUT: u64 = 64;
@@ -71,15 +86,17 @@ impl Upkeep {
     }
 
     fn tidy(&self) {
-        let now = self.clock.cautious_millis();
-        self.in_chunks(|stored, ids| stored.index.trim_old(ids, now));
+        if self.clock.monotonic_millis() >= self.ages_from {
+            let now = self.clock.cautious_millis();
+            self.in_chunks(|stored, ids| stored.index.trim_old(ids, now));
+        }
         self.forget_idle(IDLE_CHANNELS_MAX);
         if let Some(writer) = self.writer.upgrade() {
             _ = writer.blocking_send(Command::Tend);
         }
         // Not what is written meanwhile for the sake of tidying up: that could go on for ever.
         let newest = self.stored.read().segments.list.keys().next_back().copied().unwrap_or_default();
-        let mut failed = HashSet::new();
+        let mut failed = Failed { segments: HashSet::new(), room: u64::MAX };
         while !self.is_stopping() && self.take_back(newest, &mut failed) {}
     }
 
@@ -104,7 +121,7 @@ impl Upkeep {
 
     /// Gives back the space of one segment up to `newest`. Returns whether there may be more to do. Those that could not be rewritten are
     /// passed over, so that the others are.
-    fn take_back(&self, newest: u64, failed: &mut HashSet<u64>) -> bool {
+    fn take_back(&self, newest: u64, failed: &mut Failed) -> bool {
         let now = self.keys_clock.now();
         let (oldest, is_too_much, rewritable) = {
             let stored = self.stored.read();
@@ -156,9 +173,12 @@ impl Upkeep {
             Ok(Rewritten::Stopped) => false,
             Err(error) => {
                 warn!(%error, segment = name_of(number), "a segment could not be rewritten");
-                failed.insert(number);
-                // A full disk has no room for another one either.
-                !is_full(&error)
+                failed.segments.insert(number);
+                if is_full(&error) {
+                    // There may be for one of which less is in use, and then there is more.
+                    failed.room = self.stored.read().index.usage(segment.id).live_bytes / 2;
+                }
+                failed.segments.len() < FAILURES_MAX
             }
         }
     }
@@ -267,7 +287,7 @@ fn is_done(segment: &Segment, now: u64) -> bool {
 
 /// The sealed segment that gives back most if it is rewritten, if it is worth the while. Its size afterwards is not known exactly:
 /// what is anchored in it stays.
-fn most_dead(stored: &Stored, newest: u64, now: u64, failed: &HashSet<u64>) -> Option<(u64, Segment)> {
+fn most_dead(stored: &Stored, newest: u64, now: u64, failed: &Failed) -> Option<(u64, Segment)> {
     let head = *stored.segments.list.keys().next_back()?;
     // One with the log's lives stays in it, and another one is written before: tidying up must not be what fills the log.
     let dead_min = super::rewrite::DEAD_BYTES_MIN + 3 * stored.preface_bytes();
@@ -277,10 +297,12 @@ fn most_dead(stored: &Stored, newest: u64, now: u64, failed: &HashSet<u64>) -> O
         let is_mostly_dead = live.saturating_mul(REWRITE_LIVE_FRACTION) < length;
         let dead = length.saturating_sub(live);
         // What is left of an empty one is not rewritten again and again.
-        (is_mostly_dead && dead >= dead_min && !segment.is_damaged && is_done(segment, now)).then_some(dead)
+        let fits = live < failed.room;
+        let may_be = fits && !segment.is_damaged && is_done(segment, now);
+        (is_mostly_dead && dead >= dead_min && may_be).then_some(dead)
     };
     let sealed = stored.segments.list.range(..head.min(newest + 1));
-    let sealed = sealed.filter(|(number, _)| !failed.contains(number));
+    let sealed = sealed.filter(|(number, _)| !failed.segments.contains(number));
     let worth = sealed.filter_map(|(number, segment)| Some((worth(segment)?, *number, segment)));
     worth
         .max_by_key(|(dead, number, _)| (*dead, *number))

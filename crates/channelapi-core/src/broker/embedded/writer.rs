@@ -223,12 +223,7 @@ impl Writer {
 
     fn times(&self) -> Times {
         let (now, machine) = (self.clock.unix_millis(), self.clock.machine_millis());
-        Times {
-            now,
-            cautious: now.min(machine),
-            ahead: machine.saturating_sub(now),
-            keys: self.keys_clock.now(),
-        }
+        Times { now, ahead: machine.saturating_sub(now), keys: self.keys_clock.now() }
     }
 
     /// When the machine's clock was set since the last group, or the machine has slept, a preface says that these times are not those
@@ -317,8 +312,6 @@ impl Writer {
 pub(super) struct Times {
     /// By [`Clock::unix_millis`].
     pub(super) now: u64,
-    /// By [`Clock::cautious_millis`], by which is given up what is too old.
-    pub(super) cautious: u64,
     /// By how much [`Clock::written_millis`] is later.
     pub(super) ahead: u64,
     /// By the [`KeysClock`].

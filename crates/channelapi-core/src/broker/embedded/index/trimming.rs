@@ -106,6 +106,20 @@ impl Index {
         count
     }
 
+    /// Gives up what a channel has from an offset on: a start could not read it, and another epoch took over what was before it.
+    pub(super) fn cut(&mut self, id: u32, offset: u64) {
+        let known = &self.channels[id as usize];
+        if offset <= known.first_offset() {
+            return;
+        }
+        while self.channels[id as usize].next_offset > offset {
+            let known = &mut self.channels[id as usize];
+            let newest = known.entries.pop_back().expect("the oldest one stays");
+            known.next_offset -= 1;
+            self.dropped(id, &newest);
+        }
+    }
+
     /// Gives up what a channel has too much, or for too long.
     pub(super) fn trim(&mut self, id: u32, retention: Retention, now: u64) {
         let loss = if retention.messages == 0 { Gap::NoHistory } else { Gap::Trimmed };
@@ -145,13 +159,19 @@ impl Index {
         let known = &mut self.channels[id as usize];
         let oldest = known.entries.pop_front()?;
         known.oldest_at = known.entries.front().map_or(0, |next| next.published_at);
-        known.bytes -= u64::from(oldest.length);
-        known.expiries.remove(&oldest.turn);
-        self.usage.remove(&oldest);
-        if oldest.segment == MEMORY {
-            self.held.remove(oldest.turn);
+        self.dropped(id, &oldest);
+        Some(oldest)
+    }
+
+    /// An entry was taken from those of its channel.
+    fn dropped(&mut self, id: u32, entry: &Entry) {
+        let known = &mut self.channels[id as usize];
+        known.bytes -= u64::from(entry.length);
+        known.expiries.remove(&entry.turn);
+        self.usage.remove(entry);
+        if entry.segment == MEMORY {
+            self.held.remove(entry.turn);
         }
         self.publications -= 1;
-        Some(oldest)
     }
 }

@@ -21,8 +21,8 @@ pub(super) struct State {
     pub(super) cuts_fail: bool,
     /// What syncing the name of a new file fails with.
     pub(super) names_fail: Option<i32>,
-    /// The name of a file that cannot be made.
-    pub(super) refused: Option<String>,
+    /// The name of a file that cannot be made, and what that fails with.
+    pub(super) refused: Option<(String, i32)>,
     /// What reading fails with.
     pub(super) reads_fail: Option<i32>,
     /// Bytes of the last segment that cannot be read for now: in their place are ones.
@@ -280,8 +280,8 @@ impl Disk for SimulatedDisk {
         if let Some(number) = state.names_fail {
             return Err(sync_failed(io::Error::from_raw_os_error(number)));
         }
-        if state.refused.as_deref() == Some(name) {
-            return Err(io::Error::from_raw_os_error(5));
+        if let Some((_, number)) = state.refused.as_ref().filter(|(refused, _)| refused == name) {
+            return Err(io::Error::from_raw_os_error(*number));
         }
         let before = state.files.insert(name.to_owned(), inode.clone());
         assert!(before.is_none(), "no file is made twice");

@@ -42,6 +42,7 @@ fn a_channel_in_doubt_whose_segment_goes_begins_an_epoch_of_which_nothing_is_los
         clock.advance(Duration::from_secs(2));
         let broker = open_with(&disk, short, &clock);
         publish(&broker, 9, 60).await;
+        clock.advance(Duration::from_millis(AGELESS));
         tidy(&broker);
         assert!(!disk.has("0000000000000001.log"), "with the damage, and what told of the channel");
         let after = publish(&broker, 0, 3).await;

@@ -335,6 +335,29 @@ fn a_first_policy_for_memory_says_nothing_of_lives_without_one() {
     });
 }
 
+/// A purge is in the log in any case. Once, it passed for a proof that nothing had been kept in memory behind it.
+#[test]
+fn what_followed_a_purge_in_memory_is_missed_when_the_channel_is_stored_now() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let live = |durability| {
+            let policy = |durability| Policy { durability, retention: ALL, replay_on_join: 0 };
+            let own = vec![(Pattern::new("channel-0"), policy(durability))];
+            open_as(&disk, &clock, Policies::new(own, policy(Durability::Fsync)), settings())
+        };
+        let broker = live(Durability::Memory);
+        broker.publish(request(0, "purged")).await.unwrap();
+        broker.purge(&channel(0)).await.unwrap();
+        let epoch = broker.standing(&channel(0)).unwrap().epoch;
+        broker.publish(request(0, "missed")).await.unwrap();
+        drop(broker);
+        let broker = live(Durability::Fsync);
+        let gap = broker.locate(&channel(0), Since::InEpoch { epoch, offset: 0 }).gap;
+        assert_eq!(gap, Some(Gap::Epoch));
+    });
+}
+
 /// A stream that came back after a restart, heard nothing and lost the server again went back behind what it had heard: its place took
 /// for publications of the log as many as had been kept in memory meanwhile.
 #[test]

@@ -38,7 +38,7 @@ fn a_segment_that_cannot_be_rewritten_is_passed_over() {
         let disk = SimulatedDisk::default();
         let broker = open(&disk);
         mostly_dead(&broker, &disk).await;
-        disk.0.lock().refused = Some(format!("{}.new", segment(2)));
+        disk.0.lock().refused = Some((format!("{}.new", segment(2)), 5)); // EIO
         tidy(&broker);
         let is_large: Vec<_> = disk.sizes()[..4].iter().map(|size| *size > 1_800).collect();
         assert_eq!(is_large, [false, true, false, false]);
@@ -123,5 +123,60 @@ fn whoever_stood_before_what_left_the_disk_is_told() {
         assert!(data_of(&broker, 0).is_empty());
         let next = broker.publish(request(0, "next")).await.unwrap().position;
         assert_eq!((next.epoch, next.offset), (newest.position.epoch, 3));
+    });
+}
+
+/// Once, it was left out where its channel had something newer: when that was damaged, what had been purged was back.
+#[test]
+fn a_purge_stays_as_long_as_what_it_took_may_be_on_the_disk() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        let fill = async |name: usize| {
+            let segments = disk.sizes().len();
+            while disk.sizes().len() == segments {
+                broker.publish(request(name, &"x".repeat(60))).await.unwrap();
+            }
+        };
+        broker.publish(request(0, "purged")).await.unwrap();
+        // All of it lives, so that the segment stays as it is.
+        fill(1).await;
+        broker.purge(&channel(0)).await.unwrap();
+        fill(9).await;
+        broker.publish(request(0, "rots")).await.unwrap();
+        fill(1).await;
+        broker.purge(&channel(9)).await.unwrap();
+        let before = disk.sizes()[1];
+        tidy(&broker);
+        assert!(disk.sizes()[1] < before / 2, "it was rewritten: {:?}", disk.sizes());
+        drop(broker);
+        disk.garble(b"rots");
+        for _ in 0..2 {
+            let broker = open(&disk);
+            assert!(data_of(&broker, 0).is_empty(), "{:?}", data_of(&broker, 0));
+        }
+    });
+}
+
+/// Once, a full disk stayed full if the segment of which most is dead did not fit on it a second time.
+#[test]
+fn a_full_disk_has_room_for_a_segment_of_which_less_is_in_use() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        mostly_dead(&broker, &disk).await;
+        for name in [0, 2, 3] {
+            // Of the others nothing is in use but where the channels stand.
+            broker.purge(&channel(name)).await.unwrap();
+        }
+        disk.0.lock().refused = Some((format!("{}.new", segment(2)), 28)); // ENOSPC
+        tidy(&broker);
+        let is_large: Vec<_> = disk.sizes()[..3].iter().map(|size| *size > 1_800).collect();
+        assert_eq!(
+            is_large,
+            [true, false, false],
+            "the first one is gone, and the next is the one: {:?}",
+            disk.sizes()
+        );
     });
 }

@@ -160,6 +160,7 @@ fn what_was_forgotten_does_not_come_back_as_if_it_were_all() {
         assert_eq!(gap(&broker, 0, before), Some(Gap::Trimmed));
         drop(broker);
         let broker = open_with(&disk.after_power_cut(0), age, &clock);
+        clock.advance(Duration::from_millis(AGELESS));
         tidy(&broker);
         assert!(gap(&broker, 0, before).is_some(), "2 was missed");
         let next = broker.publish(request(0, "3")).await.unwrap();

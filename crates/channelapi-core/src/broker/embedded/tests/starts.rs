@@ -62,6 +62,39 @@ fn what_a_start_cannot_read_is_there_for_the_next_one() {
     });
 }
 
+/// Once, what came back had everything of the channel given up.
+#[test]
+fn what_was_taken_over_while_the_rest_could_not_be_read_stays_when_it_can_be_again() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        for number in 0..8 {
+            broker.publish(request(0, &format!("number {number}"))).await.unwrap();
+        }
+        drop(broker);
+        let [length] = disk.sizes()[..] else { panic!("one segment, for this test") };
+        let mut taken_over = 0;
+        for from in (0..length).step_by(7) {
+            let disk = disk.after_power_cut(0);
+            disk.0.lock().unreadable = from..length;
+            let broker = open(&disk);
+            let kept = broker.standing(&channel(0)).map_or(0, |standing| standing.next_offset - 1);
+            let next = broker.publish(request(0, "next")).await.unwrap();
+            let shown = data_of(&broker, 0);
+            drop(broker);
+            disk.0.lock().unreadable = 0..0;
+            let broker = open(&disk);
+            assert_eq!(data_of(&broker, 0), shown, "unreadable from {from} on");
+            assert_eq!(gap(&broker, 0, next.cursor), None);
+            let lost = Since::InEpoch { epoch: next.position.epoch, offset: next.position.offset - 1 };
+            let gap = broker.locate(&channel(0), lost).gap;
+            assert_eq!(gap, (kept > 0).then_some(Gap::Epoch), "unreadable from {from} on");
+            taken_over += usize::from(kept > 1 && shown.len() > 1);
+        }
+        assert!(taken_over > 5, "{taken_over} were");
+    });
+}
+
 #[test]
 fn a_start_that_cannot_write_says_what_to_do() {
     run(async {
