@@ -134,6 +134,11 @@ const ROOMS: &[Room] = &[
         &["config", "metrics", "live", "channelapi-core/limits", "channelapi-core/clock"],
         "whoever decides about everybody knows nobody",
     ),
+    room(
+        "channelapi/spread",
+        &["channelapi-core/limits"],
+        "many are sent away without anyone knowing where they are",
+    ),
     room("channelapi/upkeep", &[], "work begins anew without anyone knowing what it is"),
     room("channelapi/secrecy", &[], "the process is closed to others without knowing what it does"),
     room(
@@ -209,6 +214,7 @@ const ROOMS: &[Room] = &[
             "metrics",
             "admission",
             "waiting",
+            "spread",
             "channelapi-core/limits",
             "channelapi-core/clock",
             "channelapi-core/model",
@@ -235,6 +241,7 @@ const ROOMS: &[Room] = &[
             "metrics",
             "admission",
             "waiting",
+            "spread",
             "channelapi-core/limits",
             "channelapi-core/clock",
             "channelapi-core/model",
@@ -257,7 +264,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/drain",
-        &["gateway", "listener", "channelapi-core/limits"],
+        &["gateway", "listener", "spread", "channelapi-core/limits"],
         "it sends away whoever they hold",
     ),
     room(

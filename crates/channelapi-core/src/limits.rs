@@ -202,8 +202,8 @@ pub const HTTP_HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of the path and the query of an HTTP request.
 pub const HTTP_TARGET_BYTES_MAX: usize = 8 * 1024;
 
-/// After what time an `EventSource` asks again that cannot have its stream now. What is refused for passes in seconds, and each
-/// time costs a request; browsers that are told nothing take three to five seconds.
+/// After about what time, from half of it to one and a half, an `EventSource` asks again that cannot have its stream now. What it is
+/// refused for passes in seconds, and each time costs a request; browsers that are told nothing take three to five seconds.
 pub const STREAM_RETRY: Duration = Duration::from_secs(5);
 
 /// Parameters of the query of a request to the API: several times as many as any route has.

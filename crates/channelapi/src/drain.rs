@@ -2,6 +2,7 @@
 
 use crate::gateway::Gateway;
 use crate::listener::HttpConnections;
+use crate::spread::{Guest, send_away};
 use channelapi_core::limits::FENCED_DRAIN_TIMEOUT;
 use std::future::Future;
 use std::io;
@@ -33,19 +34,19 @@ pub(crate) fn signalled() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Closes the connections of `gateways` so that their clients come back, and waits for everything under way, for `timeout` at
-/// most. Once nothing more can be stored, which `fenced` waits for, it is [`FENCED_DRAIN_TIMEOUT`] at most.
+/// Closes the connections of `gateways` so that their clients come back, and those of `others`, and waits for everything under way, for
+/// `timeout` at most. Once nothing more can be stored, which `fenced` waits for, it is [`FENCED_DRAIN_TIMEOUT`] at most.
 pub(crate) async fn drain(
     gateways: &[Arc<Gateway>],
+    others: Vec<Arc<dyn Guest>>,
     requests: HttpConnections,
     timeout: Duration,
     fenced: impl Future<Output = ()>,
 ) {
     let leaving = async {
-        for gateway in gateways {
-            // Half of the time is for the closes, the other half for the last of them to arrive.
-            gateway.drain(timeout / 2).await;
-        }
+        let guests = gateways.iter().flat_map(|gateway| gateway.begin_drain()).chain(others).collect();
+        // Half of the time is for the closes, the other half for the last of them to arrive.
+        send_away(guests, timeout / 2).await;
         let finishing = requests.finish();
         let gone = async {
             while gateways.iter().any(|gateway| gateway.connections() > 0) {

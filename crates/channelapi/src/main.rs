@@ -28,6 +28,7 @@ mod redirect;
 mod reload;
 mod secrecy;
 mod server;
+mod spread;
 pub mod store;
 mod stream;
 mod tls;

@@ -412,9 +412,8 @@ pub(crate) async fn run(
         () = stopping => {}
         never = front.serve(&server, &requests) => match never {},
     }
-    server.api.end_streams();
     let time = hub.fence().map_or(config.drain.timeout, |_| config.drain.timeout.min(FENCED_DRAIN_TIMEOUT));
-    drain::drain(&[gateway], requests, time, hub.fenced()).await;
+    drain::drain(&[gateway], server.api.begin_drain(), requests, time, hub.fenced()).await;
     hub.tokens.flush().await;
     hub.consumers.flush().await;
     [heartbeats, watch, revoking].iter().for_each(tokio::task::JoinHandle::abort);
@@ -493,7 +492,7 @@ pub(crate) async fn run_conformance(address: IpAddr, port: u16, cores: Arc<Cores
         () = stopping => {}
         never = listener.serve(server, &requests) => match never {},
     }
-    drain::drain(&[echo, suite], requests, Duration::from_secs(1), std::future::pending()).await;
+    drain::drain(&[echo, suite], Vec::new(), requests, Duration::from_secs(1), std::future::pending()).await;
     heartbeats.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
 }

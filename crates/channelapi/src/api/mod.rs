@@ -19,6 +19,7 @@ use crate::http::{Answer, Answering, Head, Request, Response};
 use crate::identity::Identity;
 use crate::live::Live;
 use crate::reload::{Change, Part};
+use crate::spread::Guest;
 use crate::waiting::Readers;
 use channelapi_core::broker::PublishRequest;
 use channelapi_core::hub::Hub;
@@ -138,9 +139,9 @@ impl Api {
         self.streams.clone()
     }
 
-    /// Ends all event streams, and lets nobody open another. Their clients come back elsewhere or later.
-    pub(crate) fn end_streams(&self) {
-        self.streams.end_all();
+    /// Lets nobody open another event stream, and says who reads one. They come back elsewhere or later.
+    pub(crate) fn begin_drain(&self) -> Vec<Arc<dyn Guest>> {
+        self.streams.begin_drain()
     }
 }
 

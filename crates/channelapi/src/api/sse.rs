@@ -1,8 +1,10 @@
 //! The bytes of an event stream (WHATWG HTML, "Server-sent events").
 
 use channelapi_core::broker::Gap;
+use channelapi_core::clock::millis_of;
 use channelapi_core::model::{ChannelName, Cursor, Publication};
 use serde_json::Value;
+use std::time::Duration;
 
 /// Appends a publication. Its id is the cursor to go on from. With `is_meta`, its data says where and when, too.
 pub(crate) fn publication(publication: &Publication, is_meta: bool, out: &mut Vec<u8>) {
@@ -34,6 +36,11 @@ pub(crate) fn gap(channel: &ChannelName, gap: Gap, out: &mut Vec<u8>) {
 pub(super) fn place(cursor: &Cursor, out: &mut Vec<u8>) {
     field(b"id", &cursor.encode(), out);
     out.push(b'\n');
+}
+
+/// What tells a client to wait for so long before it comes back. It is no event.
+pub(super) fn retry(pause: Duration) -> String {
+    format!("retry: {}\n\n", millis_of(pause))
 }
 
 fn field(name: &[u8], value: &[u8], out: &mut Vec<u8>) {

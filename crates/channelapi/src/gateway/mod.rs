@@ -13,7 +13,6 @@ mod application;
 pub(crate) mod conformance;
 mod connection;
 mod cors;
-mod dice;
 mod disconnect;
 mod doors;
 mod events;
@@ -48,17 +47,16 @@ use crate::cores;
 use crate::http::{self, Head, Request, Response};
 use crate::live::Live;
 use crate::metrics::{HandshakeRefused, OPENED};
+use crate::spread::Guest;
 use crate::waiting::{Reader, Readers};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use channelapi_core::clock::Clock;
 use channelapi_core::delivery::Subscriber as _;
-use channelapi_core::limits::{DRAIN_PACE_MAX, FANOUT_CHUNK};
+use channelapi_core::limits::FANOUT_CHUNK;
 use channelapi_core::model::ConnectionId;
 use channelapi_protocol::engineio::{self, Open, RequestError, Timing, Transport};
 use connection::Connection;
-use dice::Dice;
-use disconnect::Disconnect;
 use heartbeats::{Entry, Wheel};
 use hyper::{Method, StatusCode, Version};
 use parking_lot::Mutex;
@@ -232,25 +230,11 @@ impl Gateway {
         Ok(self.admission.admit_session(address).map(|pass| Arrival::New(self.clone(), pass)))
     }
 
-    /// Ends all connections so that their clients come back, and takes no new ones. They are spread over `time`, in no order that
-    /// anything has to do with where they come from, so that they do not all arrive elsewhere at once; a few go sooner.
-    pub(crate) async fn drain(&self, time: Duration) {
-        let mut all: Vec<_> = {
-            let mut connections = self.connections.lock();
-            connections.is_draining = true;
-            connections.all.iter().map(|(_, connection)| connection.clone()).collect()
-        };
-        let count = u32::try_from(all.len()).unwrap_or(u32::MAX).max(1);
-        let pace = (time / count).min(DRAIN_PACE_MAX);
-        let mut dice = Dice::default();
-        dice.shuffle(&mut all);
-        let started = tokio::time::Instant::now();
-        for (index, connection) in (0..).zip(all) {
-            // The timer counts whole milliseconds; sleeping until a due time lets several go in one.
-            tokio::time::sleep_until(started + pace * index + pace.mul_f32(dice.roll())).await;
-            connection.close(Disconnect::Drain);
-            connection.give_up_last_poll();
-        }
+    /// Takes no new connections, and says who is here.
+    pub(crate) fn begin_drain(&self) -> Vec<Arc<dyn Guest>> {
+        let mut connections = self.connections.lock();
+        connections.is_draining = true;
+        connections.all.iter().map(|(_, connection)| connection.clone() as Arc<dyn Guest>).collect()
     }
 
     /// Connections that have not ended, counting those whose last packets are on their way.

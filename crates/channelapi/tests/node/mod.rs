@@ -202,6 +202,12 @@ impl Answer {
     }
 }
 
+/// For how many milliseconds a stream that only says so tells to stay away.
+pub(crate) fn pause_in(stream: &str) -> u64 {
+    let pause = stream.strip_prefix("retry: ").and_then(|rest| rest.strip_suffix("\n\n"));
+    pause.and_then(|pause| pause.parse().ok()).unwrap_or_else(|| panic!("no pause alone: {stream:?}"))
+}
+
 /// Asks on a connection and reads the answer.
 pub(crate) fn ask(
     stream: &mut TcpStream,

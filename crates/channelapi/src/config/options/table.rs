@@ -322,7 +322,7 @@ options! {
     "Stopping" drain: Drain {
         /// Time that SIGTERM leaves to connections before the server exits.
         ///
-        /// The server stops accepting at once and asks clients to reconnect, spread over up to half of this
+        /// The server stops accepting at once and asks clients, event streams among them, to reconnect, spread over up to half of this
         /// time, so that they do not all arrive at the next server together. `0s` exits immediately. Docker kills after 10 seconds unless it is
         /// told otherwise.
         timeout: Duration = "8s" in "0s" ..= "1h";

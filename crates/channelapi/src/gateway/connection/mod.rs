@@ -26,6 +26,7 @@ use super::namespaces::Namespaces;
 use super::outbox::{Held, Outbox, Pushed};
 use crate::admission::{AddressNumber, SessionPass};
 use crate::metrics::PUT_OUT;
+use crate::spread::Guest;
 use crate::stream::WriteHalf;
 use crate::waiting::{Reader, Slowest};
 use bytes::Bytes;
@@ -227,6 +228,13 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.gateway.admission.end_session(self.address);
+    }
+}
+
+impl Guest for Connection {
+    fn send_away(&self) {
+        self.close(Disconnect::Drain);
+        self.give_up_last_poll();
     }
 }
 

@@ -6,12 +6,14 @@
 //!   below us, where it is not counted, stays small, too.
 //! - What is queued counts for what waits for all clients together.
 
+use super::super::super::sse;
 use crate::metrics::{self, Disconnected};
+use crate::spread::{Guest, about};
 use crate::waiting::{Reader, Slowest, WaitingBytes, is_full_with};
 use bytes::Bytes;
 use channelapi_core::delivery::{Delivery, End, Subscriber};
 use channelapi_core::hub::Revocations;
-use channelapi_core::limits::{OUTBOX_ENTRY_BYTES, STREAM_PIECE_BYTES};
+use channelapi_core::limits::{OUTBOX_ENTRY_BYTES, STREAM_PIECE_BYTES, STREAM_RETRY};
 use channelapi_core::model::{Bearer, ChannelName, ConnectionId};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -107,6 +109,12 @@ impl Listener {
 }
 
 impl State {
+    fn push(&mut self, frames: Bytes) {
+        self.cost += frames.len() + OUTBOX_ENTRY_BYTES;
+        self.queue.push_back(frames);
+        self.wake();
+    }
+
     /// Says whether it had not ended before.
     fn finish(&mut self) -> bool {
         self.wake();
@@ -134,9 +142,7 @@ impl Subscriber for Listener {
         if !state.queue.is_empty() && (state.cost.count() + cost > bytes_max || is_full_with(cost)) {
             return Delivery::Full;
         }
-        state.cost += cost;
-        state.queue.push_back(frames.clone());
-        state.wake();
+        state.push(frames.clone());
         Delivery::Taken
     }
 
@@ -159,6 +165,19 @@ impl Subscriber for Listener {
             }
             End::Slow => self.finish(Disconnected::Slow),
         }
+    }
+}
+
+impl Guest for Listener {
+    /// What waits is sent, and when to come back, which is another time for each.
+    fn send_away(&self) {
+        let mut state = self.state.lock();
+        if state.has_ended {
+            return;
+        }
+        state.push(sse::retry(about(STREAM_RETRY)).into());
+        state.finish();
+        Disconnected::Drain.count();
     }
 }
 
@@ -241,6 +260,18 @@ mod tests {
         listener.deliver(&frames(1000), 1000);
         listener.put_out(Slowest::Memory);
         assert_eq!((listener.waiting_bytes(), next(&listener)), (0, Next::End));
+    }
+
+    #[test]
+    fn who_is_sent_away_is_told_when_to_come_back_behind_everything_else() {
+        let listener = listener();
+        listener.deliver(&"a".into(), 1000);
+        listener.send_away();
+        listener.send_away();
+        assert_eq!(next(&listener), Next::Frames("a".into()));
+        let Next::Frames(last) = next(&listener) else { panic!("nothing behind it") };
+        assert!(last.starts_with(b"retry: ") && last.ends_with(b"\n\n"), "{last:?}");
+        assert_eq!((next(&listener), listener.waiting_bytes()), (Next::End, 0));
     }
 
     #[test]

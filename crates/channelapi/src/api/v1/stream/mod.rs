@@ -19,6 +19,7 @@ use crate::identity::{Claims, Credential, Denied, Identity};
 use crate::live::Live;
 use crate::metrics::{Disconnected, HandshakeRefused, count_gap};
 use crate::origin::{self, NoOrigin, Origin};
+use crate::spread::Guest;
 use crate::waiting::{Reader, Readers};
 use bytes::Bytes;
 use channelapi_core::broker::{History as _, Start};
@@ -83,16 +84,11 @@ impl Streams {
         Self { hub, origins, admission, open: Mutex::default() }
     }
 
-    /// Ends all streams, and lets nobody open another.
-    pub(in super::super) fn end_all(&self) {
-        let streams = {
-            let mut open = self.open.lock();
-            open.is_draining = true;
-            std::mem::take(&mut open.streams)
-        };
-        for stream in streams.values() {
-            stream.listener.finish(Disconnected::Drain);
-        }
+    /// Lets nobody open another stream, and says who has one.
+    pub(in super::super) fn begin_drain(&self) -> Vec<Arc<dyn Guest>> {
+        let mut open = self.open.lock();
+        open.is_draining = true;
+        open.streams.values().map(|stream| stream.listener.clone() as Arc<dyn Guest>).collect()
     }
 
     /// Ends the streams whose API key lets nobody in any more.

@@ -4,10 +4,11 @@
 //! ends it for good (WHATWG HTML, "Server-sent events"), and its page hears nothing any more. So what passes by itself is no status
 //! for it: it gets a stream without anything on it.
 
+use super::super::super::sse;
 use super::super::problem::Problem;
 use super::{EVENT_STREAM, Streams, permission};
 use crate::http::{self, Headers as _, Response};
-use channelapi_core::clock::millis_of;
+use crate::spread::about;
 use channelapi_core::limits::STREAM_RETRY;
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, HeaderMap, HeaderValue};
@@ -34,9 +35,9 @@ impl Streams {
     }
 }
 
-/// A stream that says when to ask again, and ends.
+/// A stream that says when to ask again, and ends. Many are refused at once, by a server that stops for one, and come again at other times.
 fn come_again() -> Response {
-    http::fresh(StatusCode::OK, EVENT_STREAM, format!("retry: {}\n\n", millis_of(STREAM_RETRY)))
+    http::fresh(StatusCode::OK, EVENT_STREAM, sse::retry(about(STREAM_RETRY)))
 }
 
 /// Whether somebody asks who wants events and nothing else, as browsers do. Whoever takes anything can read a problem, too.
