@@ -10,6 +10,7 @@ use crate::admission::UserFull;
 use crate::identity::{Claims, Denied, Identity, is_jwt};
 use crate::metrics::{JoinRefused, PUT_OUT};
 use channelapi_core::broker::Since;
+use channelapi_core::clock::millis_of;
 use channelapi_core::delivery::{self, Subscriber as _};
 use channelapi_core::hub::Hub;
 use channelapi_core::limits::{ACKS_UNDER_WAY_MAX, CHANNELS_PER_CONNECTION_MAX};
@@ -102,8 +103,9 @@ impl Doors {
 
     /// What a JWT opens for a client, until it ends.
     pub(super) fn grant(&self, claims: Claims, channels: Vec<ChannelName>) -> Grant {
-        let ends_at = self.identity.monotonic_end(&claims);
-        Grant { bearer: claims.bearer, expires_at: claims.expires_at, ends_at, channels }
+        let stay = millis_of(self.identity.stay(&claims));
+        let over_at = self.hub.clock().monotonic_millis().saturating_add(stay);
+        Grant { bearer: claims.bearer, expires_at: claims.expires_at, over_at, channels }
     }
 
     /// Looks again after a client joined with tokens: if one of them was revoked in between, there was nobody to disconnect; and if it was

@@ -24,7 +24,7 @@ pub(super) struct Grants {
     places: Vec<UserPass>,
     /// Whether the client wants to hear of the end before it comes.
     is_told: bool,
-    /// Of which end it has heard.
+    /// Of which end it has heard, by when its grace is over.
     told_of: Option<u64>,
 }
 
@@ -34,8 +34,8 @@ pub(super) struct Grant {
     pub(super) bearer: Bearer,
     /// When the JWT ends, in milliseconds since 1970.
     pub(super) expires_at: u64,
-    /// The same by the gateway's clock.
-    pub(super) ends_at: u64,
+    /// When the grace behind it is over, by the gateway's clock. That one may have begun after the end itself.
+    pub(super) over_at: u64,
     pub(super) channels: Vec<ChannelName>,
 }
 
@@ -122,37 +122,38 @@ impl Grants {
 
     /// When the first of them ends.
     pub(super) fn first_end(&self) -> Option<u64> {
-        self.all.iter().map(|grant| grant.ends_at).min()
+        Some(self.first_over()?.saturating_sub(millis_of(JWT_GRACE)))
+    }
+
+    /// When the grace of the first of them is over.
+    fn first_over(&self) -> Option<u64> {
+        self.all.iter().map(|grant| grant.over_at).min()
     }
 
     /// When to look at the clock.
     pub(super) fn next_look(&self) -> Option<u64> {
-        let end = self.first_end()?;
-        if self.is_to_be_told(end) {
-            Some(end.saturating_sub(millis_of(JWT_NOTICE)))
-        } else {
-            Some(end.saturating_add(millis_of(JWT_GRACE)))
-        }
+        let over = self.first_over()?;
+        let is_to_be_told = self.is_to_be_told(over);
+        Some(if is_to_be_told { over.saturating_sub(millis_of(JWT_NOTICE + JWT_GRACE)) } else { over })
     }
 
     /// Looks at the clock.
     pub(super) fn look(&mut self, now: u64) -> Look {
-        let (Some(end), Some(next)) = (self.first_end(), self.next_look()) else {
+        let (Some(over), Some(next)) = (self.first_over(), self.next_look()) else {
             return Look::Wait;
         };
-        let close_at = end.saturating_add(millis_of(JWT_GRACE));
-        if now >= close_at {
+        if now >= over {
             Look::Over
-        } else if now >= next && self.is_to_be_told(end) {
-            self.told_of = Some(end);
-            Look::Tell(close_at - now)
+        } else if now >= next && self.is_to_be_told(over) {
+            self.told_of = Some(over);
+            Look::Tell(over - now)
         } else {
             Look::Wait
         }
     }
 
-    fn is_to_be_told(&self, end: u64) -> bool {
-        self.is_told && self.told_of != Some(end)
+    fn is_to_be_told(&self, over: u64) -> bool {
+        self.is_told && self.told_of != Some(over)
     }
 
     /// Whether one of the JWTs was revoked, or a channel for which one is used.
@@ -174,7 +175,7 @@ mod tests {
     fn grant(subject: &str, ends_at: u64, channels: &[&str]) -> Grant {
         let bearer = Bearer { issuer: "".into(), subject: Some(subject.into()), id: None, issued_at: 0 };
         let channels = channels.iter().map(|name| channel(name)).collect();
-        Grant { bearer, expires_at: ends_at, ends_at, channels }
+        Grant { bearer, expires_at: ends_at, over_at: ends_at + millis_of(JWT_GRACE), channels }
     }
 
     fn held(grants: &Grants) -> Vec<(&str, Vec<&str>)> {

@@ -29,9 +29,10 @@ use crate::live::Live;
 use crate::reload::{Change, Part};
 use channelapi_core::clock::millis_of;
 use channelapi_core::hub::{Hub, Lookup};
-use channelapi_core::limits::JWT_LEEWAY;
+use channelapi_core::limits::{JWT_GRACE, JWT_LEEWAY};
 use channelapi_core::model::ChannelName;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
 use tracing::{debug, error};
 
@@ -123,11 +124,9 @@ impl Identity {
         self.issuers.current().has(name)
     }
 
-    /// When the end of a JWT has come, by the clock that only grows.
-    pub(crate) fn monotonic_end(&self, claims: &Claims) -> u64 {
-        let clock = self.hub.clock();
-        let left = claims.expires_at.saturating_sub(clock.machine_millis());
-        clock.monotonic_millis().saturating_add(left)
+    /// For how long whoever a JWT has let in now may stay.
+    pub(crate) fn stay(&self, claims: &Claims) -> Duration {
+        stay(claims.expires_at, self.hub.clock().machine_millis())
     }
 
     /// Looks after the keys of issuers, until it is dropped.
@@ -163,6 +162,12 @@ impl Part for Reloading {
 /// Whether a text has the form of a JWT: no token of ours has a dot.
 pub(crate) fn is_jwt(text: &str) -> bool {
     text.bytes().filter(|byte| *byte == b'.').count() == 2
+}
+
+/// How long is left at `now` until a JWT has ended and its grace is over; both times are in milliseconds since 1970. The leeway between two
+/// clocks lets one in that has ended, but not for longer than others.
+fn stay(expires_at: u64, now: u64) -> Duration {
+    Duration::from_millis(expires_at.saturating_add(millis_of(JWT_GRACE)).saturating_sub(now))
 }
 
 /// The leeway between two clocks in milliseconds.

@@ -8,6 +8,7 @@ mod signers;
 
 use super::claims::Claims;
 use super::issuer::{Issuers, Refused};
+use super::stay;
 use crate::config::jwt::{Issuer, KeySource};
 use crate::config::secret::Secret;
 use serde_json::{Value, json};
@@ -53,6 +54,16 @@ fn claims_with(name: &str, value: Option<Value>) -> Value {
         None => _ = claims.as_object_mut().unwrap().remove(name),
     }
     claims
+}
+
+/// Once, one that had ended within the leeway let its client stay for the whole grace from then on.
+#[test]
+fn whoever_comes_late_with_a_jwt_goes_when_all_others_do() {
+    let end = NOW * 1_000;
+    for (late, expected) in [(-60_000, 85_000), (0, 25_000), (9_900, 15_100), (25_000, 0), (60_000, 0)] {
+        assert_eq!(stay(end, end.saturating_add_signed(late)).as_millis(), expected, "{late} ms late");
+    }
+    assert_eq!(stay(u64::MAX, 0).as_millis(), u64::MAX.into());
 }
 
 async fn verify(issuers: &Issuers, token: &str) -> Result<Claims, Refused> {

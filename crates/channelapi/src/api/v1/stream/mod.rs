@@ -25,7 +25,7 @@ use bytes::Bytes;
 use channelapi_core::broker::{History as _, Start};
 use channelapi_core::delivery::{Form, From, Join, Subscriber as _};
 use channelapi_core::hub::Hub;
-use channelapi_core::limits::{JWT_GRACE, REVOCATION_PAUSE, STREAM_HEARTBEAT};
+use channelapi_core::limits::{REVOCATION_PAUSE, STREAM_HEARTBEAT};
 use channelapi_core::model::{Bearer, ChannelName, ConnectionId};
 use hyper::body::{Body as HttpBody, Frame};
 use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -38,7 +38,6 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Where an `EventSource` that comes back stands.
@@ -200,18 +199,22 @@ pub(super) async fn opened_by_token(
     }
     match verified.map_err(refused)? {
         Credential::Token(opened) if opened == *channel => Ok(Some(StreamGrant::Token(token))),
-        Credential::Jwt(claims) if claims.grants(channel) => grant(hub, channel, *claims).map(Some),
+        Credential::Jwt(claims) if claims.grants(channel) => grant(hub, identity, channel, *claims).map(Some),
         _ => Err(Problem::new(Code::NotGranted, "The token that the request carries is for other channels.")),
     }
 }
 
 /// What a JWT opens that is for the channel.
-fn grant(hub: &Hub, channel: &ChannelName, claims: Claims) -> Result<StreamGrant, Problem> {
+fn grant(
+    hub: &Hub,
+    identity: &Identity,
+    channel: &ChannelName,
+    claims: Claims,
+) -> Result<StreamGrant, Problem> {
     if hub.revocations.cover(&claims.bearer, [channel]) {
         return Err(refused(Denied::Revoked));
     }
-    let left = claims.expires_at.saturating_sub(hub.clock().machine_millis());
-    let ends_at = Instant::now() + Duration::from_millis(left) + JWT_GRACE;
+    let ends_at = Instant::now() + identity.stay(&claims);
     Ok(StreamGrant::Jwt { bearer: claims.bearer, ends_at })
 }
 
