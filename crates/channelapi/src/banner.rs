@@ -33,6 +33,13 @@ pub(crate) fn announce(config: &Config, keys: &ResolvedKeys, places: &Places, st
     if config.is_public() {
         say_what_is_open(config);
     }
+    if config.is_internal_open() {
+        warn!(
+            address = internal,
+            "API keys and messages travel unencrypted to the internal listener, and every machine that can reach its address may try \
+             keys there: set internal.address to 127.0.0.1, or internal.unix, or see to it that only publishers are in its network"
+        );
+    }
 }
 
 /// Tells whoever runs a server that other machines can reach what of it is open to them.

@@ -130,6 +130,11 @@ impl Config {
         self.http.unix.is_none() && !self.address.is_loopback()
     }
 
+    /// Whether other machines can reach the internal port, which speaks no TLS.
+    pub fn is_internal_open(&self) -> bool {
+        self.internal.port.is_some() && !self.internal.address.is_loopback()
+    }
+
     /// Whether the public port speaks TLS.
     pub fn has_tls(&self) -> bool {
         self.tls.cert.is_some() || self.acme.domains.is_some()
@@ -198,6 +203,19 @@ mod tests {
         assert!(is_public(&[]) && is_public(&[("CHANNELAPI_INTERNAL_PORT", "8889")]));
         for variable in [("CHANNELAPI_ADDRESS", "127.0.0.1"), ("CHANNELAPI_HTTP_UNIX", "x.sock")] {
             assert!(!is_public(&[variable]));
+        }
+    }
+
+    /// Once, nothing was said of it where the public listener was for this machine alone, or had TLS.
+    #[test]
+    fn an_internal_port_is_open_wherever_clients_are_served() {
+        let is_open = |variables: &[(&str, &str)]| loaded(variables).unwrap().is_internal_open();
+        let (port, everywhere) =
+            (("CHANNELAPI_INTERNAL_PORT", "8889"), ("CHANNELAPI_INTERNAL_ADDRESS", "0.0.0.0"));
+        let tls = [("CHANNELAPI_TLS_CERT", "a"), ("CHANNELAPI_TLS_KEY", "b")];
+        for public in [&[][..], &[("CHANNELAPI_ADDRESS", "127.0.0.1")], &tls] {
+            assert!(is_open(&[&[port, everywhere], public].concat()), "{public:?}");
+            assert!(!is_open(&[&[port], public].concat()) && !is_open(public), "{public:?}");
         }
     }
 }

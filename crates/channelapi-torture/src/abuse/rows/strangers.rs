@@ -96,15 +96,23 @@ pub(super) fn cases() -> Vec<Case> {
 }
 
 async fn said_to_be_open(yard: Arc<Yard>) -> Result<()> {
-    let open = ["unencrypted", "the HTTP API can be reached", "pages of every origin"];
-    for (address, is_public) in [("0.0.0.0", true), ("127.0.0.1", false)] {
+    let open = ["keys, tokens and messages travel unencrypted", "pages of every origin"];
+    let variants = [("0.0.0.0", None), ("0.0.0.0", Some("127.0.0.1")), ("127.0.0.1", None)];
+    for (address, internal) in variants.into_iter().chain([("127.0.0.1", Some("0.0.0.0"))]) {
+        let is_public = address == "0.0.0.0";
         let arguments = ["--address", address, "--port", "0", "--data-dir", "open"];
-        let environment = [("CHANNELAPI_AUTH_KEY", crate::server::AUTH_KEY)];
+        let mut environment = vec![("CHANNELAPI_AUTH_KEY", crate::server::AUTH_KEY)];
+        environment.extend(internal.map(|address| ("CHANNELAPI_INTERNAL_ADDRESS", address)));
+        environment.extend(internal.map(|_| ("CHANNELAPI_INTERNAL_PORT", "0")));
         let (status, said) = yard.server.once(&arguments, &environment, Duration::from_secs(2)).await?;
         ensure!(status.is_none() && said.contains("ready"), "it ended with {status:?} and said {said}");
         for part in open {
             ensure!(said.contains(part) == is_public, "on {address}, of `{part}` it said {said}");
         }
+        let (of_api, of_internal) = ("the HTTP API can be reached", "unencrypted to the internal listener");
+        ensure!(said.contains(of_api) == (is_public && internal.is_none()), "on {address} it said {said}");
+        let is_internal_open = internal == Some("0.0.0.0");
+        ensure!(said.contains(of_internal) == is_internal_open, "of the API on {internal:?} it said {said}");
     }
     Ok(())
 }
