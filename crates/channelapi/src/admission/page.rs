@@ -412,7 +412,7 @@ the last column are those of [metrics](metrics.md), without `channelapi_` and `_
 can be set ([configuration](configuration.md)); the others are fixed.
 
 **Who counts as an address.** Limits per address are for strangers. They count the address that connects, all of a /64
-of IPv6 as one, or the one that a proxy named in `http.trusted_proxies` speaks for. A loopback, private or unix-socket peer
+of IPv6 as one (those of NAT64, `64:ff9b::/96`, as the addresses of IPv4 inside), or the one that a proxy named in `http.trusted_proxies` speaks for. A loopback, private or unix-socket peer
 that is not named there is not limited: it is a proxy, a test or a neighbour. So name your proxies, or all their clients
 share no limit. What counts HTTP connections (`connections_refused`) knows of a proxy's clients only what the PROXY protocol announces:
 a proxy that sends `X-Forwarded-For` has few connections for many clients, and limits how fast they come itself.
