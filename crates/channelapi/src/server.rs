@@ -110,7 +110,7 @@ impl listener::Service for Face {
 
     fn upgrade(&self, head: &Head<'_>, peer: Peer) -> Option<(Response, Option<Upgrade>)> {
         let is_ours = self.is_for_clients && is_below(head.path, SOCKET_IO);
-        if is_ours { self.server.gateway.upgrade(head, peer.counted_as()) } else { None }
+        if is_ours { self.server.gateway.upgrade(head, peer.counted_as_client()) } else { None }
     }
 
     async fn take_over(upgrade: Upgrade, Leaving { stream, answer, sent }: Leaving) {
@@ -121,11 +121,12 @@ impl listener::Service for Face {
         let Self { server, is_for_clients, is_for_publishers } = &*self;
         let path = request.uri().path();
         if *is_for_clients && is_below(path, SOCKET_IO) {
-            return server.gateway.serve(request, peer.counted_as()).await;
+            return server.gateway.serve(request, peer.counted_as_client()).await;
         }
         if *is_for_publishers && Api::answers(path) {
+            let address = if Api::takes_tokens(path) { peer.counted_as_client() } else { peer.counted_as() };
             // Boxed, because clients that poll would hold room for it.
-            return Box::pin(server.call(request, peer.counted_as())).await;
+            return Box::pin(server.call(request, address)).await;
         }
         match (path, request.method()) {
             ("/", &Method::GET | &Method::HEAD) if *is_for_clients => server.page.answer(),
@@ -242,7 +243,7 @@ fn is_below(path: &str, root: &str) -> bool {
 /// Whether a neighbour asks on its own behalf: a proxy that nobody named still says that it asks for somebody else.
 fn is_from_near(head: &Parts, peer: Peer) -> bool {
     let is_forwarded = ["x-forwarded-for", "forwarded"].iter().any(|name| head.headers.contains_key(*name));
-    peer == Peer::Neighbour && !is_forwarded
+    matches!(peer, Peer::Neighbour | Peer::Proxy) && !is_forwarded
 }
 
 fn not_found(is_for_clients: bool) -> Response {

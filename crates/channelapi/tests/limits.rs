@@ -117,6 +117,24 @@ fn the_clients_of_a_proxy_that_is_not_named_are_not_limited_and_the_log_says_so_
     assert_eq!(node.said.iter().filter(|line| line.contains("http.trusted_proxies")).count(), 1);
 }
 
+/// Once, nothing was said of them, and all were taken for neighbours.
+#[test]
+fn the_clients_of_a_named_proxy_that_does_not_name_them_are_not_limited_and_the_log_says_so_once() {
+    const WARNING: &str = "does not say for whom it asks";
+    let mut node = Node::start(&format!("{STRANGERS}connections_per_address = 1\n"));
+    // Its own requests are nobody else's, and whoever is named is known.
+    assert_eq!(node.call("POST", "/message/a", r#"{"message":1}"#).status, 200);
+    assert_eq!(node.request("GET", "/healthz", &[], "").status, 200);
+    assert_eq!(Client::open(&node, &from("203.0.113.1")).map(drop).ok(), Some(()));
+    let clients: Vec<_> = ["unknown", "", "127.0.0.1"].map(|name| Client::open(&node, &from(name))).into();
+    assert!(clients.iter().all(Result::is_ok));
+    assert_eq!(node.request("GET", "/v1/channels/a/stream", &[], "").status, 403);
+    node.await_log(WARNING);
+    node.signal("-TERM");
+    node.await_log("SIGTERM");
+    assert_eq!(node.said.iter().filter(|line| line.contains(WARNING)).count(), 1);
+}
+
 #[test]
 fn a_full_node_says_so_and_publishers_still_get_through() {
     let node = Node::start("[limits]\nconnections = 2\n");

@@ -2,15 +2,18 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Once;
+use tracing::warn;
 
 /// Who is at the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
     /// A client out there, at this address: its own, or the one that a trusted proxy gave.
     Stranger(IpAddr),
-    /// This machine, its private network, a unix socket, or a trusted proxy on its own behalf. It may stand for many clients, so
-    /// no limit per address holds for it.
+    /// This machine, its private network, or a unix socket. It may stand for many clients, so no limit per address holds for it.
     Neighbour,
+    /// A trusted proxy that names nobody else: on its own behalf, or for clients of whom it does not tell. So no limit holds for it either.
+    Proxy,
 }
 
 impl Peer {
@@ -18,13 +21,27 @@ impl Peer {
     /// by NAT64: they share one /64, and count as what they have there.
     pub(crate) fn counted_as(self) -> Option<IpAddr> {
         match self {
-            Self::Neighbour => None,
+            Self::Neighbour | Self::Proxy => None,
             Self::Stranger(IpAddr::V4(address)) => Some(address.into()),
             Self::Stranger(IpAddr::V6(address)) => Some(match behind_nat64(address) {
                 Some(address) => address.into(),
                 None => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
             }),
         }
+    }
+
+    /// The same for what only clients ask for. A proxy that asks for it without a name asks for all of its clients.
+    pub(crate) fn counted_as_client(self) -> Option<IpAddr> {
+        static WARNING: Once = Once::new();
+        if self == Self::Proxy {
+            WARNING.call_once(|| {
+                warn!(
+                    "a proxy among http.trusted_proxies does not say for whom it asks: let it set X-Forwarded-For to the address of its \
+                     client, which must not be among http.trusted_proxies itself; until then its clients share no limit per address"
+                );
+            });
+        }
+        self.counted_as()
     }
 }
 
@@ -41,6 +58,7 @@ impl fmt::Display for Peer {
         match self {
             Self::Stranger(address) => address.fmt(f),
             Self::Neighbour => f.write_str("neighbour"),
+            Self::Proxy => f.write_str("proxy"),
         }
     }
 }
@@ -57,7 +75,7 @@ mod tests {
         assert_ne!(counted("203.0.113.7"), counted("203.0.113.8"));
         assert_eq!(counted("2001:db8:1:2::1"), counted("2001:db8:1:2:ffff::9"));
         assert_ne!(counted("2001:db8:1:2::1"), counted("2001:db8:1:3::1"));
-        assert_eq!(Peer::Neighbour.counted_as(), None);
+        assert_eq!([Peer::Neighbour, Peer::Proxy].map(Peer::counted_as), [None, None]);
     }
 
     /// Once, all of IPv4 was one address behind NAT64.

@@ -85,7 +85,7 @@ fn forwarded(headers: &impl Headers, trusted: &TrustedProxies) -> Peer {
             None => break,
         }
     }
-    Peer::Neighbour
+    Peer::Proxy
 }
 
 /// An address as proxies write it; some add the port.
@@ -167,9 +167,9 @@ mod tests {
         // Named as a client by a proxy, a private address counts like any other.
         check(&["192.168.0.9"], stranger("192.168.0.9"));
         // Its own requests.
-        check(&[], Peer::Neighbour);
-        check(&["10.0.0.2"], Peer::Neighbour);
-        check(&["unknown"], Peer::Neighbour);
+        check(&[], Peer::Proxy);
+        check(&["10.0.0.2"], Peer::Proxy);
+        check(&["unknown"], Peer::Proxy);
         assert_eq!(peer("unix", "unix", &["203.0.113.7"]), stranger("203.0.113.7"));
     }
 
