@@ -77,7 +77,10 @@ fn main() -> ExitCode {
             secrecy::keep();
             return finish(client::subscribe(request));
         }
-        Ok(Invocation::Bench(request)) => return finish(client::bench(*request)),
+        Ok(Invocation::Bench(request)) => {
+            secrecy::keep();
+            return finish(client::bench(*request));
+        }
         Ok(Invocation::Jwt(request)) => {
             return finish(jwt::run(request).map_err(|error| Failed(error.to_string())));
         }
