@@ -248,9 +248,17 @@ impl JwksUrl {
     }
 }
 
+impl JwksUrl {
+    fn scheme(&self) -> &'static str {
+        if self.is_secure { "https" } else { "http" }
+    }
+}
+
+/// As logs name it: without what may be a secret, which is the query. There is never a user's name.
 impl fmt::Display for JwksUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http{}://{}{}", if self.is_secure { "s" } else { "" }, self.authority, self.path)
+        let (path, query) = self.path.split_once('?').map_or((&*self.path, ""), |(path, _)| (path, "?****"));
+        write!(f, "{}://{}{path}{query}", self.scheme(), self.authority)
     }
 }
 
@@ -287,7 +295,7 @@ impl Value for JwksUrl {
     }
 
     fn show(&self) -> String {
-        self.to_string()
+        format!("{}://{}{}", self.scheme(), self.authority, self.path)
     }
 }
 
@@ -295,6 +303,18 @@ impl Value for JwksUrl {
 mod tests {
     use super::*;
     use crate::config::{Config, Rejected, env, load};
+
+    /// Once, the query was logged whenever keys were fetched.
+    #[test]
+    fn logs_do_not_show_the_query_of_an_address() {
+        for (text, logged) in [
+            ("https://login.example/jwks.json", "https://login.example/jwks.json"),
+            ("https://login.example:444/jwks?key=canary&a=?", "https://login.example:444/jwks?****"),
+            ("http://localhost?canary", "http://localhost/?****"),
+        ] {
+            assert_eq!(JwksUrl::parse(text).unwrap().to_string(), logged);
+        }
+    }
 
     fn load_text(text: &str) -> Result<Config, Vec<String>> {
         let dir = tempfile::tempdir().unwrap();
@@ -388,7 +408,7 @@ mod tests {
     fn an_address_is_read_as_written() {
         let url = JwksUrl::parse("https://login.example.com/keys?v=1").unwrap();
         assert_eq!((&*url.host, url.port, &*url.path), ("login.example.com", 443, "/keys?v=1"));
-        assert_eq!(url.to_string(), "https://login.example.com/keys?v=1");
+        assert_eq!(url.show(), "https://login.example.com/keys?v=1");
         let url = JwksUrl::parse("https://login.example.com?tenant=1").unwrap();
         assert_eq!((&*url.host, &*url.path), ("login.example.com", "/?tenant=1"));
         let url = JwksUrl::parse("http://[::1]:8080").unwrap();
