@@ -156,6 +156,8 @@ impl Streams {
     /// Ends the streams of whoever is revoked, whenever something is, until it is dropped.
     pub(in super::super) async fn keep_revoked_out(&self) {
         let mut changed = self.hub.revocations.changed();
+        // If this has panicked before, somebody may have been left.
+        changed.mark_changed();
         while changed.changed().await.is_ok() {
             let listeners: Vec<_> =
                 self.open.lock().streams.values().map(|stream| stream.listener.clone()).collect();
