@@ -1,5 +1,6 @@
 //! Wires the rooms together and runs them: the product's server, and the one for the official suites.
 
+mod answers;
 mod front;
 mod going;
 #[cfg(test)]
@@ -7,7 +8,7 @@ mod sizes;
 
 use crate::admission::{Admission, Limits, Memory};
 use crate::api::{Api, Publishing};
-use crate::auth::{Denied, KeyRing};
+use crate::auth::{Denied, KeyRing, is_key_in_query};
 use crate::banner;
 use crate::config::Config;
 use crate::config::keys::{Reach, ResolvedKeys, resolve};
@@ -30,6 +31,7 @@ use crate::reload::{Part, Reloader, Reread, Used};
 use crate::tls::Certificates;
 use crate::waiting::waiting_bytes;
 use crate::{drain, health, listener, reload, watch};
+use answers::{key_in_url, not_found};
 use channelapi_core::broker::{EmbeddedBroker, StoreSettings, carry_answers};
 use channelapi_core::clock::{Clock, millis_of};
 use channelapi_core::hub::{self, Hub, Readiness};
@@ -130,6 +132,7 @@ impl listener::Service for Face {
         }
         match (path, request.method()) {
             ("/", &Method::GET | &Method::HEAD) if *is_for_clients => server.page.answer(),
+            ("/healthz" | "/readyz", _) if is_key_in_query(request.uri().query()) => key_in_url(),
             ("/healthz", &Method::GET | &Method::HEAD) => {
                 let head = request.into_parts().0;
                 let is_known =
@@ -198,11 +201,10 @@ impl Server {
     /// The metrics, for whoever has a key that may read everywhere: they tell how much a node has to do and what it refuses.
     fn metrics(&self, head: &Parts) -> Response {
         if let Err(denied) = self.api.admit_reader(head) {
-            denied.reason().count();
             if let Denied::Query = denied {
-                let body = r#"{"success": false, "message": "A key in a URL ends up in logs and histories: send it as Authorization: Bearer <key>."}"#;
-                return http::json(StatusCode::BAD_REQUEST, body);
+                return key_in_url();
             }
+            denied.reason().count();
             let body = r#"{"success": false, "message": "The metrics need an API key that may read everywhere: send it as Authorization: Bearer <key>."}"#;
             return http::json(StatusCode::FORBIDDEN, body);
         }
@@ -244,12 +246,6 @@ fn is_below(path: &str, root: &str) -> bool {
 fn is_from_near(head: &Parts, peer: Peer) -> bool {
     let is_forwarded = ["x-forwarded-for", "forwarded"].iter().any(|name| head.headers.contains_key(*name));
     matches!(peer, Peer::Neighbour | Peer::Proxy) && !is_forwarded
-}
-
-fn not_found(is_for_clients: bool) -> Response {
-    let public = r#"{"success": false, "message": "There is nothing here. See / for what there is."}"#;
-    let internal = r#"{"success": false, "message": "There is nothing here: clients and the page are on the public listener."}"#;
-    http::json(StatusCode::NOT_FOUND, if is_for_clients { public } else { internal })
 }
 
 /// Finds the keys to run with, and says what is to be said of them.

@@ -360,6 +360,8 @@ fn each_refusal_is_counted_with_its_reason() {
             ("/message/a?key=x", MASTER),
             "/v1/channels/a?key=x",
         ),
+        // Once, these were answered as if nothing was wrong.
+        (r#"channelapi_requests_refused_total{reason="query"}"#, ("/readyz?api_key=x", ""), "/healthz?key=x"),
     ] {
         let before = count(counter);
         let header = if seed.1.is_empty() { String::new() } else { format!("Authorization: {}\r\n", seed.1) };
