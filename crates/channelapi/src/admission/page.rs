@@ -411,6 +411,18 @@ Whatever somebody outside can make grow has a limit, and whatever is refused is 
 the last column are those of [metrics](metrics.md), without `channelapi_` and `_total`. A value with an option behind it
 can be set ([configuration](configuration.md)); the others are fixed.
 
+**Why the others are fixed.** What can be set is what depends on who uses a server: how many clients there are and how they come, how much memory and disk there is.
+
+- *Shapes* (names, levels, fields, fragments, parts of a batch or a packet) are what programs may rely on: one that works with one server
+  works with all. They are several times what honest clients need, and other limits are counted from them.
+- *Deadlines* of heads, bodies, handshakes, upgrades and answers have to fit each other and the heartbeat. No honest client comes near; a longer one would only
+  give more time to those who hold connections without using them, and a shorter one would end slow networks.
+- *Buffers* are shares of the memory, which `limits.memory` sets: where it is small, they are smaller. Set one by one, they could promise more than there is.
+- *Reserves* of the machine (descriptors for the log and for publishers, connections that the kernel keeps) are counted from what it has, so that the server
+  stays reachable when it is full.
+- *Memories* of the server (revocations, idempotency keys, addresses, positions of consumers) are bounded so that nobody fills the
+  memory with them; each is far more than a server needs that is used as it is meant.
+
 **Who counts as an address.** Limits per address are for strangers. They count the address that connects, all of a /64
 of IPv6 as one (those of NAT64, `64:ff9b::/96`, as the addresses of IPv4 inside), or the one that a proxy named in `http.trusted_proxies` speaks for. A loopback, private or unix-socket peer
 that is not named there is not limited: it is a proxy, a test or a neighbour. So name your proxies, or all their clients
