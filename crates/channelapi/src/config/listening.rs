@@ -116,12 +116,16 @@ fn source<'a>(config: &'a Config, key: &str) -> Option<&'a Source> {
 }
 
 impl Config {
-    /// Whether only this machine can reach what the key opens.
+    /// Whether only this machine can reach what the key opens. A proxy brings others to a listener for clients, wherever that is; the
+    /// internal one is not for them.
     pub fn is_loopback(&self) -> bool {
         match (&self.internal.unix, self.internal.port) {
             (Some(_), _) => true,
             (None, Some(_)) => self.internal.address.is_loopback(),
-            (None, None) => self.http.unix.is_some() || self.address.is_loopback(),
+            (None, None) => {
+                (self.http.unix.is_some() || self.address.is_loopback())
+                    && self.http.trusted_proxies.is_none()
+            }
         }
     }
 
@@ -199,6 +203,11 @@ mod tests {
         check(&[("CHANNELAPI_INTERNAL_UNIX", "x.sock")], true);
         let open = [("CHANNELAPI_INTERNAL_PORT", "8889"), ("CHANNELAPI_INTERNAL_ADDRESS", "10.0.0.1")];
         check(&open, false);
+        let proxy = ("CHANNELAPI_HTTP_TRUSTED_PROXIES", "127.0.0.1, unix");
+        check(&[("CHANNELAPI_ADDRESS", "127.0.0.1"), proxy], false);
+        check(&[("CHANNELAPI_HTTP_UNIX", "x.sock"), proxy], false);
+        check(&[("CHANNELAPI_INTERNAL_PORT", "8889"), proxy], true);
+        check(&[("CHANNELAPI_INTERNAL_UNIX", "x.sock"), proxy], true);
         let is_public = |variables: &[(&str, &str)]| loaded(variables).unwrap().is_public();
         assert!(is_public(&[]) && is_public(&[("CHANNELAPI_INTERNAL_PORT", "8889")]));
         for variable in [("CHANNELAPI_ADDRESS", "127.0.0.1"), ("CHANNELAPI_HTTP_UNIX", "x.sock")] {

@@ -69,13 +69,17 @@ pub(super) fn cases() -> Vec<Case> {
             "C1",
             format!("a server that everybody can reach does not start with the key `{key}`"),
             move |yard| async move {
-                let arguments = ["--address", "0.0.0.0", "--port", "0", "--data-dir", "weak"];
-                let environment = [("CHANNELAPI_AUTH_KEY", *key)];
-                let (status, said) =
-                    yard.server.once(&arguments, &environment, Duration::from_secs(10)).await?;
-                let code = status.and_then(|status| status.code());
-                ensure!(matches!(code, Some(78 | 2)), "it ended with {code:?} and said {said}");
-                ensure!(key.len() < 8 || !said.contains(key), "it shows the key: {said}");
+                let proxied = ("CHANNELAPI_HTTP_TRUSTED_PROXIES", "127.0.0.1");
+                for (address, setting) in [("0.0.0.0", None), ("127.0.0.1", Some(proxied))] {
+                    let arguments = ["--address", address, "--port", "0", "--data-dir", "weak"];
+                    let mut environment = vec![("CHANNELAPI_AUTH_KEY", *key)];
+                    environment.extend(setting);
+                    let (status, said) =
+                        yard.server.once(&arguments, &environment, Duration::from_secs(10)).await?;
+                    let code = status.and_then(|status| status.code());
+                    ensure!(matches!(code, Some(78 | 2)), "{setting:?}: it ended with {code:?}, said {said}");
+                    ensure!(key.len() < 8 || !said.contains(key), "it shows the key: {said}");
+                }
                 Ok(())
             },
         )

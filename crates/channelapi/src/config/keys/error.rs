@@ -12,7 +12,7 @@ pub enum KeyError {
         "the auth key {why}, so anybody who can reach this server could publish to its users\n  \
          set a better one, for example this new one:  CHANNELAPI_AUTH_KEY={suggestion}\n  \
          or set none, and one is generated and kept in the data directory\n  \
-         or, while developing, listen on this machine only:  --address 127.0.0.1"
+         or, while developing, listen on this machine only, and name no trusted proxies:  --address 127.0.0.1"
     )]
     Weak {
         /// What is wrong with it, to be read after "the auth key".
@@ -40,7 +40,7 @@ pub enum KeyError {
     #[error(
         "the auth key `{name}` {why}, so anybody who can reach this server could use it\n  \
          make a better one:  channelapi key create\n  \
-         or, while developing, listen on this machine only:  --address 127.0.0.1"
+         or, while developing, listen on this machine only, and name no trusted proxies:  --address 127.0.0.1"
     )]
     WeakListed {
         /// What the key is called.

@@ -39,7 +39,8 @@ options! {
         ///
         /// Without one, a key is generated on the first start and kept in `auth_key` inside the data directory,
         /// readable by its owner alone. Keys that are publicly known or shorter than 16 bytes are refused, except
-        /// on a loopback address or with `debug`.
+        /// with `debug`, or where only this machine can reach the HTTP API: on a loopback address or a unix socket,
+        /// without `http.trusted_proxies` unless the API has its own listener (`[internal]`).
         ///
         /// Prefer `CHANNELAPI_AUTH_KEY_FILE` or `CHANNELAPI_AUTH_KEY`: a flag can be read in the list of processes
         /// by every user of the machine.
