@@ -80,9 +80,9 @@ impl Gate {
         self.keys.rate.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether so many more may come with an API key.
-    pub fn admits_key(&self, name: &str, count: usize, clock: &Clock) -> bool {
-        self.keys.admits(|| name.into(), count, clock)
+    /// Lets in so many more that come with an API key: all of them or none.
+    pub fn admit_key(&self, name: &str, count: usize, clock: &Clock) -> Result<(), PublishError> {
+        self.keys.admit(|| name.into(), count, clock)
     }
 
     /// Bytes of publications that are being stored.
@@ -113,19 +113,29 @@ impl Gate {
         Ok(permit)
     }
 
-    /// Whether a channel may get so many more publications.
-    pub(super) fn admits(&self, channel: &ChannelName, count: usize, clock: &Clock) -> bool {
-        self.channels.admits(|| channel.clone(), count, clock)
+    /// Lets in so many more publications of a channel: all of them or none.
+    pub(super) fn admit(
+        &self,
+        channel: &ChannelName,
+        count: usize,
+        clock: &Clock,
+    ) -> Result<(), PublishError> {
+        self.channels.admit(|| channel.clone(), count, clock)
     }
 }
 
 impl<K: Eq + Hash> Paces<K> {
-    fn admits(&self, of: impl FnOnce() -> K, count: usize, clock: &Clock) -> bool {
+    fn admit(&self, of: impl FnOnce() -> K, count: usize, clock: &Clock) -> Result<(), PublishError> {
         let rate = self.rate.load(Ordering::Relaxed);
         if rate == 0 {
-            return true;
+            return Ok(());
         }
         let interval = (SECOND / rate).max(1);
+        // As many as a second's may come at once.
+        let most = SECOND / interval;
+        if count as u64 > most {
+            return Err(PublishError::TooMany(most));
+        }
         let now = clock.monotonic_millis() * (SECOND / 1_000);
         let of = of();
         let mut all = self.until.lock();
@@ -138,12 +148,11 @@ impl<K: Eq + Hash> Paces<K> {
         }
         let until = all.entry(of).or_default();
         let used = (*until).max(now) + interval * count as u64;
-        // As many as a second's may come at once.
         if used > now + SECOND {
-            return false;
+            return Err(PublishError::TooFast);
         }
         *until = used;
-        true
+        Ok(())
     }
 }
 
@@ -194,13 +203,15 @@ mod tests {
     fn a_channel_gets_its_rate_and_no_other_pays_for_it() {
         let [one, other] = ["one", "other"].map(|name| ChannelName::parse(name).unwrap());
         let (gate, clock) = (Gate::default(), Clock::manual(5_000));
-        assert!((0..100_000).all(|_| gate.admits(&one, 1, &clock)));
+        assert!((0..100_000).all(|_| gate.admit(&one, 1, &clock).is_ok()));
         gate.set_channel_rate(100);
-        let taken = |channel| (0..1_000).take_while(|_| gate.admits(channel, 1, &clock)).count();
+        let taken = |channel| (0..1_000).take_while(|_| gate.admit(channel, 1, &clock).is_ok()).count();
         assert_eq!((taken(&one), taken(&other), taken(&one)), (100, 100, 0));
         clock.advance(Duration::from_millis(100));
         assert_eq!(taken(&one), 10);
         clock.advance(Duration::from_secs(10));
-        assert!(!gate.admits(&one, 101, &clock) && gate.admits(&one, 100, &clock));
+        assert_eq!(gate.admit(&one, 101, &clock), Err(PublishError::TooMany(100)));
+        assert_eq!(gate.admit(&one, 100, &clock), Ok(()));
+        assert_eq!(gate.admit(&one, 1, &clock), Err(PublishError::TooFast));
     }
 }

@@ -5,6 +5,7 @@ use crate::broker::{self, Permit, PublicationSink as _, PublishError, PublishReq
 use crate::counters::COUNTERS;
 use crate::model::{ChannelName, EventName, Publication};
 use bytes::Bytes;
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -28,10 +29,9 @@ enum Stage<'a> {
 
 impl<'a> Stage<'a> {
     fn begin(hub: &'a Hub, request: PublishRequest, permit: Permit) -> Self {
-        if hub.gate.admits(&request.channel, 1, &hub.clock) {
-            Self::Handed(hub.broker.publish_within(permit, request))
-        } else {
-            Self::Refused(PublishError::TooFast)
+        match hub.gate.admit(&request.channel, 1, &hub.clock) {
+            Ok(()) => Self::Handed(hub.broker.publish_within(permit, request)),
+            Err(error) => Self::Refused(error),
         }
     }
 }
@@ -75,7 +75,8 @@ impl Hub {
         Box::pin(self.gate.wait_for_room(&self.fanout))
     }
 
-    /// Publishes several, next to each other. See [`broker::EmbeddedBroker::publish_all`].
+    /// Publishes several, next to each other. See [`broker::EmbeddedBroker::publish_all`]. Those of a channel that would get too many are
+    /// all refused, and the others are published.
     pub async fn publish_all(&self, requests: Vec<PublishRequest>) -> Vec<Result<Published, PublishError>> {
         let refused = |error| vec![Err(error); requests.len()];
         let permit = match self.gate.enter(requests.iter().map(cost_of).sum()) {
@@ -87,17 +88,35 @@ impl Hub {
         {
             return refused(error);
         }
-        if !self.admits_all(&requests) {
-            return refused(PublishError::TooFast);
+        let too_many = self.too_many(&requests);
+        if too_many.is_empty() {
+            return self.broker.publish_all_within(permit, requests).await;
         }
-        self.broker.publish_all_within(permit, requests).await
+        let verdicts: Vec<_> =
+            requests.iter().map(|request| too_many.get(&request.channel).cloned()).collect();
+        let admitted = requests.into_iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_none());
+        let admitted: Vec<_> = admitted.map(|(request, _)| request).collect();
+        if admitted.is_empty() {
+            return verdicts.into_iter().flatten().map(Err).collect();
+        }
+        let mut published = self.broker.publish_all_within(permit, admitted).await.into_iter();
+        let outcome = |verdict: Option<PublishError>| match verdict {
+            Some(error) => Err(error),
+            None => published.next().expect("each that was admitted has an outcome"),
+        };
+        verdicts.into_iter().map(outcome).collect()
     }
 
-    /// Whether none of the channels gets too many. Some permits may be used up although it is `false`.
-    fn admits_all(&self, requests: &[PublishRequest]) -> bool {
-        requests
-            .chunk_by(|one, next| one.channel == next.channel)
-            .all(|same| self.gate.admits(&same[0].channel, same.len(), &self.clock))
+    /// The channels that would get too many of these, and why. The others are let in.
+    fn too_many(&self, requests: &[PublishRequest]) -> HashMap<ChannelName, PublishError> {
+        let mut counts: HashMap<&ChannelName, usize> = HashMap::new();
+        for request in requests {
+            *counts.entry(&request.channel).or_default() += 1;
+        }
+        let refusal = |(channel, count): (&ChannelName, usize)| {
+            self.gate.admit(channel, count, &self.clock).err().map(|error| (channel.clone(), error))
+        };
+        counts.into_iter().filter_map(refusal).collect()
     }
 
     /// Publishes to everyone who is in the channel right now. It is kept nowhere. Unless too much waits already, it is sent when this returns.
@@ -125,9 +144,7 @@ impl Hub {
     }
 
     fn send(&self, channel: ChannelName, event: EventName, data: Bytes) -> Result<(), PublishError> {
-        if !self.gate.admits(&channel, 1, &self.clock) {
-            return Err(PublishError::TooFast);
-        }
+        self.gate.admit(&channel, 1, &self.clock)?;
         COUNTERS.publications.count();
         let published_at = self.clock.written_millis();
         self.fanout.deliver(Publication { channel, event, data, published_at, kept: None });

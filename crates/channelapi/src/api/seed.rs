@@ -153,7 +153,8 @@ impl Api {
         let publish = Publish { channel, idempotency_key };
         let request = publish.into_request(Bytes::copy_from_slice(data));
         // The last, because it counts.
-        self.hub.gate.admits_key(key.name(), 1, self.hub.clock()).then_some(request)
+        self.hub.gate.admit_key(key.name(), 1, self.hub.clock()).ok()?;
+        Some(request)
     }
 
     /// Publishes what was [recognized](Self::recognize_message).
@@ -192,7 +193,7 @@ impl Api {
                 key.admit(Scope::Publish, Some(&channel))?;
                 let idempotency_key = idempotency::key_of(&head.headers)
                     .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, error.to_string()))?;
-                if !self.hub.gate.admits_key(key.name(), 1, self.hub.clock()) {
+                if self.hub.gate.admit_key(key.name(), 1, self.hub.clock()).is_err() {
                     let message = "More is published with the API key than may be. Try again later.";
                     let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, message);
                     return Err(refusal.because(RequestRefused::KeyRate));
@@ -267,7 +268,7 @@ fn answer_to(published: Result<Result<Published, PublishError>, TooLate>) -> Res
             let message = "The idempotency key belongs to another message of this channel.";
             Err(Refusal::new(StatusCode::CONFLICT, message).because(RequestRefused::Conflict))
         }
-        Err(PublishError::TooFast) => {
+        Err(PublishError::TooFast | PublishError::TooMany(_)) => {
             let message = "The channel gets more messages than it may. Try again later.";
             Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, message).because(RequestRefused::ChannelRate))
         }

@@ -236,6 +236,9 @@ pub enum PublishError {
     /// The channel got more than it may lately; nothing was tried.
     #[error("the channel gets too many publications")]
     TooFast,
+    /// These are more than the channel may ever get at once, which is so many; nothing was tried.
+    #[error("the channel gets at most {0} publications at once")]
+    TooMany(u64),
     /// The writer has stopped.
     #[error("the broker has stopped")]
     Stopped,

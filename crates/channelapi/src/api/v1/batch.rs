@@ -1,7 +1,7 @@
 //! Publishing many messages at once: one to many channels, a list, or a line each. Every item has its own result.
 //!
 //! Invariants:
-//! - The items of one channel are stored next to each other, and none of them if one is not valid.
+//! - The items of one channel are stored next to each other, and none of them if one is not valid or the channel would get too many.
 //! - Only what cannot be read at all, so that nobody knows which channels it is about, is refused as a whole.
 
 use super::super::idempotency;
@@ -20,7 +20,7 @@ use channelapi_core::model::ChannelName;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::value::RawValue;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// One message to one channel, as it was sent.
 struct Item {
@@ -53,9 +53,9 @@ pub(super) async fn publish(
     let batch = Batch { body, now: hub.clock().unix_millis(), key: idempotency::key_of(headers)? };
     let mut items = if is_lines(headers) { batch.lines()? } else { batch.object()? };
     if let Some(key) = key
-        && !hub.gate.admits_key(key.name(), items.len(), hub.clock())
+        && let Err(error) = hub.gate.admit_key(key.name(), items.len(), hub.clock())
     {
-        return Err(Problem::new(Code::KeyTooFast, "None of the messages was stored."));
+        return Err(Problem::of_key(&error));
     }
     keep_out(&mut items, |channel| key.is_some_and(|key| key.reaches(channel)));
     let names: Vec<_> = items.iter().map(|item| item.name.clone()).collect();
@@ -229,9 +229,20 @@ async fn carry_out(hub: &Hub, items: Vec<Result<(ChannelName, Message), Problem>
             }
         }
     }
+    // What follows in a channel does not overtake what was refused.
+    let mut refused = HashMap::new();
     for (index, channel, draft) in to_send {
-        let sent = send(hub, channel, draft).await;
-        outcomes[index] = Some(sent.map_or_else(Outcome::Refused, |()| Outcome::Sent));
+        let sent = match refused.get(&channel) {
+            Some(problem) => Err(Problem::clone(problem)),
+            None => send(hub, channel.clone(), draft).await,
+        };
+        outcomes[index] = Some(match sent {
+            Ok(()) => Outcome::Sent,
+            Err(problem) => {
+                refused.insert(channel, problem.clone());
+                Outcome::Refused(problem)
+            }
+        });
     }
     let not_tried =
         || Outcome::Refused(Problem::new(Code::Unavailable, "Not tried: what came before took too long."));
@@ -268,11 +279,16 @@ fn result(name: Option<&str>, outcome: &Outcome) -> Vec<u8> {
             stored(object.value("status", status_of(published).as_u16()), published)
         }
         Outcome::Sent => object.value("status", 200).text("durability", "none"),
-        Outcome::Refused(Problem { code, detail, .. }) => {
+        Outcome::Refused(problem) => {
+            let Problem { code, detail, .. } = problem;
             let object = object
                 .value("status", code.status().as_u16())
                 .text("code", code.name())
                 .text("detail", detail);
+            let object = match problem.retry_after() {
+                Some(seconds) => object.value("retry_after", seconds),
+                None => object,
+            };
             if *code == Code::Indeterminate { object.value("indeterminate", true) } else { object }
         }
     };

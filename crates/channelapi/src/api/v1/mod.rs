@@ -263,7 +263,8 @@ impl Api {
         let request_id = RequestId::of(head.first(&REQUEST_ID));
         let publish = Publish { channel, idempotency_key, draft, request_id };
         // The last, because it counts.
-        self.hub.gate.admits_key(key.name(), 1, clock).then_some(publish)
+        self.hub.gate.admit_key(key.name(), 1, clock).ok()?;
+        Some(publish)
     }
 
     /// Publishes what was [recognized](Self::recognize_v1).
@@ -326,9 +327,9 @@ impl Api {
             return Err(Problem::new(Code::Encoding, "The request has a Content-Encoding."));
         }
         if let (Call::Publish(_), Some(key)) = (&call, &admitted.key)
-            && !self.hub.gate.admits_key(key.name(), 1, self.hub.clock())
+            && let Err(error) = self.hub.gate.admit_key(key.name(), 1, self.hub.clock())
         {
-            return Err(Problem::new(Code::KeyTooFast, "The message was not stored."));
+            return Err(Problem::of_key(&error));
         }
         Ok((call, admitted))
     }

@@ -24,6 +24,8 @@ pub(super) struct Problem {
     hint: Option<&'static str>,
     /// The methods that the path has, if it was the method.
     allow: Option<&'static str>,
+    /// Whether the same request will be refused again, although others with this code may go well later.
+    is_lasting: bool,
 }
 
 macro_rules! codes {
@@ -198,7 +200,7 @@ codes! {
 
 impl Problem {
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), hint: None, allow: None }
+        Self { code, detail: detail.into(), hint: None, allow: None, is_lasting: false }
     }
 
     /// Something that a path names is not there. `hint` says why that may be.
@@ -210,6 +212,28 @@ impl Problem {
     pub(super) fn method(allow: &'static str) -> Self {
         let detail = format!("Here is {allow}.");
         Self { allow: Some(allow), ..Self::new(Code::MethodNotAllowed, detail) }
+    }
+
+    /// More comes with an API key than may.
+    pub(super) fn of_key(error: &PublishError) -> Self {
+        match error {
+            PublishError::TooMany(most) => Self::too_many(Code::KeyTooFast, "the API key", *most),
+            _ => Self::new(Code::KeyTooFast, "More comes with the API key than may; none of it was stored."),
+        }
+    }
+
+    /// These are more than may ever come at once.
+    fn too_many(code: Code, of: &str, most: u64) -> Self {
+        Self {
+            hint: Some("Nothing was stored. Send no more than that at once, and the others later."),
+            is_lasting: true,
+            ..Self::new(code, format!("These are more messages than {of} may have at once, which is {most}."))
+        }
+    }
+
+    /// The seconds after which the same request may go well, if it passes by itself.
+    pub(super) fn retry_after(&self) -> Option<&'static str> {
+        self.code.retry_after().filter(|_| !self.is_lasting)
     }
 
     /// Counts it.
@@ -271,7 +295,8 @@ impl Problem {
     }
 
     fn into_answer(self, request_id: &str) -> Answer {
-        let Self { code, detail, hint, allow } = self;
+        let retry_after = self.retry_after();
+        let Self { code, detail, hint, allow, .. } = self;
         let mut document = Object::new()
             .text("type", &format!("urn:channelapi:problem:{}", code.name()))
             .text("title", code.title())
@@ -287,7 +312,7 @@ impl Problem {
         if let Some(allow) = allow {
             answer = answer.with(ALLOW, HeaderValue::from_static(allow));
         }
-        if let Some(seconds) = code.retry_after() {
+        if let Some(seconds) = retry_after {
             answer = answer.with(RETRY_AFTER, HeaderValue::from_static(seconds));
         }
         answer
@@ -295,8 +320,8 @@ impl Problem {
 }
 
 impl Code {
-    /// The seconds after which the same request may go well, if it passes by itself.
-    pub(super) fn retry_after(self) -> Option<&'static str> {
+    /// The seconds after which such a request may go well, if it passes by itself.
+    fn retry_after(self) -> Option<&'static str> {
         match self {
             Self::Unavailable | Self::Overloaded | Self::ShortOfMemory | Self::TooFast | Self::KeyTooFast => {
                 Some("1")
@@ -325,6 +350,7 @@ impl From<PublishError> for Problem {
             }
             PublishError::ShortOfMemory => Self::new(Code::ShortOfMemory, "The message was not stored."),
             PublishError::TooFast => Self::new(Code::TooFast, "The channel gets more messages than it may."),
+            PublishError::TooMany(most) => Self::too_many(Code::TooFast, "the channel", most),
             PublishError::NotStored(_) | PublishError::Fenced => {
                 error!(%error, "a message could not be stored");
                 Self::new(Code::Unavailable, "The message was not stored.")

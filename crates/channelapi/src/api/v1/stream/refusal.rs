@@ -22,7 +22,7 @@ impl Streams {
         request_id: &HeaderValue,
     ) -> Response {
         // A page that may not read the answer cannot tell it from any other.
-        if problem.code.retry_after().is_some()
+        if problem.retry_after().is_some()
             && is_event_source(headers)
             && let Ok(permission) = permission(&self.origins.load(), headers)
         {

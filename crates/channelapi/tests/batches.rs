@@ -1,0 +1,99 @@
+//! Batches, and what is published again, as backends meet them.
+
+#![expect(clippy::unwrap_used, reason = "what fails around the server of a test fails the test")]
+
+use serde_json::{Value, json};
+
+mod node;
+
+use node::{Node, eventually};
+
+/// A server whose channels get so many messages a second, once that is in effect.
+fn paced(rate: u64) -> Node {
+    let node = Node::start(&format!("[limits]\npublish_rate_per_channel = {rate}\n"));
+    // The rate is in effect a moment after the start.
+    node.await_metric("channelapi_memory_limit_bytes", |limit| limit > 0);
+    node
+}
+
+/// The results of a batch of messages to these channels, whose data are their places.
+fn publish(node: &Node, channels: &[&str]) -> Vec<Value> {
+    let message = |(place, channel): (usize, &&str)| json!({"channel": channel, "data": place});
+    let messages: Vec<_> = channels.iter().enumerate().map(message).collect();
+    results(node, &[], &json!({ "messages": messages }))
+}
+
+fn results(node: &Node, headers: &[(&str, &str)], body: &Value) -> Vec<Value> {
+    let headers = [&[("Authorization", node::KEY)], headers].concat();
+    let answer = node.request("POST", "/v1/messages", &headers, &body.to_string());
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let Value::Array(results) = json_of(&answer)["results"].take() else { panic!("{answer:?}") };
+    results
+}
+
+fn json_of(answer: &node::Answer) -> Value {
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+fn statuses(results: &[Value]) -> Vec<u64> {
+    results.iter().map(|result| result["status"].as_u64().unwrap()).collect()
+}
+
+/// The data that a channel keeps.
+fn kept(node: &Node, channel: &str) -> Value {
+    let answer = node.call("GET", &format!("/v1/channels/{channel}/messages"), "");
+    let messages = json_of(&answer)["messages"].take();
+    messages.as_array().unwrap().iter().map(|message| message["data"].clone()).collect()
+}
+
+/// Once, one channel that got too many had the whole batch refused, with the same reason for all.
+#[test]
+fn a_channel_that_gets_too_many_has_its_items_refused_and_no_others() {
+    let node = paced(3);
+    // The second time may be a second later, and then so is the refusal.
+    let refused = eventually("a channel that gets too many", || {
+        let results = publish(&node, &["hot", "hot", "cold", "hot"]);
+        assert_eq!(results[2]["status"], 201, "{results:?}");
+        Some(results).filter(|results| results[0]["status"] != 201)
+    });
+    assert_eq!(statuses(&refused), [429, 429, 201, 429]);
+    for place in [0, 1, 3] {
+        let (code, wait) = (&refused[place]["code"], &refused[place]["retry_after"]);
+        assert_eq!((code, wait), (&json!("rate_limited"), &json!(1)), "{refused:?}");
+    }
+    assert_eq!(refused[2]["retry_after"], Value::Null);
+    eventually("the next second", || (publish(&node, &["hot"])[0]["status"] == 201).then_some(()));
+}
+
+/// Once, only neighbours were counted together: these had gone in as two, and one more.
+#[test]
+fn the_items_of_a_channel_are_counted_together_wherever_they_stand() {
+    let node = paced(2);
+    let results = publish(&node, &["a", "a", "b", "a"]);
+    assert_eq!(statuses(&results), [429, 429, 201, 429]);
+    assert_eq!((kept(&node, "a"), kept(&node, "b")), (json!([]), json!([2])));
+    // Nothing was used up by what was refused.
+    assert_eq!(statuses(&publish(&node, &["a", "b", "a"])), [201, 201, 201]);
+    assert_eq!(kept(&node, "a"), json!([0, 2]));
+}
+
+/// Once, whoever sent more than a second's was told to try again later, for ever.
+#[test]
+fn whoever_sends_more_than_a_channel_or_a_key_may_have_at_once_is_told_how_many_that_is() {
+    let node = paced(2);
+    let results = publish(&node, &["a", "b", "a", "a"]);
+    assert_eq!(statuses(&results), [429, 201, 429, 429]);
+    let detail = "These are more messages than the channel may have at once, which is 2.";
+    assert_eq!((&results[0]["code"], &results[0]["detail"]), (&json!("rate_limited"), &json!(detail)));
+    assert_eq!(results[0]["retry_after"], Value::Null, "it will not pass");
+
+    let node = Node::start("[limits]\npublish_rate_per_key = 2\n");
+    node.await_metric("channelapi_memory_limit_bytes", |limit| limit > 0);
+    let refused = node.call("POST", "/v1/messages", r#"{"channels":["a","b","c"],"data":1}"#);
+    assert_eq!((refused.status, refused.header("retry-after")), (429, None), "{refused:?}");
+    let problem = json_of(&refused);
+    let detail = "These are more messages than the API key may have at once, which is 2.";
+    assert_eq!((&problem["code"], &problem["detail"]), (&json!("key_rate_limited"), &json!(detail)));
+    let answer = node.call("POST", "/v1/messages", r#"{"channels":["a","b"],"data":1}"#);
+    assert_eq!(json_of(&answer)["stored"], 2, "nothing was used up by what was refused: {answer:?}");
+}
