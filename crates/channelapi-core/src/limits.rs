@@ -23,7 +23,7 @@ pub const CHANNEL_NAME_BYTES_MAX: usize = 255;
 /// Bytes of an event's name.
 pub const EVENT_NAME_BYTES_MAX: usize = 64;
 
-/// Bytes of an idempotency key.
+/// Bytes of an idempotency key, as a publisher gives it. What a batch makes of it for its items is up to four longer.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
 /// Bytes of a consumer's name.

@@ -97,3 +97,21 @@ fn whoever_sends_more_than_a_channel_or_a_key_may_have_at_once_is_told_how_many_
     let answer = node.call("POST", "/v1/messages", r#"{"channels":["a","b"],"data":1}"#);
     assert_eq!(json_of(&answer)["stored"], 2, "nothing was used up by what was refused: {answer:?}");
 }
+
+/// Once, the keys that are made of a long one were longer than a key may be, and refused.
+#[test]
+fn the_longest_key_of_a_batch_is_good_for_all_of_its_items() {
+    let mut node = Node::start("");
+    let key = "K".repeat(255);
+    let publish = |node: &Node| {
+        let messages: Vec<_> = (0..12).map(|data| json!({"channel": "a", "data": data})).collect();
+        results(node, &[("Idempotency-Key", &key)], &json!({ "messages": messages }))
+    };
+    assert_eq!(statuses(&publish(&node)), [201; 12]);
+    assert_eq!(statuses(&publish(&node)), [200; 12]);
+    node.signal("-KILL");
+    _ = node.ended();
+    node.restart();
+    assert_eq!(statuses(&publish(&node)), [200; 12]);
+    assert_eq!(kept(&node, "a").as_array().unwrap().len(), 12);
+}

@@ -151,7 +151,8 @@ impl Batch<'_> {
         let draft = Draft::take(&mut fields, |data| shared(data.as_bytes(), self.body), || self.now)?;
         let key = match (fields.take_text("idempotency_key")?, &self.key) {
             (Some(own), _) => Some(idempotency::checked(own.as_bytes())?),
-            (None, Some(key)) => Some(idempotency::checked(format!("{key}/{index}").as_bytes())?),
+            // It may be a little longer than a publisher's own: the log takes more.
+            (None, Some(key)) => Some(format!("{key}/{index}").into()),
             (None, None) => None,
         };
         fields.finish()?;
