@@ -115,3 +115,30 @@ fn the_longest_key_of_a_batch_is_good_for_all_of_its_items() {
     assert_eq!(statuses(&publish(&node)), [200; 12]);
     assert_eq!(kept(&node, "a").as_array().unwrap().len(), 12);
 }
+
+#[test]
+fn a_repeat_of_what_was_purged_does_not_bring_it_back() {
+    let mut node = Node::start("");
+    let publish = |node: &Node, key: &str| {
+        let headers = [("Authorization", node::KEY), ("Idempotency-Key", key)];
+        let answer = node.request("POST", "/v1/channels/a/messages", &headers, r#"{"data":1}"#);
+        (answer.status, json_of(&answer))
+    };
+    let (status, first) = publish(&node, "K");
+    assert_eq!(status, 201, "{first}");
+    assert_eq!(node.call("DELETE", "/v1/channels/a/messages", "").status, 200);
+    for life in 1..=2 {
+        let (status, again) = publish(&node, "K");
+        let is_same = again["id"] == first["id"] && again["duplicate"] == true;
+        assert!(status == 200 && is_same, "life {life}: {again} instead of {first}");
+        assert_eq!(kept(&node, "a"), json!([]), "life {life}");
+        if life == 1 {
+            node.signal("-KILL");
+            _ = node.ended();
+            node.restart();
+        }
+    }
+    let (status, other) = publish(&node, "another");
+    assert!(status == 201 && other["epoch"] != first["epoch"] && other["offset"] == 1, "{other}");
+    assert_eq!(kept(&node, "a"), json!([1]));
+}
