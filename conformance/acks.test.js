@@ -86,6 +86,23 @@ describe("ack", () => {
     assert.equal((await consumer(client.channel, "default")).offset, 2);
   });
 
+  it("that names an id confirms nothing once the channel was purged, and one that names both is malformed", async (t) => {
+    const client = new StockClient(t, io4x, server.url, { auth: { meta: true } });
+    const channel = freshName();
+    await publishAll(server, channel, range(1, 3));
+    await client.ask("join_channel", { token: await server.token(channel), since: "all" });
+    const { id } = (await client.nth("message", 2)).at(-1);
+    assert.deepEqual(await client.ask("ack", { channel, id }), [{ offset: 2, unread: 1 }]);
+    const [malformed] = await client.ask("ack", { channel, id, offset: 2 });
+    assert.equal(malformed.error?.code, "bad_request");
+
+    assert.equal((await server.v1("DELETE", `/channels/${channel}/messages`)).status, 200);
+    await publishAll(server, channel, range(1, 3));
+    const [{ error }] = await client.ask("ack", { channel, id });
+    assert.equal(error.code, "epoch");
+    assert.deepEqual((({ offset, unread }) => ({ offset, unread }))(await consumer(channel, "default")), { offset: 0, unread: 3 });
+  });
+
   it("is refused for a channel that was not joined, whether it exists or not", async (t) => {
     const [client, other] = [await reader(t), await reader(t)];
     for (const channel of [other.channel, freshName()]) {

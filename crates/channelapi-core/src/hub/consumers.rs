@@ -12,10 +12,10 @@ mod rounds;
 mod tests;
 
 use self::rounds::{Rounds, Waiter};
-use crate::broker::{EmbeddedBroker, Since, Standing};
+use crate::broker::{EmbeddedBroker, Gap, Since, Standing};
 use crate::clock::{Clock, millis_of};
 use crate::limits::{ACK_INTERVAL, CONSUMER_IDLE_MAX, CONSUMER_PRUNE_INTERVAL, CONSUMERS_PER_CHANNEL_MAX};
-use crate::model::{ChannelName, ConsumerName};
+use crate::model::{ChannelName, ConsumerName, Position};
 use crate::state::{Ack, StateError, StateStore, StoredPosition};
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -53,6 +53,15 @@ pub struct Consumer {
     pub acked_at: u64,
 }
 
+/// How far a consumer says that it has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// Up to this offset, of whatever history there is when the ack arrives.
+    Offset(u64),
+    /// Up to the publication with this id, of the history that it is of and no other.
+    Id(Position),
+}
+
 /// Why an ack was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum AckError {
@@ -64,6 +73,12 @@ pub enum AckError {
         /// What there is.
         newest: u64,
     },
+    /// The id is of another epoch.
+    #[error("the id is of a history that the channel does not have, or not any more")]
+    Epoch,
+    /// Another publication is where the id says.
+    #[error("the id is of another history: its place has another message")]
+    Diverged,
     /// The channel has too many consumers.
     #[error(
         "the channel has {CONSUMERS_PER_CHANNEL_MAX} consumers, which is the limit: use the name of one of them, or remove one"
@@ -87,15 +102,15 @@ impl Consumers {
         }
     }
 
-    /// A consumer has everything up to an offset. Answers where it stands now, which may be further; by then it is on disk.
+    /// A consumer has everything up to a mark. Answers where it stands now, which may be further; by then it is on disk.
     pub async fn ack(
         &self,
         channel: &ChannelName,
         consumer: &ConsumerName,
-        offset: u64,
+        mark: Mark,
     ) -> Result<Held, AckError> {
         loop {
-            let Some(waiter) = self.gather(channel, consumer, offset)? else {
+            let Some(waiter) = self.gather(channel, consumer, mark)? else {
                 return Ok(Held { offset: 0, unread: 0 });
             };
             self.arrived.notify_one();
@@ -199,19 +214,38 @@ impl Consumers {
         &self,
         channel: &ChannelName,
         consumer: &ConsumerName,
-        offset: u64,
+        mark: Mark,
     ) -> Result<Option<Waiter>, AckError> {
         let mut rounds = self.rounds.lock();
         // Asked under the lock, so that acks are in the order of the epochs they are for.
-        let standing = self.broker.standing(channel);
-        let newest = standing.map_or(0, |standing| standing.next_offset - 1);
-        if offset > newest {
-            return Err(AckError::Ahead { offset, newest });
-        }
-        Ok(standing.map(|Standing { epoch, .. }| {
+        Ok(self.find(channel, mark)?.map(|(epoch, offset)| {
             let position = StoredPosition { epoch, offset, acked_at: self.clock.written_millis() };
             rounds.add(Ack { channel: channel.clone(), consumer: consumer.clone(), position })
         }))
+    }
+
+    /// The epoch and the offset of a mark. `None` if nothing was ever published.
+    fn find(&self, channel: &ChannelName, mark: Mark) -> Result<Option<(u64, u64)>, AckError> {
+        let newest_of = |standing: Option<Standing>| standing.map_or(0, |standing| standing.next_offset - 1);
+        match mark {
+            Mark::Offset(offset) => {
+                let standing = self.broker.standing(channel);
+                let newest = newest_of(standing);
+                if offset > newest {
+                    return Err(AckError::Ahead { offset, newest });
+                }
+                Ok(standing.map(|standing| (standing.epoch, offset)))
+            }
+            Mark::Id(id) => match self.broker.recognize(channel, id) {
+                Ok(()) => Ok(Some((id.epoch, id.offset))),
+                Err(Gap::Ahead) => {
+                    let newest = newest_of(self.broker.standing(channel));
+                    Err(AckError::Ahead { offset: id.offset, newest })
+                }
+                Err(Gap::Diverged) => Err(AckError::Diverged),
+                Err(_) => Err(AckError::Epoch),
+            },
+        }
     }
 
     /// What a stored position means in its channel.

@@ -8,7 +8,7 @@ mod revocations;
 mod tokens;
 
 pub use backup::{Backup, BackupError, backup};
-pub use consumers::{AckError, Consumer, Consumers, Held};
+pub use consumers::{AckError, Consumer, Consumers, Held, Mark};
 pub use gate::Gate;
 pub use publishing::Publishing;
 pub use revocations::{RevocationError, Revocations, kept_until};

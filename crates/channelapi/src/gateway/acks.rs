@@ -53,13 +53,18 @@ impl Doors {
         }
     }
 
-    async fn confirm(&self, Ack { channel, offset, consumer }: &Ack) -> Result<(u64, u64), Refusal> {
-        match self.hub.consumers.ack(channel, consumer, *offset).await {
+    async fn confirm(&self, Ack { channel, mark, consumer }: &Ack) -> Result<(u64, u64), Refusal> {
+        match self.hub.consumers.ack(channel, consumer, *mark).await {
             Ok(held) => Ok((held.offset, held.unread)),
             Err(AckError::Ahead { newest, .. }) => {
                 AckRefused::Ahead.count();
                 let message = format!("the newest offset of this channel is {newest}");
                 Err(Refusal::new("ahead", &message))
+            }
+            Err(error @ (AckError::Epoch | AckError::Diverged)) => {
+                AckRefused::History.count();
+                let code = if matches!(error, AckError::Epoch) { "epoch" } else { "diverged" };
+                Err(Refusal::new(code, &error.to_string()))
             }
             Err(AckError::TooManyConsumers) => {
                 AckRefused::Consumers.count();

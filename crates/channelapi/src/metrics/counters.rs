@@ -119,6 +119,8 @@ families! {
         NotJoined = "not_joined",
         /// The channel has no such offset yet.
         Ahead = "ahead",
+        /// The id is of another history than the channel has.
+        History = "history",
         /// The channel has too many consumers.
         Consumers = "consumers",
         /// Too many confirmations were under way, or the disk failed.

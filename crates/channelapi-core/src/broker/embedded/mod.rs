@@ -35,6 +35,7 @@ mod open;
 mod outcome;
 mod plan;
 mod reader;
+mod recognition;
 mod record;
 mod repeats;
 mod replay;

@@ -39,6 +39,18 @@ impl House {
         self.publish_until(count, 0).await;
     }
 
+    /// Publishes one, and returns its id.
+    async fn publish_one(&self) -> Position {
+        let request = PublishRequest {
+            channel: channel(),
+            event: EventName::default(),
+            data: "1".into(),
+            expires_at: 0,
+            idempotency_key: None,
+        };
+        self.consumers.broker.publish(request).await.unwrap().position
+    }
+
     async fn publish_until(&self, count: usize, expires_at: u64) {
         for _ in 0..count {
             let request = PublishRequest {
@@ -54,15 +66,23 @@ impl House {
 
     /// An ack that waits for a flush.
     async fn start_ack(&self, name: &str, offset: u64) -> tokio::task::JoinHandle<Result<Held, AckError>> {
+        self.start_ack_of(name, Mark::Offset(offset)).await
+    }
+
+    async fn start_ack_of(&self, name: &str, mark: Mark) -> tokio::task::JoinHandle<Result<Held, AckError>> {
         let (consumers, name) = (self.consumers.clone(), consumer(name));
-        let ack = tokio::spawn(async move { consumers.ack(&channel(), &name, offset).await });
+        let ack = tokio::spawn(async move { consumers.ack(&channel(), &name, mark).await });
         // On one thread, this lets it run until it waits.
         tokio::task::yield_now().await;
         ack
     }
 
     async fn ack(&self, name: &str, offset: u64) -> Result<Held, AckError> {
-        let ack = self.start_ack(name, offset).await;
+        self.ack_of(name, Mark::Offset(offset)).await
+    }
+
+    async fn ack_of(&self, name: &str, mark: Mark) -> Result<Held, AckError> {
+        let ack = self.start_ack_of(name, mark).await;
         self.consumers.flush().await;
         ack.await.unwrap()
     }
@@ -216,6 +236,36 @@ async fn a_removal_and_a_question_come_after_the_ack_that_waits() {
     assert!(!house.consumers.remove(&place, &name).await.unwrap());
 }
 
+/// Once, an ack could only name an offset, and one that arrived after a purge confirmed what nobody had seen.
+#[tokio::test]
+async fn an_id_confirms_its_own_history_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = open(folder.path(), Durability::Fsync);
+    let first = house.publish_one().await;
+    let second = house.publish_one().await;
+    assert_eq!(house.ack_of("x", Mark::Id(first)).await.unwrap(), Held { offset: 1, unread: 1 });
+    assert_eq!(house.ack_of("x", Mark::Id(second)).await.unwrap(), Held { offset: 2, unread: 0 });
+    assert_eq!(house.ack_of("x", Mark::Id(first)).await.unwrap().offset, 2, "nobody goes back");
+    let never = |offset, tag| Mark::Id(Position { epoch: first.epoch, offset, tag });
+    assert!(matches!(house.ack_of("y", never(2, !second.tag)).await, Err(AckError::Diverged)));
+    let ahead = house.ack_of("y", never(3, 0)).await;
+    assert!(matches!(ahead, Err(AckError::Ahead { offset: 3, newest: 2 })));
+    // Three are kept, and what is gone can still be confirmed.
+    house.publish(3).await;
+    assert_eq!(house.ack_of("y", Mark::Id(first)).await.unwrap(), Held { offset: 1, unread: 3 });
+
+    house.consumers.broker.purge(&channel()).await.unwrap();
+    let others = [house.publish_one().await, house.publish_one().await];
+    for id in [first, second] {
+        assert!(matches!(house.ack_of("x", Mark::Id(id)).await, Err(AckError::Epoch)));
+    }
+    assert_eq!((house.position("x").await, house.position("y").await), ((0, 2), (0, 2)));
+    assert_eq!(house.ack_of("x", Mark::Id(others[0])).await.unwrap(), Held { offset: 1, unread: 1 });
+    let unknown = ChannelName::parse("never used").unwrap();
+    let refused = house.consumers.ack(&unknown, &consumer("x"), Mark::Id(first)).await;
+    assert!(matches!(refused, Err(AckError::Epoch)));
+}
+
 #[tokio::test]
 async fn acks_need_nobody_to_push_them() {
     let folder = tempfile::tempdir().unwrap();
@@ -225,7 +275,7 @@ async fn acks_need_nobody_to_push_them() {
     let upkeep = tokio::spawn(async move { consumers.keep_up().await });
     for offset in 1..=3 {
         let (place, name) = (channel(), consumer("x"));
-        let ack = house.consumers.ack(&place, &name, offset);
+        let ack = house.consumers.ack(&place, &name, Mark::Offset(offset));
         let held = tokio::time::timeout(Duration::from_secs(30), ack).await.unwrap().unwrap();
         assert_eq!(held.offset, offset);
     }

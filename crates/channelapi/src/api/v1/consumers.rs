@@ -1,11 +1,11 @@
 //! Consumers of a channel: who has confirmed what.
 
-use super::json::{Fields, Object};
+use super::json::{Fields, Object, invalid, wrong_type};
 use super::problem::{Code, Problem, sentence};
 use super::{answer, time, utf8};
 use crate::http::Response;
 use bytes::Bytes;
-use channelapi_core::hub::{AckError, Consumer, Held, Hub};
+use channelapi_core::hub::{AckError, Consumer, Held, Hub, Mark};
 use channelapi_core::model::{ChannelName, ConsumerName};
 use hyper::StatusCode;
 
@@ -36,10 +36,17 @@ pub(super) async fn set(
 ) -> Result<Response, Problem> {
     let mut fields = Fields::parse(utf8(body)?)?;
     let offset = fields.take_as("offset", "a whole number from 0 on")?;
-    let offset = offset.ok_or_else(|| fields.missing("offset", &[]))?;
+    let mark = match (offset, fields.take_text("id")?) {
+        (Some(offset), None) => Mark::Offset(offset),
+        (None, Some(id)) => Mark::Id(id.parse().map_err(|_| wrong_type("id", "the id of a message"))?),
+        (None, None) => return Err(fields.missing("offset", &[])),
+        (Some(_), Some(_)) => return Err(invalid("The body must have either `offset` or `id`.")),
+    };
     fields.finish()?;
-    let held = hub.consumers.ack(channel, name, offset).await.map_err(|error| match &error {
+    let held = hub.consumers.ack(channel, name, mark).await.map_err(|error| match &error {
         AckError::Ahead { .. } => Problem::new(Code::Ahead, sentence(&error)),
+        AckError::Epoch => Problem::new(Code::Epoch, sentence(&error)),
+        AckError::Diverged => Problem::new(Code::Diverged, sentence(&error)),
         AckError::TooManyConsumers => Problem::new(Code::TooManyConsumers, sentence(&error)),
         AckError::State(_) => Problem::unavailable(&error),
     })?;

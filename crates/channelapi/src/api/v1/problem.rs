@@ -145,6 +145,12 @@ codes! {
     /// A consumer cannot have confirmed what was not published.
     Ahead "ahead" CONFLICT "The offset is ahead of the newest message"
         "Confirm no more than what was received."
+    /// A consumer confirms by an id of an epoch that is not the channel's.
+    Epoch "epoch" CONFLICT "The id is of another history than the channel has"
+        "Nothing was confirmed. Read the channel again: it began anew, and what it has goes by other ids."
+    /// A consumer confirms by an id that another message has taken the place of.
+    Diverged "diverged" CONFLICT "The place of the id has another message"
+        "Nothing was confirmed. Read the channel again: it is another life of the server, as after a restored backup."
     /// The channel has too many consumers.
     TooManyConsumers "too_many_consumers" CONFLICT "The channel has too many consumers"
         "Remove consumers that are not needed any more with DELETE."
@@ -253,6 +259,8 @@ impl Problem {
             Code::BodyTimeout => RequestRefused::Timeout,
             Code::KeyReused
             | Code::Ahead
+            | Code::Epoch
+            | Code::Diverged
             | Code::TooManyConsumers
             | Code::TooManyRevocations
             | Code::BatchRefused => RequestRefused::Conflict,
