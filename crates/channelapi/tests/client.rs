@@ -410,6 +410,16 @@ fn subscribing_goes_on_where_the_connection_broke() {
 }
 
 #[test]
+fn what_a_consumer_has_not_confirmed_is_asked_for_by_its_name() {
+    let one = "id: ca1.0\n\nid: ca1.1\ndata: {\"offset\":1,\"data\":1}\n\n";
+    let (url, server) = server(vec![stream(one)]);
+    let args = ["subscribe", "demo", "--since", "unread", "--consumer", "b&c", "--count", "1"];
+    check(&run(&url, &args, ""), 0, &["1\n"], &[]);
+    let line = &server.join().unwrap()[0].line;
+    assert_eq!(line, "GET /v1/channels/demo/stream?meta=true&since=unread&consumer=b%26c");
+}
+
+#[test]
 fn events_can_be_chosen_and_shown_with_all_that_is_known() {
     let one = "event: other\ndata: {\"offset\":1,\"data\":1}\n\n";
     let two = "event: paid\ndata: {\"offset\":2,\ndata: \"data\":2}\n\n";

@@ -72,13 +72,14 @@ published once even so. Exit codes: 0 published, 1 not published, 2 the command 
 
 /// `channelapi subscribe`.
 pub(super) fn subscribe_command() -> Command {
-    let since = "Begin after this offset, id or cursor, or with all that is kept [default: what comes next]";
+    let since = "Begin after this offset, id or cursor, with all that is kept, or with what is unread [default: what comes next]";
     Command::new("subscribe")
         .visible_alias("tail")
         .about("Print what is published to a channel of a running server")
         .override_usage("channelapi subscribe [OPTIONS] CHANNEL")
         .arg(channel_arg("listen to"))
         .arg(value("since", "PLACE", since))
+        .arg(value("consumer", "NAME", "Whose unread ones, with --since unread [default: default]"))
         .arg(value("count", "N", "End after this many"))
         .arg(switch(
             "json",
@@ -93,6 +94,8 @@ const SUBSCRIBE_EXAMPLES: &str = "\
 Examples:
   channelapi subscribe demo                     What comes next, until Ctrl-C
   channelapi subscribe demo --since all         What is kept, then what comes
+  channelapi subscribe demo --since unread --consumer billing
+                                                What billing has not confirmed, then what comes
   channelapi subscribe demo --since 42 --count 1
                                                 The one after #42
   channelapi subscribe demo --json | jq .offset
@@ -206,13 +209,19 @@ pub(super) fn subscribe(
     search: &[PathBuf],
 ) -> Result<Subscribe, Exit> {
     let since = text(levels, "since")?.map(|text| Since::parse(&text)).transpose();
+    let since = since.map_err(|why| wrong(&format!("--since: {why}")))?;
+    let consumer = text(levels, "consumer")?;
+    if consumer.is_some() && !since.as_ref().is_some_and(Since::is_unread) {
+        return Err(wrong("--consumer says whose publications are unread; it goes with --since unread"));
+    }
     let count = text(levels, "count")?.map(|text| match text.parse() {
         Ok(count) if count > 0 => Ok(count),
         _ => Err(wrong(&format!("--count: `{text}` is no number of publications; write 1 or more"))),
     });
     Ok(Subscribe {
         channel: channel(levels)?,
-        since: since.map_err(|why| wrong(&format!("--since: {why}")))?,
+        since,
+        consumer,
         count: count.transpose()?,
         json: is_on(levels, "json"),
         event: text(levels, "event")?,

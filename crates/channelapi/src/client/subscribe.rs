@@ -44,6 +44,8 @@ pub struct Subscribe {
     pub channel: String,
     /// Where to begin; without it, with what comes next.
     pub since: Option<Since>,
+    /// Whose unread publications, if they are not those of the default consumer.
+    pub consumer: Option<String>,
     /// End after this many.
     pub count: Option<u64>,
     /// Print everything known about each, as JSON.
@@ -52,6 +54,9 @@ pub struct Subscribe {
     pub event: Option<String>,
 }
 
+/// How that place is written which depends on a consumer.
+const UNREAD: &str = "unread";
+
 /// A place in a channel's history.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Since(String);
@@ -59,20 +64,31 @@ pub struct Since(String);
 impl Since {
     /// Reads what somebody typed.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let is_hex =
-            |part: &str, length| part.len() == length && part.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let is_number = |part: &str| part.parse::<u64>().is_ok();
+        let is_hex = |part: &str, length| {
+            part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        // A sign is not for a server, to which it would be no place at all.
+        let is_number =
+            |part: &str| part.bytes().all(|byte| byte.is_ascii_digit()) && part.parse::<u64>().is_ok();
         let is_id = || match text.split('-').collect::<Vec<_>>()[..] {
-            [epoch, offset, tag] => is_hex(epoch, 16) && is_number(offset) && is_hex(tag, 8),
+            [epoch, offset, tag] => {
+                let is_plain = is_number(offset) && (offset == "0" || !offset.starts_with('0'));
+                is_hex(epoch, 16) && is_plain && is_hex(tag, 8)
+            }
             _ => false,
         };
         // Of a cursor only its beginning is ours to know.
-        if text == "all" || is_number(text) || text.starts_with("ca1.") || is_id() {
+        if ["all", UNREAD].contains(&text) || is_number(text) || text.starts_with("ca1.") || is_id() {
             return Ok(Self(text.to_owned()));
         }
         Err(format!(
-            "`{text}` is no place in a history; write all, an offset such as 42, or an id or cursor that was printed with --json"
+            "`{text}` is no place in a history; write all, unread, an offset such as 42, or an id or cursor as it was printed with --json"
         ))
+    }
+
+    /// Whether it is where what a consumer has not confirmed begins.
+    pub fn is_unread(&self) -> bool {
+        self.0 == UNREAD
     }
 }
 
@@ -145,14 +161,19 @@ impl Listener {
     }
 
     fn call(&self) -> Call {
-        let Subscribe { target, channel, since, .. } = &self.request;
+        let Subscribe { target, channel, since, consumer, .. } = &self.request;
         // A stream begins with an id, so what is published while a connection is down is not missed even if nothing came
         // before it.
         let mut path = target.server.channel_path(channel, "/stream?meta=true");
         let mut call = Call { method: Method::GET, ..Call::default() };
         match (self.stream.id(), since) {
             (Some(id), _) => call.headers.push(("last-event-id", id.to_owned())),
-            (None, Some(since)) => path = format!("{path}&since={}", segment(&since.0)),
+            (None, Some(since)) => {
+                path = format!("{path}&since={}", segment(&since.0));
+                if let Some(consumer) = consumer {
+                    path = format!("{path}&consumer={}", segment(consumer));
+                }
+            }
             (None, None) => {}
         }
         Call { path, ..call }
@@ -281,13 +302,27 @@ mod tests {
 
     #[test]
     fn places_in_a_history_are_recognised() {
-        for text in ["all", "0", "42", "ca1.AAAAAAAAAAAAAAAAAAAAAAAAAAAA", "0123456789abcdef-7-89abcdef"] {
+        for text in
+            ["all", "unread", "0", "42", "ca1.AAAAAAAAAAAAAAAAAAAAAAAAAAAA", "0123456789abcdef-7-89abcdef"]
+        {
             assert_eq!(Since::parse(text), Ok(Since(text.to_owned())));
         }
-        for text in
-            ["", "yesterday", "-1", "1h", "0123456789abcdef-7", "g123456789abcdef-7-89abcdef", "unread"]
-        {
-            assert!(Since::parse(text).unwrap_err().contains("write all, an offset"), "{text}");
+        // Once, some of these were sent to the server, to which they are no place, and it began with all that there is.
+        for text in [
+            "",
+            "yesterday",
+            "-1",
+            "+42",
+            "1h",
+            "99999999999999999999",
+            "0123456789abcdef-7",
+            "g123456789abcdef-7-89abcdef",
+            "0123456789ABCDEF-7-89abcdef",
+            "0123456789abcdef-7-89ABCDEF",
+            "0123456789abcdef-+7-89abcdef",
+            "0123456789abcdef-07-89abcdef",
+        ] {
+            assert!(Since::parse(text).unwrap_err().contains("write all, unread, an offset"), "{text}");
         }
     }
 

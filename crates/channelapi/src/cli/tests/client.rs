@@ -141,7 +141,11 @@ fn mistakes_are_said_before_anything_is_sent() {
         ),
         (
             "subscribe demo --since -1",
-            "--since: `-1` is no place in a history; write all, an offset such as 42, or an id or cursor that was printed with --json",
+            "--since: `-1` is no place in a history; write all, unread, an offset such as 42, or an id or cursor as it was printed with --json",
+        ),
+        (
+            "subscribe demo --since all --consumer billing",
+            "--consumer says whose publications are unread; it goes with --since unread",
         ),
         ("subscribe demo --count -1", "--count: `-1` is no number of publications; write 1 or more"),
         ("publish demo x --stdin-lines", "give the data either as DATA or with --stdin-lines"),
