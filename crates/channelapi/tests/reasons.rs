@@ -331,50 +331,6 @@ fn a_channel_has_no_more_consumers_than_it_may() {
     confirm("7", r#"{"offset":1"#);
 }
 
-/// An ack that names an id and arrives behind a purge confirms nothing; one that names an offset cannot know.
-#[test]
-fn an_id_of_another_history_confirms_nothing() {
-    let node = Node::start("");
-    let publish = || {
-        let answer = node.call("POST", "/v1/channels/a/messages", r#"{"data":1}"#);
-        let (_, id) = answer.body.split_once(r#""id":""#).unwrap();
-        id.split_once('"').unwrap().0.to_owned()
-    };
-    let before = publish();
-    let mut client = Client::join(&node, &node.token("a"));
-    let mut confirm = |id: &str, answer: &str| {
-        client.send(&format!(r#"421["ack",{{"channel":"a","id":"{id}"}}]"#)).unwrap();
-        let answered = client.await_text("431[");
-        assert!(answered.contains(answer), "{answered}");
-    };
-    confirm(&before, r#"{"offset":1,"unread":0}"#);
-    assert_eq!(node.call("DELETE", "/v1/channels/a/messages", "").status, 200);
-    let after = publish();
-    confirm(&before, r#"{"error":{"code":"epoch""#);
-    let (place, tag) = after.rsplit_once('-').unwrap();
-    let other = format!("{place}-{:08x}", !u32::from_str_radix(tag, 16).unwrap());
-    confirm(&other, r#"{"error":{"code":"diverged""#);
-    assert_eq!(node.metric("channelapi_acks_refused_total{reason=\"history\"}"), 2);
-    let put = |body: &str| {
-        let answer = node.call("PUT", "/v1/channels/a/consumers/x", body);
-        (answer.status, answer.body)
-    };
-    for (body, status, part) in [
-        (format!(r#"{{"id":"{before}"}}"#), 409, r#""code":"epoch""#),
-        (format!(r#"{{"id":"{other}"}}"#), 409, r#""code":"diverged""#),
-        (r#"{"id":"1"}"#.to_owned(), 400, r#""code":"invalid_body""#),
-        (format!(r#"{{"id":"{after}","offset":1}}"#), 400, r#""code":"invalid_body""#),
-        ("{}".to_owned(), 400, r#""code":"invalid_body""#),
-    ] {
-        let (answered, said) = put(&body);
-        assert!(answered == status && said.contains(part), "{body}: {answered} {said}");
-        let standing = node.call("GET", "/v1/channels/a/consumers/x", "").body;
-        assert!(standing.contains(r#""offset":0"#), "{body}: {standing}");
-    }
-    let (status, said) = put(&format!(r#"{{"id":"{after}"}}"#));
-    assert!(status == 200 && said.contains(r#""offset":1,"unread":0"#), "{said}");
-}
-
 /// Once, a join from what was unread that nobody could look up was refused, and counted nowhere.
 #[test]
 fn what_the_state_cannot_answer_is_refused_and_counted() {
