@@ -4,9 +4,12 @@
 //! the operator names some. A list is exact: scheme, host and port, nothing is guessed from a part of an origin.
 
 use crate::config::origins::Origins;
-use crate::http::{self, Headers};
+use crate::http::{self, Headers, Response};
+use hyper::StatusCode;
 use hyper::header::{
-    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, HeaderMap, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, HeaderMap,
+    HeaderValue, ORIGIN, VARY,
 };
 
 /// What an admitted request's answer says about its origin.
@@ -44,6 +47,19 @@ pub(crate) fn admit(allowed: &Origins, headers: &impl Headers) -> Result<Origin,
         }
         Origins::Only(_) => Err(NoOrigin::Foreign),
     }
+}
+
+/// The answer to a browser that asks before it sends with these methods: any headers are fine. `usual` are those that it gets to know if
+/// it names none. Which origin may read the answer is said by [`Origin::allow`].
+pub(crate) fn preflight(headers: &HeaderMap, methods: &'static str, usual: &'static str) -> Response {
+    let mut response = http::empty(StatusCode::NO_CONTENT);
+    let allow = response.headers_mut();
+    allow.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
+    let wanted = headers.get(ACCESS_CONTROL_REQUEST_HEADERS);
+    let wanted = wanted.cloned().unwrap_or(HeaderValue::from_static(usual));
+    allow.insert(ACCESS_CONTROL_ALLOW_HEADERS, wanted);
+    allow.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    response
 }
 
 impl Origin {

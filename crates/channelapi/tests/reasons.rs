@@ -145,6 +145,34 @@ fn a_page_that_may_not_read_a_stream_is_told_why() {
     assert_eq!(node.metric("channelapi_requests_refused_total{reason=\"invalid\"}"), 2);
 }
 
+/// Once, a page that opens streams by itself could not come back to where it was: the browser asks before it sends `Last-Event-ID`.
+#[test]
+fn a_page_may_say_where_it_was_when_it_opens_a_stream() {
+    let node = Node::start("[http]\ncors_origins = ['https://good.example']\n");
+    let ask = |path: &str, origin: &str| {
+        let asked = [
+            ("Origin", origin),
+            ("Access-Control-Request-Method", "GET"),
+            ("Access-Control-Request-Headers", "cache-control,last-event-id"),
+        ];
+        node.request("OPTIONS", path, &asked, "")
+    };
+    let stream = "/v1/channels/a/stream?token=x";
+    let answer = ask(stream, "https://good.example");
+    assert_eq!(answer.status, 204, "{answer:?}");
+    let allowed = |name| answer.header(name);
+    assert_eq!(allowed("access-control-allow-origin"), Some("https://good.example"));
+    assert_eq!(allowed("access-control-allow-methods"), Some("GET"));
+    assert_eq!(allowed("access-control-allow-headers"), Some("cache-control,last-event-id"));
+    let refused = ask(stream, "https://evil.example");
+    assert_eq!((refused.status, refused.header("access-control-allow-origin")), (403, None), "{refused:?}");
+    assert_eq!(node.metric("channelapi_requests_refused_total{reason=\"origin\"}"), 1);
+    assert_eq!(node.metric("channelapi_requests_refused_total{reason=\"no_key\"}"), 0, "it has none to send");
+    for path in ["/v1/channels/a/messages", "/v1/nothing/a/stream", "/v1/channels/a/b/stream"] {
+        assert_eq!(ask(path, "https://good.example").status, 403, "{path}");
+    }
+}
+
 /// Once, streams were counted for nobody: through a proxy, one token took all connections of the node, also those kept for publishers.
 #[test]
 fn streams_are_clients_of_their_address_and_of_the_node() {

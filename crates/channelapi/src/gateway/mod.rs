@@ -47,6 +47,7 @@ use crate::cores;
 use crate::http::{self, Head, Request, Response};
 use crate::live::Live;
 use crate::metrics::{HandshakeRefused, OPENED};
+use crate::origin;
 use crate::spread::Guest;
 use crate::waiting::{Reader, Readers};
 use base64::Engine as _;
@@ -139,7 +140,7 @@ impl Gateway {
             Err(error) => return refuse(error),
         };
         let mut response = if request.method() == Method::OPTIONS {
-            cors::preflight(request.headers())
+            origin::preflight(request.headers(), "GET, POST", "content-type")
         } else {
             self.answer(request, address).await.unwrap_or_else(refuse)
         };

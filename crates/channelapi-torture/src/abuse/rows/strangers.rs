@@ -26,6 +26,7 @@ pub(super) const ROUTES: &[(&str, &str, u16)] = &[
     ("POST", "/v1/channels/c/tokens", 403),
     ("DELETE", "/v1/channels/c/tokens", 403),
     ("DELETE", "/v1/tokens/t", 403),
+    ("OPTIONS", "/v1/channels/c/stream", 204),
     ("GET", "/v1/channels/c/stream", 403),
     ("GET", "/v1/channels/c/consumers", 403),
     ("GET", "/v1/channels/c/consumers/w", 403),

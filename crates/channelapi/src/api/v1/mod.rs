@@ -192,6 +192,12 @@ fn published_to(path: &str) -> Option<&str> {
     (!segment.as_bytes().contains(&b'/')).then_some(segment)
 }
 
+/// Whether it is the path of [`Call::Stream`], for some channel.
+fn is_stream(path: &str) -> bool {
+    let segment = path.strip_prefix("/v1/channels/").and_then(|rest| rest.strip_suffix("/stream"));
+    segment.is_some_and(|segment| !segment.contains('/'))
+}
+
 /// Why a path and a method are no call.
 fn no_route(segments: &[&str]) -> Problem {
     match segments {
@@ -214,11 +220,16 @@ impl Api {
     pub(super) async fn serve_v1(&self, request: Request, address: Option<IpAddr>) -> Response {
         let (head, body) = request.into_parts();
         let request_id = RequestId::of(head.headers.first(&REQUEST_ID)).into_value();
-        let answer = match self.admit_v1(&head, address).await {
-            Ok((call, admitted)) => self.call(call, admitted, &head, body).await,
-            Err(problem) => {
-                http::refuse_body(&head.headers, body, API_DISCARD_BYTES_MAX).await;
-                Err(problem)
+        let answer = if head.method == Method::OPTIONS && is_stream(head.uri.path()) {
+            // A browser asks before it sends, without a key or token.
+            self.streams.preflight(&head.headers)
+        } else {
+            match self.admit_v1(&head, address).await {
+                Ok((call, admitted)) => self.call(call, admitted, &head, body).await,
+                Err(problem) => {
+                    http::refuse_body(&head.headers, body, API_DISCARD_BYTES_MAX).await;
+                    Err(problem)
+                }
             }
         };
         let mut response = answer.unwrap_or_else(|problem| match head.uri.path() {

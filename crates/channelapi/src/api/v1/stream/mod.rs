@@ -307,6 +307,16 @@ pub(super) async fn open(
 }
 
 /// What lets a page read the answer, if it is a page that asks.
+impl Streams {
+    /// The answer to a browser whose page opens a stream with headers of its own, as one that goes on where it was and is no `EventSource`.
+    pub(super) fn preflight(&self, headers: &HeaderMap) -> Result<Response, Problem> {
+        let permission = permission(&self.origins.load(), headers)?;
+        let mut response = origin::preflight(headers, "GET", "last-event-id");
+        permission.allow(response.headers_mut());
+        Ok(response)
+    }
+}
+
 fn permission(origins: &Origins, headers: &HeaderMap) -> Result<Origin, Problem> {
     origin::admit(origins, headers).map_err(|no_origin| match no_origin {
         NoOrigin::Unclear => {
