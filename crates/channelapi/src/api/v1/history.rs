@@ -33,7 +33,6 @@ enum Before {
 /// `GET /v1/channels/{c}/messages`
 pub(super) async fn page(hub: &Arc<Hub>, channel: ChannelName, query: &str) -> Result<Response, Problem> {
     let Question { since, before, limit, is_reverse } = Question::parse(query)?;
-    let broker = hub.broker.clone();
     let since = match since {
         Some(place) => Some(place.settle(hub, &channel).await?),
         None => None,
@@ -44,12 +43,7 @@ pub(super) async fn page(hub: &Arc<Hub>, channel: ChannelName, query: &str) -> R
     let page = read(hub, channel.clone(), query).await?;
     // Whatever retention took between the two looks at the channel is missing in the page.
     let gap = start.gap.or_else(|| since.as_ref().and_then(|place| place.locate(hub, &channel).gap));
-    let HistoryPage { publications, has_more, mut cursor, standing } = page;
-    if before.is_some() && !is_reverse {
-        // There may be more behind the end, where the next page is to begin.
-        let last = publications.last().and_then(|last| last.kept);
-        cursor = last.map_or_else(|| broker.cursor_at(start.after), |kept| kept.cursor);
-    }
+    let HistoryPage { publications, has_more, cursor, standing } = page;
     let mut object = Object::new().text("channel", channel.as_str());
     object = match standing {
         Some(standing) => object.text("epoch", &format!("{:016x}", standing.epoch)),
