@@ -202,3 +202,19 @@ fn an_id_of_another_history_confirms_nothing() {
     let (status, said) = put(&format!(r#"{{"id":"{after}"}}"#));
     assert!(status == 200 && said.contains(r#""offset":1,"unread":0"#), "{said}");
 }
+
+#[test]
+fn all_of_a_channel_whose_beginning_is_gone_is_told_to_be_less() {
+    let node = Node::start("[history]\nmax_messages = 2\n");
+    for _ in 0..3 {
+        assert_eq!(node.call("POST", "/message/a", r#"{"message":1}"#).status, 200);
+    }
+    let token = node.token("a");
+    let mut explicit = Client::enter(&node);
+    explicit.send(&format!(r#"421["join_channel",{{"token":"{token}","since":"all"}}]"#)).unwrap();
+    let answer = explicit.await_text("431[");
+    assert!(answer.contains(r#""reason":"trimmed","recovered":false"#), "{answer}");
+    let mut handshake = Client::open(&node, &[]).unwrap();
+    handshake.send(&format!(r#"40{{"token":"{token}","since":"all"}}"#)).unwrap();
+    handshake.await_text(r#"42["gap",{"channel":"a","reason":"trimmed"}]"#);
+}
