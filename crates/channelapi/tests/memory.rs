@@ -4,7 +4,7 @@
 
 mod node;
 
-use node::{Node, eventually};
+use node::{Client, Node, eventually};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -225,4 +225,72 @@ fn what_is_sent_while_a_poll_waits_counts_as_received() {
     });
     drop(stream);
     node.await_metric("channelapi_receiving_bytes", |bytes| bytes == 0);
+}
+
+#[test]
+fn slow_clients_together_hold_no_more_than_they_may() {
+    let node = Node::start("[limits]\nslow_clients_memory = '1MiB'\n");
+    let token = node.token("a");
+    let body = format!(r#"{{"message":"{}"}}"#, "x".repeat(200_000));
+    eventually("the slowest to go", || {
+        // They never read, so their sockets fill up, and then what waits for them: the part of a message that the kernel did not take. If
+        // that is little for all of them, it stays below what they may hold.
+        let _slow: Vec<_> = (0..6).map(|_| Client::join(&node, &token)).collect();
+        (0..60).find_map(|_| {
+            assert_eq!(node.call("POST", "/message/a", &body).status, 200);
+            let waiting = node.metric("channelapi_waiting_bytes");
+            assert!(waiting <= 3 << 20, "six frames are written in part at most");
+            Some(()).filter(|()| node.metric("channelapi_disconnects_total{reason=\"slow_node\"}") > 0)
+        })
+    });
+    assert!(node.metric("channelapi_catch_ups_total") > 0, "they were to be served from history before");
+}
+
+#[test]
+fn what_is_still_to_come_holds_no_more_than_it_may() {
+    const REFUSED: &str = "channelapi_requests_refused_total{reason=\"overloaded\"}";
+    // Of 480 MiB, a sixteenth is for what has not arrived as a whole.
+    let node = Node::start("[limits]\nmemory = '480MiB'\n");
+    node.await_metric("channelapi_memory_limit_bytes", |limit| limit > 0);
+    let token = node.token("a");
+    let head = "POST /v1/channels/a/messages HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n";
+    let post_part = |bytes| {
+        let mut stream = node.connect();
+        // Those that are refused may be so before they have sent all of it.
+        _ = write!(stream, "{head}Authorization: {}\r\n\r\n{}", node::KEY, "x".repeat(bytes));
+        stream
+    };
+    // Each kind fills what the one before leaves.
+    let mut begun = Vec::new();
+    for bytes in [900_000, 60_000, 8_000] {
+        let overloaded = node.metric(REFUSED);
+        while node.metric(REFUSED) == overloaded {
+            begun.extend((0..10).map(|_| post_part(bytes)));
+            // Until all of them are here: what is refused late says nothing of the next kind.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            assert!(begun.len() < 400, "there is always room");
+        }
+    }
+    assert!(node.metric("channelapi_receiving_bytes") <= 31 << 20);
+    // Little finds room, and so does what arrives as a whole, also on the way of requests that are seldom made.
+    assert_eq!(node.call("POST", "/message/a", r#"{"message":"b"}"#).status, 200);
+    let whole = format!(r#"{{"messages":[{{"channel":"a","data":"{}"}}]}}"#, "x".repeat(50_000));
+    let answer = node.call("POST", "/v1/messages", &whole);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    // WebSocket messages of which the last byte is missing: the first ones may still find room.
+    let message = [&[0x01, 0xFE, 0xEA, 0x60, 0, 0, 0, 0][..], "x".repeat(59_999).as_bytes()].concat();
+    let clients: Vec<_> = (0..40)
+        .map(|_| {
+            let mut client = Client::join(&node, &token);
+            _ = client.stream.write_all(&message);
+            client
+        })
+        .collect();
+    node.await_metric("channelapi_disconnects_total{reason=\"memory\"}", |closed| closed > 0);
+    assert!(node.metric("channelapi_receiving_bytes") <= 31 << 20);
+    drop(clients);
+    drop(begun);
+    node.await_metric("channelapi_receiving_bytes", |bytes| bytes == 0);
+    let large = format!(r#"{{"message":"{}"}}"#, "x".repeat(200_000));
+    assert_eq!(node.call("POST", "/message/a", &large).status, 200);
 }
