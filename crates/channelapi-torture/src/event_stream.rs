@@ -117,6 +117,8 @@ fn take_event(text: &mut Vec<u8>) -> Result<Option<Told>> {
                 None => told.data = Some(data.to_owned()),
             },
             Some(("", _)) => {}
+            // A server that drains says when to come back. Whoever follows does so by itself.
+            Some(("retry", pause)) if pause.parse::<u64>().is_ok() => {}
             _ => bail!("the server sent the line {line:?}"),
         }
     }
