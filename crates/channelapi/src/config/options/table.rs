@@ -203,7 +203,7 @@ options! {
         /// some channels.
         max_messages: u64 = "1000" in "0" ..= "1000000";
 
-        /// Age at which a publication is given up.
+        /// Age at which a publication is given up, within ten seconds.
         max_age: Duration = "24h" in "1s" ..= "3650d";
 
         /// Size of what is kept of each channel, with what the store adds to each publication.
