@@ -477,7 +477,8 @@ pub const RELAXED_SYNC_INTERVAL: Duration = Duration::from_millis(100);
 /// Bytes set aside on the disk, given up when it is full, so that there is room to write down what is removed.
 pub const LOG_RESERVE_BYTES: u64 = 1024 * 1024;
 
-/// Lives of the log that are remembered, 24 bytes each in every segment. A cursor of an older one is `diverged`.
+/// Lives of the log that are remembered, 24 bytes each in every segment: the newest, and the last with channels in memory only. A cursor of
+/// another one is `diverged`.
 pub const LOG_GENERATIONS_MAX: usize = 1024;
 
 /// Channels of which nothing is kept but where they stand, about 250 bytes each. Above it the longest idle are forgotten: whoever
