@@ -23,6 +23,7 @@ use crate::resume::{self, ResumeOptions};
 use crate::scaling::{self, ScalingOptions};
 use crate::slow::{self, SlowOptions};
 use crate::stalled::{self, StalledOptions};
+use crate::start::{self, StartOptions};
 use crate::storm::{self, StormOptions};
 use crate::unicast::{self, UnicastOptions};
 use crate::upkeep::{self, UpkeepOptions};
@@ -53,6 +54,8 @@ pub(crate) enum Benchmark {
     History(HistoryOptions),
     /// Latency of publishing while the log is tidied up.
     Upkeep(UpkeepOptions),
+    /// How soon it answers again when it keeps a million messages.
+    Start(StartOptions),
     /// Fan-out with one core and with all of them.
     Scaling(ScalingOptions),
     /// How soon thousands of resumable clients are back after kill -9, and what it takes.
@@ -80,6 +83,7 @@ impl Benchmark {
             Self::Stalled(options) => &options.setup,
             Self::History(options) => &options.setup,
             Self::Upkeep(options) => &options.setup,
+            Self::Start(options) => &options.setup,
             Self::Scaling(options) => &options.setup,
             Self::Reconnect(options) => &options.setup,
             Self::Storm(options) => &options.comparison.setup,
@@ -136,10 +140,11 @@ impl Benchmark {
             Self::Publish(options) => publish::run(options, cores).await?,
             Self::Batch(options) => one(batch::run(options, cores).await?),
             Self::Resume(options) => resume::run(options, cores).await?,
-            Self::Slow(options) => alone(slow::run(options, cores).await?),
-            Self::Stalled(options) => alone(stalled::run(options, cores).await?),
+            Self::Slow(options) => one(slow::run(options, cores).await?),
+            Self::Stalled(options) => one(stalled::run(options, cores).await?),
             Self::History(options) => alone(history::run(options, cores).await?),
             Self::Upkeep(options) => one(upkeep::run(options, cores).await?),
+            Self::Start(options) => one(start::run(options, cores).await?),
             Self::Scaling(options) => one(scaling::run(options, cores).await?),
             Self::Reconnect(options) => one(reconnect::run(options, cores).await?),
             Self::Storm(options) => one(storm::run(options, cores).await?),

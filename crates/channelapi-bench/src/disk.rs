@@ -71,6 +71,12 @@ pub(crate) fn ensure_disk(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Bytes of the files in a folder.
+pub(crate) fn size_of(folder: &Path) -> Result<usize> {
+    let entries = folder.read_dir().with_context(|| format!("cannot read {}", folder.display()))?;
+    entries.map(|entry| Ok(usize::try_from(entry?.metadata()?.len())?)).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

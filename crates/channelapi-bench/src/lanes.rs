@@ -138,7 +138,12 @@ impl Lanes {
 
 /// The channel of a publication: one of so many, in an order that looks random.
 pub(crate) fn channel(number: u64, channels: u64) -> String {
-    format!("user-{:06}", (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % channels)
+    channel_name((number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % channels)
+}
+
+/// Each of the channels by its index.
+pub(crate) fn channel_name(index: u64) -> String {
+    format!("user-{index:06}")
 }
 
 impl Lane {

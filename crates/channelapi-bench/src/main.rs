@@ -41,6 +41,7 @@ mod resume;
 mod scaling;
 mod slow;
 mod stalled;
+mod start;
 mod statistics;
 mod storm;
 mod stream;

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Pid, Resource, Signal, getrlimit, kill_process, setrlimit};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
@@ -25,6 +25,15 @@ const START_POLL: Duration = Duration::from_millis(20);
 
 /// How much of its log is shown when it does not start.
 const LOG_SHOWN: usize = 2_000;
+
+/// How a process ends.
+#[derive(Clone, Copy)]
+pub(crate) enum End {
+    /// As in a crash.
+    Kill,
+    /// As it would by itself when it is asked to.
+    Shutdown,
+}
 
 /// A process under test and its scratch folder. It is killed when dropped.
 pub(crate) struct Running {
@@ -57,12 +66,24 @@ impl Running {
         }
     }
 
-    /// Kills it as a crash would, and starts another in the same folder.
-    fn restart(&mut self, cores: &Cores, command: impl FnOnce(&Path) -> Result<Command>) -> Result<()> {
-        self.child.kill()?;
+    /// Ends it and starts another in the same folder. Returns when that was started.
+    fn restart(
+        &mut self,
+        end: End,
+        cores: &Cores,
+        command: impl FnOnce(&Path) -> Result<Command>,
+    ) -> Result<Instant> {
+        match end {
+            End::Kill => self.child.kill()?,
+            End::Shutdown => {
+                let pid = Pid::from_child(&self.child);
+                kill_process(pid, Signal::TERM).context("cannot ask it to end")?;
+            }
+        }
         self.child.wait()?;
+        let started = Instant::now();
         self.child = spawn(cores, self.folder.path(), command)?;
-        Ok(())
+        Ok(started)
     }
 
     /// What it has in memory, with all that it has started.
@@ -172,12 +193,15 @@ impl Server {
         Ok(server)
     }
 
-    /// Kills it as a crash would and starts it again, with the same data on the same port; returns when it answers.
-    pub(crate) async fn crash_and_return(&mut self, cores: &Cores) -> Result<()> {
+    /// Ends it and starts it again, with the same data on the same port; returns when it answers, and how long that took since the
+    /// start.
+    pub(crate) async fn return_after(&mut self, end: End, cores: &Cores) -> Result<Duration> {
         let Self { peer, address, secure_address, auth_key, variables, process } = self;
         let public = secure_address.unwrap_or(*address);
-        process.restart(cores, |folder| command(*peer, public, auth_key, variables, folder))?;
-        self.ready().await
+        let started =
+            process.restart(end, cores, |folder| command(*peer, public, auth_key, variables, folder))?;
+        self.ready().await?;
+        Ok(started.elapsed())
     }
 
     async fn ready(&mut self) -> Result<()> {

@@ -21,7 +21,7 @@ use crate::cores::Cores;
 use crate::criteria::{Criterion, Wanted};
 use crate::memory;
 use crate::peer::Peer;
-use crate::process::{Server, allow_connections};
+use crate::process::{End, Server, allow_connections};
 use crate::receipts::Receipts;
 use crate::report::{Sample, Sheet};
 use crate::statistics::{MEBIBYTE, each, mebibytes, real};
@@ -87,7 +87,7 @@ async fn measure(count: usize, cores: &Cores) -> Result<Vec<Sample>> {
     let steady = server.memory()?;
 
     let killed = Instant::now();
-    server.crash_and_return(cores).await?;
+    server.return_after(End::Kill, cores).await?;
     let answers = killed.elapsed();
     let started = server.cpu()?;
     let mut new_backend = Backend::connect(&server, &receipts).await?;

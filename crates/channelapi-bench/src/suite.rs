@@ -46,6 +46,7 @@ pub(crate) const ALL: Suite = Suite {
         "stalled --connections 200",
         "history",
         "upkeep",
+        "start",
         "scaling",
         "reconnect --connections 19000",
         "storm --peers channelapi,socketioxide",
@@ -71,6 +72,7 @@ pub(crate) const QUICK: Suite = Suite {
         "slow --pending 20000",
         "stalled --publications 500",
         "history --messages 20000 --seconds 1",
+        "start --messages 200000",
         "scaling --publications 20",
         "reconnect",
         "storm --peers channelapi --waves 2 --settle 5",
@@ -200,7 +202,7 @@ fn benchmark(arguments: &[String]) -> Result<Benchmark> {
 /// The whole command line of one run.
 fn arguments(suite: &Suite, options: &SuiteOptions, line: &str) -> Vec<String> {
     /// These count no connections.
-    const WITHOUT_CONNECTIONS: [&str; 5] = ["publish", "batch", "slow", "history", "upkeep"];
+    const WITHOUT_CONNECTIONS: [&str; 6] = ["publish", "batch", "slow", "history", "upkeep", "start"];
     let mut words: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
     let peers = words.iter().position(|word| word == "--peers").and_then(|index| words.get_mut(index + 1));
     if let Some(peers) = peers.filter(|peers| peers.split(',').any(|peer| peer == Peer::Socketioxide.name()))

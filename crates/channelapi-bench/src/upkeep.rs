@@ -1,15 +1,14 @@
 //! Publishing while the log gives back the space of what has died or become too old, beside publishing when nothing does.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use crate::comparison::{Setup, take_turns};
 use crate::cores::Cores;
 use crate::criteria::{Criterion, Wanted};
-use crate::disk::ensure_disk;
+use crate::disk::{ensure_disk, size_of};
 use crate::lanes::{Dialect, Lanes, Work};
 use crate::peer::Peer;
 use crate::process::Server;
@@ -106,10 +105,4 @@ async fn measure(seconds: u64, fate: Fate, cores: &Cores) -> Result<Vec<Sample>>
         "too little was given back in {seconds} seconds: {count} publications take {bytes:.0} bytes each, {left} in all"
     );
     Ok(samples)
-}
-
-/// Bytes of the files in a folder.
-fn size_of(folder: &Path) -> Result<usize> {
-    let entries = folder.read_dir().with_context(|| format!("cannot read {}", folder.display()))?;
-    entries.map(|entry| Ok(usize::try_from(entry?.metadata()?.len())?)).sum()
 }

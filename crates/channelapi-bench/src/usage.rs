@@ -114,6 +114,11 @@ impl Cpu {
         Ok(sum)
     }
 
+    /// All that was used since the start, in steps of a tick: also by threads that have ended.
+    pub(crate) fn so_far(&self) -> Duration {
+        self.user + self.system
+    }
+
     fn of_one(pid: u32) -> Result<Self> {
         let path = format!("/proc/{pid}/stat");
         let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
