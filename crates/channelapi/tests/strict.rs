@@ -232,7 +232,14 @@ fn a_request_that_two_readers_could_end_in_two_places_is_answered_400_and_nothin
 fn nothing_is_read_behind_a_request_that_could_have_left_http() {
     let node = Node::start("");
     let upgrade = "Connection: Upgrade\r\nUpgrade: WebSocket\r\n";
+    const SOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
+    const KEY: &str = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    let (old, unknown) = (format!("{KEY}Sec-WebSocket-Version: 8\r\n"), format!("{SOCKET}&sid=none"));
+    let new = format!("{KEY}Sec-WebSocket-Version: 13\r\n");
     for (method, path, fields, body) in [
+        ("GET", SOCKET, &*old, ""),
+        ("GET", SOCKET, "", ""),
+        ("GET", &*unknown, &*new, ""),
         ("GET", "/healthz", "", ""),
         ("GET", "/none", "", ""),
         ("GET", "/healthz", "Content-Length: 3\r\n", "a\nb"),

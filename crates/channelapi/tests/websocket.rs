@@ -25,6 +25,7 @@ fn another_version_is_told_which_one_is_spoken() {
     for answer in open_with(&node, &[("Sec-WebSocket-Version", "8")]) {
         assert_eq!((answer.status, answer.header("sec-websocket-version")), (426, Some("13")), "{answer:?}");
         assert_eq!(answer.header("upgrade"), Some("websocket"));
+        assert!(answer.head.to_ascii_lowercase().contains("connection: upgrade"), "{answer:?}");
         assert_eq!(answer.body, r#"{"code":3,"message":"Bad request"}"#);
     }
     assert_eq!(node.metric("channelapi_handshakes_refused_total{reason=\"bad_request\"}"), 2);

@@ -100,19 +100,14 @@ impl<'a, S: Service> FastPath<'a, S> {
                         let (stream, _) = self.reader.socket.into_stream();
                         return End::Upgraded(upgrade, Leaving { stream, answer, sent });
                     }
-                    Read::Staying(response, sent) => {
+                    Read::Refused(response) => {
                         self.pass.has_spoken();
-                        let is_last = has_changed(stop);
                         // Only a stream is no bytes yet, and none answers such a request.
-                        let answer = to_wire(*response, is_last);
-                        let Some(answer) = answer else { return End::Closed };
-                        if self.answer(&answer).await.is_err() || is_last {
-                            return End::Closed;
+                        if let Some(answer) = to_wire(*response, true) {
+                            // Whoever hears no refusal is gone. Boxed, because every connection would have room for it.
+                            _ = Box::pin(self.answer_last(&answer)).await;
                         }
-                        if !sent.is_empty() {
-                            self.reader.begun = sent;
-                            return self.other();
-                        }
+                        return End::Closed;
                     }
                     Read::Other => {
                         self.pass.begin();
@@ -165,6 +160,12 @@ impl<'a, S: Service> FastPath<'a, S> {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         Ok(())
+    }
+
+    /// The same, and ends our side behind it.
+    async fn answer_last(&mut self, wire: &Wire) -> io::Result<()> {
+        self.answer(wire).await?;
+        self.reader.socket.shutdown().await
     }
 
     /// Writes an answer, for as long as its client takes it.
@@ -243,8 +244,9 @@ enum Read<S: Service> {
     Whole(Asked<S>, bool),
     /// A request to leave HTTP that is granted, with the bytes of the answer, and what came behind it.
     Leaving(S::Upgrade, Vec<u8>, Vec<u8>),
-    /// One that is not, with its answer.
-    Staying(Box<Response>, Vec<u8>),
+    /// One that is not, with its answer. Nothing is read behind it: a proxy may believe that the client left HTTP, and let through whatever
+    /// it sends.
+    Refused(Box<Response>),
     /// What may be a part of a request. It is in [`Reader::begun`].
     Part,
     /// What is not for us. It is in [`Reader::begun`].
@@ -340,11 +342,10 @@ impl<S: Service> Reader<'_, S> {
             "GET" if is_upgrade && head.body_bytes == 0 && !head.is_last => {
                 let peer = arrival.peer(&head, entry.trusted_proxies.as_ref());
                 let Some((response, upgrade)) = service.upgrade(&head, peer) else { return Read::Other };
-                let sent = behind.to_vec();
-                let Some(upgrade) = upgrade else { return Read::Staying(Box::new(response), sent) };
+                let Some(upgrade) = upgrade else { return Read::Refused(Box::new(response)) };
                 // Only a stream has no bytes yet, and none answers such a request.
                 let Some(answer) = to_wire(response, false) else { return Read::End };
-                Read::Leaving(upgrade, answer.into_vec(), sent)
+                Read::Leaving(upgrade, answer.into_vec(), behind.to_vec())
             }
             "GET" | "POST" | "PUT" | "DELETE" if !is_upgrade => {
                 match (service.pace(head.path), behind.len().cmp(&head.body_bytes)) {

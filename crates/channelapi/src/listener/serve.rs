@@ -199,9 +199,9 @@ fn refusal_of(request: &Request) -> Option<Response> {
     Some(refusal)
 }
 
-/// No other request is read from the connection.
+/// No other request is read from the connection. What else it says there, such as that `Upgrade` is for the next one, stays (RFC 9110 §7.8).
 fn end_behind(response: &mut Response) {
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
 }
 
 /// Counts what was refused before it was a request; what is wrong with a body is found in `Received`. Such a connection was told
