@@ -12,7 +12,7 @@ pub(crate) enum Peer {
     Stranger(IpAddr),
     /// This machine, its private network, or a unix socket. It may stand for many clients, so no limit per address holds for it.
     Neighbour,
-    /// A trusted proxy that names nobody else: on its own behalf, or for clients of whom it does not tell. So no limit holds for it either.
+    /// A trusted proxy that names nobody else, or says that it does not know: on its own behalf, or for clients of whom it does not tell. So no limit holds for it either.
     Proxy,
 }
 
@@ -36,8 +36,9 @@ impl Peer {
         if self == Self::Proxy {
             WARNING.call_once(|| {
                 warn!(
-                    "a proxy among http.trusted_proxies does not say for whom it asks: let it set X-Forwarded-For to the address of its \
-                     client, which must not be among http.trusted_proxies itself; until then its clients share no limit per address"
+                    "a proxy among http.trusted_proxies does not say for whom it asks: let it set X-Forwarded-For (with http.proxy_protocol: \
+                     its PROXY header) to the address of its client, which must not be among http.trusted_proxies itself; until then \
+                     its clients share no limit per address"
                 );
             });
         }

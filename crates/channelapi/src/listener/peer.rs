@@ -60,7 +60,8 @@ impl Arrival {
                 peer
             }
             (Self::Proxied, Some(trusted)) => forwarded(headers, trusted),
-            (Self::Proxied, None) | (Self::Unannounced, _) => Peer::Neighbour,
+            (Self::Proxied, None) => Peer::Neighbour,
+            (Self::Unannounced, _) => Peer::Proxy,
         }
     }
 }
@@ -202,7 +203,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(&X_FORWARDED_FOR, HeaderValue::from_static("203.0.113.7"));
         assert_eq!(Arrival::Proxied.peer(&headers, Some(&trusted)), stranger("203.0.113.7"));
-        assert_eq!(Arrival::Unannounced.peer(&headers, Some(&trusted)), Peer::Neighbour);
+        assert_eq!(Arrival::Unannounced.peer(&headers, Some(&trusted)), Peer::Proxy);
         assert_eq!(Arrival::Unannounced.address(), None);
     }
 
