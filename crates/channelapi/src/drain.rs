@@ -34,11 +34,12 @@ pub(crate) fn signalled() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Closes the connections of `gateways` so that their clients come back, and those of `others`, and waits for everything under way, for
-/// `timeout` at most. Once nothing more can be stored, which `fenced` waits for, it is [`FENCED_DRAIN_TIMEOUT`] at most.
+/// Closes the connections of `gateways` so that their clients come back, and sends `others` away, of whom `others_here` are still there, and
+/// waits until all have gone and everything under way is done, for `timeout` at most. Once nothing more can be stored, which `fenced` waits for, it is [`FENCED_DRAIN_TIMEOUT`] at most.
 pub(crate) async fn drain(
     gateways: &[Arc<Gateway>],
     others: Vec<Arc<dyn Guest>>,
+    others_here: impl Fn() -> usize,
     requests: HttpConnections,
     timeout: Duration,
     fenced: impl Future<Output = ()>,
@@ -49,7 +50,7 @@ pub(crate) async fn drain(
         send_away(guests, timeout / 2).await;
         let finishing = requests.finish();
         let gone = async {
-            while gateways.iter().any(|gateway| gateway.connections() > 0) {
+            while gateways.iter().any(|gateway| gateway.connections() > 0) || others_here() > 0 {
                 tokio::time::sleep(LOOK_INTERVAL).await;
             }
         };
@@ -59,8 +60,8 @@ pub(crate) async fn drain(
         () = leaving => {}
         () = time_is_over(timeout, fenced) => {
             let left: usize = gateways.iter().map(|gateway| gateway.connections()).sum();
-            let requests = requests.requests();
-            warn!(connections = left, requests, "the time to stop is over; leaving without waiting for the rest");
+            let (streams, requests) = (others_here(), requests.requests());
+            warn!(connections = left, streams, requests, "the time to stop is over; leaving without waiting for the rest");
         }
     }
 }

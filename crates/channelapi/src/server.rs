@@ -410,7 +410,8 @@ pub(crate) async fn run(
         never = front.serve(&server, &requests) => match never {},
     }
     let time = hub.fence().map_or(config.drain.timeout, |_| config.drain.timeout.min(FENCED_DRAIN_TIMEOUT));
-    drain::drain(&[gateway], server.api.begin_drain(), requests, time, hub.fenced()).await;
+    let streams = || admission.streams();
+    drain::drain(&[gateway], server.api.begin_drain(), streams, requests, time, hub.fenced()).await;
     hub.tokens.flush().await;
     hub.consumers.flush().await;
     [heartbeats, watch, revoking].iter().for_each(tokio::task::JoinHandle::abort);
@@ -489,7 +490,8 @@ pub(crate) async fn run_conformance(address: IpAddr, port: u16, cores: Arc<Cores
         () = stopping => {}
         never = listener.serve(server, &requests) => match never {},
     }
-    drain::drain(&[echo, suite], Vec::new(), requests, Duration::from_secs(1), std::future::pending()).await;
+    let time = Duration::from_secs(1);
+    drain::drain(&[echo, suite], Vec::new(), || 0, requests, time, std::future::pending()).await;
     heartbeats.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
 }

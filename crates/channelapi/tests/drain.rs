@@ -106,6 +106,29 @@ fn event_streams_end_one_after_the_other() {
     assert_eq!(node.ended(), Some(0));
 }
 
+/// Once, two seconds after the last clients nobody waited for what event streams had not taken yet, nor told them when to come back.
+#[test]
+fn an_event_stream_that_is_slow_is_waited_for() {
+    const WAITING: u64 = 100_000;
+    let mut node = Node::start("[drain]\ntimeout = '20s'\n");
+    let mut stream = node.connect();
+    socket2::SockRef::from(&stream).set_recv_buffer_size(4 << 10).unwrap();
+    let head = format!("GET /v1/channels/a/stream HTTP/1.1\r\nHost: x\r\nAuthorization: {KEY}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    eventually("the stream", || (node.metric("channelapi_event_streams") == 1).then_some(()));
+    let item = format!(r#"{{"channel":"a","data":"{}"}}"#, "x".repeat(10_000));
+    eventually("more than the kernel takes", || {
+        assert_eq!(node.call("POST", "/v1/messages", &format!(r#"{{"messages":[{item}]}}"#)).status, 200);
+        (node.metric("channelapi_waiting_bytes") > WAITING).then_some(())
+    });
+    node.signal("-TERM");
+    thread::sleep(Duration::from_secs(4));
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with("0\r\n\r\n") && rest.contains("retry: "), "{:?}", &rest[rest.len() - 100..]);
+    assert_eq!(node.ended(), Some(0));
+}
+
 #[test]
 fn whoever_is_sent_away_or_refused_while_it_stops_is_counted() {
     // Three seconds, in which somebody else still asks on the connection that it has.

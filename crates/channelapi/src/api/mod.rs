@@ -75,7 +75,7 @@ impl Api {
 
     /// Whether a path can be asked for with a token instead of a key.
     pub(crate) fn takes_tokens(path: &str) -> bool {
-        is_v1(path) && path.ends_with("/stream")
+        v1::is_stream(path)
     }
 
     /// Answers a request to one of our paths, which counts for an address.
@@ -176,7 +176,10 @@ mod tests {
         for path in ["/v1", "/v1/", "/v1/channels/a/messages", "/message/a", "/channel"] {
             assert!(Api::answers(path), "{path}");
         }
-        assert!(Api::takes_tokens("/v1/channels/a/stream") && !Api::takes_tokens("/message/a/stream"));
+        assert!(Api::takes_tokens("/v1/channels/a/stream"));
+        for path in ["/message/a/stream", "/v1/stream", "/v1/channels/a/consumers/stream"] {
+            assert!(!Api::takes_tokens(path), "{path}");
+        }
         for path in ["/", "/v10", "/v1x/messages", "/V1/messages", "/channels/a"] {
             assert!(!Api::answers(path), "{path}");
         }

@@ -193,7 +193,7 @@ fn published_to(path: &str) -> Option<&str> {
 }
 
 /// Whether it is the path of [`Call::Stream`], for some channel.
-fn is_stream(path: &str) -> bool {
+pub(super) fn is_stream(path: &str) -> bool {
     let segment = path.strip_prefix("/v1/channels/").and_then(|rest| rest.strip_suffix("/stream"));
     segment.is_some_and(|segment| !segment.contains('/'))
 }

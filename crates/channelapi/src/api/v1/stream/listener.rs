@@ -88,17 +88,18 @@ impl Listener {
         }
     }
 
-    /// The client has gone, or everything was sent.
+    /// The client has gone, or everything was sent. What still waits is nobody's.
     pub(super) fn left(&self) {
-        self.state.lock().finish();
+        let mut state = self.state.lock();
+        state.give_up();
+        state.finish();
     }
 
     /// Nothing is added any more, and what waits is given up: whoever comes back goes on behind what was sent. Counts why, and says whether
     /// it was the first reason.
     fn give_up(&self, reason: Disconnected) -> bool {
         let mut state = self.state.lock();
-        state.queue = VecDeque::new();
-        state.cost = WaitingBytes::default();
+        state.give_up();
         // Under the same lock: something that was added in between would stand behind a hole.
         let is_first = state.finish();
         if is_first {
@@ -113,6 +114,11 @@ impl State {
         self.cost += frames.len() + OUTBOX_ENTRY_BYTES;
         self.queue.push_back(frames);
         self.wake();
+    }
+
+    fn give_up(&mut self) {
+        self.queue = VecDeque::new();
+        self.cost = WaitingBytes::default();
     }
 
     /// Says whether it had not ended before.

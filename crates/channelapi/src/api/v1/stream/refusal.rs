@@ -21,17 +21,19 @@ impl Streams {
         headers: &HeaderMap,
         request_id: &HeaderValue,
     ) -> Response {
-        // A page that may not read the answer cannot tell it from any other.
-        if problem.retry_after().is_some()
-            && is_event_source(headers)
-            && let Ok(permission) = permission(&self.origins.load(), headers)
-        {
-            problem.count();
-            let mut response = come_again();
+        // A page that may not read the answer cannot tell it from any other: a token that is over, say, from a lost network.
+        let permission = permission(&self.origins.load(), headers).ok();
+        let mut response =
+            if problem.retry_after().is_some() && is_event_source(headers) && permission.is_some() {
+                problem.count();
+                come_again()
+            } else {
+                problem.answer(request_id).into()
+            };
+        if let Some(permission) = permission {
             permission.allow(response.headers_mut());
-            return response;
         }
-        problem.answer(request_id).into()
+        response
     }
 }
 
