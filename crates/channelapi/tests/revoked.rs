@@ -201,8 +201,16 @@ fn whoever_came_in_by_an_issuer_can_be_sent_away_also_when_the_configuration_doe
     node.signal("-HUP");
     node.await_log("reloaded");
     assert_eq!(node.metric("channelapi_disconnects_total{reason=\"revoked\"}"), 0);
-    // In the second in which a JWT was issued, it counts as older.
-    revoke_by(&node, "issuer", "stolen");
+    let ask = |what: &str| node.call("POST", "/v1/revocations", what);
+    for (what, detail) in [
+        (r#"{"issuer":"stolen"}"#, "alone names nobody"),
+        (r#"{"issuer":"stoln","all":true}"#, "it would revoke nothing"),
+    ] {
+        let answer = ask(what);
+        assert!(answer.status == 400 && answer.body.contains(detail), "{what}: {answer:?}");
+    }
+    let answer = ask(r#"{"issuer":"stolen","all":true}"#);
+    assert!(answer.status == 201 && answer.body.contains(r#""issuer":"stolen","all":true"#), "{answer:?}");
     gone.await_text("41");
     let answer = node.call("POST", "/v1/channels/a/messages", r#"{"data":"live"}"#);
     assert_eq!(answer.status, 201);

@@ -220,7 +220,9 @@ impl<'a> RawClaims<'a> {
         if expires_at - begin.min(expires_at) > millis_of(JWT_LIFETIME_MAX) {
             return Err(ClaimError::TooLong);
         }
-        Ok((expires_at, issued_at.unwrap_or(0)))
+        // An issuer's clock may be ahead. Whoever is let in now must not count as let in after what is revoked in a moment.
+        let this_second = now - now % 1_000;
+        Ok((expires_at, issued_at.unwrap_or(0).min(this_second)))
     }
 
     /// The channels that it names, and its patterns of names. What holds a star is a pattern, or means nothing where there may be none.

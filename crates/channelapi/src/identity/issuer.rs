@@ -14,6 +14,7 @@ use channelapi_protocol::socketio::is_deeper_than;
 use jsonwebtoken::Algorithm;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,11 @@ use tokio::task::JoinSet;
 
 /// All issuers.
 #[derive(Default)]
-pub(crate) struct Issuers(Vec<Issuer>);
+pub(crate) struct Issuers {
+    present: Vec<Issuer>,
+    /// Names of those that were there since the start and may have let somebody in who is still here.
+    former: BTreeSet<Arc<str>>,
+}
 
 /// One issuer: what its JWTs must be like, and its keys.
 struct Issuer {
@@ -140,30 +145,36 @@ impl Issuers {
         let mut issuers = Vec::with_capacity(settings.len());
         for settings in settings {
             let mut issuer = Issuer::set_up(settings, Times::default())?;
-            let same =
-                before.into_iter().flat_map(|before| &before.0).find_map(|known| known.same_keys(&issuer));
+            let known = before.into_iter().flat_map(|before| &before.present);
+            let same = known.into_iter().find_map(|known| known.same_keys(&issuer));
             if let Some(known) = same {
                 issuer.keys = Keys::Fetched(known);
             }
             issuers.push(issuer);
         }
-        Ok(Self(issuers))
+        let mut former = BTreeSet::new();
+        if let Some(before) = before {
+            former.extend(before.former.iter().cloned());
+            former.extend(before.present.iter().map(|issuer| issuer.name.clone()));
+        }
+        Ok(Self { present: issuers, former })
     }
 
     #[cfg(test)]
     pub(super) fn set_up_with(settings: &[Settings], times: Times) -> Self {
-        Self(settings.iter().map(|settings| Issuer::set_up(settings, times).unwrap()).collect())
+        let present = settings.iter().map(|settings| Issuer::set_up(settings, times).unwrap()).collect();
+        Self { present, former: BTreeSet::new() }
     }
 
-    /// Whether there is an issuer of this name.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|issuer| *issuer.name == *name)
+    /// Whether there is an issuer of this name, or was one since the start.
+    pub(super) fn has_had(&self, name: &str) -> bool {
+        self.former.contains(name) || self.present.iter().any(|issuer| *issuer.name == *name)
     }
 
     /// Fetches keys, until it is dropped. A panic costs an issuer no more than a pause.
     pub(crate) async fn keep_up(&self) {
         let mut tasks = JoinSet::new();
-        for issuer in &self.0 {
+        for issuer in &self.present {
             if let Keys::Fetched(jwks) = &issuer.keys {
                 let (jwks, pause) = (jwks.clone(), jwks.pause());
                 let begin = move || {
@@ -193,7 +204,7 @@ impl Issuers {
             format!("`{}`", name.escape_debug())
         });
         // Several with one name are one issuer on the way from one key to the next, or with several audiences. Each has its say.
-        for issuer in self.0.iter().filter(|issuer| issuer.name.is_empty() || *issuer.name == *name) {
+        for issuer in self.present.iter().filter(|issuer| issuer.name.is_empty() || *issuer.name == *name) {
             let judged = match issuer.check_signature(&header, &parts).await {
                 Ok(()) => claims.judge(&issuer.rules(), now).map_err(Refused::from),
                 Err(reason) => Err(reason),

@@ -119,9 +119,9 @@ impl Identity {
         if is_revoked { Err(Denied::Revoked) } else { Ok(claims) }
     }
 
-    /// Whether JWTs can be of an issuer of this name.
-    pub(crate) fn has_issuer(&self, name: &str) -> bool {
-        self.issuers.current().has(name)
+    /// Whether JWTs can be of an issuer of this name, or could since the start.
+    pub(crate) fn has_had_issuer(&self, name: &str) -> bool {
+        self.issuers.current().has_had(name)
     }
 
     /// For how long whoever a JWT has let in now may stay.

@@ -17,10 +17,11 @@ use std::sync::Arc;
 /// `POST /v1/revocations`
 pub(super) async fn revoke(hub: &Arc<Hub>, identity: &Identity, body: &Bytes) -> Result<Response, Problem> {
     let what = parse(utf8(body)?, hub.clock().machine_millis())?;
-    if !what.issuer.is_empty() && !identity.has_issuer(&what.issuer) {
+    let issuer = if what.kind == RevokedKind::Issuer { &what.value } else { &what.issuer };
+    if !issuer.is_empty() && !identity.has_had_issuer(issuer) {
         // It would count for nobody, and whoever asks would think that it did.
         return Err(invalid(
-            "`issuer` is not the `issuer` of any [[jwt]] of the configuration: leave it out to revoke whatever the issuer is.",
+            "No [[jwt]] of the configuration has this `issuer`, and none had it since the start: it would revoke nothing.",
         ));
     }
     let node = hub.clone();
@@ -91,6 +92,9 @@ fn object_of(Revocation { id, what, created_at }: &Revocation) -> Object {
     if !issuer.is_empty() {
         object = object.text("issuer", issuer);
     }
+    if *kind == RevokedKind::Issuer {
+        object = object.value("all", true);
+    }
     if *kind != RevokedKind::Id {
         object = object.text("before", &time::rfc3339(*before));
     }
@@ -105,8 +109,17 @@ fn parse(body: &str, now: u64) -> Result<RevocationRequest, Problem> {
         named.extend(fields.take_text(kind.as_str())?.map(|value| (kind, value)));
     }
     let mut issuer = fields.take_text("issuer")?.unwrap_or_default();
-    if named.is_empty() && !issuer.is_empty() {
-        named.push((RevokedKind::Issuer, std::mem::take(&mut issuer)));
+    // A field that was to name somebody, and is missing because it was empty, must not send everybody away.
+    let all = fields.take_as("all", "true or false")?;
+    match (named.is_empty() && !issuer.is_empty(), all) {
+        (true, Some(true)) => named.push((RevokedKind::Issuer, std::mem::take(&mut issuer))),
+        (true, _) => {
+            return Err(invalid(
+                "`issuer` alone names nobody: add `jti`, `subject` or `channel`, or `\"all\":true` to revoke all that it has issued.",
+            ));
+        }
+        (false, Some(true)) => return Err(invalid("`all` is for `issuer` alone.")),
+        (false, _) => {}
     }
     let (kind, value) = match <[_; 1]>::try_from(named) {
         Ok([one]) => one,
@@ -165,7 +178,7 @@ mod tests {
         let jti = read(r#"{"jti":"1"}"#).unwrap();
         assert_eq!((jti.kind, jti.before, jti.until), (RevokedKind::Id, now, kept_until(now)));
         assert_eq!(read(r#"{"channel":"a/b"}"#).unwrap().kind, RevokedKind::Channel);
-        let issuer = read(r#"{"issuer":"i","before":1700000000}"#).unwrap();
+        let issuer = read(r#"{"issuer":"i","all":true,"before":1700000000}"#).unwrap();
         assert_eq!((issuer.kind, &*issuer.value, &*issuer.issuer), (RevokedKind::Issuer, "i", ""));
         assert_eq!(issuer.before, 1_700_000_000_000);
         for body in [
@@ -174,6 +187,11 @@ mod tests {
             r#"{"jti":"1","subject":"ann"}"#,
             r#"{"jti":""}"#,
             r#"{"issuer":""}"#,
+            r#"{"issuer":"i"}"#,
+            r#"{"issuer":"i","all":false}"#,
+            r#"{"issuer":"i","all":1}"#,
+            r#"{"subject":"ann","all":true}"#,
+            r#"{"all":true}"#,
             r#"{"subject":7}"#,
             r#"{"jti":"1","before":1}"#,
             r#"{"channel":"a","before":1}"#,

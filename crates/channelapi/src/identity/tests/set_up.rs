@@ -110,3 +110,31 @@ async fn what_is_signed_for_trying_things_out_is_good() {
     let public = Issuer { keys: KeySource::JwksFile("x".into()), ..settings };
     assert!(sign(&public, &request, NOW).unwrap_err().to_string().contains("--key-file"));
 }
+
+/// Once, whoever came with a JWT from a clock that was ahead counted as let in after a revocation that followed.
+#[tokio::test]
+async fn an_issuer_whose_clock_is_ahead_has_issued_nothing_later_than_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = issuer(KeySource::SecretFile(file(folder.path(), SECRET)));
+    let issuers = Issuers::set_up(&[settings], None).unwrap();
+    for (ahead, expected) in [(0, 0), (9, 0), (-1, -1)] {
+        let issued_at = NOW.checked_add_signed(ahead).unwrap();
+        let token = hs256().sign(&claims_with("iat", Some(json!(issued_at))));
+        let claims = issuers.verify(&token, NOW * 1_000 + 999).await.unwrap();
+        assert_eq!(claims.bearer.issued_at, NOW.checked_add_signed(expected).unwrap() * 1_000, "{ahead}");
+    }
+}
+
+/// Once, whoever mistyped an issuer was told that it was revoked.
+#[tokio::test]
+async fn an_issuer_is_known_by_its_name_also_when_the_configuration_does_not_name_it_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = issuer(KeySource::SecretFile(file(folder.path(), SECRET)));
+    let first = Issuers::set_up(&[settings], None).unwrap();
+    let second = Issuers::set_up(&[], Some(&first)).unwrap();
+    let third = Issuers::set_up(&[], Some(&second)).unwrap();
+    for issuers in [&first, &second, &third] {
+        assert!(issuers.has_had("https://issuer.example"));
+        assert!(!issuers.has_had("https://issuer.exampl"));
+    }
+}
