@@ -237,13 +237,17 @@ async fn carry_out(hub: &Hub, items: Vec<Result<(ChannelName, Message), Problem>
             Some(problem) => Err(Problem::clone(problem)),
             None => send(hub, channel.clone(), draft).await,
         };
-        outcomes[index] = Some(match sent {
-            Ok(()) => Outcome::Sent,
-            Err(problem) => {
-                refused.insert(channel, problem.clone());
-                Outcome::Refused(problem)
-            }
-        });
+        let Err(problem) = sent else {
+            outcomes[index] = Some(Outcome::Sent);
+            continue;
+        };
+        let has_waited = problem.code == Code::Overloaded;
+        outcomes[index] = Some(Outcome::Refused(problem.clone()));
+        if has_waited {
+            // The next one would wait as long for the same room.
+            break;
+        }
+        refused.insert(channel, problem);
     }
     let not_tried =
         || Outcome::Refused(Problem::new(Code::Unavailable, "Not tried: what came before took too long."));

@@ -39,7 +39,7 @@ pub(super) async fn set(
     let mark = match (offset, fields.take_text("id")?) {
         (Some(offset), None) => Mark::Offset(offset),
         (None, Some(id)) => Mark::Id(id.parse().map_err(|_| wrong_type("id", "the id of a message"))?),
-        (None, None) => return Err(fields.missing("offset", &[])),
+        (None, None) => return Err(fields.missing("offset` or `id", &[])),
         (Some(_), Some(_)) => return Err(invalid("The body must have either `offset` or `id`.")),
     };
     fields.finish()?;
