@@ -141,6 +141,13 @@ impl Channel {
         self.at(offset).map(|entry| entry.tag).or(is_expired.then_some(self.expired_tag))
     }
 
+    /// Gives back memory of which little is used any more: a start takes in what upkeep finds too old ten seconds later.
+    pub(super) fn give_back(&mut self) {
+        if self.entries.len() < self.entries.capacity() / 4 {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
+    }
+
     /// Whether an entry may still be shown.
     pub(super) fn shows(&self, entry: &Entry, now: u64) -> bool {
         self.expiries.get(&entry.turn).is_none_or(|dies_at| *dies_at > now)

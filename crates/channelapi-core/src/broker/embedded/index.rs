@@ -79,7 +79,7 @@ pub(super) struct Arrival {
     pub(super) since: Option<u64>,
     pub(super) expires_at: u64,
     pub(super) entry: Entry,
-    /// The time by which is given up what is too old; 0 leaves that to upkeep.
+    /// The time by which is given up what is too old; 0 leaves that for later.
     pub(super) now: u64,
 }
 

@@ -182,7 +182,8 @@ impl Replay {
             since: Some(publication.previous + 1),
             expires_at,
             entry: Entry { turn: sequence, published_at, tag, segment: segment.id, position, length },
-            now: published_at,
+            // The clock may be ahead, or have been when this was published.
+            now: 0,
         };
         let hint = self.recent[place_of(publication.previous)];
         if let Some(id) = self.index.intern_text_again(hint, publication.channel) {

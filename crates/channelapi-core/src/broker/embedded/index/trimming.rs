@@ -20,6 +20,7 @@ impl Index {
                 let retention = self.policy_of(known).retention;
                 self.trim(id, retention, now);
                 self.trim_expired(id, now);
+                self.channels[id as usize].give_back();
             }
         }
     }

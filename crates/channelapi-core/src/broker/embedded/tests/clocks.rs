@@ -50,6 +50,35 @@ fn a_start_with_a_clock_that_is_ahead_gives_up_nothing_that_is_young_when_it_was
     });
 }
 
+/// Reading the log gave up what was too old for what was published while the clock was ahead.
+#[test]
+fn a_second_start_with_a_clock_that_is_ahead_gives_up_nothing_either() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open_with(&disk, A_WEEK, &Clock::manual(THEN));
+        publish(&broker, 30).await;
+        drop(broker);
+        let broker = open_with(&disk, A_WEEK, &Clock::manual(THEN + 8 * DAY));
+        publish(&broker, 30).await;
+        drop(broker);
+        let clock = Clock::manual(THEN + 8 * DAY + 1_000);
+        let broker = open_with(&disk, A_WEEK, &clock);
+        assert_eq!(data_of(&broker, 0).len(), 60, "it is not set right at once");
+        tidy(&broker);
+        assert!(disk.has("0000000000000001.log"));
+        clock.set_machine(THEN + 2_000);
+        clock.advance(Duration::from_millis(AGELESS));
+        tidy(&broker);
+        assert_eq!(data_of(&broker, 0).len(), 60);
+        drop(broker);
+        let clock = Clock::manual(THEN + HOUR);
+        let broker = open_with(&disk, A_WEEK, &clock);
+        clock.advance(Duration::from_millis(AGELESS));
+        tidy(&broker);
+        assert_eq!(data_of(&broker, 0).len(), 60);
+    });
+}
+
 #[test]
 fn what_lives_for_an_hour_does_so_too_when_the_clock_was_ahead_as_it_was_published() {
     run(async {

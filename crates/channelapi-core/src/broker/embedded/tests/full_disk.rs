@@ -23,6 +23,8 @@ fn a_full_disk_can_still_be_tidied_and_heals() {
         assert!(disk.has("reserve"));
         drop(broker);
         let broker = open_with(&disk.after_power_cut(0), age, &clock);
+        clock.advance(Duration::from_millis(AGELESS));
+        tidy(&broker);
         assert_eq!(gap(&broker, 0, quiet.cursor), None);
         assert_eq!(gap(&broker, 1, live.cursor), None);
         assert_eq!(data_of(&broker, 9), ["there is room again"]);
@@ -106,6 +108,9 @@ fn a_full_disk_heals_though_there_is_no_room_for_where_all_channels_stand() {
         };
         check(&broker);
         drop(broker);
-        check(&open_with(&disk.after_power_cut(0), age, &clock));
+        let broker = open_with(&disk.after_power_cut(0), age, &clock);
+        clock.advance(Duration::from_millis(AGELESS));
+        tidy(&broker);
+        check(&broker);
     });
 }
