@@ -68,6 +68,9 @@ pub(super) enum Next {
     Begins(Option<u64>),
 }
 
+/// So many publications that are too old go with one that comes: more than one, so that they come to an end, and few, so that nobody waits.
+const TOO_OLD_MAX: usize = 16;
+
 /// A publication on its way into the index.
 pub(super) struct Arrival {
     pub(super) standing: Standing,
@@ -255,7 +258,7 @@ impl Index {
         }
         known.entries.push_back(entry);
         let retention = self.policy_of(&self.channels[id as usize]).retention;
-        self.trim(id, retention, now);
+        self.trim(id, retention, now, &mut TOO_OLD_MAX.clone());
         while let Some((channel, turn)) =
             self.held.excess().map(|held| held.channel.clone()).and_then(|name| {
                 let id = *self.names.get(&name)?;

@@ -324,7 +324,7 @@ pub(super) fn stats_on(disk: &Arc<dyn Disk>, policies: &Policies, now: u64) -> R
     }
     let index = &mut replay.index;
     let ids = 0..index.ids();
-    index.trim_old(ids.clone(), now);
+    index.trim_old(&mut ids.clone(), now, usize::MAX);
     let mut stats = Stats { publications: index.size().1, ..Stats::default() };
     for known in ids.filter_map(|id| index.get(id)) {
         stats.channels += 1;

@@ -307,6 +307,7 @@ impl EmbeddedBroker {
         let opened = open::open(&disk, &policies, &settings, &fence, clock.cautious_millis())?;
         let Opened { log, stored, repeats, keys_now, next, has_reserve } = opened;
         let keys_clock = KeysClock::new(clock.clone(), keys_now);
+        let ages_from = clock.monotonic_millis() + AGELESS;
         let stored = Arc::new(RwLock::new(stored));
         let (commands, queue) = mpsc::channel(LOG_QUEUE_MAX);
         let (pokes, wishes) = std_mpsc::sync_channel(1);
@@ -318,7 +319,7 @@ impl EmbeddedBroker {
             clock: clock.clone(),
             keys_clock: keys_clock.clone(),
             settings,
-            ages_from: clock.monotonic_millis() + AGELESS,
+            ages_from,
             writer: commands.downgrade(),
             is_stopping: is_stopping.clone(),
             has_reserve: has_reserve.clone(),
@@ -331,6 +332,7 @@ impl EmbeddedBroker {
             sink,
             clock: clock.clone(),
             keys_clock,
+            ages_from,
             settings,
             next,
             repeats,

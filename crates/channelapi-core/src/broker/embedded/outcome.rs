@@ -89,8 +89,7 @@ impl Writer {
             published_at: times.published_at(),
         });
         let id = stored.index.intern_again(id, &planned.channel);
-        // Right after a start, the clock may be one that somebody is about to set.
-        let now = 0;
+        let now = times.aging;
         let arrival = Arrival { standing, takes_over, sequence: logged, since: None, expires_at, entry, now };
         stored.index.insert(id, &arrival, held);
         let position = Position { epoch: standing.epoch, offset: standing.offset, tag };

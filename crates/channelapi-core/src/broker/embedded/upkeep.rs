@@ -1,5 +1,5 @@
-//! The thread that tidies up: what is too old is given up, segments of which nothing is in use are removed, and those of which
-//! little is in use are rewritten.
+//! The thread that tidies up: what is too old is given up, also where nobody publishes, segments of which nothing is in use are removed, and
+//! those of which little is in use are rewritten.
 //!
 //! It works by time, whether anybody publishes or not, and in small steps: readers and the writer get their turn in between.
 //! Whatever has to be written into the log for it is written by the writer.
@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::counters::COUNTERS;
 use crate::failpoint;
 use crate::limits::{IDLE_CHANNELS_MAX, LOG_SWEEP_INTERVAL, REWRITE_LIVE_FRACTION, UPKEEP_CHUNK};
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockWriteGuard};
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
@@ -63,8 +63,12 @@ struct Failed {
 /// So many segments may fail before the rest is left for later: it is not for them then.
 const FAILURES_MAX: usize = 16;
 
-/// Milliseconds after a start in which nothing is given up for being too old: while a machine starts, somebody may set its clock.
+/// Milliseconds after a start in which nothing is given up for being too old, neither here nor by what is published: while a machine starts,
+/// somebody may set its clock.
 pub(super) const AGELESS: u64 = if cfg!(test) { 100 } else { 10_000 };
+
+/// So many publications that are too old are given up before others get the lock.
+const TOO_OLD_MAX: usize = if cfg!(test) { 10 } else { 4_096 };
 
 /// About how many bytes are written down of where a channel stands, but for its name.
 const TOP_BYTES_ABOUT: u64 = 64;
@@ -88,7 +92,7 @@ impl Upkeep {
     fn tidy(&self) {
         if self.clock.monotonic_millis() >= self.ages_from {
             let now = self.clock.cautious_millis();
-            self.in_chunks(|stored, ids| stored.index.trim_old(ids, now));
+            self.give_up_old(now);
         }
         self.forget_idle(IDLE_CHANNELS_MAX);
         if let Some(writer) = self.writer.upgrade() {
@@ -98,6 +102,19 @@ impl Upkeep {
         let newest = self.stored.read().segments.list.keys().next_back().copied().unwrap_or_default();
         let mut failed = Failed { segments: HashSet::new(), room: u64::MAX };
         while !self.is_stopping() && self.take_back(newest, &mut failed) {}
+    }
+
+    /// Gives up what is too old. Where the clock was behind or the server down for long, that is a lot at once.
+    fn give_up_old(&self, now: u64) {
+        let end = self.stored.read().index.ids();
+        for mut ids in chunks(end) {
+            while !ids.is_empty() && !self.is_stopping() {
+                let mut stored = self.stored.write();
+                stored.index.trim_old(&mut ids, now, TOO_OLD_MAX);
+                // Whoever waits comes before the next step.
+                RwLockWriteGuard::unlock_fair(stored);
+            }
+        }
     }
 
     /// Forgets channels of which nothing is kept, the longest idle first, if there are more of them than so many.

@@ -67,6 +67,8 @@ pub(super) struct Writer {
     pub(super) sink: Arc<dyn PublicationSink>,
     pub(super) clock: Clock,
     pub(super) keys_clock: KeysClock,
+    /// Nothing is too old before, by [`Clock::monotonic_millis`].
+    pub(super) ages_from: u64,
     pub(super) settings: StoreSettings,
     /// The sequence of the next publication in the log.
     pub(super) next: u64,
@@ -223,7 +225,9 @@ impl Writer {
 
     fn times(&self) -> Times {
         let (now, machine) = (self.clock.unix_millis(), self.clock.machine_millis());
-        Times { now, ahead: machine.saturating_sub(now), keys: self.keys_clock.now() }
+        let ages = self.clock.monotonic_millis() >= self.ages_from;
+        let aging = if ages { now.min(machine) } else { 0 };
+        Times { now, aging, ahead: machine.saturating_sub(now), keys: self.keys_clock.now() }
     }
 
     /// When the machine's clock was set since the last group, or the machine has slept, a preface says that these times are not those
@@ -312,6 +316,9 @@ impl Writer {
 pub(super) struct Times {
     /// By [`Clock::unix_millis`].
     pub(super) now: u64,
+    /// By [`Clock::cautious_millis`], by which is given up what is too old; 0 right after a start, when the clock may be one that somebody is
+    /// about to set.
+    pub(super) aging: u64,
     /// By how much [`Clock::written_millis`] is later.
     pub(super) ahead: u64,
     /// By the [`KeysClock`].

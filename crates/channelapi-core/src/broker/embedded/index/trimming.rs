@@ -13,27 +13,34 @@ use std::ops::Range;
 pub(in super::super) const EXPIRED_KEPT: u64 = if cfg!(test) { 300 } else { 60 * 60 * 1000 };
 
 impl Index {
-    /// Gives up what is too old in some of the channels, or has been over for a while.
-    pub(in super::super) fn trim_old(&mut self, ids: Range<u32>, now: u64) {
-        for id in ids {
+    /// Gives up what is too old in some of the channels, or has been over for a while; so many publications at most. Leaves the channels
+    /// that there may be more in.
+    pub(in super::super) fn trim_old(&mut self, ids: &mut Range<u32>, now: u64, mut most: usize) {
+        while ids.start < ids.end {
+            let id = ids.start;
             if let Some(known) = self.channels.get(id as usize) {
                 let retention = self.policy_of(known).retention;
-                self.trim(id, retention, now);
-                self.trim_expired(id, now);
+                self.trim(id, retention, now, &mut most);
+                self.trim_expired(id, now, &mut most);
+                if most == 0 {
+                    return;
+                }
                 self.channels[id as usize].give_back();
             }
+            ids.start += 1;
         }
     }
 
     /// Gives up the oldest publications of a channel whose own time to live is over. Nobody is owed them, so that nothing is missing without
     /// them. Those behind one that lives on stay as long as it does: offsets have no holes.
-    fn trim_expired(&mut self, id: u32, now: u64) {
-        loop {
+    fn trim_expired(&mut self, id: u32, now: u64, most: &mut usize) {
+        while *most > 0 {
             let known = &self.channels[id as usize];
             let dies_at = known.entries.front().and_then(|oldest| known.expiries.get(&oldest.turn));
             if dies_at.is_none_or(|dies_at| dies_at.saturating_add(EXPIRED_KEPT) > now) {
                 return;
             }
+            *most -= 1;
             let tag = self.pop(id).map(|oldest| oldest.tag);
             let known = &mut self.channels[id as usize];
             known.expired_tag = tag.unwrap_or(known.expired_tag);
@@ -121,18 +128,18 @@ impl Index {
         }
     }
 
-    /// Gives up what a channel has too much, or for too long.
-    pub(super) fn trim(&mut self, id: u32, retention: Retention, now: u64) {
+    /// Gives up what a channel has too much, and what it has for too long: of that so many at most, which are counted down.
+    pub(super) fn trim(&mut self, id: u32, retention: Retention, now: u64, most: &mut usize) {
         let loss = if retention.messages == 0 { Gap::NoHistory } else { Gap::Trimmed };
         loop {
             let known = &self.channels[id as usize];
             debug_assert!(known.entries.front().is_none_or(|oldest| oldest.published_at == known.oldest_at));
-            let is_too_much = known.entries.len() > retention.messages
-                || known.bytes > retention.bytes
-                || now.saturating_sub(known.oldest_at) > retention.age;
-            if known.entries.is_empty() || !is_too_much {
+            let is_too_much = known.entries.len() > retention.messages || known.bytes > retention.bytes;
+            let is_too_old = now.saturating_sub(known.oldest_at) > retention.age && *most > 0;
+            if known.entries.is_empty() || !is_too_much && !is_too_old {
                 return;
             }
+            *most = most.saturating_sub(1);
             self.give_up_oldest(id, loss);
         }
     }

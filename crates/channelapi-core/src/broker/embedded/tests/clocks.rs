@@ -79,6 +79,62 @@ fn a_second_start_with_a_clock_that_is_ahead_gives_up_nothing_either() {
     });
 }
 
+/// Once, only upkeep gave up what was too old, however long the server ran and however much that was.
+#[test]
+fn what_is_published_gives_up_what_is_too_old_but_not_right_after_a_start() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open_with(&disk, A_WEEK, &Clock::manual(THEN));
+        publish(&broker, 30).await;
+        drop(broker);
+        let clock = Clock::manual(THEN + 8 * DAY);
+        // One that is large, so that upkeep is not asked for.
+        let settings = StoreSettings { segment_bytes: 1_000_000, ..settings() };
+        let broker = open_as(&disk, &clock, policies(A_WEEK), settings);
+        clock.advance(Duration::from_millis(AGELESS - 1));
+        publish(&broker, 1).await;
+        assert_eq!(data_of(&broker, 0).len(), 31);
+        clock.advance(Duration::from_millis(1));
+        publish(&broker, 1).await;
+        assert!((3..32).contains(&data_of(&broker, 0).len()), "some of it, so that nobody waits for long");
+        publish(&broker, 30).await;
+        assert_eq!(data_of(&broker, 0).len(), 32);
+        clock.set_machine(THEN);
+        clock.advance(Duration::from_millis(8 * DAY));
+        publish(&broker, 1).await;
+        assert_eq!(data_of(&broker, 0).len(), 33, "by the earlier one of two clocks");
+    });
+}
+
+#[test]
+fn much_that_is_too_old_is_given_up_in_steps() {
+    run(async {
+        let clock = Clock::manual(THEN);
+        // One that is large, so that upkeep is not asked for.
+        let settings = StoreSettings { segment_bytes: 1_000_000, ..settings() };
+        let broker = open_as(&SimulatedDisk::default(), &clock, policies(A_WEEK), settings);
+        for _ in 0..2 {
+            publish(&broker, 35).await;
+            broker.publish(request(1, "")).await.unwrap();
+            broker.publish(expiry::brief(2, "", &clock, Duration::from_hours(1))).await.unwrap();
+        }
+        clock.advance(Duration::from_millis(8 * DAY));
+        let mut left = Vec::new();
+        let mut ids = 0..broker.stored.read().index.ids();
+        while left.len() < 2 {
+            let index = &mut broker.stored.write().index;
+            index.trim_old(&mut ids, clock.unix_millis(), 30);
+            assert!(!ids.is_empty());
+            left.push(index.size().1);
+        }
+        assert_eq!(left, [44, 14]);
+        publish(&broker, 35).await;
+        clock.advance(Duration::from_millis(8 * DAY));
+        tidy(&broker);
+        assert_eq!(broker.stored.read().index.size().1, 0, "upkeep goes on until all is done");
+    });
+}
+
 #[test]
 fn what_lives_for_an_hour_does_so_too_when_the_clock_was_ahead_as_it_was_published() {
     run(async {
