@@ -76,8 +76,10 @@ pub enum AckError {
     /// The id is of another epoch.
     #[error("the id is of a history that the channel does not have, or not any more")]
     Epoch,
-    /// Another publication is where the id says.
-    #[error("the id is of another history: its place has another message")]
+    /// Another publication is where the id says, or may be.
+    #[error(
+        "the id is of another history: its place has another message, or nobody knows any more which one it had"
+    )]
     Diverged,
     /// The channel has too many consumers.
     #[error(

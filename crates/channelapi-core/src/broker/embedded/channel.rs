@@ -36,8 +36,8 @@ pub(super) struct Channel {
     pub(super) anchor: u32,
     /// The tag of the newest publication.
     pub(super) tag: u32,
-    /// The tag of the newest publication that was given up because its time to live is over.
-    pub(super) expired_tag: u32,
+    /// The tag of the publication before the oldest entry, which was given up; 0 if it is not known.
+    pub(super) given_up_tag: u32,
     /// Stretches of damage that what is known of it has outlived.
     pub(super) touched: u32,
     pub(super) policy: u16,
@@ -137,8 +137,8 @@ impl Channel {
         if offset == self.next_offset - 1 {
             return Some(self.tag);
         }
-        let is_expired = offset == self.first_offset() - 1 && offset > self.lost_through;
-        self.at(offset).map(|entry| entry.tag).or(is_expired.then_some(self.expired_tag))
+        let is_known = offset == self.first_offset() - 1 && self.given_up_tag != 0;
+        self.at(offset).map(|entry| entry.tag).or(is_known.then_some(self.given_up_tag))
     }
 
     /// Gives back memory of which little is used any more: a start takes in what upkeep finds too old ten seconds later.

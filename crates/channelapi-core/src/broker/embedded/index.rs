@@ -220,6 +220,7 @@ impl Index {
             let known = &mut self.channels[id as usize];
             known.complete_since = since.unwrap_or(if is_new { floor } else { entry.turn });
             known.lost_through = offset - 1;
+            known.given_up_tag = 0;
             known.loss = loss;
             known.takeover = Takeover::default();
         }
@@ -283,6 +284,7 @@ impl Index {
         known.newest = reset.complete_since - 1;
         known.loss = reset.loss;
         known.tag = reset.tag;
+        known.given_up_tag = reset.tag;
         known.is_in_memory = reset.segment == MEMORY;
         known.is_in_doubt = false;
         known.touched = self.gaps;

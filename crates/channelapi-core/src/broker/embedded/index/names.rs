@@ -53,7 +53,7 @@ impl Index {
             bytes: 0,
             anchor: MEMORY,
             tag: 0,
-            expired_tag: 0,
+            given_up_tag: 0,
             touched: self.gaps,
             policy: u16::try_from(place).expect("a configuration has fewer policies"),
             loss: Gap::Trimmed,

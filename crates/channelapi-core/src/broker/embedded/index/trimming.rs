@@ -41,9 +41,8 @@ impl Index {
                 return;
             }
             *most -= 1;
-            let tag = self.pop(id).map(|oldest| oldest.tag);
+            self.pop(id);
             let known = &mut self.channels[id as usize];
-            known.expired_tag = tag.unwrap_or(known.expired_tag);
             if known.entries.is_empty() {
                 known.entries = VecDeque::new();
             }
@@ -166,6 +165,7 @@ impl Index {
     fn pop(&mut self, id: u32) -> Option<Entry> {
         let known = &mut self.channels[id as usize];
         let oldest = known.entries.pop_front()?;
+        known.given_up_tag = oldest.tag;
         known.oldest_at = known.entries.front().map_or(0, |next| next.published_at);
         self.dropped(id, &oldest);
         Some(oldest)

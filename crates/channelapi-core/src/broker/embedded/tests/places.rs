@@ -221,14 +221,60 @@ fn a_place_is_found_by_offset_id_and_cursor() {
             let Published { position, cursor, .. } = published[index];
             let rest: Vec<u64> = (3..=5).filter(|offset| *offset > index as u64 + 1).collect();
             assert_eq!(follows(Since::Cursor(cursor)), (rest.clone(), expected), "{index}");
-            // The tag of what was trimmed cannot be checked any more, so nothing is claimed.
-            let expected = if index < 2 { Some(Gap::Trimmed) } else { expected };
             assert_eq!(follows(Since::Position(position)), (rest, expected), "{index}");
         }
         let other = Position { tag: published[3].position.tag ^ 1, ..published[3].position };
         assert_eq!(follows(Since::Position(other)), (vec![3, 4, 5], Some(Gap::Diverged)));
         let other = Position { epoch: 7, ..published[3].position };
         assert_eq!(follows(Since::Position(other)), (vec![3, 4, 5], Some(Gap::Epoch)));
+    });
+}
+
+/// Once, an id of another history could confirm the last one that was given up, and whoever had done so was told that nothing was missing.
+#[test]
+fn an_id_that_nobody_knows_any_more_is_not_recognised_if_all_behind_it_is_kept() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let few = Retention { messages: 3, ..ALL };
+        let broker = open_with(&disk, few, &Clock::manual(1_000));
+        let mut ids = Vec::new();
+        for number in 0..5 {
+            ids.push(broker.publish(request(0, &number.to_string())).await.unwrap().position);
+        }
+        let other = |offset: usize| Position { tag: !ids[offset - 1].tag, ..ids[offset - 1] };
+        let check = |broker: &EmbeddedBroker, last_given_up| {
+            let recognize = |id| broker.recognize(&channel(0), id);
+            for offset in 3..=5 {
+                assert_eq!(recognize(ids[offset - 1]), Ok(()), "{offset} is kept");
+                assert_eq!(recognize(other(offset)), Err(Gap::Diverged), "{offset} is kept");
+            }
+            assert_eq!(recognize(ids[1]), last_given_up);
+            assert_eq!(recognize(other(2)), Err(Gap::Diverged));
+            assert_eq!(
+                [recognize(ids[0]), recognize(other(1))],
+                [Ok(()); 2],
+                "nobody is complete from there"
+            );
+            for (offset, gap) in [(1, Some(Gap::Trimmed)), (2, None)] {
+                let since = Since::InEpoch { epoch: ids[0].epoch, offset };
+                assert_eq!(broker.locate(&channel(0), since).gap, gap, "{offset}");
+            }
+        };
+        check(&broker, Ok(()));
+        for _ in 0..40 {
+            broker.publish(request(9, &"x".repeat(60))).await.unwrap();
+        }
+        tidy(&broker);
+        assert_eq!(data_of(&broker, 0), ["2", "3", "4"]);
+        check(&broker, Ok(()));
+        drop(broker);
+        // What was given up has left the disk.
+        let broker = open_with(&disk.after_power_cut(0), few, &Clock::manual(1_000));
+        check(&broker, Err(Gap::Diverged));
+        broker.publish(request(0, "5")).await.unwrap();
+        let recognize = |id| broker.recognize(&channel(0), id);
+        assert_eq!([recognize(ids[1]), recognize(ids[2])], [Ok(()); 2]);
+        assert_eq!(recognize(other(3)), Err(Gap::Diverged));
     });
 }
 
