@@ -78,9 +78,8 @@ use smallvec::smallvec;
 use std::any::Any;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc as std_mpsc;
+use std::sync::{Arc, mpsc as std_mpsc};
 use std::task::{Context, Poll, ready};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -323,6 +322,7 @@ impl EmbeddedBroker {
             writer: commands.downgrade(),
             is_stopping: is_stopping.clone(),
             has_reserve: has_reserve.clone(),
+            fence: fence.clone(),
         };
         let is_refusing = Arc::new(AtomicBool::new(!has_reserve.load(Ordering::Relaxed)));
         let writer = Writer {

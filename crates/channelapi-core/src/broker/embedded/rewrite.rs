@@ -36,8 +36,26 @@ pub(super) enum Rewritten {
     },
     /// It is not as it was written: nothing was changed.
     Damaged,
-    /// The process ends, or nothing can be written any more: nothing was changed.
+    /// What it relies on could not be made to survive: nothing was changed.
+    Unsettled {
+        /// Bytes that it would have now.
+        bytes: u64,
+    },
+    /// The process ends: nothing was changed.
     Stopped,
+}
+
+/// Why it did not come off: nothing was changed.
+pub(super) struct Failure {
+    pub(super) error: io::Error,
+    /// Bytes that were to be written, if it came to that.
+    pub(super) bytes: Option<u64>,
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self { error, bytes: None }
+    }
 }
 
 /// Records that are looked at before others get the lock, and the core.
@@ -69,7 +87,7 @@ pub(super) fn rewrite(
     segment: &Segment,
     is_stopping: &AtomicBool,
     settle: impl FnOnce() -> bool,
-) -> io::Result<Rewritten> {
+) -> Result<Rewritten, Failure> {
     let name = name_of(number);
     let bytes = disk.read(&name)?;
     let Some(first) = first_of(&name, number, &bytes).ok().flatten() else {
@@ -146,7 +164,8 @@ pub(super) fn rewrite(
         // The index points at something that was not found.
         return Ok(Rewritten::Damaged);
     }
-    replace(disk, stored, number, segment, (&out, &moves), settle)
+    let replaced = replace(disk, stored, number, segment, (&out, &moves), settle);
+    replaced.map_err(|error| Failure { error, bytes: Some(out.len() as u64) })
 }
 
 /// Puts the new file into the place of the old one.
@@ -172,7 +191,7 @@ fn replace(
     // Not before it is known that it fits: what this writes is as much again for each try.
     if !settle() {
         disk.remove(&name)?;
-        return Ok(Rewritten::Stopped);
+        return Ok(Rewritten::Unsettled { bytes: bytes.len() as u64 });
     }
     failpoint::pass("before-rename");
     if let Err(error) = disk.rename(&name, &name_of(number)) {

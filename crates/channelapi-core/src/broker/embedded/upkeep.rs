@@ -14,16 +14,18 @@ use super::StoreSettings;
 use super::disk::Disk;
 use super::repeats::{self, KeysClock};
 use super::reserve::{is_full, reserve_bytes};
-use super::rewrite::{Rewritten, rewrite};
+use super::rewrite::{Failure, Rewritten, rewrite};
 use super::segment::name_of;
 use super::stored::{Segment, Stored};
 use super::writer::Command;
 use crate::clock::Clock;
 use crate::counters::COUNTERS;
 use crate::failpoint;
+use crate::fence::Fence;
 use crate::limits::{IDLE_CHANNELS_MAX, LOG_SWEEP_INTERVAL, REWRITE_LIVE_FRACTION, UPKEEP_CHUNK};
 use parking_lot::{RwLock, RwLockWriteGuard};
 use std::collections::HashSet;
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,6 +53,7 @@ pub(super) struct Upkeep {
     pub(super) is_stopping: Arc<AtomicBool>,
     /// See [`Writer::has_reserve`](super::writer::Writer::has_reserve).
     pub(super) has_reserve: Arc<AtomicBool>,
+    pub(super) fence: Fence,
 }
 
 /// What could not be rewritten this time.
@@ -58,6 +61,13 @@ struct Failed {
     segments: HashSet<u64>,
     /// The disk has no room for so many bytes.
     room: u64,
+}
+
+impl Failed {
+    fn add(&mut self, number: u64, bytes: Option<u64>) {
+        self.segments.insert(number);
+        self.room = self.room.min(bytes.unwrap_or(u64::MAX));
+    }
 }
 
 /// So many segments may fail before the rest is left for later: it is not for them then.
@@ -169,8 +179,11 @@ impl Upkeep {
         let Some((number, segment)) = rewritable else {
             return false;
         };
+        let may_go_on = |failed: &Failed| !self.fence.is_closed() && failed.segments.len() < FAILURES_MAX;
         if !self.free_anchors(&segment) {
-            return false;
+            // Of another one less may have to be written down.
+            failed.add(number, None);
+            return may_go_on(failed);
         }
         let settle = || self.begin(None);
         match rewrite(&*self.disk, &self.stored, number, &segment, &self.is_stopping, settle) {
@@ -188,14 +201,15 @@ impl Upkeep {
                 true
             }
             Ok(Rewritten::Stopped) => false,
-            Err(error) => {
+            Ok(Rewritten::Unsettled { bytes }) => {
+                failed.add(number, Some(bytes));
+                may_go_on(failed)
+            }
+            Err(Failure { error, bytes }) => {
                 warn!(%error, segment = name_of(number), "a segment could not be rewritten");
-                failed.segments.insert(number);
-                if is_full(&error) {
-                    // There may be for one of which less is in use, and then there is more.
-                    failed.room = self.stored.read().index.usage(segment.id).live_bytes / 2;
-                }
-                failed.segments.len() < FAILURES_MAX
+                // There may be room for one of which less is in use, and then there is more.
+                failed.add(number, bytes.filter(|_| is_full(&error)));
+                error.kind() != ErrorKind::ReadOnlyFilesystem && may_go_on(failed)
             }
         }
     }

@@ -31,6 +31,8 @@ pub(super) struct State {
     pub(super) rewrites_fail: Option<i32>,
     /// It takes nothing, and gives nothing up.
     pub(super) is_read_only: bool,
+    /// How often it has refused to do so.
+    pub(super) refusals: usize,
     /// Bytes that may still be written.
     pub(super) room: Option<usize>,
     pub(super) syncs: usize,
@@ -313,6 +315,7 @@ impl Disk for SimulatedDisk {
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.0.lock();
         if state.is_read_only {
+            state.refusals += 1;
             return Err(io::ErrorKind::ReadOnlyFilesystem.into());
         }
         if let Some(inode) = state.files.remove(name) {

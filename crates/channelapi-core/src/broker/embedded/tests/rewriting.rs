@@ -37,8 +37,8 @@ fn a_segment_that_cannot_be_rewritten_is_passed_over() {
     run(async {
         let disk = SimulatedDisk::default();
         let broker = open(&disk);
-        mostly_dead(&broker, &disk).await;
         disk.0.lock().refused = Some((format!("{}.new", segment(2)), 5)); // EIO
+        mostly_dead(&broker, &disk).await;
         tidy(&broker);
         let is_large: Vec<_> = disk.sizes()[..4].iter().map(|size| *size > 1_800).collect();
         assert_eq!(is_large, [false, true, false, false]);
@@ -48,6 +48,58 @@ fn a_segment_that_cannot_be_rewritten_is_passed_over() {
         for name in 0..4 {
             assert_eq!(data_of(&broker, name), ["lives"]);
         }
+    });
+}
+
+/// Once, no other one was tried, because none is smaller than one of which nothing is kept.
+#[test]
+fn a_segment_that_the_disk_has_no_room_for_is_no_hindrance_to_smaller_ones() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        disk.0.lock().refused = Some((format!("{}.new", segment(2)), 28)); // ENOSPC
+        mostly_dead(&broker, &disk).await;
+        broker.purge(&channel(1)).await.unwrap();
+        tidy(&broker);
+        let is_large: Vec<_> = disk.sizes()[..4].iter().map(|size| *size > 1_800).collect();
+        assert_eq!(is_large, [false, true, false, false]);
+    });
+}
+
+/// The new segment fits, but not what the log says of it: then there is room for that once the reserve is given up, and for another one.
+#[test]
+fn what_cannot_be_synced_before_a_segment_is_replaced_is_no_hindrance_to_others() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        mostly_dead(&broker, &disk).await;
+        tidy(&broker);
+        let longest = disk.sizes()[1];
+        drop(broker);
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        mostly_dead(&broker, &disk).await;
+        assert!(disk.has("reserve"));
+        disk.0.lock().room = Some(longest + 10);
+        tidy(&broker);
+        let is_large = [0, 2, 3].map(|place| disk.sizes()[place] > 1_800);
+        assert_eq!(is_large, [false; 3]);
+    });
+}
+
+#[test]
+fn a_disk_that_is_read_only_is_tried_once() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        mostly_dead(&broker, &disk).await;
+        disk.0.lock().is_read_only = true;
+        tidy(&broker);
+        // Upkeep may have been asked for twice before, but not more often.
+        assert!((1..4).contains(&disk.0.lock().refusals), "each of four segments was tried");
+        disk.0.lock().is_read_only = false;
+        tidy(&broker);
+        assert!(disk.sizes()[..4].iter().all(|size| *size < 700), "{:?}", disk.sizes());
     });
 }
 
@@ -164,12 +216,12 @@ fn a_full_disk_has_room_for_a_segment_of_which_less_is_in_use() {
     run(async {
         let disk = SimulatedDisk::default();
         let broker = open(&disk);
+        disk.0.lock().refused = Some((format!("{}.new", segment(2)), 28)); // ENOSPC
         mostly_dead(&broker, &disk).await;
         for name in [0, 2, 3] {
             // Of the others nothing is in use but where the channels stand.
             broker.purge(&channel(name)).await.unwrap();
         }
-        disk.0.lock().refused = Some((format!("{}.new", segment(2)), 28)); // ENOSPC
         tidy(&broker);
         let is_large: Vec<_> = disk.sizes()[..3].iter().map(|size| *size > 1_800).collect();
         assert_eq!(
