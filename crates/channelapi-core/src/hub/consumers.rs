@@ -184,12 +184,16 @@ impl Consumers {
             let now = self.clock.monotonic_millis();
             if now.saturating_sub(pruned_at) >= millis_of(CONSUMER_PRUNE_INTERVAL) {
                 pruned_at = now;
-                let before = self.clock.cautious_millis().saturating_sub(millis_of(CONSUMER_IDLE_MAX));
-                if let Err(error) = self.state.prune_consumers(before).await {
-                    error!(%error, "idle consumers could not be removed");
-                }
+                self.prune().await;
             }
             tokio::time::sleep(ACK_INTERVAL).await;
+        }
+    }
+
+    async fn prune(&self) {
+        let before = self.clock.cautious_millis().saturating_sub(millis_of(CONSUMER_IDLE_MAX));
+        if let Err(error) = self.state.prune_consumers(before, self.clock.written_millis()).await {
+            error!(%error, "idle consumers could not be removed");
         }
     }
 

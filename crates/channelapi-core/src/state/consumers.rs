@@ -103,9 +103,11 @@ impl StateStore {
         .await
     }
 
-    /// Forgets the consumers that have acknowledged nothing since a time.
-    pub async fn prune_consumers(&self, before: u64) -> Result<(), StateError> {
+    /// Forgets the consumers that have acknowledged nothing since a time. Whoever did so in the future did it now: the clock was ahead
+    /// then, and nobody would ever be idle who did so by it.
+    pub async fn prune_consumers(&self, before: u64, now: u64) -> Result<(), StateError> {
         self.write(move |transaction| {
+            transaction.execute("UPDATE consumer SET acked_at = ?1 WHERE acked_at > ?1", [now])?;
             transaction.execute("DELETE FROM consumer WHERE acked_at < ?1", [before]).map(drop)
         })
         .await
@@ -157,13 +159,13 @@ fn acknowledge(
     Ok(Some(*new))
 }
 
-/// A consumer says what it has said before: it stays where it is, and is not idle.
+/// A consumer says what it has said before: it stays where it is, and is not idle. What it said by a clock that was ahead does not count.
 fn renew(
     transaction: &Transaction<'_>,
     Ack { channel, consumer, position: new }: &Ack,
     held: StoredPosition,
 ) -> rusqlite::Result<StoredPosition> {
-    if Duration::from_millis(new.acked_at.saturating_sub(held.acked_at)) < CONSUMER_RENEWAL_STEP {
+    if Duration::from_millis(new.acked_at.abs_diff(held.acked_at)) < CONSUMER_RENEWAL_STEP {
         return Ok(held);
     }
     transaction
@@ -363,8 +365,9 @@ mod tests {
         check(5, 99 + day, 100).await;
         check(5, 100 + day, 100 + day).await;
         check(3, 100 + 2 * day, 100 + 2 * day).await;
-        check(5, 7, 100 + 2 * day).await;
-        store.prune_consumers(100 + 2 * day).await.unwrap();
+        check(5, 101 + day, 100 + 2 * day).await;
+        check(5, 100 + day, 100 + day).await;
+        store.prune_consumers(100 + day, 100 + day).await.unwrap();
         assert_eq!(store.positions(channel("a")).await.unwrap().len(), 1);
     }
 
@@ -378,7 +381,7 @@ mod tests {
         assert_eq!(store.consumers_at(channel("a"), 1, 6).await.unwrap(), [consumer("x")]);
         assert!(store.remove_consumer(channel("a"), consumer("x")).await.unwrap());
         assert!(!store.remove_consumer(channel("a"), consumer("x")).await.unwrap());
-        store.prune_consumers(at(2, 9).acked_at).await.unwrap();
+        store.prune_consumers(at(2, 9).acked_at, 100).await.unwrap();
         assert_eq!(store.positions(channel("a")).await.unwrap(), all[2..]);
     }
 

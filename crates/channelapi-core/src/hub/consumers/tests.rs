@@ -334,3 +334,30 @@ async fn a_clock_that_was_set_forward_makes_nobody_idle() {
     let list = house.consumers.list(&channel()).await.unwrap();
     assert_eq!(list.iter().map(|consumer| consumer.acked_at).collect::<Vec<_>>(), [now]);
 }
+
+/// Once, whoever confirmed while the machine's clock was ahead was never forgotten.
+#[tokio::test]
+async fn a_clock_that_was_ahead_makes_nobody_stay_for_longer() {
+    let folder = tempfile::tempdir().unwrap();
+    let house = open(folder.path(), Durability::Fsync);
+    house.publish(1).await;
+    let acked_at = async |house: &House| {
+        let list = house.consumers.list(&channel()).await.unwrap();
+        list.iter().map(|consumer| consumer.acked_at).collect::<Vec<_>>()
+    };
+    house.clock.set_machine(house.clock.unix_millis() + 10 * millis_of(CONSUMER_IDLE_MAX));
+    house.ack("quiet", 1).await.unwrap();
+    house.ack("says it again", 1).await.unwrap();
+    let now = house.clock.unix_millis();
+    house.clock.set_machine(now);
+    house.ack("says it again", 1).await.unwrap();
+    assert_eq!(acked_at(&house).await[1], now);
+    house.consumers.prune().await;
+    assert_eq!(acked_at(&house).await, [now; 2]);
+    house.clock.advance(CONSUMER_IDLE_MAX);
+    house.consumers.prune().await;
+    assert_eq!(acked_at(&house).await, [now; 2]);
+    house.clock.advance(Duration::from_millis(1));
+    house.consumers.prune().await;
+    assert_eq!(acked_at(&house).await, []);
+}
