@@ -153,6 +153,21 @@ impl Channel {
         self.expiries.get(&entry.turn).is_none_or(|dies_at| *dies_at > now)
     }
 
+    /// The newest entry that may be shown and has so many behind it that may. Whoever asks chooses how many: of a channel whose publications
+    /// live for ever, that costs nothing.
+    pub(super) fn before_newest(&self, count: usize, now: u64) -> Option<&Entry> {
+        let mut place = self.entries.len().checked_sub(count.checked_add(1)?)?;
+        for (turn, dies_at) in self.expiries.iter().rev() {
+            if *turn < self.entries[place].turn {
+                break;
+            }
+            if *dies_at <= now {
+                place = place.checked_sub(1)?;
+            }
+        }
+        self.entries.get(place)
+    }
+
     /// The offsets behind one, in order, of the entries that may not. Of a channel whose publications live for ever, that costs nothing.
     fn expired(&self, after: u64, now: u64) -> Vec<u64> {
         let first = self.first_offset();

@@ -196,8 +196,7 @@ impl EmbeddedBroker {
         let Some(known) = stored.index.channel(channel) else {
             return stored.index.kept_behind(channel).0;
         };
-        let left_out = known.entries.iter().rev().filter(|entry| known.shows(entry, now)).nth(count);
-        left_out.map_or(known.complete_since.saturating_sub(1), |last| last.turn)
+        known.before_newest(count, now).map_or(known.complete_since.saturating_sub(1), |last| last.turn)
     }
 
     /// A cursor for a turn. Of one from before this life it is exact; of another it may be of an earlier place in a later life, never of

@@ -187,5 +187,37 @@ fn the_newest_are_the_newest_of_those_that_live() {
         assert_eq!(newest(1), turns[0]);
         assert!(newest(2) < turns[0]);
         assert_eq!(newest(3), newest(2));
+        assert_eq!(newest(usize::MAX), newest(2));
+    });
+}
+
+/// Only those are looked at that have an end: what is found is the same as if all were.
+#[test]
+fn wherever_those_are_that_are_over_the_newest_are_found() {
+    run(async {
+        let clock = Clock::manual(1_000);
+        let broker = open_with(&SimulatedDisk::default(), ALL, &clock);
+        for number in 0..64 {
+            for place in 0..6 {
+                let one = match number >> place & 1 {
+                    0 if place % 2 == 0 => request(number, "lives"),
+                    0 => brief(number, "lives for longer", &clock, A_WHILE * 2),
+                    _ => brief(number, "is soon over", &clock, A_WHILE),
+                };
+                broker.publish(one).await.unwrap();
+            }
+        }
+        for _ in 0..2 {
+            let now = clock.unix_millis();
+            let stored = broker.stored.read();
+            for known in (0..64).map(|number| stored.index.channel(&channel(number)).unwrap()) {
+                for count in 0..8 {
+                    let shown = known.entries.iter().rev().filter(|entry| known.shows(entry, now));
+                    assert_eq!(known.before_newest(count, now), shown.clone().nth(count));
+                }
+            }
+            drop(stored);
+            clock.advance(A_WHILE);
+        }
     });
 }
