@@ -12,6 +12,7 @@
 
 use super::StoreSettings;
 use super::disk::Disk;
+use super::index::Index;
 use super::repeats::{self, KeysClock};
 use super::reserve::{is_full, reserve_bytes};
 use super::rewrite::{Failure, Rewritten, rewrite};
@@ -77,8 +78,8 @@ const FAILURES_MAX: usize = 16;
 /// somebody may set its clock.
 pub(super) const AGELESS: u64 = if cfg!(test) { 100 } else { 10_000 };
 
-/// So many publications that are too old are given up before others get the lock.
-const TOO_OLD_MAX: usize = if cfg!(test) { 10 } else { 4_096 };
+/// So many publications are given up before others get the lock.
+const GIVEN_UP_AT_ONCE: usize = if cfg!(test) { 10 } else { 4_096 };
 
 /// About how many bytes are written down of where a channel stands, but for its name.
 const TOP_BYTES_ABOUT: u64 = 64;
@@ -102,7 +103,7 @@ impl Upkeep {
     fn tidy(&self) {
         if self.clock.monotonic_millis() >= self.ages_from {
             let now = self.clock.cautious_millis();
-            self.give_up_old(now);
+            self.give_up(|index, ids| index.trim_old(ids, now, GIVEN_UP_AT_ONCE));
         }
         self.forget_idle(IDLE_CHANNELS_MAX);
         if let Some(writer) = self.writer.upgrade() {
@@ -114,13 +115,14 @@ impl Upkeep {
         while !self.is_stopping() && self.take_back(newest, &mut failed) {}
     }
 
-    /// Gives up what is too old. Where the clock was behind or the server down for long, that is a lot at once.
-    fn give_up_old(&self, now: u64) {
+    /// Gives up publications until `act` leaves no channel that may have more. Of a whole segment, or behind a start after a long time, that
+    /// is a lot.
+    fn give_up(&self, act: impl Fn(&mut Index, &mut Range<u32>)) {
         let end = self.stored.read().index.ids();
         for mut ids in chunks(end) {
             while !ids.is_empty() && !self.is_stopping() {
                 let mut stored = self.stored.write();
-                stored.index.trim_old(&mut ids, now, TOO_OLD_MAX);
+                act(&mut stored.index, &mut ids);
                 // Whoever waits comes before the next step.
                 RwLockWriteGuard::unlock_fair(stored);
             }
@@ -170,7 +172,7 @@ impl Upkeep {
             );
             let live = self.stored.read().index.usage(segment.id).live;
             COUNTERS.given_up.add(u64::from(live));
-            self.in_chunks(|stored, ids| stored.index.give_up(ids, segment.id));
+            self.give_up(|index, ids| index.give_up(ids, segment.id, GIVEN_UP_AT_ONCE));
         }
         let is_unused = self.stored.read().index.usage(segment.id).live == 0;
         if is_unused && (is_too_much || is_done(&segment, now)) {

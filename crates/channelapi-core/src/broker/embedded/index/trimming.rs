@@ -49,17 +49,24 @@ impl Index {
         }
     }
 
-    /// Gives up what some of the channels have in the oldest segment.
-    pub(in super::super) fn give_up(&mut self, ids: Range<u32>, segment: u32) {
-        for id in ids {
+    /// Gives up what some of the channels have in the oldest segment; so many publications at most. Leaves the channels that there may be
+    /// more in.
+    pub(in super::super) fn give_up(&mut self, ids: &mut Range<u32>, segment: u32, mut most: usize) {
+        while ids.start < ids.end {
+            let id = ids.start;
             // Its entries are in the order of segments, and it is the oldest.
             let is_in_it = |known: &Channel| known.entries.front().is_some_and(|it| it.segment == segment);
             while self.channels.get(id as usize).is_some_and(is_in_it) {
+                if most == 0 {
+                    return;
+                }
+                most -= 1;
                 self.give_up_oldest(id, Gap::Trimmed);
             }
             debug_assert!(
                 self.get(id).is_none_or(|known| known.entries.iter().all(|it| it.segment != segment))
             );
+            ids.start += 1;
         }
     }
 
