@@ -26,6 +26,8 @@ pub(crate) struct Server {
     binary: PathBuf,
     folder: TempDir,
     pub(crate) address: SocketAddr,
+    /// Where it is asked instead, by those who cannot speak to it there.
+    pub(crate) door: Option<SocketAddr>,
     /// Where its data is, inside the folder.
     pub(crate) data: PathBuf,
     /// Variables for its environment.
@@ -46,6 +48,7 @@ impl Server {
             binary: binary.to_owned(),
             folder,
             address: free_address()?,
+            door: None,
             data: PathBuf::from("data"),
             environment: Vec::new(),
             wrapper: Vec::new(),
@@ -206,11 +209,15 @@ impl Server {
         String::from_utf8_lossy(&fs::read(self.log_file()).unwrap_or_default()).into_owned()
     }
 
+    fn door(&self) -> SocketAddr {
+        self.door.unwrap_or(self.address)
+    }
+
     /// What it counts, as text.
     pub(crate) async fn metrics(&self) -> Result<String> {
         let headers = format!("Authorization: {AUTH_KEY}\r\n");
         let request = Request { method: "GET", path: "/metrics", headers: &headers, body: "" };
-        let answer = Http::connect(self.address).await?.exchange(&request).await?;
+        let answer = Http::connect(self.door()).await?.exchange(&request).await?;
         ensure!(answer.status == 200, "/metrics was answered {}: {}", answer.status, answer.body);
         Ok(answer.body)
     }
@@ -275,7 +282,7 @@ impl Server {
     }
 
     async fn healthy(&self) -> Result<()> {
-        let mut http = Http::connect(self.address).await?;
+        let mut http = Http::connect(self.door()).await?;
         let request = Request { method: "GET", path: "/healthz", headers: "", body: "" };
         let status = http.exchange(&request).await?.status;
         ensure!(status == 200, "the server is not well: {status}");

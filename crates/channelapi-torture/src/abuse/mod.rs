@@ -9,6 +9,7 @@ mod control;
 pub(crate) mod issuers;
 mod provider;
 mod rows;
+mod tunnel;
 mod wire;
 mod yard;
 
@@ -79,13 +80,14 @@ pub(crate) async fn run(binary: &Path, Choice { only, alone }: Choice<'_>) -> Re
 }
 
 /// The servers, and what is done to each.
-fn all() -> [(String, Vec<Case>); 5] {
+fn all() -> [(String, Vec<Case>); 6] {
     [
         (DEFAULT.to_owned(), rows::on_default_server()),
         (rows::GUARDED.to_owned(), rows::on_guarded_server()),
         (rows::talkative(), rows::on_talkative_server()),
         (rows::PROXIED.to_owned(), rows::behind_a_proxy()),
         (rows::announced_and_issued(), rows::behind_an_announcing_proxy()),
+        (tunnel::CONFIGURATION.to_owned(), rows::behind_tls()),
     ]
 }
 

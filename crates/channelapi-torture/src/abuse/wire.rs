@@ -94,14 +94,23 @@ impl Wire {
 
     /// Everything that is answered before the server hangs up, and how long after the beginning it does.
     pub(super) async fn rest(mut self) -> Result<(Vec<Response>, Duration)> {
-        let reading = async { while let Ok(1..) = self.stream.read_buf(&mut self.received).await {} };
-        timeout(PATIENCE, reading).await.context("the server did not hang up")?;
-        let took = self.opened.elapsed();
+        let took = self.read_to_end().await?;
         let mut answers = Vec::new();
         while let Some(answer) = Response::take(&mut self.received).unwrap_or_default() {
             answers.push(answer);
         }
         Ok((answers, took))
+    }
+
+    /// The end of the connection, whatever was said before.
+    pub(super) async fn ended(mut self) -> Result<Duration> {
+        self.read_to_end().await
+    }
+
+    async fn read_to_end(&mut self) -> Result<Duration> {
+        let reading = async { while let Ok(1..) = self.stream.read_buf(&mut self.received).await {} };
+        timeout(PATIENCE, reading).await.context("the server did not hang up")?;
+        Ok(self.opened.elapsed())
     }
 
     /// The end of the connection, with nothing said before.

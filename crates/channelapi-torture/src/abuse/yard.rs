@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::control::{self, Control};
 use super::provider::Provider;
+use super::tunnel::Tunnel;
 use super::wire::{PATIENCE, Wire};
 use crate::http::{Http, Request, Response};
 use crate::server::{AUTH_KEY, Server};
@@ -26,16 +27,26 @@ pub(super) struct Yard {
     pub(super) address: SocketAddr,
     pub(super) server: Server,
     provider: Option<Provider>,
+    tunnel: Option<Tunnel>,
 }
 
 impl Yard {
-    /// A server with this configuration. Where it names the address `PROVIDER`, there is one.
+    /// A server with this configuration. Where it names the address `PROVIDER`, there is one; with a certificate, everybody comes through a
+    /// tunnel.
     pub(super) async fn open(binary: &Path, configuration: &str) -> Result<Self> {
         let provider = if configuration.contains(PROVIDER) { Some(Provider::open().await?) } else { None };
         let address = provider.as_ref().map_or_else(String::new, |provider| provider.address.to_string());
         let mut server = Server::prepare(binary, &configuration.replace(PROVIDER, &address))?;
+        let is_secure = configuration.contains("[tls]");
+        let tunnel = if is_secure { Some(Tunnel::open(&server).await?) } else { None };
+        server.door = tunnel.as_ref().map(|tunnel| tunnel.address);
         server.start().await?;
-        Ok(Self { address: server.address, server, provider })
+        Ok(Self { address: server.door.unwrap_or(server.address), server, provider, tunnel })
+    }
+
+    /// The way to this server through TLS.
+    pub(super) fn tunnel(&self) -> Result<&Tunnel> {
+        self.tunnel.as_ref().context("nobody speaks TLS here")
     }
 
     /// Who publishes keys for this server.

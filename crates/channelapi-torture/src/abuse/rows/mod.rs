@@ -14,6 +14,7 @@ mod secrets;
 mod sessions;
 mod slow;
 mod strangers;
+mod tls;
 
 use super::case::Case;
 
@@ -61,6 +62,12 @@ pub(super) fn behind_a_proxy() -> Vec<Case> {
 pub(super) fn behind_an_announcing_proxy() -> Vec<Case> {
     // Those that wait for the server's deadlines begin first.
     [announced::cases(), jwts::cases()].into_iter().flatten().collect()
+}
+
+/// On a server that speaks TLS: what is about that, and once more what is about frames and packets, through it.
+pub(super) fn behind_tls() -> Vec<Case> {
+    // Those that wait for the server's deadlines begin first.
+    [tls::cases(), frames::cases(), packets::cases(), joins::cases()].into_iter().flatten().collect()
 }
 
 /// Its configuration.
