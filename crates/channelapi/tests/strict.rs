@@ -230,10 +230,10 @@ fn a_request_that_two_readers_could_end_in_two_places_is_answered_400_and_nothin
 /// What is behind it may be frames of a WebSocket, so nobody looks at it. Once, it was read as requests all the same when there was no WebSocket.
 #[test]
 fn nothing_is_read_behind_a_request_that_could_have_left_http() {
-    let node = Node::start("");
-    let upgrade = "Connection: Upgrade\r\nUpgrade: WebSocket\r\n";
     const SOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
     const KEY: &str = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    let node = Node::start("");
+    let upgrade = "Connection: Upgrade\r\nUpgrade: WebSocket\r\n";
     let (old, unknown) = (format!("{KEY}Sec-WebSocket-Version: 8\r\n"), format!("{SOCKET}&sid=none"));
     let new = format!("{KEY}Sec-WebSocket-Version: 13\r\n");
     for (method, path, fields, body) in [
