@@ -64,7 +64,7 @@ pub(crate) async fn fan_out(times: usize) {
     fanout.begin(top);
     let workers: Vec<_> =
         workers.into_iter().map(|worker| tokio::spawn(worker.run(broker.clone()))).collect();
-    let channel = ChannelName::parse("everybody").expect("it is a name");
+    let (channel, data) = (ChannelName::parse("everybody").expect("it is a name"), data());
     for number in 0..CONNECTIONS {
         let form = if number % 2 == 0 { Form::Plain } else { Form::Resumable };
         let join = Join {
@@ -81,7 +81,7 @@ pub(crate) async fn fan_out(times: usize) {
         fanout.deliver(Publication {
             channel: channel.clone(),
             event: EventName::default(),
-            data: data(),
+            data: data.clone(),
             published_at: 0,
             kept: None,
         });
@@ -111,11 +111,12 @@ pub(crate) async fn publish(times: usize) {
     let channels: Vec<_> = (0..TOGETHER)
         .map(|number| ChannelName::parse(&format!("user-{number}")).expect("it is a name"))
         .collect();
+    let data = data();
     for _ in 0..times {
         let requests = channels.iter().map(|channel| PublishRequest {
             channel: channel.clone(),
             event: EventName::default(),
-            data: data(),
+            data: data.clone(),
             expires_at: 0,
             idempotency_key: None,
         });
