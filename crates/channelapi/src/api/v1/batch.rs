@@ -303,8 +303,14 @@ fn result(name: Option<&str>, outcome: &Outcome) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use channelapi_core::limits::{API_BODY_BYTES_MAX, DATA_BYTES_MAX};
-    use channelapi_core::model::EventName;
+    use crate::forms::Forms;
+    use channelapi_core::broker::StoreSettings;
+    use channelapi_core::clock::Clock;
+    use channelapi_core::hub;
+    use channelapi_core::limits::{API_BODY_BYTES_MAX, DATA_BYTES_MAX, PUBLISH_ROOM_WAIT};
+    use channelapi_core::model::{Durability, EventName, Policies, Policy, Retention};
+    use channelapi_core::state::DataDirectory;
+    use tokio::time::Instant;
 
     type Decided = Vec<Result<(ChannelName, Message), Problem>>;
 
@@ -317,6 +323,41 @@ mod tests {
 
     fn codes(decided: &Decided) -> Vec<Option<Code>> {
         decided.iter().map(|item| item.as_ref().err().map(|problem| problem.code)).collect()
+    }
+
+    fn start(directory: &DataDirectory) -> Hub {
+        let retention = Retention { messages: 100, age: u64::MAX, bytes: u64::MAX };
+        let policy = Policy { durability: Durability::Memory, retention, replay_on_join: 0 };
+        let cores = vec![tokio::runtime::Handle::current()];
+        let policies = Policies::new(Vec::new(), policy);
+        let settings = hub::Settings { cores, policies, store: StoreSettings::default() };
+        Hub::start(directory, Clock::system(), settings, std::sync::Arc::new(Forms)).unwrap()
+    }
+
+    fn code_of(outcome: &Outcome) -> Option<Code> {
+        match outcome {
+            Outcome::Refused(problem) => Some(problem.code),
+            Outcome::Stored(_) | Outcome::Sent => None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_volatile_batch_waits_for_room_once_and_not_for_each_of_its_messages() {
+        let folder = tempfile::tempdir().unwrap();
+        let hub = start(&DataDirectory::open(folder.path()).unwrap());
+        let body = r#"{"messages":[{"channel":"a","data":1,"volatile":true},{"channel":"b","data":1,"volatile":true},
+            {"channel":"c","data":1,"volatile":true}]}"#;
+        let sent = carry_out(&hub, decide(body, None, false).unwrap()).await;
+        assert_eq!(sent.iter().map(code_of).collect::<Vec<_>>(), [None; 3]);
+
+        // Nothing may wait for the workers of a node without any memory.
+        hub.set_memory(0);
+        let began = Instant::now();
+        let refused = carry_out(&hub, decide(body, None, false).unwrap()).await;
+        let expected = [Code::Overloaded, Code::Unavailable, Code::Unavailable].map(Some);
+        assert_eq!(refused.iter().map(code_of).collect::<Vec<_>>(), expected);
+        let waited = began.elapsed();
+        assert!(waited >= PUBLISH_ROOM_WAIT && waited < 2 * PUBLISH_ROOM_WAIT, "{waited:?}");
     }
 
     #[test]
