@@ -109,7 +109,7 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/cli",
-        &["config", "output", "client", "store", "jwt", "key", "tls", "channelapi-core/limits"],
+        &["config", "output", "client", "store", "custody", "jwt", "key", "tls", "channelapi-core/limits"],
         "the command line is one source of the settings, and the only one of what verbs are asked to do",
     ),
     room(
@@ -140,6 +140,7 @@ const ROOMS: &[Room] = &[
         "many are sent away without anyone knowing where they are",
     ),
     room("channelapi/upkeep", &[], "work begins anew without anyone knowing what it is"),
+    room("channelapi/custody", &[], "who may change a directory is seen without knowing what is kept there"),
     room("channelapi/secrecy", &[], "the process is closed to others without knowing what it does"),
     room(
         "channelapi/reload",
@@ -276,6 +277,7 @@ const ROOMS: &[Room] = &[
             "auth",
             "identity",
             "config",
+            "custody",
             "live",
             "logging",
             "reload",

@@ -16,6 +16,8 @@ pub(crate) struct Places {
     pub(crate) public: Place,
     /// For publishers alone.
     pub(crate) internal: Option<Place>,
+    /// Where plain HTTP is led to HTTPS.
+    pub(crate) redirect: Option<Place>,
 }
 
 /// Tells people with a banner on standard output, and logs with one line.
@@ -25,11 +27,11 @@ pub(crate) fn announce(config: &Config, keys: &ResolvedKeys, places: &Places, st
     }
     let started_ms = u64::try_from(started.as_millis()).unwrap_or(u64::MAX);
     let version = env!("CARGO_PKG_VERSION");
-    let Places { public: address, internal } = places;
+    let Places { public: address, internal, redirect } = places;
     let data_dir = config.data_dir.display();
-    let internal = internal.as_ref().map(tracing::field::display);
+    let [internal, redirect] = [internal, redirect].map(|place| place.as_ref().map(tracing::field::display));
     let key = place_of(keys);
-    info!(%address, internal, version, %data_dir, key, started_ms, "ready");
+    info!(%address, internal, redirect, version, %data_dir, key, started_ms, "ready");
     if config.is_public() {
         say_what_is_open(config);
     }
@@ -44,11 +46,19 @@ pub(crate) fn announce(config: &Config, keys: &ResolvedKeys, places: &Places, st
 
 /// Tells whoever runs a server that other machines can reach what of it is open to them.
 fn say_what_is_open(config: &Config) {
-    if !config.has_tls() && config.http.trusted_proxies.is_none() {
-        warn!(
+    match config.http.trusted_proxies.as_ref().filter(|proxies| !proxies.is_empty()) {
+        _ if config.has_tls() => {}
+        None => warn!(
             "keys, tokens and messages travel unencrypted, and whoever is on the way can use them: set tls.cert or acme.domains, or \
              put a proxy with TLS in front, and name it in http.trusted_proxies"
-        );
+        ),
+        Some(proxies) if proxies.are_here() => warn!(
+            "the proxies of http.trusted_proxies are on this machine, but every machine that can reach this port comes past them, \
+             unencrypted: set address to 127.0.0.1, or http.unix"
+        ),
+        Some(_) => info!(
+            "whoever comes past the proxies of http.trusted_proxies comes unencrypted: let nobody but them reach this port"
+        ),
     }
     if config.internal.port.is_none() && config.internal.unix.is_none() {
         info!(
@@ -103,7 +113,10 @@ fn text(config: &Config, keys: &ResolvedKeys, places: &Places, started: Duration
         format!("├─ Key        {key}"),
         format!("└─ Try        curl -X POST {curl}/channel/demo -H \"Authorization: {key_value}\""),
     ];
-    for line in lines {
+    let redirect =
+        places.redirect.as_ref().map(|place| format!("├─ Redirect   {}   (to HTTPS)", place.url()));
+    let (before, after) = lines.split_at(2);
+    for line in before.iter().chain(&redirect).chain(after) {
         writeln!(text, "{line}").expect("memory takes everything");
     }
     text

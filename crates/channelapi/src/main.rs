@@ -8,6 +8,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 mod cores;
+mod custody;
 mod drain;
 mod forms;
 mod gateway;

@@ -30,7 +30,7 @@ use crate::receiving::receiving_bytes;
 use crate::reload::{Part, Reloader, Reread, Used};
 use crate::tls::Certificates;
 use crate::waiting::waiting_bytes;
-use crate::{drain, health, listener, reload, watch};
+use crate::{custody, drain, health, listener, reload, watch};
 use answers::{key_in_url, not_found};
 use channelapi_core::broker::{EmbeddedBroker, StoreSettings, carry_answers};
 use channelapi_core::clock::{Clock, millis_of};
@@ -294,7 +294,11 @@ impl Server {
 /// The limits that were set, for a process with as many file descriptors as this one may have, of which its log comes first.
 fn limits_of(config: &Config, log: &EmbeddedBroker) -> Limits {
     let files = metrics::max_files().unwrap_or(u64::MAX);
-    Limits::of(&config.limits, files, log.files_max())
+    let limits = Limits::of(&config.limits, files, log.files_max());
+    for warning in limits.shortfalls(&config.limits, files, Memory::find().limit(0)) {
+        warn!("{warning}");
+    }
+    limits
 }
 
 /// How the log is kept on this machine.
@@ -325,6 +329,9 @@ pub(crate) async fn run(
         let code = if matches!(error, DataDirectoryError::InUse(_)) { EXIT_NOT_OURS } else { 1 };
         Failure { error: error.into(), code }
     })?;
+    for warning in custody::warnings(directory.path()) {
+        warn!("{warning}");
+    }
     let reach = Reach::of(&config);
     let keys = known_keys(&config, reach)?;
     let ring = KeyRing::new(&keys, reach, config.data_dir.clone());

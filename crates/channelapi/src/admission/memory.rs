@@ -89,7 +89,8 @@ impl Memory {
         Self { cgroups, machine, limits_stay_for: 0 }
     }
 
-    /// How many bytes there may be in use: as many as was set, `set`, or the machine has, or fewer if the kernel limits one of the groups.
+    /// How many bytes there may be in use: as many as was set, `set`, or the machine has, whichever is less, or fewer if the kernel limits
+    /// one of the groups.
     /// `None` where the system says nothing.
     pub(crate) fn limit(&mut self, set: u64) -> Option<u64> {
         self.read_limits();
@@ -98,7 +99,8 @@ impl Memory {
     }
 
     fn own_limit(&self, set: u64) -> Option<u64> {
-        if set > 0 { Some(set) } else { self.machine }
+        let set = (set > 0).then_some(set);
+        set.into_iter().chain(self.machine).min()
     }
 
     /// Reads the limits of the groups, unless they were read lately.

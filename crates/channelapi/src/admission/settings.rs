@@ -2,7 +2,11 @@
 
 use super::rate::Rate;
 use crate::config::options;
+use crate::config::value::Value as _;
 use channelapi_core::limits::{FILES_RESERVE_FRACTION, FILES_RESERVE_MIN};
+
+/// With room for fewer clients, the process was most likely given its file descriptors by nobody.
+const CONNECTIONS_FEW: usize = 1_000;
 
 /// Everything that is limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,11 +92,36 @@ impl Limits {
             memory: set.memory.bytes() as u64,
         }
     }
+
+    /// What the operator should hear, where a process with so many file descriptors, and so much memory for it, cannot be what was set.
+    pub(crate) fn shortfalls(&self, set: &options::Limits, files: u64, memory: Option<u64>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let files = format!(
+            "this process may open {files} files; raise LimitNOFILE of its systemd unit, or `ulimit -n`, or what its container may open"
+        );
+        let (connections, wanted) = (self.connections, set.connections);
+        if wanted > connections as u64 {
+            warnings.push(format!(
+                "limits.connections is {wanted}, but there is room for {connections} only: {files}"
+            ));
+        } else if wanted == 0 && connections < CONNECTIONS_FEW {
+            warnings.push(format!("there is room for {connections} connections of clients only: {files}"));
+        }
+        if let Some(memory) = memory.filter(|memory| *memory < self.memory) {
+            let mebibytes = memory >> 20;
+            warnings.push(format!(
+                "limits.memory is {}, but there are {mebibytes}MiB here, which count instead",
+                set.memory.show()
+            ));
+        }
+        warnings
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::units::ByteSize;
     use crate::config::{self, env};
 
     #[test]
@@ -128,5 +157,35 @@ mod tests {
         check(1_024, usual, 809, 825, 841);
         check(1_024, 100_000, 448, 464, 480);
         check(0, usual, 1, 1, 2);
+    }
+
+    #[test]
+    fn what_cannot_be_as_it_was_set_is_told() {
+        let mut set = config::load(vec![], None, env::load([]), &[]).unwrap().limits;
+        let told = |set: &_, files, memory| Limits::of(set, files, 0).shortfalls(set, files, memory);
+        let nothing = Vec::<String>::new();
+        assert_eq!(told(&set, 1_064, Some(1)), nothing);
+        let few = told(&set, 1_063, None);
+        assert!(
+            few[0].starts_with(
+                "there is room for 999 connections of clients only: this process may open 1063 files"
+            ),
+            "{few:?}"
+        );
+
+        set.connections = 5_000;
+        assert_eq!(told(&set, 5_200, None), nothing);
+        let fewer = told(&set, 1_024, None);
+        assert!(
+            fewer[0].starts_with("limits.connections is 5000, but there is room for 960 only: "),
+            "{fewer:?}"
+        );
+
+        set.connections = 100;
+        set.memory = ByteSize(4 << 30);
+        assert_eq!(told(&set, 1_024, Some(4 << 30)), nothing);
+        assert_eq!(told(&set, 1_024, None), nothing);
+        let less = told(&set, 1_024, Some((3 << 20) + 5));
+        assert_eq!(less, ["limits.memory is 4GiB, but there are 3MiB here, which count instead"]);
     }
 }

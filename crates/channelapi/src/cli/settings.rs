@@ -18,6 +18,7 @@ use crate::config::{
     source::{Given, Problem, Source},
     tornado,
 };
+use crate::custody;
 use crate::jwt;
 use crate::tls::{AcmeSettings, PairFiles};
 
@@ -32,6 +33,10 @@ pub(super) fn check(config: &Config) -> Result<String, Exit> {
             }
         }
         Err(error) => return Err(Exit::unusable(format!("{text}error: {error}\n"))),
+    }
+    text += &warnings(&custody::warnings(&config.data_dir));
+    if let Some(obstacle) = custody::obstacle(&config.data_dir) {
+        text += &warnings(&[format!("data_dir: {obstacle}; a start by this user would fail")]);
     }
     if let (Some(certificate), Some(key)) = (&config.tls.cert, &config.tls.key) {
         let files = PairFiles { certificate: certificate.0.clone(), key: key.0.clone() };

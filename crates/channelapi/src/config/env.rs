@@ -8,6 +8,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, Read},
+    os::unix::fs::PermissionsExt as _,
 };
 
 use channelapi_core::limits::SECRET_FILE_BYTES_MAX;
@@ -77,7 +78,10 @@ impl Environment {
             }
             (Some(value), None) => self.text(spec, &name, value),
             (None, Some((path, twin))) => match read_secret(&path) {
-                Ok(text) => self.given.push(Given { spec, text, source: Source::Variable(twin) }),
+                Ok((text, warning)) => {
+                    self.warnings.extend(warning);
+                    self.given.push(Given { spec, text, source: Source::Variable(twin) });
+                }
                 Err(why) => self.problems.push(Problem::at(Source::Variable(twin), why)),
             },
             (None, None) => {}
@@ -102,23 +106,35 @@ impl Environment {
     }
 }
 
-/// The content of a secret's file. Editors and `echo` end it with a newline that is not part of the secret.
-fn read_secret(path: &OsString) -> Result<String, String> {
+/// The content of a secret's file, and what is to be said of it. Editors and `echo` end it with a newline that is not part of the secret.
+fn read_secret(path: &OsString) -> Result<(String, Option<String>), String> {
     if path.is_empty() {
         return Err("the variable is empty; name a file that holds the key, or remove it".to_owned());
     }
     let shown = path.display();
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(SECRET_FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("cannot read the file {shown}: {error}{}", advice(error.kind())))?;
+    let read = |bytes: &mut Vec<u8>| {
+        let file = File::open(path)?;
+        let mode = file.metadata()?.permissions().mode();
+        file.take(SECRET_FILE_BYTES_MAX + 1).read_to_end(bytes)?;
+        Ok(mode)
+    };
+    let mode = read(&mut bytes).map_err(|error: io::Error| {
+        format!("cannot read the file {shown}: {error}{}", advice(error.kind()))
+    })?;
     if bytes.len() as u64 > SECRET_FILE_BYTES_MAX {
         return Err(format!("the file {shown} is larger than 64 KiB, which is no key"));
     }
     let text = String::from_utf8(bytes).map_err(|_| format!("the file {shown} is not UTF-8 text"))?;
     match text.trim_end_matches(['\n', '\r']) {
         "" => Err(format!("the file {shown} is empty; write the key into it")),
-        secret => Ok(secret.to_owned()),
+        // Where it is mounted for a group of which the server is one, that is as it should be.
+        secret if mode & 0o004 == 0 => Ok((secret.to_owned(), None)),
+        secret => {
+            let warning =
+                format!("every user of this machine may read the key in {shown}; run `chmod 640 {shown}`");
+            Ok((secret.to_owned(), Some(warning)))
+        }
     }
 }
 
@@ -183,6 +199,7 @@ fn unknown_variable(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn environment(variables: &[(&str, &str)]) -> Environment {
         load(variables.iter().map(|(name, value)| (name.into(), value.into())))
@@ -286,6 +303,21 @@ mod tests {
             std::fs::write(&path, content).unwrap();
             let variables = [("CHANNELAPI_AUTH_KEY_FILE", path.to_str().unwrap())];
             reads(&variables, &[("auth_key", secret, "CHANNELAPI_AUTH_KEY_FILE")]);
+        }
+    }
+
+    #[test]
+    fn a_secret_file_that_everybody_may_read_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        fs::write(&path, "k3y").unwrap();
+        for (mode, is_told) in [(0o600, false), (0o440, false), (0o444, true), (0o644, true)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let warnings = environment(&[("CHANNELAPI_AUTH_KEY_FILE", path.to_str().unwrap())]).warnings;
+            let told = warnings
+                .iter()
+                .filter(|warning| warning.contains("every user of this machine may read the key in "));
+            assert_eq!(told.count() == 1, is_told, "{mode:o}: {warnings:?}");
         }
     }
 

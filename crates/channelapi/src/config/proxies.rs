@@ -30,6 +30,20 @@ impl TrustedProxies {
     }
 }
 
+impl TrustedProxies {
+    /// Whether nobody is believed.
+    pub fn is_empty(&self) -> bool {
+        self.networks.is_empty() && !self.is_unix_trusted
+    }
+
+    /// Whether no other machine is believed.
+    pub fn are_here(&self) -> bool {
+        self.networks
+            .iter()
+            .all(|network| network.network().is_loopback() && network.broadcast().is_loopback())
+    }
+}
+
 impl Value for TrustedProxies {
     const SHAPE: Shape = Shape::List;
     const PLACEHOLDER: &'static str = "PROXIES";

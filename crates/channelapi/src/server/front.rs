@@ -56,8 +56,9 @@ impl Front {
 
     /// Where they are found.
     pub(super) fn places(&self) -> io::Result<Places> {
-        let internal = self.internal.as_ref().map(Listener::place).transpose()?;
-        Ok(Places { public: self.public.place()?, internal })
+        let place = |listener: &Option<Listener>| listener.as_ref().map(Listener::place).transpose();
+        let (internal, redirect) = (place(&self.internal)?, place(&self.redirect)?);
+        Ok(Places { public: self.public.place()?, internal, redirect })
     }
 
     /// Serves on all of them, and looks after the certificate, until it is dropped.

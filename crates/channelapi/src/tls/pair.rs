@@ -20,6 +20,9 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 /// The permissions that let everybody read a file.
 const READABLE_BY_ALL: u32 = 0o004;
 
+/// How long before its end a certificate is worth a warning.
+const LAST_DAYS: Duration = Duration::from_hours(14 * 24);
+
 /// A certificate that can be shown, and what there is to say about it.
 #[derive(Debug, Clone)]
 pub(crate) struct Pair {
@@ -141,16 +144,20 @@ impl PairFiles {
         if let Ok(ago) = now.duration_since(validity.until) {
             return Err(PairError::Expired(self.certificate.clone(), ago));
         }
-        Ok(Pair { certified: Arc::new(certified), validity, warnings: self.warnings() })
+        Ok(Pair { certified: Arc::new(certified), validity, warnings: self.warnings(validity, now) })
     }
 
-    fn warnings(&self) -> Vec<String> {
+    fn warnings(&self, validity: Validity, now: SystemTime) -> Vec<String> {
         let mode = fs::metadata(&self.key).map_or(0, |found| found.permissions().mode());
-        if mode & READABLE_BY_ALL == 0 {
-            return Vec::new();
-        }
-        let path = self.key.display();
-        vec![format!("every user of this machine may read the key in {path}; run `chmod 640 {path}`")]
+        let exposed = (mode & READABLE_BY_ALL != 0).then(|| {
+            let path = self.key.display();
+            format!("every user of this machine may read the key in {path}; run `chmod 640 {path}`")
+        });
+        let ends = validity.ends_soon(now).map(|left| {
+            let path = self.certificate.display();
+            format!("the certificate in {path} ends in {}; put another in its place, which is noticed without a restart", Days(left))
+        });
+        exposed.into_iter().chain(ends).collect()
     }
 }
 
@@ -164,6 +171,13 @@ impl Validity {
     /// How long it is until the certificate is valid; none if that time has come.
     pub(super) fn begins_in(self, now: SystemTime) -> Option<Duration> {
         self.from.duration_since(now).ok().filter(|wait| !wait.is_zero())
+    }
+
+    /// How long it is until the end of a certificate that somebody should have renewed: two weeks before, or for one with a short life,
+    /// when a quarter of that is left.
+    fn ends_soon(self, now: SystemTime) -> Option<Duration> {
+        let left = self.until.duration_since(now).unwrap_or_default();
+        (left < (self.life() / 4).min(LAST_DAYS)).then_some(left)
     }
 
     /// How long the certificate is valid at all.
@@ -265,6 +279,25 @@ pub(super) mod tests {
             fs::set_permissions(&made.files.key, fs::Permissions::from_mode(mode)).unwrap();
             let pair = made.files.load(SystemTime::now()).unwrap();
             assert_eq!(!pair.warnings.is_empty(), warned, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_somebody_should_have_renewed_is_told() {
+        const DAY: i64 = 24 * 3_600;
+        let made = Made::new();
+        for (from, until, ends) in [
+            (-60, 90 * DAY, None),
+            (-76 * DAY, 14 * DAY + 60, None),
+            (-78 * DAY, 12 * DAY + 60, Some("ends in 12 days; put another in its place")),
+            (-DAY, DAY / 2, None),
+            (-DAY, DAY / 4, Some("ends in 5 hours; put another")),
+        ] {
+            made.renew(from, until);
+            let warnings = made.files.load(SystemTime::now()).unwrap().warnings;
+            let told = warnings.iter().find(|warning| warning.contains("ends in"));
+            assert_eq!(told.is_some(), ends.is_some(), "{from} to {until}: {warnings:?}");
+            assert!(ends.is_none_or(|ends| warnings[0].contains(ends)), "{warnings:?}");
         }
     }
 

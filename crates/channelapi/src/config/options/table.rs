@@ -218,7 +218,8 @@ options! {
         /// Connections of clients at once, event streams among them.
         ///
         /// Beyond it, new ones are answered 503 with `Retry-After`. `0` is as many as the process may have file descriptors,
-        /// but for those of the log (`docs/limits.md`) and a reserve of 2 %, at least 64, for publishers and for the store.
+        /// but for those of the log (`docs/limits.md`) and a reserve of 2 %, at least 64, for publishers and for the store. It is never
+        /// more: a start says so if fewer than this, or fewer than a thousand, have room.
         connections: u64 = "0" in "0" ..= "100000000";
 
         /// Connections of clients at once from one address, event streams among them.
@@ -303,8 +304,8 @@ options! {
         /// Memory the server may use.
         ///
         /// Above 85 % of it, new clients, joins and messages are refused with 503 and `Retry-After`; above 95 %, the slowest clients
-        /// are closed, too. `0` is the limit of the container (cgroup), or of the machine when there is none. A log that
-        /// runs keeps its part of it, which holds the newest messages, until a restart.
+        /// are closed, too. `0` is the limit of the container (cgroup), or of the machine when there is none, and it is never
+        /// more than that. A log that runs keeps its part of it, which holds the newest messages, until a restart.
         memory: ByteSize = "0" in "0" ..= "1000TiB";
     }
 
