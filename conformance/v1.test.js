@@ -141,8 +141,16 @@ describe("publishing", () => {
     for (const event of ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener", "error", "clientevent", "checkpoint", "gap", "join_channel", "ack"]) {
       assertProblem(await post(channel, { event, data: 1 }), 400, "reserved_event");
     }
+    // What clients would take for their place.
+    const { cursor } = (await post(channel, { event: "order.paid", data: { n: 2 } })).json;
+    await wire.expect(`42["order.paid",{"n":2}]`);
+    for (const body of [{ data: cursor }, { data: cursor, volatile: true }, { event: cursor, data: null }, { data: `cl1.${cursor.slice(4)}` }]) {
+      assertProblem(await post(channel, body), 400, "reserved_data");
+    }
+    assert.equal((await post(channel, { event: "order.paid", data: [cursor] })).status, 201);
+    await wire.expect(`42["order.paid",["${cursor}"]]`);
     for (const event of ["", "x".repeat(65), "é".repeat(33), "a\nb", "a\u0000", 7, null]) assertProblem(await post(channel, { event, data: 1 }), 400);
-    assert.equal((await stored(channel)).length, 3);
+    assert.equal((await stored(channel)).length, 5);
   });
 
   const refused = ["", " ", "nonsense", "{", "[]", "null", "7", '"data"', "{}", '{"data":}', '{"data":1', '{"data":1} x', '{"data":01}', '{"Data":1}', '{"event":"x"}',

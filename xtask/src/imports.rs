@@ -159,7 +159,16 @@ const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/auth",
-        &["http", "config", "live", "reload", "metrics", "channelapi-core/clock", "channelapi-core/model"],
+        &[
+            "receiving",
+            "http",
+            "config",
+            "live",
+            "reload",
+            "metrics",
+            "channelapi-core/clock",
+            "channelapi-core/model",
+        ],
         "a key is checked against the words of the domain, without a hub that would do anything with it",
     ),
     room(
@@ -231,6 +240,7 @@ const ROOMS: &[Room] = &[
     room(
         "channelapi/api",
         &[
+            "receiving",
             "http",
             "cores",
             "auth",

@@ -280,6 +280,9 @@ pub const MEMORY_CALM_PERCENT: u64 = 80;
 /// Bytes of requests and messages whose rest is still to come, of all connections. Whoever sends more has to come again.
 pub const RECEIVING_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+/// Of them, all strangers together may fill one in so many, and so may everybody who publishes with one API key.
+pub const RECEIVING_ONE_FRACTION: usize = 2;
+
 /// Bytes of one request or message that find room in any case.
 pub const RECEIVING_FREE_BYTES: usize = 4 * 1024;
 

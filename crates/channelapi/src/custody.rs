@@ -54,10 +54,10 @@ pub(crate) fn obstacle(data_dir: &Path) -> Option<String> {
             Some(format!("this user cannot write to {path}: {error}"))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let parent = data_dir.ancestors().skip(1).map(|parent| match parent.as_os_str().is_empty() {
-                true => Path::new("."),
-                false => parent,
-            });
+            let parent = data_dir
+                .ancestors()
+                .skip(1)
+                .map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
             let parent = parent.into_iter().find(|parent| parent.exists())?;
             let error = may_write(parent).err()?;
             Some(format!("this user cannot make {path}: {}: {error}", parent.display()))

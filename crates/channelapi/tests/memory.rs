@@ -294,3 +294,59 @@ fn what_is_still_to_come_holds_no_more_than_it_may() {
     let large = format!(r#"{{"message":"{}"}}"#, "x".repeat(200_000));
     assert_eq!(node.call("POST", "/message/a", &large).status, 200);
 }
+
+/// Once, strangers could fill all of that room with what they began, and no larger publication found any.
+#[test]
+fn publishers_find_room_whatever_strangers_and_other_publishers_have_begun() {
+    const REFUSED: &str = "channelapi_requests_refused_total{reason=\"overloaded\"}";
+    let tenant = "a-key-that-another-has-been-given";
+    let keys = tempfile::tempdir().unwrap();
+    let key_file = keys.path().join("tenant.key");
+    fs::write(&key_file, tenant).unwrap();
+    let keys = format!(
+        "[[auth_keys]]\nname = 'tenant'\nkey_file = '{}'\nscopes = ['publish']\nchannels = ['t:*']\n",
+        key_file.display()
+    );
+    let node = Node::start(&format!("[limits]\nmemory = '480MiB'\n{keys}"));
+    node.await_metric("channelapi_memory_limit_bytes", |limit| limit > 0);
+    let large = format!(r#"{{"data":"{}"}}"#, "x".repeat(200_000));
+    let begin = |channel: &str, key: &str, bytes: usize| {
+        let mut stream = node.connect();
+        let head =
+            format!("POST /v1/channels/{channel}/messages HTTP/1.1\r\nHost: a\r\nAuthorization: {key}\r\n");
+        // Those that are refused may be so before they have sent all of it.
+        _ = write!(stream, "{head}Content-Length: {}\r\n\r\n{}", large.len(), &large[..bytes]);
+        stream
+    };
+    let publish_in_pieces = || {
+        let mut stream = begin("a", node::KEY, 100_000);
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        stream.write_all(&large.as_bytes()[100_000..]).unwrap();
+        let answer = node::read_answer(&mut stream).unwrap();
+        assert_eq!(answer.status, 201, "{answer:?}");
+    };
+
+    let token = node.token("a");
+    let message = [&[0x01, 0xFE, 0xEA, 0x60, 0, 0, 0, 0][..], "x".repeat(59_999).as_bytes()].concat();
+    let mut strangers = Vec::new();
+    while node.metric("channelapi_disconnects_total{reason=\"memory\"}") == 0 {
+        assert!(strangers.len() < 600, "there is always room");
+        strangers.extend((0..20).map(|_| {
+            let mut client = Client::join(&node, &token);
+            _ = client.stream.write_all(&message);
+            client
+        }));
+    }
+    assert!(node.metric("channelapi_receiving_bytes") <= 16 << 20, "half of it");
+    publish_in_pieces();
+
+    drop(strangers);
+    node.await_metric("channelapi_receiving_bytes", |bytes| bytes == 0);
+    let mut unfinished = Vec::new();
+    while node.metric(REFUSED) == 0 {
+        unfinished.extend((0..10).map(|_| begin("t:a", tenant, 150_000)));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert!(unfinished.len() < 400, "there is always room");
+    }
+    publish_in_pieces();
+}

@@ -137,7 +137,7 @@ fn connections() -> Vec<Row> {
         bytes(
             "Requests and messages whose rest is still to come, or that wait for what was sent before them",
             core::RECEIVING_BYTES_MAX,
-            "503 `overloaded`; a poll's request gets 503, and its client is closed, as is a WebSocket; 4 KiB always find room",
+            "503 `overloaded`; a poll's request gets 503, and its client is closed, as is a WebSocket; 4 KiB always find room. Strangers together, and whoever sends with one API key, may fill half of it",
             "`requests_refused{overloaded}`, `disconnects{memory}`",
         ),
     ]

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use channelapi_core::limits::DATA_DEPTH_MAX;
+use channelapi_core::model::{CURSOR_CHARS, Checkpoint, EventName};
 use channelapi_protocol::socketio::is_deeper_than;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -18,6 +19,8 @@ pub(super) enum MessageError {
     Format,
     /// It is nested too deeply.
     TooDeep,
+    /// Clients would take it for their place.
+    Checkpoint,
 }
 
 /// The part of a body that is the data, byte for byte as it was written.
@@ -28,8 +31,22 @@ pub(super) fn data_in(body: &[u8]) -> Result<&[u8], MessageError> {
         return Err(MessageError::TooDeep);
     }
     let envelope: Envelope<'_> = serde_json::from_str(text).map_err(|_| MessageError::Format)?;
-    let data = envelope.message.ok_or(MessageError::Format)?;
-    Ok(data.get().as_bytes())
+    let data = envelope.message.ok_or(MessageError::Format)?.get().as_bytes();
+    if is_checkpoint(&EventName::default(), data) { Err(MessageError::Checkpoint) } else { Ok(data) }
+}
+
+/// Whether this would end like a checkpoint: stock clients take the text that an event ends with for their place (an event without data
+/// ends with its name), and come back to it as if they had everything before. So nobody but this server may send one.
+pub(super) fn is_checkpoint(event: &EventName, data: &[u8]) -> bool {
+    let is_one = |text: &str| text.parse::<Checkpoint>().is_ok();
+    match data {
+        b"null" => is_one(event.as_str()),
+        // Each of its characters may be written as an escape of six.
+        [b'"', ..] if (CURSOR_CHARS + 2..=6 * CURSOR_CHARS + 2).contains(&data.len()) => {
+            serde_json::from_slice::<Cow<'_, str>>(data).is_ok_and(|text| is_one(&text))
+        }
+        _ => false,
+    }
 }
 
 /// Data as a part of its body, if it is most of that: a small message must not keep a large body in memory for as long as it is kept
@@ -76,6 +93,30 @@ struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use channelapi_core::model::Cursor;
+
+    #[test]
+    fn what_clients_would_take_for_their_place_is_no_message() {
+        let cursor = Cursor { generation: 1, sequence: 2, memory: 3 };
+        let event = EventName::default();
+        for has_left in [false, true] {
+            let encoded = Checkpoint { cursor, has_left }.encode();
+            let text = std::str::from_utf8(&encoded).unwrap();
+            let escaped = text.bytes().fold(String::new(), |text, byte| text + &format!("\\u{byte:04x}"));
+            for data in [format!("\"{text}\""), format!("\"{escaped}\"")] {
+                assert!(is_checkpoint(&event, data.as_bytes()), "{data}");
+                let body = format!(r#"{{"message": {data} }}"#);
+                assert_eq!(data_in(body.as_bytes()), Err(MessageError::Checkpoint));
+            }
+            let name = EventName::parse(text).unwrap();
+            assert!(is_checkpoint(&name, b"null") && !is_checkpoint(&name, b"0"));
+            for data in [format!("[\"{text}\"]"), format!("\" {text}\""), format!("\"{}\"", &text[1..])] {
+                assert!(!is_checkpoint(&event, data.as_bytes()), "{data}");
+            }
+        }
+        let of_nobody = format!("\"ca1.{}\"", "A".repeat(28));
+        assert!(!is_checkpoint(&event, of_nobody.as_bytes()), "its checksum is another");
+    }
 
     #[test]
     fn data_is_taken_as_it_was_written() {

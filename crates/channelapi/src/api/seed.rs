@@ -7,6 +7,7 @@ use crate::auth::{Denied, Place, identify, is_key_in_query};
 use crate::config::scope::Scope;
 use crate::http::{self, Answer, Answering, BodyError, Head, Headers as _, Received, Request, Response};
 use crate::metrics::RequestRefused;
+use crate::receiving::Sender;
 use bytes::Bytes;
 use channelapi_core::broker::{PublishError, PublishRequest, Published};
 use channelapi_core::limits::{API_BODY_BYTES_MAX, DATA_BYTES_MAX};
@@ -42,7 +43,7 @@ impl<'a> Route<'a> {
 /// What an admitted request is to do.
 enum Action {
     Token(ChannelName),
-    Publish(Publish),
+    Publish(Publish, Sender),
 }
 
 /// What the head of a request to publish says.
@@ -129,7 +130,9 @@ impl Api {
         let (head, body) = request.into_parts();
         let answer = match self.admit(&head) {
             Ok(Action::Token(channel)) => self.channel_token(&channel).await,
-            Ok(Action::Publish(publish)) => self.read_and_store(publish, &head.headers, body).await,
+            Ok(Action::Publish(publish, sender)) => {
+                self.read_and_store(publish, sender, &head.headers, body).await
+            }
             Err(refusal) => {
                 http::refuse_body(&head.headers, body, API_BODY_BYTES_MAX).await;
                 Err(refusal)
@@ -198,7 +201,7 @@ impl Api {
                     let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, message);
                     return Err(refusal.because(RequestRefused::KeyRate));
                 }
-                Ok(Action::Publish(Publish { channel, idempotency_key }))
+                Ok(Action::Publish(Publish { channel, idempotency_key }, key.sender()))
             }
             None => Err(Refusal::new(StatusCode::NOT_FOUND, "There is nothing here.")),
         }
@@ -221,6 +224,7 @@ impl Api {
     async fn read_and_store(
         &self,
         publish: Publish,
+        sender: Sender,
         headers: &HeaderMap,
         body: Received,
     ) -> Result<Response, Refusal> {
@@ -228,7 +232,7 @@ impl Api {
             http::refuse_body(headers, body, 4 * API_BODY_BYTES_MAX).await;
             return Err(body_refusal(BodyError::TooLarge));
         }
-        let body = http::read_body(body, API_BODY_BYTES_MAX).await.map_err(body_refusal)?;
+        let body = http::read_body(body, API_BODY_BYTES_MAX, sender).await.map_err(body_refusal)?;
         self.store(publish, &body).await.map(Response::from)
     }
 
@@ -242,6 +246,10 @@ impl Api {
             MessageError::TooDeep => Refusal::new(
                 StatusCode::BAD_REQUEST,
                 format!("The message is nested deeper than {DEPTH_MAX} levels."),
+            ),
+            MessageError::Checkpoint => Refusal::new(
+                StatusCode::BAD_REQUEST,
+                "The message is a cursor of this server, which clients would take for their place. Put it into an object.",
             ),
         })?;
         if data.len() > DATA_BYTES_MAX {

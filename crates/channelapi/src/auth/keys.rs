@@ -4,12 +4,13 @@ use super::Denied;
 use crate::config::keys::KnownKey;
 use crate::config::scope::{Scope, Scopes};
 use crate::config::secret::KeyHash;
+use crate::receiving::{KeyShare, Sender};
 use channelapi_core::model::{ChannelName, Pattern};
 use std::sync::Arc;
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 
 /// A key, and what it allows.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Key {
     name: Box<str>,
     hash: KeyHash,
@@ -18,6 +19,8 @@ pub(crate) struct Key {
     channels: Option<Box<[Pattern]>>,
     /// Milliseconds since 1970 from which on it lets nobody in.
     expires_at: Option<u64>,
+    /// What is on its way with it.
+    receiving: Arc<KeyShare>,
 }
 
 impl Key {
@@ -28,7 +31,19 @@ impl Key {
             scopes: known.scopes,
             channels: known.channels.as_ref().map(|patterns| patterns.iter().map(Pattern::new).collect()),
             expires_at: known.expires_at,
+            receiving: Arc::default(),
         }
+    }
+
+    /// Whether it lets in whom another one lets in, to the same.
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        let all = |key: &Self| (key.name.clone(), key.scopes, key.channels.clone(), key.expires_at);
+        self.hash == other.hash && all(self) == all(other)
+    }
+
+    /// Whoever sends something with it.
+    pub(crate) fn sender(&self) -> Sender {
+        Sender::Publisher(self.receiving.clone())
     }
 
     /// What logs and figures call it.

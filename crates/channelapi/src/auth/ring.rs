@@ -69,7 +69,7 @@ impl Difference {
         let missing_in = |other: &Keys, keys: &Keys| {
             keys.iter().filter(|key| !named(other, key)).map(|key| key.name().to_owned()).collect()
         };
-        let is_changed = |key: &&Key| named(old, key) && !old.iter().any(|before| before == *key);
+        let is_changed = |key: &&Key| named(old, key) && !old.iter().any(|before| before.is_same_as(key));
         let changed = new.iter().filter(is_changed).map(|key| key.name().to_owned()).collect();
         Self { added: missing_in(old, new), removed: missing_in(new, old), changed }
     }

@@ -300,7 +300,7 @@ mod tests {
         let path = dir.path().join("key");
         for (content, secret) in [("k3y", "k3y"), ("k3y\n", "k3y"), ("k3y\r\n", "k3y"), (" k3y \n", " k3y ")]
         {
-            std::fs::write(&path, content).unwrap();
+            fs::write(&path, content).unwrap();
             let variables = [("CHANNELAPI_AUTH_KEY_FILE", path.to_str().unwrap())];
             reads(&variables, &[("auth_key", secret, "CHANNELAPI_AUTH_KEY_FILE")]);
         }
@@ -329,14 +329,14 @@ mod tests {
         let variables = [("CHANNELAPI_AUTH_KEY_FILE", name)];
         refuses(&variables, &format!("CHANNELAPI_AUTH_KEY_FILE: cannot read the file {name}: No such file"));
         refuses(&variables, "check the path and that the secret is mounted");
-        std::fs::write(&path, "\n").unwrap();
+        fs::write(&path, "\n").unwrap();
         refuses(
             &variables,
             &format!("CHANNELAPI_AUTH_KEY_FILE: the file {name} is empty; write the key into it"),
         );
-        std::fs::write(&path, [0xff]).unwrap();
+        fs::write(&path, [0xff]).unwrap();
         refuses(&variables, "is not UTF-8");
-        std::fs::write(&path, vec![b'x'; 65_537]).unwrap();
+        fs::write(&path, vec![b'x'; 65_537]).unwrap();
         refuses(&variables, "larger than 64 KiB");
         refuses(&[("CHANNELAPI_AUTH_KEY_FILE", dir.path().to_str().unwrap())], "cannot read the file");
         refuses(&[("CHANNELAPI_AUTH_KEY_FILE", "")], "the variable is empty");

@@ -7,6 +7,7 @@ use super::disconnect::Disconnect;
 use super::random_id;
 use crate::admission::SessionPass;
 use crate::http::{self, BodyError, Request, Response};
+use crate::receiving::Sender;
 use bytes::Bytes;
 use channelapi_core::limits::{PACKETS_PER_POST_MAX, POLL_ROOM_PAUSE, PROBED_POLL_WAIT};
 use channelapi_protocol::engineio::{Packet, PollStart, RequestError, Violation, payload};
@@ -101,7 +102,7 @@ async fn post(session: Arc<Connection>, request: Request) -> Result<Response, Re
     let mut posting = Posting { session: &session, is_done: false };
     let limit = session.gateway().settings.max_payload;
     let body = tokio::select! {
-        body = http::read_body(request.into_body(), limit) => body,
+        body = http::read_body(request.into_body(), limit, Sender::Stranger) => body,
         () = poll_fn(|cx| session.poll_ended_while_posting(cx)) => return Err(RequestError::BadRequest),
     };
     let body = match body {

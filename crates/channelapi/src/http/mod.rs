@@ -23,7 +23,7 @@ pub(crate) use socket::{Progress, Socket, upgraded};
 pub(crate) use untaken::UntakenAnswers;
 
 use crate::metrics::HttpTimeout;
-use crate::receiving::{NoRoom, Receiving};
+use crate::receiving::{NoRoom, ReceivingFrom, Sender};
 use bytes::Bytes;
 use channelapi_core::limits::{HTTP_BODY_RATE_MIN, HTTP_BODY_TIMEOUT, HTTP_DISCARD_TIMEOUT};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -83,7 +83,7 @@ pub(crate) enum BodyError {
 }
 
 /// Reads a body of at most `limit` bytes. It must arrive in time: what has arrived buys time for the rest.
-pub(crate) async fn read_body<B>(body: B, limit: usize) -> Result<Bytes, BodyError>
+pub(crate) async fn read_body<B>(body: B, limit: usize, sender: Sender) -> Result<Bytes, BodyError>
 where
     B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
 {
@@ -92,7 +92,7 @@ where
     }
     let began = Instant::now();
     let received = AtomicU64::new(0);
-    let mut reading = pin!(take_whole(Limited::new(body, limit), &received));
+    let mut reading = pin!(take_whole(Limited::new(body, limit), sender.receive(), &received));
     loop {
         let due = body_due(began, received.load(Ordering::Relaxed));
         match timeout_at(due, reading.as_mut()).await {
@@ -108,13 +108,16 @@ where
 }
 
 /// Takes all of a body, and notes how much has arrived.
-async fn take_whole<B>(body: Limited<B>, received: &AtomicU64) -> Result<Bytes, BodyError>
+async fn take_whole<B>(
+    body: Limited<B>,
+    mut receiving: ReceivingFrom,
+    received: &AtomicU64,
+) -> Result<Bytes, BodyError>
 where
     B: HttpBody<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
 {
     let mut body = pin!(body);
     let (mut first, mut rest) = (Bytes::new(), Vec::new());
-    let mut receiving = Receiving::default();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             if error.is::<LengthLimitError>() { BodyError::TooLarge } else { BodyError::Broken }
@@ -215,7 +218,7 @@ mod tests {
     async fn read(pieces: usize, piece: usize) -> (Result<usize, BodyError>, u64) {
         let began = Instant::now();
         let drops = tokio::time::interval(Duration::from_secs(1));
-        let read = read_body(Dripping { pieces, piece, drops }, 1 << 20).await;
+        let read = read_body(Dripping { pieces, piece, drops }, 1 << 20, Sender::Stranger).await;
         (read.map(|body| body.len()), began.elapsed().as_secs())
     }
 

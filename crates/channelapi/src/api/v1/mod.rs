@@ -24,6 +24,7 @@ use super::{Api, idempotency};
 use crate::auth::{Denied, Key, Pass, Place, identify, is_key_in_query};
 use crate::config::scope::Scope;
 use crate::http::{self, Answer, Answering, Head, Headers as _, Received, Request, Response};
+use crate::receiving::Sender;
 use body::utf8;
 use bytes::Bytes;
 use channelapi_core::limits::API_DISCARD_BYTES_MAX;
@@ -76,6 +77,7 @@ pub(crate) struct Publish {
 /// What a request was admitted with, as far as that matters later.
 struct Admitted {
     key: Option<Arc<Key>>,
+    sender: Sender,
     grant: Option<StreamGrant>,
     /// The address that it counts for.
     address: Option<IpAddr>,
@@ -311,7 +313,7 @@ impl Api {
             return Err(Denied::Query.into());
         }
         let admitted = match self.admit_key(&call, &head.headers) {
-            Ok(key) => Admitted { key, grant: None, address },
+            Ok((key, sender)) => Admitted { key, sender, grant: None, address },
             // A stranger learns nothing of what there is.
             Err(denied) => {
                 let opened = match &call {
@@ -327,7 +329,7 @@ impl Api {
                     }
                     return Err(denied.into());
                 };
-                Admitted { key: None, grant: Some(grant), address }
+                Admitted { key: None, sender: Sender::Stranger, grant: Some(grant), address }
             }
         };
         let call = call?;
@@ -345,15 +347,15 @@ impl Api {
         Ok((call, admitted))
     }
 
-    /// Judges the key of a request. Whether there is such a call at all is only for who has one.
+    /// Judges the key of a request, which comes along if it is needed later. Whether there is such a call at all is only for who has one.
     fn admit_key(
         &self,
         call: &Result<Call, Problem>,
         headers: &HeaderMap,
-    ) -> Result<Option<Arc<Key>>, Denied> {
+    ) -> Result<(Option<Arc<Key>>, Sender), Denied> {
         let keys = self.keys.keys();
         let key = identify(&keys, headers, Place::AnyHeader, self.hub.clock())?;
-        let Ok(call) = call else { return Ok(None) };
+        let Ok(call) = call else { return Ok((None, Sender::Stranger)) };
         key.admit(call.scope(), call.channel())?;
         // A revocation may concern every channel: it is for keys that have them all.
         if matches!(call, Call::Revoke | Call::Revocations | Call::Forgive(_)) && key.is_limited() {
@@ -364,7 +366,7 @@ impl Api {
             Call::Publish(_) => self.hub.gate.has_key_rate(),
             _ => false,
         };
-        Ok(is_needed.then(|| key.clone()))
+        Ok((is_needed.then(|| key.clone()), key.sender()))
     }
 
     async fn call(
@@ -374,14 +376,14 @@ impl Api {
         head: &Parts,
         body: Received,
     ) -> Result<Response, Problem> {
-        let Admitted { key, grant, address } = admitted;
+        let Admitted { key, sender, grant, address } = admitted;
         let hub = &self.hub;
         let query = head.uri.query().unwrap_or_default();
         let headers = &head.headers;
         let body = if call.has_body() {
-            body::read(headers, body).await?
+            body::read(headers, body, sender).await?
         } else {
-            body::none(headers, body).await?
+            body::none(headers, body, sender).await?
         };
         match call {
             Call::Publish(channel) => {

@@ -91,6 +91,9 @@ codes! {
     /// Clients or the server use the name of the event for something else.
     ReservedEvent "reserved_event" BAD_REQUEST "The name of the event is reserved"
         "Choose another name: Socket.IO clients act upon this one themselves."
+    /// The event would end like a checkpoint.
+    ReservedData "reserved_data" BAD_REQUEST "The data is a cursor of this server"
+        "Put the cursor into an object or a list, or name the event differently if it has no data."
     /// It is no lifetime.
     InvalidTtl "invalid_ttl" BAD_REQUEST "The time to live is not valid"
         "Write a number of seconds, or a whole number and a unit: 30s, 10m, 1h, 7d."
@@ -282,6 +285,7 @@ impl Problem {
             | Code::InvalidConsumer
             | Code::InvalidEvent
             | Code::ReservedEvent
+            | Code::ReservedData
             | Code::InvalidTtl
             | Code::InvalidKey
             | Code::InvalidOrigin

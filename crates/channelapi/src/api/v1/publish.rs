@@ -1,7 +1,7 @@
 //! Publishing one message: what a publisher may say of it, and what it is answered.
 
 use super::super::in_time::{TooLate, in_time};
-use super::super::message::{DEPTH_MAX, shared};
+use super::super::message::{DEPTH_MAX, is_checkpoint, shared};
 use super::json::{Fields, Object};
 use super::problem::{Code, Problem};
 use super::{short_answer, time, utf8};
@@ -134,6 +134,10 @@ impl Draft {
             Some(name) => EventName::parse(&name)?,
             None => EventName::default(),
         };
+        if is_checkpoint(&event, &data) {
+            let detail = "Clients would take what the event ends with for the place where they stand.";
+            return Err(Problem::new(Code::ReservedData, detail));
+        }
         let ttl = fields.take("ttl").map(time::ttl).transpose()?;
         let expires_at = ttl.map_or(0, |ttl| now().saturating_add(millis_of(ttl)));
         let is_volatile = fields.take_as("volatile", "true or false")?.unwrap_or(false);
@@ -167,7 +171,7 @@ fn checked(raw: &RawValue) -> Result<&str, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use channelapi_core::model::{Durability, Position};
+    use channelapi_core::model::{Cursor, Durability, Position};
 
     fn draft(text: &str) -> Result<Draft, Code> {
         let body = Bytes::from(text.to_owned());
@@ -199,6 +203,9 @@ mod tests {
         let check = |body: &str, expected| assert_eq!(draft(body), Err(expected), "{body}");
         check("{}", Code::InvalidBody);
         check(r#"{"data":1,"event":"gap"}"#, Code::ReservedEvent);
+        let cursor = Cursor { generation: 1, sequence: 2, memory: 3 };
+        check(&format!(r#"{{"data":"{cursor}"}}"#), Code::ReservedData);
+        check(&format!(r#"{{"event":"{cursor}","data":null}}"#), Code::ReservedData);
         check(r#"{"data":1,"event":""}"#, Code::InvalidEvent);
         check(r#"{"data":1,"event":null}"#, Code::InvalidBody);
         check(r#"{"data":1,"ttl":"soon"}"#, Code::InvalidTtl);
