@@ -96,7 +96,7 @@ impl Gate {
             return Err(PublishError::ShortOfMemory);
         }
         let room = tokio::time::timeout(PUBLISH_ROOM_WAIT, fanout.room()).await;
-        room.map_err(|_| PublishError::Overloaded)?;
+        room.map_err(|_| PublishError::Congested)?;
         if self.is_closed.load(Ordering::Relaxed) { Err(PublishError::ShortOfMemory) } else { Ok(()) }
     }
 

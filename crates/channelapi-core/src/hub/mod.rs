@@ -213,8 +213,9 @@ impl Hub {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::{Gap, PublishRequest, Published};
+    use crate::broker::{Gap, PublishError, PublishRequest, Published};
     use crate::delivery::Form;
+    use crate::limits::PUBLISH_ROOM_WAIT;
     use crate::model::{Checkpoint, ConsumerName, Durability, EventName, Policy, Publication, Retention};
     use crate::state::{Ack, DataDirectoryError, StoredPosition};
     use bytes::Bytes;
@@ -269,6 +270,30 @@ mod tests {
         tokio::time::timeout(std::time::Duration::from_secs(30), hub.fenced()).await.expect("it is said");
         assert_eq!((hub.readiness(), hub.fence()), (Readiness::CannotStore, Some(Fenced::State)));
         assert!(hub.tokens.get_or_create(&channel).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn volatile_publications_wait_for_room_together_and_do_not_overtake_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let hub = start(&DataDirectory::open(folder.path()).unwrap());
+        let publications = |names: &[&str]| -> Vec<_> {
+            let of =
+                |name: &&str| (ChannelName::parse(name).unwrap(), EventName::default(), Bytes::from("1"));
+            names.iter().map(of).collect()
+        };
+        assert_eq!(hub.publish_all_volatile(publications(&["a", "b", "a"])).await, [const { Ok(()) }; 3]);
+
+        hub.gate.set_channel_rate(1);
+        let sent = hub.publish_all_volatile(publications(&["c", "c", "d", "c"])).await;
+        assert_eq!(sent, [Ok(()), Err(PublishError::TooFast), Ok(()), Err(PublishError::TooFast)]);
+
+        // Nothing may wait for the workers of a node without any memory.
+        hub.set_memory(0);
+        let began = tokio::time::Instant::now();
+        let refused = hub.publish_all_volatile(publications(&["e", "f", "g"])).await;
+        assert_eq!(refused, [const { Err(PublishError::Congested) }; 3]);
+        let waited = began.elapsed();
+        assert!(waited >= PUBLISH_ROOM_WAIT && waited < 2 * PUBLISH_ROOM_WAIT, "{waited:?}");
     }
 
     /// A consumer's position survives every power cut, what it has read need not: with relaxed durability the log may lose its

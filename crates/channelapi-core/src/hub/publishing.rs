@@ -143,6 +143,31 @@ impl Hub {
         }
     }
 
+    /// Publishes several like that, in their order. What follows in a channel does not overtake what was refused there, and if one of them
+    /// has waited for room in vain, so have all behind it.
+    pub async fn publish_all_volatile(
+        &self,
+        publications: Vec<(ChannelName, EventName, Bytes)>,
+    ) -> Vec<Result<(), PublishError>> {
+        let mut outcomes = Vec::with_capacity(publications.len());
+        let mut refused: HashMap<ChannelName, PublishError> = HashMap::new();
+        for (channel, event, data) in publications {
+            if outcomes.last() == Some(&Err(PublishError::Congested)) {
+                outcomes.push(Err(PublishError::Congested));
+                continue;
+            }
+            let sent = match refused.get(&channel) {
+                Some(error) => Err(error.clone()),
+                None => self.publish_volatile(channel.clone(), event, data).await,
+            };
+            if let Err(error) = &sent {
+                refused.entry(channel).or_insert_with(|| error.clone());
+            }
+            outcomes.push(sent);
+        }
+        outcomes
+    }
+
     fn send(&self, channel: ChannelName, event: EventName, data: Bytes) -> Result<(), PublishError> {
         self.gate.admit(&channel, 1, &self.clock)?;
         COUNTERS.publications.count();

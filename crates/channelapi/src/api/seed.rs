@@ -280,7 +280,7 @@ fn answer_to(published: Result<Result<Published, PublishError>, TooLate>) -> Res
             let message = "The channel gets more messages than it may. Try again later.";
             Err(Refusal::new(StatusCode::TOO_MANY_REQUESTS, message).because(RequestRefused::ChannelRate))
         }
-        Err(PublishError::Overloaded) => {
+        Err(PublishError::Overloaded | PublishError::Congested) => {
             let message = "The server has too much to do; the message was not stored. Try again.";
             Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).because(RequestRefused::Overloaded))
         }

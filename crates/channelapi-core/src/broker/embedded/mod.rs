@@ -37,6 +37,7 @@ mod plan;
 mod reader;
 mod recognition;
 mod record;
+mod refusal;
 mod repeats;
 mod replay;
 mod reserve;
@@ -57,6 +58,7 @@ pub use inspect::{
 };
 pub use open::OpenError;
 pub use reader::{HistoryPage, HistoryQuery, Standing};
+pub use refusal::PublishError;
 
 use super::{Permit, PublicationSink};
 use crate::clock::Clock;
@@ -202,46 +204,6 @@ pub struct Figures {
     pub segments: u64,
     /// Channels that are known, also those of which nothing is kept but where they stand.
     pub channels: u64,
-}
-
-/// Why a publication was not stored. None of them was delivered to anyone, but those in doubt may be found after a restart.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PublishError {
-    /// The disk is full or read-only; it may work again later.
-    #[error("the disk is full")]
-    StorageFull,
-    /// The disk refused the write; it may work again later.
-    #[error("the publication could not be written: {0}")]
-    NotStored(String),
-    /// Its own sync failed: it may be found in the log after a restart, or not.
-    #[error("the disk could not be synced, so nobody knows what it holds")]
-    InDoubt,
-    /// A sync failed before: nobody knows what the disk holds, so nothing more is written.
-    #[error(
-        "the log is closed because the disk could not be synced; restart the server when the disk is well"
-    )]
-    Fenced,
-    /// The key was used for other data.
-    #[error("the idempotency key was used for other data in this channel")]
-    KeyReused,
-    /// Another item of the batch, in the same channel, was refused.
-    #[error("another item of the same channel was refused")]
-    BatchRefused,
-    /// Too much waits already; nothing was tried.
-    #[error("too much waits to be stored or delivered")]
-    Overloaded,
-    /// Memory is short; nothing was tried.
-    #[error("memory is short")]
-    ShortOfMemory,
-    /// The channel got more than it may lately; nothing was tried.
-    #[error("the channel gets too many publications")]
-    TooFast,
-    /// These are more than the channel may ever get at once, which is so many; nothing was tried.
-    #[error("the channel gets at most {0} publications at once")]
-    TooMany(u64),
-    /// The writer has stopped.
-    #[error("the broker has stopped")]
-    Stopped,
 }
 
 /// A publication on its way into the log: when it is done, it is kept as safely as its channel's policy says. Written by hand, so that one
@@ -423,7 +385,7 @@ impl EmbeddedBroker {
         Box::pin(async move {
             let commands = self.commands.as_ref().ok_or(PublishError::Stopped)?;
             let room = tokio::time::timeout(PUBLISH_ROOM_WAIT, commands.reserve()).await;
-            let room = room.map_err(|_| PublishError::Overloaded)?.map_err(|_| PublishError::Stopped)?;
+            let room = room.map_err(|_| PublishError::Congested)?.map_err(|_| PublishError::Stopped)?;
             room.send(Command::Publish(*waiting));
             Ok(())
         })

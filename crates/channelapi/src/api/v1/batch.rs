@@ -8,19 +8,19 @@ use super::super::idempotency;
 use super::super::message::shared;
 use super::json::{Fields, Object, invalid, wrong_type};
 use super::problem::{Code, Problem};
-use super::publish::{Draft, send, status_of, store, stored};
+use super::publish::{Draft, status_of, store, stored};
 use super::{answer, utf8};
 use crate::auth::{Denied, Key};
 use crate::http::Response;
 use bytes::Bytes;
-use channelapi_core::broker::{PublishRequest, Published};
+use channelapi_core::broker::{PublishError, PublishRequest, Published};
 use channelapi_core::hub::Hub;
 use channelapi_core::limits::{BATCH_CHUNK_BYTES, BATCH_ITEMS_MAX};
 use channelapi_core::model::ChannelName;
 use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::value::RawValue;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 /// One message to one channel, as it was sent.
 struct Item {
@@ -208,7 +208,7 @@ async fn carry_out(hub: &Hub, items: Vec<Result<(ChannelName, Message), Problem>
         match item {
             Err(problem) => outcomes[index] = Some(Outcome::Refused(problem)),
             Ok((channel, Message { draft, .. })) if draft.is_volatile => {
-                to_send.push((index, channel, draft));
+                to_send.push((index, (channel, draft.event, draft.data)));
             }
             Ok((channel, Message { draft, key })) => to_store.push((index, draft.into_request(channel, key))),
         }
@@ -217,9 +217,14 @@ async fn carry_out(hub: &Hub, items: Vec<Result<(ChannelName, Message), Problem>
         let (places, requests): (Vec<_>, Vec<_>) = chunk.into_iter().unzip();
         match store(hub, requests).await {
             Ok(results) => {
+                // The next chunk would wait as long for the same room.
+                let has_waited = results.contains(&Err(PublishError::Congested));
                 for (index, result) in places.into_iter().zip(results) {
                     outcomes[index] =
                         Some(result.map_or_else(|error| Outcome::Refused(error.into()), Outcome::Stored));
+                }
+                if has_waited {
+                    break;
                 }
             }
             Err(problem) => {
@@ -230,24 +235,9 @@ async fn carry_out(hub: &Hub, items: Vec<Result<(ChannelName, Message), Problem>
             }
         }
     }
-    // What follows in a channel does not overtake what was refused.
-    let mut refused = HashMap::new();
-    for (index, channel, draft) in to_send {
-        let sent = match refused.get(&channel) {
-            Some(problem) => Err(Problem::clone(problem)),
-            None => send(hub, channel.clone(), draft).await,
-        };
-        let Err(problem) = sent else {
-            outcomes[index] = Some(Outcome::Sent);
-            continue;
-        };
-        let has_waited = problem.code == Code::Overloaded;
-        outcomes[index] = Some(Outcome::Refused(problem.clone()));
-        if has_waited {
-            // The next one would wait as long for the same room.
-            break;
-        }
-        refused.insert(channel, problem);
+    let (places, publications): (Vec<_>, Vec<_>) = to_send.into_iter().unzip();
+    for (index, sent) in places.into_iter().zip(hub.publish_all_volatile(publications).await) {
+        outcomes[index] = Some(sent.map_or_else(|error| Outcome::Refused(error.into()), |()| Outcome::Sent));
     }
     let not_tried =
         || Outcome::Refused(Problem::new(Code::Unavailable, "Not tried: what came before took too long."));
@@ -303,14 +293,8 @@ fn result(name: Option<&str>, outcome: &Outcome) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forms::Forms;
-    use channelapi_core::broker::StoreSettings;
-    use channelapi_core::clock::Clock;
-    use channelapi_core::hub;
-    use channelapi_core::limits::{API_BODY_BYTES_MAX, DATA_BYTES_MAX, PUBLISH_ROOM_WAIT};
-    use channelapi_core::model::{Durability, EventName, Policies, Policy, Retention};
-    use channelapi_core::state::DataDirectory;
-    use tokio::time::Instant;
+    use channelapi_core::limits::{API_BODY_BYTES_MAX, DATA_BYTES_MAX};
+    use channelapi_core::model::EventName;
 
     type Decided = Vec<Result<(ChannelName, Message), Problem>>;
 
@@ -323,41 +307,6 @@ mod tests {
 
     fn codes(decided: &Decided) -> Vec<Option<Code>> {
         decided.iter().map(|item| item.as_ref().err().map(|problem| problem.code)).collect()
-    }
-
-    fn start(directory: &DataDirectory) -> Hub {
-        let retention = Retention { messages: 100, age: u64::MAX, bytes: u64::MAX };
-        let policy = Policy { durability: Durability::Memory, retention, replay_on_join: 0 };
-        let cores = vec![tokio::runtime::Handle::current()];
-        let policies = Policies::new(Vec::new(), policy);
-        let settings = hub::Settings { cores, policies, store: StoreSettings::default() };
-        Hub::start(directory, Clock::system(), settings, std::sync::Arc::new(Forms)).unwrap()
-    }
-
-    fn code_of(outcome: &Outcome) -> Option<Code> {
-        match outcome {
-            Outcome::Refused(problem) => Some(problem.code),
-            Outcome::Stored(_) | Outcome::Sent => None,
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_volatile_batch_waits_for_room_once_and_not_for_each_of_its_messages() {
-        let folder = tempfile::tempdir().unwrap();
-        let hub = start(&DataDirectory::open(folder.path()).unwrap());
-        let body = r#"{"messages":[{"channel":"a","data":1,"volatile":true},{"channel":"b","data":1,"volatile":true},
-            {"channel":"c","data":1,"volatile":true}]}"#;
-        let sent = carry_out(&hub, decide(body, None, false).unwrap()).await;
-        assert_eq!(sent.iter().map(code_of).collect::<Vec<_>>(), [None; 3]);
-
-        // Nothing may wait for the workers of a node without any memory.
-        hub.set_memory(0);
-        let began = Instant::now();
-        let refused = carry_out(&hub, decide(body, None, false).unwrap()).await;
-        let expected = [Code::Overloaded, Code::Unavailable, Code::Unavailable].map(Some);
-        assert_eq!(refused.iter().map(code_of).collect::<Vec<_>>(), expected);
-        let waited = began.elapsed();
-        assert!(waited >= PUBLISH_ROOM_WAIT && waited < 2 * PUBLISH_ROOM_WAIT, "{waited:?}");
     }
 
     #[test]

@@ -357,7 +357,7 @@ impl From<PublishError> for Problem {
             PublishError::BatchRefused => {
                 Self::new(Code::BatchRefused, "Another item of this channel was refused.")
             }
-            PublishError::Overloaded => {
+            PublishError::Overloaded | PublishError::Congested => {
                 Self::new(Code::Overloaded, "Too much waits for the disk or for subscribers.")
             }
             PublishError::ShortOfMemory => Self::new(Code::ShortOfMemory, "The message was not stored."),

@@ -1,0 +1,44 @@
+//! Why the broker does not store a publication.
+
+/// Why a publication was not stored. None of them was delivered to anyone, but those in doubt may be found after a restart.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// The disk is full or read-only; it may work again later.
+    #[error("the disk is full")]
+    StorageFull,
+    /// The disk refused the write; it may work again later.
+    #[error("the publication could not be written: {0}")]
+    NotStored(String),
+    /// Its own sync failed: it may be found in the log after a restart, or not.
+    #[error("the disk could not be synced, so nobody knows what it holds")]
+    InDoubt,
+    /// A sync failed before: nobody knows what the disk holds, so nothing more is written.
+    #[error(
+        "the log is closed because the disk could not be synced; restart the server when the disk is well"
+    )]
+    Fenced,
+    /// The key was used for other data.
+    #[error("the idempotency key was used for other data in this channel")]
+    KeyReused,
+    /// Another item of the batch, in the same channel, was refused.
+    #[error("another item of the same channel was refused")]
+    BatchRefused,
+    /// Too much waits already; nothing was tried.
+    #[error("too much waits to be stored or delivered")]
+    Overloaded,
+    /// There was no room for it within five seconds; nothing was tried.
+    #[error("too much waits to be stored or delivered, and has for five seconds")]
+    Congested,
+    /// Memory is short; nothing was tried.
+    #[error("memory is short")]
+    ShortOfMemory,
+    /// The channel got more than it may lately; nothing was tried.
+    #[error("the channel gets too many publications")]
+    TooFast,
+    /// These are more than the channel may ever get at once, which is so many; nothing was tried.
+    #[error("the channel gets at most {0} publications at once")]
+    TooMany(u64),
+    /// The writer has stopped.
+    #[error("the broker has stopped")]
+    Stopped,
+}
