@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -93,6 +93,9 @@ impl<S: Service> Serving<S> {
         let speaks = pass.clone();
         let watched = progress.clone();
         let unread = Unread::default();
+        // A stream has been answered when its client has taken the end of it, which is behind the end of its body.
+        let streaming = OnceLock::new();
+        let streaming = &streaming;
         let answer = service_fn(move |request| {
             let service = service.clone();
             let progress = progress.clone();
@@ -117,16 +120,12 @@ impl<S: Service> Serving<S> {
                 unread.discard().await;
                 if response.body().is_stream() {
                     progress.stream();
+                    _ = streaming.set(under_way);
                 } else {
-                    progress.end(
-                        response
-                            .body()
-                            .size_hint()
-                            .exact()
-                            .map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
-                    );
+                    let bytes = response.body().size_hint().exact();
+                    progress.end(bytes.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)));
+                    drop(under_way);
                 }
-                drop(under_way);
                 Ok::<_, Infallible>(response)
             }
         });
