@@ -1,4 +1,4 @@
-//! Who else on this machine can get at what is kept in the data directory, and whether this user can.
+//! Who else on this machine can get at what is kept in the data directory, and whether this user can write there.
 //!
 //! Whoever may write there can put another key in place of the one that lets backends in, whatever the mode of that file is.
 
@@ -12,6 +12,9 @@ use rustix::process::geteuid;
 
 /// What lets in whoever knows it.
 const SECRETS: [&str; 2] = ["auth_key", "token_secret"];
+
+/// What else is private. Of the key, whoever reads it tells.
+const PRIVATE: [&str; 4] = ["token_secret", "state.db", "state.db-wal", "log"];
 
 /// What the operator should hear of a directory that others can change, or own parts of.
 pub(crate) fn warnings(data_dir: &Path) -> Vec<String> {
@@ -29,6 +32,14 @@ pub(crate) fn warnings(data_dir: &Path) -> Vec<String> {
         warnings.push(format!(
             "{path} belongs to another user of this machine ({owner}), who can replace the keys in it; run `chown {me} {path}` as root"
         ));
+    }
+    let may_enter = directory.permissions().mode() & 0o001 != 0;
+    for name in PRIVATE.iter().filter(|_| may_enter) {
+        let path = data_dir.join(name);
+        if fs::metadata(&path).is_ok_and(|found| found.permissions().mode() & 0o004 != 0) {
+            let path = path.display();
+            warnings.push(format!("every user of this machine may read {path}; run `chmod go-rwx {path}`"));
+        }
     }
     for name in SECRETS {
         let path = data_dir.join(name);
@@ -92,6 +103,21 @@ mod tests {
             assert!(found.iter().all(|warning| warning.contains("run `chmod o-w ")), "{found:?}");
         }
         assert_eq!(warnings(&folder.path().join("missing")), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_everybody_may_read_is_told_if_they_get_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = folder.path().join("token_secret");
+        fs::write(&secret, "x").unwrap();
+        fs::create_dir(folder.path().join("log")).unwrap();
+        set_mode(&folder.path().join("log"), 0o755);
+        for (directory, file, count) in [(0o755, 0o644, 2), (0o755, 0o640, 1), (0o750, 0o644, 0)] {
+            set_mode(folder.path(), directory);
+            set_mode(&secret, file);
+            let found = warnings(folder.path());
+            assert_eq!(found.len(), count, "{directory:o} {file:o}: {found:?}");
+        }
     }
 
     #[test]

@@ -94,8 +94,12 @@ impl DataDirectory {
     /// Writes a file that only this user can read, whole or not at all, and returns when it is on disk.
     pub fn write_private(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let unfinished = self.path.join(format!("{name}.new"));
-        let mut file =
-            OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&unfinished)?;
+        // One that is there has modes of its own, and may be a link to elsewhere.
+        match std::fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&unfinished)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&unfinished, self.path.join(name))?;
@@ -164,6 +168,24 @@ mod tests {
         assert!(directory.missing().is_empty());
         std::fs::remove_file(parent.path().join("token_secret")).unwrap();
         assert_eq!(directory.missing(), ["token_secret"]);
+    }
+
+    /// Once, the secret took over the modes of a file that was there first, or was written to where a link led.
+    #[test]
+    fn what_is_private_is_a_file_of_its_own() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::open(parent.path()).unwrap();
+        let (elsewhere, path) = (parent.path().join("elsewhere"), parent.path().join("a.new"));
+        std::fs::write(&elsewhere, b"x").unwrap();
+        std::fs::set_permissions(&elsewhere, std::fs::Permissions::from_mode(0o666)).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        directory.write_private("a", b"secret").unwrap();
+        let file = parent.path().join("a");
+        assert_eq!(std::fs::symlink_metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            (std::fs::read(&file).unwrap(), std::fs::read(&elsewhere).unwrap()),
+            (b"secret".into(), b"x".into())
+        );
     }
 
     #[test]

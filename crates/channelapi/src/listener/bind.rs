@@ -144,10 +144,13 @@ fn open_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     Ok((UnixListener::from_std(socket.into())?, file))
 }
 
-/// Whether somebody listens on a socket's file. In doubt somebody does.
+/// Whether somebody listens on a socket's file. In doubt somebody does; who has no time to accept us is not waited for.
 fn is_alive(path: &Path) -> bool {
-    let refused = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    std::os::unix::net::UnixStream::connect(path).err().is_none_or(|error| !refused(&error))
+    let connect = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+        socket.connect(&SockAddr::unix(path)?)
+    };
+    connect().err().is_none_or(|error: io::Error| error.kind() != io::ErrorKind::ConnectionRefused)
 }
 
 #[cfg(test)]
@@ -169,6 +172,20 @@ mod tests {
         assert_eq!(bound.accept().await.unwrap().1, None);
         drop(bound);
         assert!(!path.exists());
+    }
+
+    /// Once, a start waited for ever for a server that had stopped accepting.
+    #[tokio::test]
+    async fn a_socket_whose_listener_accepts_nobody_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api.sock");
+        let socket = || Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).unwrap();
+        let (busy, address) = (socket(), SockAddr::unix(&path).unwrap());
+        busy.bind(&address).unwrap();
+        busy.listen(0).unwrap();
+        let waiting: Vec<_> = (0..3).map(|_| socket()).collect();
+        assert!(waiting.iter().any(|client| client.connect(&address).is_err()), "nobody else has room");
+        assert!(refusal(&path).contains("another process does"), "{}", refusal(&path));
     }
 
     #[tokio::test]
