@@ -8,7 +8,7 @@ mod program;
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::Arc,
@@ -157,6 +157,22 @@ fn a_server_without_tls_is_told_from_one_with_it() {
     let args = ["publish", "demo", "x", "--key", KEY, "--server", &url];
     let output = run(certified.0.path(), &certified.path("ca.pem"), &args);
     check(&output, 1, &[], &["does not speak TLS\n  if the way there is safe without it, write http://"]);
+}
+
+/// Once, whoever published there heard that the key was wrong, and not that everybody on the way could read it.
+#[test]
+fn a_key_that_was_sent_to_the_port_that_leads_to_https_is_said_to_be_exposed() {
+    let certified = Certified::new(&["127.0.0.1"]);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let _node = Node::start(&format!("{}redirect_port = {}\n", certified.settings(), free.port()));
+    let url = format!("http://{free}");
+    for (verb, expected) in [
+        (&["publish", "demo", "x"][..], "replace a key that was sent here.\n  the key is from --key"),
+        (&["subscribe", "demo"], "the key went there without encryption: replace it if others may have read"),
+    ] {
+        let args = [verb, &["--key", KEY, "--server", &url]].concat();
+        check(&run(certified.0.path(), &certified.path("ca.pem"), &args), 1, &[], &[expected, "https://"]);
+    }
 }
 
 #[test]

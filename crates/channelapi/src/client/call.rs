@@ -8,7 +8,9 @@ use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
     client::conn::http1::{self, SendRequest},
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT},
+    header::{
+        ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT,
+    },
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -233,11 +235,13 @@ impl Client {
 }
 
 fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Problem {
-    let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let seconds = text(RETRY_AFTER).and_then(|seconds| seconds.parse().ok());
     Problem::Refused(Box::new(Refusal {
         status: status.as_u16(),
         // A proxy's page is not ours to show.
         body: serde_json::from_slice(body).unwrap_or_default(),
         retry_after: seconds.map(Duration::from_secs),
+        location: text(LOCATION).map(str::to_owned),
     }))
 }

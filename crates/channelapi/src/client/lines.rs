@@ -162,7 +162,7 @@ async fn publish_batch(
                     next = progress.size;
                     continue;
                 };
-                Problem::Refused(Box::new(Refusal { status, body, retry_after: None }))
+                Problem::Refused(Box::new(Refusal { status, body, ..Refusal::default() }))
             }
             Err(problem) => problem,
         };

@@ -40,6 +40,8 @@ pub(super) struct Refusal {
     pub(super) body: Body,
     /// When it wants to be asked again.
     pub(super) retry_after: Option<Duration>,
+    /// Where it leads instead.
+    pub(super) location: Option<String>,
 }
 
 /// The parts of a problem (RFC 9457) or of an item's result that are for people.
@@ -138,6 +140,11 @@ impl Refusal {
         // Other codes say what the key lacks.
         let is_unknown = body.code.as_deref().is_none_or(|code| code == "forbidden");
         if matches!(status, 401 | 403) && is_unknown {
+            // What leads to HTTPS has words of its own, and they are of the key that it was sent.
+            if let (None, Some(said)) = (&body.code, &body.message) {
+                let about_key = target.key.as_ref().map(|_| format!("\n  {}", target.about_key));
+                return said.clone() + &about_key.unwrap_or_default();
+            }
             let outcome = if target.key.is_some() { "refused the key" } else { "wants a key" };
             return format!("the server at {} {outcome}\n  {}", target.server, target.about_key);
         }
@@ -167,6 +174,9 @@ impl Refusal {
 
     fn explain_silence(&self, target: &Target) -> String {
         let (server, status) = (&target.server, self.status);
+        if let (300..400, Some(place)) = (status, &self.location) {
+            return explain_redirect(target, place);
+        }
         match status {
             404 | 405 | 501 => format!(
                 "{server} answered {status}: is it a channelapi server, of this version?\n  \
@@ -180,6 +190,23 @@ impl Refusal {
             ),
         }
     }
+}
+
+/// We follow nobody, least of all with a key.
+fn explain_redirect(target: &Target, place: &str) -> String {
+    let server = &target.server;
+    let mut text = format!(
+        "{server} only leads to {}\n  say where the server itself is with --server or CHANNELAPI_URL",
+        place.escape_debug()
+    );
+    if target.key.is_some() && !server.is_secure() {
+        let _ = write!(
+            text,
+            "\n  the key went there without encryption: replace it if others may have read it\n  {}",
+            target.about_key
+        );
+    }
+    text
 }
 
 #[cfg(test)]
@@ -201,7 +228,7 @@ mod tests {
 
     fn refused(status: u16, body: &str) -> Problem {
         let body = serde_json::from_str(body).unwrap();
-        Problem::Refused(Box::new(Refusal { status, body, retry_after: None }))
+        Problem::Refused(Box::new(Refusal { status, body, ..Refusal::default() }))
     }
 
     #[test]
@@ -241,6 +268,7 @@ mod tests {
                 r#"{"detail":"D"}"#,
                 "D\n  is the API at http://a:1? a server with [internal] has it there and nowhere else",
             ),
+            (403, r#"{"success":false,"message":"M"}"#, "M\n  it is from --key"),
             (403, r#"{"detail":"D"}"#, "the server at http://a:1 refused the key\n  it is from --key"),
         ] {
             assert_eq!(refused(status, body).explain(&target()), expected);
