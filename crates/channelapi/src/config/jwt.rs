@@ -133,10 +133,20 @@ impl Issuer {
                 return Err(at(format!("the jwt entry has no key; say where it is, with one of {SOURCES}")));
             }
         };
+        let algorithms = algorithms.map(|names| names.0).unwrap_or_default();
+        let are_for_secrets =
+            !algorithms.is_empty() && algorithms.iter().all(|algorithm| algorithm.starts_with("HS"));
+        if are_for_secrets && !matches!(keys, KeySource::Secret(_) | KeySource::SecretFile(_)) {
+            return Err(at(format!(
+                "the jwt entry could take no JWT: only a secret goes with {}, and its keys are public ones; name what they are for, such as \
+                 RS256 or ES256, or leave `algorithms` out",
+                algorithms.join(", ")
+            )));
+        }
         Ok(Self {
             issuer,
             audience: audience.map(|names| names.0).unwrap_or_default(),
-            algorithms: algorithms.map(|names| names.0).unwrap_or_default(),
+            algorithms,
             keys,
             channels_claim: channels_claim.unwrap_or_else(|| CHANNELS_CLAIM.to_owned()),
             grants: grants
@@ -385,6 +395,10 @@ mod tests {
             (
                 "[[jwt]]\nsecret = 'x'\nalgorithms = ['none']",
                 "c.toml:3:14: jwt.algorithms: `none` is not an algorithm",
+            ),
+            (
+                "[[jwt]]\njwks_url = 'https://a/keys'\nalgorithms = ['HS256', 'HS512']",
+                "c.toml:1:1: the jwt entry could take no JWT: only a secret goes with HS256, HS512,",
             ),
             ("[[jwt]]\nsecret = 'x'\naudience = []", "c.toml:3:12: jwt.audience: the list holds nothing"),
             (

@@ -48,6 +48,11 @@ pub(crate) enum KeyError {
         "there is no key in it that can be used: RSA of 2048 bits or more, P-256, P-384 or Ed25519, for signatures"
     )]
     EmptyJwks,
+    /// A JWKS has keys, and none for the algorithms that are wanted.
+    #[error(
+        "its keys are for {0}, and `algorithms` allows {1} alone; name one that a key is for, or leave `algorithms` out"
+    )]
+    OtherAlgorithms(String, String),
     /// A JWKS has too many keys.
     #[error("there are more than {JWKS_KEYS_MAX} keys in it")]
     TooMany,
@@ -117,8 +122,19 @@ impl KeySet {
         if keys.len() > JWKS_KEYS_MAX {
             return Err(KeyError::TooMany);
         }
-        let keys: Vec<_> = keys.into_iter().filter_map(|key| VerifyingKey::of_jwk(key, algorithms)).collect();
-        if keys.is_empty() { Err(KeyError::EmptyJwks) } else { Ok(Self { keys, is_named: true }) }
+        let offered: Vec<_> = keys.into_iter().filter_map(Offered::of_jwk).collect();
+        let mut possible = Vec::new();
+        for algorithm in offered.iter().flat_map(|offered| &offered.possible) {
+            if !possible.contains(algorithm) {
+                possible.push(*algorithm);
+            }
+        }
+        let keys: Vec<_> = offered.into_iter().filter_map(|offered| offered.only(algorithms)).collect();
+        match (keys.is_empty(), possible.is_empty()) {
+            (false, _) => Ok(Self { keys, is_named: true }),
+            (true, true) => Err(KeyError::EmptyJwks),
+            (true, false) => Err(KeyError::OtherAlgorithms(list(&possible), list(algorithms))),
+        }
     }
 
     /// The keys that a JWT with this algorithm and key name may have been signed with.
@@ -142,9 +158,20 @@ impl VerifyingKey {
         debug_assert!(self.algorithms.contains(&algorithm));
         crypto::verify(signature, message.as_bytes(), &self.key, algorithm).unwrap_or(false)
     }
+}
 
-    /// A key of a JWKS; `None` if it is for something else or we do not know its kind. A secret in a JWKS is no secret.
-    fn of_jwk(jwk: Value, wanted: &[Algorithm]) -> Option<Self> {
+/// A key of a JWKS, before it is said what it may be used with.
+struct Offered {
+    kid: Option<Box<str>>,
+    /// Where nothing is said.
+    usual: Algorithm,
+    possible: Vec<Algorithm>,
+    key: DecodingKey,
+}
+
+impl Offered {
+    /// `None` if it is for something else or we do not know its kind. A secret in a JWKS is no secret.
+    fn of_jwk(jwk: Value) -> Option<Self> {
         #[derive(Deserialize)]
         struct Jwk {
             kty: String,
@@ -187,19 +214,23 @@ impl VerifyingKey {
             }
             _ => return None,
         };
-        let algorithms: Vec<_> = match alg {
-            // The key says what it is for, and that binds.
-            Some(alg) => vec![alg.parse().ok()?],
-            None if wanted.is_empty() => vec![usual],
-            None => wanted.to_vec(),
-        };
-        let possible = possible(&key, usual);
-        let is_allowed = |algorithm: &Algorithm| {
-            possible.contains(algorithm) && (wanted.is_empty() || wanted.contains(algorithm))
-        };
-        let algorithms: Vec<_> = algorithms.into_iter().filter(is_allowed).collect();
         let kid = kid.map(Into::into);
-        (!algorithms.is_empty()).then_some(Self { kid, algorithms, key })
+        let possible = possible(&key, usual);
+        // The key says what it is for, and that binds.
+        let Some(alg) = alg else { return Some(Self { kid, usual, possible, key }) };
+        let named = alg.parse().ok().filter(|named| possible.contains(named))?;
+        Some(Self { kid, usual: named, possible: vec![named], key })
+    }
+
+    /// The key for what is wanted, if it goes with any of that; for the usual, if nothing is said.
+    fn only(self, wanted: &[Algorithm]) -> Option<VerifyingKey> {
+        let Self { kid, usual, mut possible, key } = self;
+        possible.retain(
+            |algorithm| {
+                if wanted.is_empty() { *algorithm == usual } else { wanted.contains(algorithm) }
+            },
+        );
+        (!possible.is_empty()).then_some(VerifyingKey { kid, algorithms: possible, key })
     }
 }
 

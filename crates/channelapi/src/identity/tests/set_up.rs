@@ -75,6 +75,17 @@ fn a_key_that_cannot_be_used_is_said_at_the_start() {
     let mut encryption = es.jwk("1");
     encryption["use"] = "enc".into();
     check(jwks(json!({"keys": [encryption, {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"}, {"kty": "RSA", "n": "AQAB", "e": "AQAB"}]}).to_string()), "no key in it that can be used");
+    // Once, the text was that there is no key that can be used.
+    let set = json!({"keys": [es.jwk("1"), Signer::rsa("RS256").jwk("2")]}).to_string();
+    let other = |algorithms, text: &str| with(algorithms, KeySource::JwksFile(file(folder.path(), text)));
+    check(
+        other(&["ES384", "EdDSA"], &set),
+        "its keys are for ES256, RS256, RS384, RS512, PS256, PS384, PS512, and `algorithms` allows ES384, EdDSA alone",
+    );
+    let mut bound = Signer::rsa("RS256").jwk("1");
+    bound["alg"] = "RS256".into();
+    let bound = json!({"keys": [bound]}).to_string();
+    check(other(&["PS256"], &bound), "its keys are for RS256, and `algorithms` allows PS256 alone");
     let many: Vec<_> = (0..65).map(|number| es.jwk(&number.to_string())).collect();
     check(jwks(json!({"keys": many}).to_string()), "more than 64 keys");
 }
