@@ -28,13 +28,28 @@ pub enum KeyError {
         /// A fresh key.
         suggestion: String,
     },
-    /// The stored key is there but says nothing.
+    /// Strangers may know or guess the key that was found in the data directory.
+    #[error(
+        "the auth key in {} {why}, so anybody who can reach this server could publish to its users\n  \
+         delete the file to have one generated, or write a better one into it, for example this new one:  {suggestion}\n  \
+         or, while developing, listen on this machine only, and name no trusted proxies:  --address 127.0.0.1",
+        path.display()
+    )]
+    WeakStored {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it, to be read after the file.
+        why: String,
+        /// A fresh key.
+        suggestion: String,
+    },
+    /// The stored key is there but says nothing, or nothing that a client could present.
     #[error("the key file {} {why}; delete it to have a new key generated, or write a key into it", path.display())]
     BadFile {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        why: &'static str,
+        why: String,
     },
     /// Strangers may know or guess a key of the list.
     #[error(
@@ -106,6 +121,7 @@ impl KeyError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Weak { .. }
+            | Self::WeakStored { .. }
             | Self::Unusable { .. }
             | Self::BadFile { .. }
             | Self::WeakListed { .. }

@@ -38,7 +38,11 @@ pub(super) fn resolve_auth_key(
             None => create(&path)?,
         },
     };
-    warnings.extend(judge(&key, reach)?);
+    let file = match &origin {
+        KeyOrigin::Stored(path) => Some(&**path),
+        _ => None,
+    };
+    warnings.extend(judge(&key, file, reach)?);
     Ok(ResolvedKey { key, origin, warnings })
 }
 
@@ -48,14 +52,12 @@ pub(super) fn check_auth_key(
     data_dir: &Path,
     reach: Reach,
 ) -> Result<Option<(Secret, Vec<String>)>, KeyError> {
-    let (key, mut warnings) = match configured {
-        Some(key) => (key.clone(), Vec::new()),
-        None => match read_stored(&key_file(data_dir))? {
-            Some(stored) => stored,
-            None => return Ok(None),
-        },
-    };
-    warnings.extend(judge(&key, reach)?);
+    if let Some(key) = configured {
+        return Ok(Some((key.clone(), judge(key, None, reach)?)));
+    }
+    let path = key_file(data_dir);
+    let Some((key, mut warnings)) = read_stored(&path)? else { return Ok(None) };
+    warnings.extend(judge(&key, Some(&path), reach)?);
     Ok(Some((key, warnings)))
 }
 
@@ -69,16 +71,24 @@ pub fn key_file(data_dir: &Path) -> PathBuf {
     data_dir.join("auth_key")
 }
 
-/// Warnings about a key that may be used, or why it may not.
-pub(super) fn judge(key: &Secret, reach: Reach) -> Result<Vec<String>, KeyError> {
+/// Warnings about a key that may be used, or why it may not. `file` is where it was found, if nobody configured it.
+fn judge(key: &Secret, file: Option<&Path>, reach: Reach) -> Result<Vec<String>, KeyError> {
     let text = key.expose();
+    let path = file.map(Path::to_owned);
     if let Some(why) = unusable(text) {
-        return Err(KeyError::Unusable { why, suggestion: generate()? });
+        return Err(match path {
+            Some(path) => KeyError::BadFile { path, why },
+            None => KeyError::Unusable { why, suggestion: generate()? },
+        });
     }
     let mut warnings = Vec::new();
     if let Some(why) = weakness(text) {
         let Some(excuse) = reach.excuse() else {
-            return Err(KeyError::Weak { why, suggestion: generate()? });
+            let suggestion = generate()?;
+            return Err(match path {
+                Some(path) => KeyError::WeakStored { path, why, suggestion },
+                None => KeyError::Weak { why, suggestion },
+            });
         };
         warnings.push(format!(
             "THE AUTH KEY {}; accepted because {excuse}, never use it in production",
@@ -99,7 +109,7 @@ pub(super) fn read_stored(path: &Path) -> Result<Option<(Secret, Vec<String>)>, 
         Ok(stored) => Ok(Some(stored)),
         Err(Unread::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(Unread::Io(error)) => Err(KeyError::Io { action: "read", path: path.to_owned(), error }),
-        Err(Unread::Bad(why)) => Err(KeyError::BadFile { path: path.to_owned(), why }),
+        Err(Unread::Bad(why)) => Err(KeyError::BadFile { path: path.to_owned(), why: why.to_owned() }),
     }
 }
 
@@ -142,8 +152,8 @@ pub(super) fn create(path: &Path) -> Result<(Secret, KeyOrigin, Vec<String>), Ke
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             // Still nothing to read means a symbolic link that leads nowhere.
             let why = "is a link to a file that does not exist";
-            let (key, warnings) =
-                read_stored(path)?.ok_or_else(|| KeyError::BadFile { path: path.to_owned(), why })?;
+            let dangling = || KeyError::BadFile { path: path.to_owned(), why: why.to_owned() };
+            let (key, warnings) = read_stored(path)?.ok_or_else(dangling)?;
             Ok((key, KeyOrigin::Stored(path.to_owned()), warnings))
         }
         Err(error) => {
@@ -237,6 +247,28 @@ mod tests {
         }
         assert_eq!(judged("exactly-16-bytes", false, false).unwrap(), Vec::<String>::new());
         assert_eq!(judged(GOOD, false, false).unwrap(), Vec::<String>::new());
+    }
+
+    /// Once, the advice was to set none and have one generated, which is what had been done.
+    #[test]
+    fn a_bad_key_that_was_found_is_said_with_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = key_file(dir.path());
+        for (text, part) in [
+            ("short", "is only 5 bytes long, 16 is the minimum, so anybody"),
+            ("sixteen-bytes-and\tmore", "contains a control character"),
+        ] {
+            fs::write(&path, text).unwrap();
+            let place = format!("{} {part}", path.display());
+            for error in [
+                resolve_auth_key(None, dir.path(), ANYBODY).unwrap_err(),
+                check_auth_key(None, dir.path(), ANYBODY).unwrap_err(),
+            ] {
+                let printed = error.to_string();
+                assert!(printed.contains(&place) && printed.contains("delete"), "{printed}");
+                assert!(!printed.contains("or set none") && error.exit_code() == 78, "{printed}");
+            }
+        }
     }
 
     #[test]
