@@ -274,7 +274,10 @@ impl Reach {
     /// Why a weak key may be used all the same.
     fn excuse(self) -> Option<&'static str> {
         match (self.debug, self.loopback) {
-            (true, _) => Some("debug is on"),
+            (true, true) => Some("debug is on"),
+            (true, false) => Some(
+                "debug is on, although other machines can reach this server (--address 127.0.0.1, without trusted proxies, keeps them out)",
+            ),
             (false, true) => Some("the server listens on this machine only"),
             (false, false) => None,
         }

@@ -239,6 +239,7 @@ mod tests {
             ] {
                 let warnings = judged(key, loopback, debug).unwrap();
                 assert_eq!(warnings.len(), 1, "{key}");
+                assert_eq!(warnings[0].contains("other machines can reach this server"), !loopback);
                 assert!(
                     warnings[0].starts_with("THE AUTH KEY IS ") && warnings[0].contains(excuse),
                     "{warnings:?}"
