@@ -71,16 +71,21 @@ const INTRODUCTION: &str = "\
 This page is printed from the declarations in `crates/channelapi/src/metrics/`.
 
 `GET /metrics` answers in the text format of Prometheus. It needs an API key with the scope `read`, or `admin`, for
-all channels: strangers learn nothing. In Prometheus:
+all channels: strangers learn nothing. `channelapi key create prometheus --scopes read` makes one (see [Keys](cli.md#keys)).
+In Prometheus:
 
 ```yaml
 scrape_configs:
   - job_name: channelapi
+    scheme: https
     authorization:
       credentials_file: /etc/prometheus/channelapi-key
     static_configs:
-      - targets: [\"push.example.com:8888\"]
+      - targets: [\"push.example.com:443\"]
 ```
+
+Without `scheme: https` the key travels unencrypted. With `[internal]` the page is on the internal listener alone, which speaks plain
+HTTP: have a Prometheus or an agent on the same machine scrape that, with `127.0.0.1:8889` as the target and `scheme: http`.
 
 Counters count from the start of the process. Every label has a fixed set of values, all of which are always there:
 neither users nor channels make the page grow. Whatever is refused, closed or dropped is counted with its reason.
