@@ -62,7 +62,8 @@ fn say_what_is_open(config: &Config) {
     }
     if config.internal.port.is_none() && config.internal.unix.is_none() {
         info!(
-            "the HTTP API can be reached wherever clients can; internal.port or internal.unix gives it a place of its own"
+            "the HTTP API can be reached wherever clients can; internal.port or internal.unix gives it a place of its own; event \
+             streams go there with it, and browsers reach them through a proxy only"
         );
     }
     if matches!(config.http.cors_origins, Origins::Any) {

@@ -95,7 +95,8 @@ options! {
         /// Port where publishers are served, and nowhere else.
         ///
         /// When this or `internal.unix` is set, the HTTP API answers there only, and the public port serves Socket.IO
-        /// clients, the page and `/healthz`. It speaks plain HTTP. `0` takes any free port, which the log names.
+        /// clients, the page, `/healthz` and `/readyz`. Event streams go with the API: browsers then need Socket.IO, or a proxy to
+        /// `/v1/channels/…/stream`. It speaks plain HTTP. `0` takes any free port, which the log names.
         port: Option<u16>, like "8889";
 
         /// Address of the internal port.
