@@ -270,6 +270,22 @@ fn mistakes_get_one_line_that_says_what_to_type() {
         ),
         ("--port -1", "--port: `-1` is not a port number; write a number from 0 to 65535, such as 8888"),
         (
+            "--drain-timeout -1s",
+            "--drain-timeout: `-1s` is not a duration; write a whole number and a unit, such as 500ms, 25s, 10m, 2h or 7d",
+        ),
+        (
+            "check --store-max-disk -1GB --debug",
+            "--store-max-disk: `-1GB` is not a size; write bytes or a number with a unit, such as 65536, 64KiB or 1MB",
+        ),
+        (
+            "bench fanout -d -1.5h",
+            "--duration: `-1.5h` is not a duration; write a whole number and a unit, such as 500ms, 25s, 10m, 2h or 7d",
+        ),
+        (
+            "jwt sign --channels a --sub -1x",
+            "a value that starts with a dash follows an equals sign: --sub=-1x",
+        ),
+        (
             "conformance --port x",
             "--port: `x` is not a port number; write a number from 0 to 65535, such as 8888",
         ),

@@ -1,16 +1,18 @@
 //! Mistakes on the command line, each explained in one line.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, time::Duration};
 
 use clap::{
-    Command,
+    Arg, Command,
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
 use super::{Exit, Invocation, command::command, settings::EMPTY, version};
 use crate::config::{
+    moment::Moment,
     nearest::{did_you_mean, nearest},
     options::{OPTIONS, POLICY, Spec},
+    units::ByteSize,
     value::{Shape, Value},
 };
 
@@ -118,6 +120,9 @@ impl Verb {
         let typed =
             args.iter().filter_map(|arg| arg.to_str()).find(|arg| arg.starts_with(word)).unwrap_or(word);
         let name = typed.split('=').next().unwrap_or(typed);
+        if let Some(wrong) = self.below_zero(typed, args) {
+            return wrong;
+        }
         if name.trim_start_matches('-').starts_with(POLICY) {
             return format!("unknown option `{name}`; policies are written in the file, below [[policy]]");
         }
@@ -135,6 +140,34 @@ impl Verb {
         } else {
             format!("unknown option `{name}`; {help}")
         }
+    }
+
+    /// What is wrong with a value such as `-1s`, in the words of its option: the parser takes it for flags.
+    fn below_zero(&self, typed: &str, args: &[OsString]) -> Option<String> {
+        if !typed.strip_prefix('-')?.starts_with(|first: char| first.is_ascii_digit()) {
+            return None;
+        }
+        let before = args.iter().position(|arg| arg == typed)?.checked_sub(1)?;
+        let flag = args[before].to_str()?;
+        let is_meant = |arg: &&Arg| {
+            let long = flag.strip_prefix("--").is_some_and(|name| arg.get_long() == Some(name));
+            long || arg.get_short().is_some_and(|short| flag == format!("-{short}"))
+        };
+        let arg =
+            self.command.get_arguments().filter(|arg| arg.get_action().takes_values()).find(is_meant)?;
+        let name = arg.get_long()?;
+        let why = match arg.get_value_names()?.first()?.as_str() {
+            "TIME" if name == "expires" => Moment::parse(typed).err(),
+            "TIME" => Duration::parse(typed).err(),
+            "SIZE" => ByteSize::parse(typed).err(),
+            "N" => u64::parse(typed).err(),
+            "PORT" => u16::parse(typed).err(),
+            _ => None,
+        };
+        Some(match why {
+            Some(why) => format!("--{name}: {why}"),
+            None => format!("a value that starts with a dash follows an equals sign: --{name}={typed}"),
+        })
     }
 
     /// A word behind it that is none of its verbs. Those of its own family are the nearest.
