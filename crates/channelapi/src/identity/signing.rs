@@ -33,6 +33,9 @@ pub(crate) enum SignError {
     /// A file cannot be read.
     #[error(transparent)]
     File(#[from] SetUpError),
+    /// The file that was named for it cannot be read.
+    #[error("--key-file: cannot read {0}")]
+    KeyFile(String),
     /// The configuration has no key for signing.
     #[error("the issuer has no secret in the configuration; name a private key with --key-file")]
     NoKey,
@@ -41,9 +44,25 @@ pub(crate) enum SignError {
         "{0}: there is no private key in PEM form that can be used: RSA, P-256 or P-384 in PKCS#8, or Ed25519"
     )]
     NoPrivateKey(String),
+    /// It verifies, and signs nothing.
+    #[error("{0}: it is a public key; name the private one that belongs to it")]
+    PublicKey(String),
+    /// What `openssl ecparam -genkey` writes.
+    #[error(
+        "{0}: the key is in the form of SEC1, and is read as PKCS#8 only: `openssl pkcs8 -topk8 -nocrypt -in {0} -out pkcs8.pem` makes that of it"
+    )]
+    Sec1(String),
+    /// Nobody is asked for its password.
+    #[error("{0}: the key is encrypted: `openssl pkcs8 -in {0} -out decrypted.pem` decrypts it")]
+    Encrypted(String),
     /// The algorithm goes with another key.
     #[error("the key cannot be used with {0}; leave out --algorithm to take the one that goes with it")]
     Algorithm(String),
+    /// The algorithm of the configuration goes with another key.
+    #[error(
+        "the key cannot be used with {0}, which the `algorithms` of the jwt entry begin with; name another with --algorithm"
+    )]
+    ConfiguredAlgorithm(String),
 }
 
 /// A JWT that this issuer's rules like, issued at a time in seconds since 1970.
@@ -72,9 +91,13 @@ fn key(issuer: &Issuer, request: &SignRequest) -> Result<(EncodingKey, Algorithm
     let wanted = request.algorithm.as_deref().or(issuer.algorithms.first().map(String::as_str));
     let (key, usual) = match (&request.key_file, &issuer.keys) {
         (Some(path), _) => {
-            let pem = read(path)?;
-            let no_key = || SignError::NoPrivateKey(path.display().to_string());
-            private(&pem).ok_or_else(no_key)?
+            let pem = read(path).map_err(|error| match error {
+                SetUpError::File { path, error } => {
+                    SignError::KeyFile(format!("{}: {error}", path.display()))
+                }
+                other => other.into(),
+            })?;
+            named(&pem, path.display().to_string())?
         }
         (None, KeySource::Secret(secret)) => {
             (EncodingKey::from_secret(secret.expose().as_bytes()), Algorithm::HS256)
@@ -97,8 +120,26 @@ fn key(issuer: &Issuer, request: &SignRequest) -> Result<(EncodingKey, Algorithm
     };
     match algorithm.filter(fits) {
         Some(algorithm) => Ok((key, algorithm)),
+        None if request.algorithm.is_none() => Err(SignError::ConfiguredAlgorithm(name.to_owned())),
         None => Err(SignError::Algorithm(name.to_owned())),
     }
+}
+
+/// The private key in a file.
+fn named(pem: &[u8], path: String) -> Result<(EncodingKey, Algorithm), SignError> {
+    let text = String::from_utf8_lossy(pem);
+    let has = |what: &str| text.contains(&format!("-----BEGIN {what}-----"));
+    if has("EC PRIVATE KEY") {
+        return Err(SignError::Sec1(path));
+    }
+    if has("ENCRYPTED PRIVATE KEY") {
+        return Err(SignError::Encrypted(path));
+    }
+    // The library takes that of RSA for a private one until it is to sign.
+    if (has("PUBLIC KEY") || has("RSA PUBLIC KEY")) && !text.contains("PRIVATE KEY-----") {
+        return Err(SignError::PublicKey(path));
+    }
+    private(pem).ok_or(SignError::NoPrivateKey(path))
 }
 
 /// A private key in PEM form, and the algorithm that goes with it.

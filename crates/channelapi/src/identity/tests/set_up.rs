@@ -136,6 +136,38 @@ async fn an_issuer_whose_clock_is_ahead_has_issued_nothing_later_than_now() {
     }
 }
 
+/// Once, a public key was said not to go with RS256, and to leave out an option that was not there.
+#[test]
+fn a_file_that_signs_nothing_is_said_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let refused = |path: PathBuf, algorithms: &[&str]| {
+        let algorithms = algorithms.iter().map(|name| (*name).to_owned()).collect();
+        let request = SignRequest { key_file: Some(path), ..SignRequest::default() };
+        sign(&Issuer { algorithms, ..issuer(secret()) }, &request, NOW).unwrap_err().to_string()
+    };
+    let none = folder.path().join("none");
+    assert_eq!(
+        refused(none.clone(), &[]),
+        format!("--key-file: cannot read {}: No such file or directory (os error 2)", none.display())
+    );
+    for (text, part) in [
+        (&*Signer::rsa("RS256").pem(), "it is a public key; name the private one"),
+        (&*Signer::new("ES256").pem(), "it is a public key; name the private one"),
+        (
+            "-----BEGIN EC PARAMETERS-----\n-----BEGIN EC PRIVATE KEY-----\n",
+            "openssl pkcs8 -topk8 -nocrypt -in /",
+        ),
+        ("-----BEGIN ENCRYPTED PRIVATE KEY-----\n", "the key is encrypted: `openssl pkcs8 -in /"),
+        ("nothing", "there is no private key in PEM form"),
+    ] {
+        let error = refused(file(folder.path(), text), &[]);
+        assert!(error.contains(part), "{error}");
+    }
+    let pkcs8 = rcgen::KeyPair::generate().unwrap().serialize_pem();
+    let error = refused(file(folder.path(), &pkcs8), &["RS256"]);
+    assert!(error.contains("RS256, which the `algorithms` of the jwt entry begin with"), "{error}");
+}
+
 /// Once, whoever mistyped an issuer was told that it was revoked.
 #[tokio::test]
 async fn an_issuer_is_known_by_its_name_also_when_the_configuration_does_not_name_it_any_more() {
