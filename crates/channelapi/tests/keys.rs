@@ -505,7 +505,10 @@ fn a_start_that_fails_says_why() {
         .output()
         .unwrap();
     let said = String::from_utf8(ended.stderr).unwrap();
-    assert!(said.contains("error: cannot use none.pem: ") && said.contains("No such file"), "{said}");
+    assert!(
+        said.contains("error: acme.ca_file: cannot use none.pem: ") && said.contains("No such"),
+        "{said}"
+    );
     assert_eq!(ended.status.code(), Some(78), "{said}");
 }
 

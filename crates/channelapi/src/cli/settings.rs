@@ -49,7 +49,7 @@ pub(super) fn check(config: &Config) -> Result<String, Exit> {
         && let Some(file) = &config.acme.ca_file
         && let Err(error) = AcmeSettings::check_ca_file(&file.0)
     {
-        return Err(Exit::unusable(format!("{text}error: acme.ca_file: {error:#}\n")));
+        return Err(Exit::unusable(format!("{text}error: {error:#}\n")));
     }
     if let Err(error) = jwt::check(&config.jwt) {
         return Err(Exit::unusable(format!("{text}error: {error}\n")));

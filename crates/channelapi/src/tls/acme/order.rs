@@ -87,7 +87,7 @@ fn builder(settings: &AcmeSettings) -> anyhow::Result<AccountBuilder> {
 
 /// The same for an authority that is recognised by what is in this file.
 pub(super) fn builder_trusting(path: &Path) -> anyhow::Result<AccountBuilder> {
-    Account::builder_with_root(path).with_context(|| format!("cannot use {}", path.display()))
+    Account::builder_with_root(path).with_context(|| format!("acme.ca_file: cannot use {}", path.display()))
 }
 
 /// Tells the authority where it may write to from now on.
