@@ -29,6 +29,9 @@ pub enum DataDirectoryError {
         "the data directory {0} is in use by another process; stop that one, or choose another with --data-dir"
     )]
     InUse(PathBuf),
+    /// Something else has the name.
+    #[error("the data directory {0} is a file, and no directory; choose another with --data-dir")]
+    File(PathBuf),
     /// The operating system says no.
     #[error("the data directory {path} cannot be used: {error}; choose another with --data-dir")]
     Io {
@@ -48,6 +51,9 @@ impl DataDirectory {
     /// Opens the directory, making it (for this user only) if it is missing, and locks it.
     pub fn open(path: &Path) -> Result<Self, DataDirectoryError> {
         let failed = |error| DataDirectoryError::Io { path: path.to_owned(), error };
+        if path.exists() && !path.is_dir() {
+            return Err(DataDirectoryError::File(path.to_owned()));
+        }
         folder::make(path).map_err(failed)?;
         let lock = OpenOptions::new()
             .create(true)
@@ -150,6 +156,12 @@ mod tests {
         assert!(matches!(DataDirectory::open(&path), Err(DataDirectoryError::InUse(_))), "it is held");
         drop(hold);
         DataDirectory::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_no_data_directory() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(matches!(DataDirectory::open(file.path()), Err(DataDirectoryError::File(_))));
     }
 
     #[test]

@@ -111,6 +111,9 @@ pub enum KeyError {
         /// What the system answered.
         error: io::Error,
     },
+    /// What should be the data directory is none.
+    #[error("the data directory {} is a file, and no directory; choose another with --data-dir", .0.display())]
+    NoDirectory(PathBuf),
     /// The system has no randomness to give.
     #[error("cannot generate an auth key, the system gave no random bytes: {0}; set CHANNELAPI_AUTH_KEY")]
     Random(getrandom::Error),
@@ -128,7 +131,7 @@ impl KeyError {
             | Self::UnusableListed { .. }
             | Self::BadListedFile { .. }
             | Self::Same { .. } => 78,
-            Self::Io { .. } | Self::ListedIo { .. } | Self::Random(_) => 2,
+            Self::Io { .. } | Self::ListedIo { .. } | Self::NoDirectory(_) | Self::Random(_) => 2,
         }
     }
 }

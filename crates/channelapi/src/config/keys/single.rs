@@ -108,7 +108,10 @@ pub(super) fn read_stored(path: &Path) -> Result<Option<(Secret, Vec<String>)>, 
     match read(path) {
         Ok(stored) => Ok(Some(stored)),
         Err(Unread::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(Unread::Io(error)) => Err(KeyError::Io { action: "read", path: path.to_owned(), error }),
+        Err(Unread::Io(error)) => match path.parent().filter(|parent| parent.is_file()) {
+            Some(parent) => Err(KeyError::NoDirectory(parent.to_owned())),
+            None => Err(KeyError::Io { action: "read", path: path.to_owned(), error }),
+        },
         Err(Unread::Bad(why)) => Err(KeyError::BadFile { path: path.to_owned(), why: why.to_owned() }),
     }
 }
@@ -270,6 +273,13 @@ mod tests {
                 assert!(!printed.contains("or set none") && error.exit_code() == 78, "{printed}");
             }
         }
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_the_data_directory_is_said_to_be_one() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = check_auth_key(None, file.path(), ANYBODY).unwrap_err();
+        assert!(error.to_string().contains("is a file, and no directory"), "{error}");
     }
 
     #[test]
