@@ -26,9 +26,10 @@ impl Value for Domains {
                 };
                 return Err(not(item, "a domain", fix));
             }
-            if !domains.contains(&domain) {
-                domains.push(domain);
+            if domains.contains(&domain) {
+                return Err(format!("`{domain}` is there twice; write it once"));
             }
+            domains.push(domain);
         }
         if domains.len() > ACME_DOMAINS_MAX {
             return Err(format!(
@@ -44,7 +45,18 @@ impl Value for Domains {
     }
 }
 
-/// Authorities do not certify addresses and names without a dot.
+impl Domains {
+    /// A name that only an authority of one's own can certify, if there is one: it is none of the public DNS.
+    pub fn local(&self) -> Option<&str> {
+        let is_local = |domain: &&str| {
+            !domain.contains('.')
+                || [".localhost", ".local", ".internal"].iter().any(|end| domain.ends_with(end))
+        };
+        self.0.iter().map(String::as_str).find(is_local)
+    }
+}
+
+/// No authority certifies addresses as names.
 fn is_domain(text: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -123,7 +135,8 @@ mod tests {
     #[test]
     fn domains_are_names_that_an_authority_certifies() {
         check::<Domains>("push.example.com", Ok("push.example.com"));
-        check::<Domains>("Push.Example.com., a.example, push.example.com", Ok("push.example.com, a.example"));
+        check::<Domains>("Push.Example.com., a.example", Ok("push.example.com, a.example"));
+        check::<Domains>("a.example,b.example,A.example.", Err("`a.example` is there twice"));
         check::<Domains>("xn--bcher-kva.example", Ok("xn--bcher-kva.example"));
         check::<Domains>("*.example.com", Err("list each name"));
         for wrong in [

@@ -88,7 +88,18 @@ pub(super) fn problems(config: &Config) -> Vec<Problem> {
         ),
     ];
     let wrong = checks.into_iter().filter(|(is_wrong, ..)| *is_wrong);
-    wrong.map(|(_, key, message)| problem(config, key, message)).collect()
+    wrong.map(|(_, key, message)| problem(config, key, message)).chain(local_domain(config)).collect()
+}
+
+/// An authority for everybody asks the public DNS for the names.
+fn local_domain(config: &Config) -> Option<Problem> {
+    let is_public = config.acme.directory.0.contains("letsencrypt.org/");
+    let name = config.acme.domains.as_ref().filter(|_| is_public)?.local()?;
+    let message = format!(
+        "`{name}` is no name of the public DNS, and Let's Encrypt certifies none else; write one that leads to this server, \
+         or set acme.directory and acme.ca_file to an authority of your own"
+    );
+    Some(problem(config, "acme.domains", &message))
 }
 
 /// Whether somebody else would have to listen on the port for clients.
@@ -179,6 +190,13 @@ mod tests {
         let tls = [("CHANNELAPI_TLS_CERT", "a"), ("CHANNELAPI_TLS_KEY", "b")];
         let redirect = [port, ("CHANNELAPI_TLS_REDIRECT_PORT", "1")];
         check(&[&tls[..], &redirect].concat(), "HTTPS is on the same port");
+        let agreed = ("CHANNELAPI_ACME_TERMS_AGREED", "true");
+        for name in ["localhost", "a.example,push", "push.internal"] {
+            let local = [("CHANNELAPI_ACME_DOMAINS", name), agreed];
+            check(&local, "CHANNELAPI_ACME_DOMAINS: `");
+            let own = ("CHANNELAPI_ACME_DIRECTORY", "https://ca.internal/dir");
+            loaded(&[&local[..], &[own]].concat()).unwrap();
+        }
         check(
             &[("CHANNELAPI_LIMITS_MEMORY", "10")],
             "CHANNELAPI_LIMITS_MEMORY: no server runs with so little",
