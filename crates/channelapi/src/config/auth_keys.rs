@@ -255,11 +255,11 @@ mod tests {
             ),
             (
                 "channels = []",
-                "2:12: auth_keys.channels: the list is empty, so the key would be for no channel; write patterns, such as user-*, or leave it out",
+                "2:12: auth_keys.channels: the list holds nothing, or an empty pattern, and so no channel; write patterns, such as user-*, or leave it out for every channel",
             ),
             (
                 "channels = ['']",
-                "2:12: auth_keys.channels: the list is empty, so the key would be for no channel; write patterns, such as user-*, or leave it out",
+                "2:12: auth_keys.channels: the list holds nothing, or an empty pattern, and so no channel; write patterns, such as user-*, or leave it out for every channel",
             ),
             (
                 "channels = ['a', '']",

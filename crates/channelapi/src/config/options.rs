@@ -107,6 +107,8 @@ mod tests {
         for (text, fits) in [("127MiB", false), ("128MiB", true), ("48TiB", true), ("1000TiB", false)] {
             assert_eq!(spec("store.max_disk").parse::<ByteSize>(text).is_ok(), fits, "{text}");
         }
+        let no_unit = spec("drain.timeout").parse::<Duration>("0");
+        assert_eq!(no_unit, Err("`0` has no unit; write 0s".to_owned()));
         let message = interval.parse::<Duration>("1d").unwrap_err();
         assert_eq!(message, "`1d` is out of range; write 100ms to 10m");
         assert!(

@@ -71,7 +71,8 @@ impl Value for ChannelPatterns {
     fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() {
             return Err(
-                "the list is empty, so the key would be for no channel; write patterns, such as user-*, or leave it out"
+                "the list holds nothing, or an empty pattern, and so no channel; write patterns, such as user-*, or leave it out for \
+                 every channel"
                     .to_owned(),
             );
         }

@@ -5,7 +5,10 @@
 
 use std::fmt;
 
-use super::{options::Spec, value::Value};
+use super::{
+    options::Spec,
+    value::{Shape, Value},
+};
 
 /// Where a value was written. The order is the one problems are reported in.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,7 +138,7 @@ impl<'a> Resolver<'a> {
     fn winner<T: Value>(&mut self, spec: &'static Spec) -> Option<(T, Source)> {
         let mut winner = None;
         for given in self.given.iter().filter(|given| given.spec.key == spec.key) {
-            match spec.parse::<T>(&given.text) {
+            match brackets(given).map_or_else(|| spec.parse::<T>(&given.text), Err) {
                 Ok(value) => winner = winner.or(Some((value, given.source.clone()))),
                 Err(reason) => self.problems.push(Problem::at(given.source.clone(), in_place(given, reason))),
             }
@@ -147,6 +150,17 @@ impl<'a> Resolver<'a> {
         self.settings.push(Setting { key: spec.key, value: value.show(), source });
         value
     }
+}
+
+/// What to say of a list that is written in a flag or variable as the file has it.
+fn brackets(given: &Given) -> Option<String> {
+    let is_in_file = matches!(given.source, Source::File { .. });
+    let items = given.text.trim().strip_prefix('[')?.strip_suffix(']')?;
+    let is_list =
+        !is_in_file && given.spec.shape == Shape::List && (items.is_empty() || items.contains(['"', '\'']));
+    let plain = items.replace(['"', '\'', ' '], "");
+    is_list
+        .then(|| format!("brackets and quotes are for the file; write the list with commas alone: `{plain}`"))
 }
 
 /// A flag or variable is named by its source; a place in a file is only numbers, so the key goes in front.
@@ -176,6 +190,21 @@ mod tests {
         let mut values = Resolver::new(&all);
         assert_eq!(values.take::<u16>(spec("port")), 1);
         assert_eq!(values.settings[0].source, Source::Flag("--port".to_owned()));
+    }
+
+    /// Once, the brackets counted as a part of the first origin.
+    #[test]
+    fn a_list_in_a_variable_has_no_brackets() {
+        let variable = Source::Variable("CHANNELAPI_HTTP_CORS_ORIGINS".to_owned());
+        let all = [given("http.cors_origins", r#"["https://a", 'https://b']"#, variable)];
+        let mut values = Resolver::new(&all);
+        values.take::<crate::config::origins::Origins>(spec("http.cors_origins"));
+        let printed = values.problems[0].to_string();
+        assert!(
+            printed.starts_with("CHANNELAPI_HTTP_CORS_ORIGINS: brackets and quotes are for"),
+            "{printed}"
+        );
+        assert!(printed.ends_with("alone: `https://a,https://b`"), "{printed}");
     }
 
     #[test]

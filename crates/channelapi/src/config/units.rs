@@ -142,6 +142,7 @@ mod tests {
     #[test]
     fn durations_without_a_clear_meaning_are_refused() {
         check::<Duration>("25", Err("`25` has no unit; write 25s, 25ms or 25m"));
+        check::<Duration>("0", Err("is not a duration"));
         check::<Duration>("1.5s", Err("write a whole number and a unit"));
         check::<Duration>("-1s", Err("is not a duration"));
         check::<Duration>("25 sec", Err("such as 500ms, 25s"));

@@ -85,6 +85,9 @@ impl Spec {
 
     /// Reads a value of this option and holds it to the range.
     pub fn parse<T: Value>(&self, text: &str) -> Result<T, String> {
+        if text == "0" && self.range.is_some_and(|(low, _)| low == "0s") {
+            return Err("`0` has no unit; write 0s".to_owned());
+        }
         let value = T::parse(text)?;
         let Some((low, high)) = self.range else { return Ok(value) };
         let bound = |text| T::parse(text).ok().and_then(|bound| bound.magnitude());
