@@ -33,7 +33,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{source::Resolver, units::ByteSize};
+    use crate::config::{source::Resolver, units::ByteSize, value::Value as _};
 
     #[test]
     fn names_follow_from_the_key() {
@@ -85,12 +85,13 @@ mod tests {
 
         for spec in OPTIONS.iter().filter(|spec| spec.range.is_some()) {
             let text = spec.default.unwrap();
-            let parsed = match spec.placeholder {
-                "SIZE" => spec.parse::<ByteSize>(text).map(|_| ()),
-                "N" => spec.parse::<u64>(text).map(|_| ()),
-                _ => spec.parse::<Duration>(text).map(|_| ()),
+            let shown = match spec.placeholder {
+                "SIZE" => spec.parse::<ByteSize>(text).map(|value| value.show()),
+                "N" => spec.parse::<u64>(text).map(|value| value.show()),
+                _ => spec.parse::<Duration>(text).map(|value| value.show()),
             };
-            assert_eq!(parsed, Ok(()), "{}", spec.key);
+            // `config show` prints what the documentation says.
+            assert_eq!(shown.as_deref(), Ok(text), "{}", spec.key);
         }
     }
 

@@ -237,7 +237,7 @@ mod tests {
                 "policy.match user-* c.toml:4",
                 "policy.durability relaxed c.toml:2",
                 "history.max_messages 5000 CHANNELAPI_HISTORY_MAX_MESSAGES",
-                "history.max_age 1d default",
+                "history.max_age 24h default",
                 "history.max_bytes 4MiB default",
                 "policy.replay_on_join false default",
             ]

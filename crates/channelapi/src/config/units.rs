@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use super::value::{Shape, Value, not};
 
+/// A day in milliseconds.
+const DAY: u64 = 86_400_000;
+
 /// Units of time in milliseconds, largest first, so that `show` finds the largest that divides.
-const TIME_UNITS: [(&str, u64); 5] =
-    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const TIME_UNITS: [(&str, u64); 5] = [("d", DAY), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// Units of size in bytes, largest first. At equal standing the powers of two come first: 64 KiB is not 65.536 kB.
 const SIZE_UNITS: [(&str, u64); 9] = [
@@ -45,7 +47,12 @@ impl Value for Duration {
 
     fn show(&self) -> String {
         let millis = u64::try_from(self.as_millis()).unwrap_or(u64::MAX);
-        if millis == 0 { "0s".to_owned() } else { largest_unit(millis, &TIME_UNITS) }
+        match millis {
+            0 => "0s".to_owned(),
+            // A single day is written as what it is compared with.
+            DAY => "24h".to_owned(),
+            _ => largest_unit(millis, &TIME_UNITS),
+        }
     }
 
     fn magnitude(&self) -> Option<u128> {
@@ -81,7 +88,7 @@ impl Value for ByteSize {
     }
 
     fn show(&self) -> String {
-        largest_unit(self.0 as u64, &SIZE_UNITS)
+        if self.0 == 0 { "0".to_owned() } else { largest_unit(self.0 as u64, &SIZE_UNITS) }
     }
 
     fn magnitude(&self) -> Option<u128> {
@@ -135,6 +142,7 @@ mod tests {
         check::<Duration>("60s", Ok((60_000, "1m")));
         check::<Duration>("10 m", Ok((600_000, "10m")));
         check::<Duration>("48h", Ok((172_800_000, "2d")));
+        check::<Duration>("1d", Ok((86_400_000, "24h")));
         check::<Duration>("7d", Ok((604_800_000, "7d")));
         check::<Duration>("0s", Ok((0, "0s")));
     }
@@ -165,7 +173,7 @@ mod tests {
         check::<ByteSize>("10 gib", Ok((10_737_418_240, "10GiB")));
         check::<ByteSize>("48TB", Ok((48_000_000_000_000, "48TB")));
         check::<ByteSize>("2048GiB", Ok((2_199_023_255_552, "2TiB")));
-        check::<ByteSize>("0", Ok((0, "0B")));
+        check::<ByteSize>("0", Ok((0, "0")));
     }
 
     #[test]
