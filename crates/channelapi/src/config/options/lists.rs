@@ -35,9 +35,9 @@ lists! {
 
         /// What the key may do.
         ///
-        /// `publish`: publish. `read`: history, event streams, and what there is to know of channels and consumers. `tokens`: give
-        /// out, replace and revoke the tokens that clients join with. `admin`: all of these, purging, setting and removing consumers,
-        /// sending clients away, and revoking JWTs. docs/http-api.md lists what each route needs.
+        /// It must be there, with one or more of these. `publish`: publish. `read`: history, event streams, and what there is to know of
+        /// channels and consumers. `tokens`: give out, replace and revoke the tokens that clients join with. `admin`: all of these, purging,
+        /// setting and removing consumers, sending clients away, and revoking JWTs. docs/http-api.md lists what each route needs.
         "scopes": Scopes, like "publish";
 
         /// Channels that the key is for.

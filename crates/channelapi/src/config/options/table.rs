@@ -66,8 +66,9 @@ options! {
         /// A page that connects with `withCredentials: true` needs its origin in a list, because browsers do not
         /// accept "every page" together with credentials.
         ///
-        /// A list is enforced on WebSocket and polling alike. Clients that are not browsers send no origin and are
-        /// not affected.
+        /// A list is enforced on WebSocket and polling alike, also for the server's own page at `/`: to try that out, name the address
+        /// at which it is opened, such as `https://push.example.com`. `[]` is no page at all. Clients that are not browsers send no
+        /// origin and are not affected.
         cors_origins: Origins = "*";
 
         /// Unix socket to listen on, instead of `address` and `port`.
