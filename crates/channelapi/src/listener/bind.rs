@@ -31,17 +31,7 @@ impl Bound {
     /// Listens on a TCP port. Flags that begin with `flags` say on which.
     pub(crate) fn tcp(address: SocketAddr, flags: &str) -> anyhow::Result<Self> {
         open_tcp(address).map(Self::Tcp).map_err(|error| {
-            let fix = match error.kind() {
-                io::ErrorKind::AddrInUse => format!("; choose another port with {flags}port"),
-                io::ErrorKind::PermissionDenied => {
-                    format!("; ports below 1024 need a privilege, choose a higher {flags}port")
-                }
-                io::ErrorKind::AddrNotAvailable => {
-                    format!("; this machine has no such address, choose another {flags}address")
-                }
-                _ => String::new(),
-            };
-            anyhow::anyhow!("cannot listen on {address}: {error}{fix}")
+            anyhow::anyhow!("cannot listen on {address}: {error}{}", advice(error.kind(), flags))
         })
     }
 
@@ -111,6 +101,22 @@ impl Drop for SocketFile {
         if is_ours {
             _ = fs::remove_file(&self.path);
         }
+    }
+}
+
+/// What to do where a port cannot be had.
+fn advice(kind: io::ErrorKind, flags: &str) -> String {
+    match kind {
+        io::ErrorKind::AddrInUse => format!("; choose another port with {flags}port"),
+        // An authority comes to 443 or 80 and nowhere else.
+        io::ErrorKind::PermissionDenied => format!(
+            "; ports below 1024 need a capability: AmbientCapabilities=CAP_NET_BIND_SERVICE in a systemd unit (docs/tls.md has one), or \
+             `setcap cap_net_bind_service=+ep` on the program; or choose a higher one with {flags}port"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("; this machine has no such address, choose another {flags}address")
+        }
+        _ => String::new(),
     }
 }
 
@@ -197,6 +203,15 @@ mod tests {
         let Stream::Tcp(stream) = stream else { unreachable!() };
         assert!(stream.nodelay().unwrap() && from.unwrap().is_loopback());
         assert!(socket2::SockRef::from(&stream).keepalive().unwrap());
+    }
+
+    /// Once, the advice was a higher port, where no authority looks.
+    #[test]
+    fn whoever_may_not_have_a_low_port_hears_what_gives_it() {
+        let advice = advice(io::ErrorKind::PermissionDenied, "--tls-redirect-");
+        for part in ["AmbientCapabilities=CAP_NET_BIND_SERVICE", "setcap", "with --tls-redirect-port"] {
+            assert!(advice.contains(part), "{advice}");
+        }
     }
 
     #[tokio::test]
