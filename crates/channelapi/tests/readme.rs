@@ -53,11 +53,11 @@ fn the_recipe_for_a_key_ends_the_generated_one_unless_the_list_names_it() {
     let reload = format!("kill -HUP {}", node.child.id());
     let recipe = block(CLI, "keys");
     assert!(
-        recipe.contains("kill -HUP $(pidof channelapi)\n") && recipe.contains("\nchannelapi check\n"),
+        recipe.contains("systemctl reload channelapi\n") && recipe.contains("\nchannelapi check\n"),
         "{recipe}"
     );
     let recipe = recipe
-        .replace("kill -HUP $(pidof channelapi)", &reload)
+        .replace("systemctl reload channelapi", &reload)
         .replace("channelapi check", &format!("{program} check"));
     let recipe = recipe.replace("channelapi key", &format!("{program} key"));
     let warning = "./data/auth_key lets nobody in, because there are [[auth_keys]]; if it should, add one with key_file";
