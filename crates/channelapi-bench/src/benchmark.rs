@@ -140,7 +140,7 @@ impl Benchmark {
             Self::Publish(options) => publish::run(options, cores).await?,
             Self::Batch(options) => one(batch::run(options, cores).await?),
             Self::Resume(options) => resume::run(options, cores).await?,
-            Self::Slow(options) => one(slow::run(options, cores).await?),
+            Self::Slow(options) => alone(slow::run(options, cores).await?),
             Self::Stalled(options) => one(stalled::run(options, cores).await?),
             Self::History(options) => alone(history::run(options, cores).await?),
             Self::Upkeep(options) => one(upkeep::run(options, cores).await?),

@@ -36,20 +36,6 @@ impl Criterion {
         Self { text, wanted, is_ratio: true, values }.meaningful()
     }
 
-    /// How much more there is of a row in one column than in another. `None` unless both were measured.
-    pub(crate) fn difference(
-        sheet: &Sheet,
-        row: &str,
-        [above, below]: [&str; 2],
-        wanted: Wanted,
-    ) -> Option<Self> {
-        let (above_rounds, below_rounds) = (sheet.rounds(row, above)?, sheet.rounds(row, below)?);
-        let same_round = |(round, above): (&usize, &f64)| Some(above - below_rounds.get(round)?);
-        let values: Vec<_> = above_rounds.iter().filter_map(same_round).collect();
-        let text = format!("{}: {row}, {above} less {below}", sheet.title);
-        (!values.is_empty()).then_some(Self { text, wanted, is_ratio: false, values })
-    }
-
     /// A figure by itself.
     pub(crate) fn value(sheet: &Sheet, row: &str, column: &str, wanted: Wanted) -> Option<Self> {
         let values = sheet.rounds(row, column)?.values().copied().collect();
