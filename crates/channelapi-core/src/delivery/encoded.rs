@@ -28,7 +28,7 @@ pub enum Form {
 }
 
 impl Form {
-    const COUNT: usize = 8;
+    pub(super) const COUNT: usize = 8;
 
     /// The form without checkpoints.
     pub(super) fn base(self) -> Self {
@@ -107,7 +107,7 @@ impl Encoded {
 pub(super) struct Run {
     publications: Vec<Arc<Encoded>>,
     bytes: usize,
-    joined: [Option<Bytes>; Form::COUNT],
+    joined: [OnceLock<Bytes>; Form::COUNT],
 }
 
 impl Run {
@@ -168,12 +168,12 @@ impl Run {
     }
 
     /// All of them in a form, with a checkpoint at the end if the form has them. A single one, the usual case, is not copied.
-    pub(super) fn frames(&mut self, form: Form) -> &Bytes {
+    pub(super) fn frames(&self, form: Form) -> &Bytes {
         if let [only] = &self.publications[..] {
             return only.frame(form);
         }
         let publications = &self.publications;
-        self.joined[form as usize].get_or_insert_with(|| {
+        self.joined[form as usize].get_or_init(|| {
             let encoder = &*publications[0].encoder;
             let mut joined = Vec::with_capacity(JOINED_BYTES_MAX);
             let mut checkpoints = Checkpoints::new(form);

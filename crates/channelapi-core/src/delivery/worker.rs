@@ -426,13 +426,15 @@ impl Worker {
 
 /// The inner loop of the fan-out, which waits for nothing.
 fn hand_out(
-    run: &mut Run,
+    run: &Run,
     subscriptions: &[Subscription],
     mut holding: Option<&mut Holding>,
     left_behind: &mut Vec<ConnectionId>,
 ) {
     let first_turn = run.first_turn();
     let (mut taken, mut bytes, mut lost) = (0, 0, 0);
+    // Asked for once, and not for each of a thousand clients.
+    let mut in_form = [None; Form::COUNT];
     for Subscription { subscriber, live_from, form, is_elsewhere } in subscriptions {
         let later;
         let frames = match (*live_from, first_turn) {
@@ -445,7 +447,7 @@ fn hand_out(
                 let Some(frames) = &later else { continue };
                 frames
             }
-            _ => run.frames(*form),
+            _ => *in_form[*form as usize].get_or_insert_with(|| run.frames(*form)),
         };
         let delivery = match holding.as_deref_mut() {
             Some(holding) if *is_elsewhere => holding.hold(subscriber, frames),
