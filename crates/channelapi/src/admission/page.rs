@@ -438,7 +438,8 @@ const CLOSING: &str = "
 - **Confirmations count as events.** Each one covers everything before it, so that one a second is as good as one a
   message. Raise `limits.event_rate` for clients that confirm each of many messages.
 - **Levels of nesting.** What clients send may be nested 32 levels deep (`disconnects{protocol_error}`). The data of messages comes from whoever holds a
-  key and is passed on as it is; it may be nested 128 levels deep.
+  key and is passed on as it is; it may be nested 128 levels deep. Nothing is read that is in a text, but where the whole argument of `join_channel` is one,
+  and of what is in that only texts and numbers.
 - **What waits for a client is counted in bytes**, each piece as 128 more than it has, and not in messages: many small ones are joined on
   their way, and cost what they cost.
 - **A client that takes nothing has no time limit of its own.** The next ping goes before whatever waits here, but not before what the kernel has

@@ -4,7 +4,7 @@ use super::base64url;
 use channelapi_core::limits::{JWKS_KEYS_MAX, JWT_KEYS_TRIED_MAX};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, crypto};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// A key, and what it may be used with.
 pub(super) struct VerifyingKey {
@@ -114,8 +114,9 @@ impl KeySet {
     /// The keys of a JWKS that can be used. With `algorithms`, only for those.
     pub(super) fn jwks(text: &[u8], algorithms: &[Algorithm]) -> Result<Self, KeyError> {
         #[derive(Deserialize)]
-        struct Set {
-            keys: Vec<Value>,
+        struct Set<'a> {
+            #[serde(borrow)]
+            keys: Vec<&'a RawValue>,
         }
         let Set { keys } =
             serde_json::from_slice(text).map_err(|error| KeyError::NoJwks(error.to_string()))?;
@@ -171,7 +172,7 @@ struct Offered {
 
 impl Offered {
     /// `None` if it is for something else or we do not know its kind. A secret in a JWKS is no secret.
-    fn of_jwk(jwk: Value) -> Option<Self> {
+    fn of_jwk(jwk: &RawValue) -> Option<Self> {
         #[derive(Deserialize)]
         struct Jwk {
             kty: String,
@@ -186,7 +187,12 @@ impl Offered {
             x: Option<String>,
             y: Option<String>,
         }
-        let Jwk { kty, kid, alg, purpose, key_ops, crv, n, e, x, y } = serde_json::from_value(jwk).ok()?;
+        // An array would pass for the struct.
+        if !jwk.get().starts_with('{') {
+            return None;
+        }
+        let Jwk { kty, kid, alg, purpose, key_ops, crv, n, e, x, y } =
+            serde_json::from_str(jwk.get()).ok()?;
         if purpose.is_some_and(|purpose| purpose != "sig")
             || key_ops.is_some_and(|operations| !operations.iter().any(|operation| operation == "verify"))
         {

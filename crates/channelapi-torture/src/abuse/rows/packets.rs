@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use serde_json::json;
 use tokio::time::{Instant, timeout};
 
 use super::super::case::{Case, case};
-use super::super::yard::{Yard, expect, expect_close, took_about};
+use super::super::yard::{Yard, expect, expect_close, heard, took_about};
 use crate::websocket::frame;
 
 /// "You broke the protocol, and need not come back."
@@ -76,6 +77,10 @@ pub(super) fn cases() -> Vec<Case> {
         .disconnected("protocol_error"),
         case("S5", "33 objects in each other end the connection", |yard| closed(yard, wide))
             .disconnected("protocol_error"),
+        case("S5", "JSON in texts in texts is not read, whatever it is dressed as", texts_in_texts)
+            .join_refused("bad_request"),
+        case("S5", "an object does not pass for the token in its text", dressed_token)
+            .join_refused("bad_request"),
         case("S4", "text among attachments ends the connection", text_among_attachments)
             .disconnected("protocol_error"),
         case("S4", "an attachment of nothing ends the connection", attachment_of_nothing)
@@ -112,6 +117,44 @@ async fn closed_outside(yard: Arc<Yard>, text: String) -> Result<()> {
     let mut socket = yard.websocket().await?;
     socket.send(&text).await?;
     expect_close(&mut socket, BROKEN).await
+}
+
+/// What a parser might take for the JSON in a text.
+fn dressed(text: &str) -> String {
+    json!({ "$serde_json::private::RawValue": text }).to_string()
+}
+
+/// Each level of texts doubles the escapes of those inside, so that few of them fit; a parser's own limit holds for each of them alone.
+async fn texts_in_texts(yard: Arc<Yard>) -> Result<()> {
+    let deep = (0..9).fold("1".to_owned(), |inner, _| {
+        format!("{}{}{}", "[".repeat(120), dressed(&inner), "]".repeat(120))
+    });
+    let deep = dressed(&deep);
+    for field in ["token", "tokens", "channels", "since", "resume", "offset"] {
+        let mut socket = yard.websocket().await?;
+        socket.send(&format!(r#"40{{"token":"x","{field}":{deep}}}"#)).await?;
+        let refusal = heard(&mut socket).await?;
+        ensure!(refusal.starts_with("44{"), "{field} was answered {refusal}");
+        let says = if field == "offset" { "token_invalid" } else { "bad_auth" };
+        ensure!(refusal.contains(says), "{field} was answered {refusal}");
+    }
+    let mut socket = yard.member("S5").await?;
+    socket.send(&format!(r#"421["auth",{deep}]"#)).await?;
+    let answer = heard(&mut socket).await?;
+    ensure!(answer.contains(r#""code":"bad_request""#), "auth was answered {answer}");
+    yard.join(&mut socket, "S5").await
+}
+
+async fn dressed_token(yard: Arc<Yard>) -> Result<()> {
+    let token = yard.token("S5").await?;
+    let dressed = dressed(&json!(token).to_string());
+    let mut socket = yard.websocket().await?;
+    socket.send(&format!(r#"40{{"token":{dressed}}}"#)).await?;
+    let refusal = heard(&mut socket).await?;
+    ensure!(refusal.starts_with("44{") && refusal.contains("bad_auth"), "it was answered {refusal}");
+    let (mut socket, _) = yard.greeted().await?;
+    socket.send(&format!(r#"42["join_channel",{{"token":{dressed}}}]"#)).await?;
+    expect(&mut socket, "41").await
 }
 
 const WAITING: &str = r#"452-["x",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#;

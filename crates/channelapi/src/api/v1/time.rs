@@ -4,7 +4,8 @@ use super::json::invalid;
 use super::problem::{Code, Problem};
 use crate::config::moment::Moment;
 use crate::config::value::Value as _;
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::Number;
 use serde_json::value::RawValue;
 use std::time::Duration;
 
@@ -42,15 +43,13 @@ fn date(days: u64) -> (u64, u64, u64) {
 /// A time to live: a number of seconds, or a text with a unit.
 pub(super) fn ttl(raw: &RawValue) -> Result<Duration, Problem> {
     let refuse = |detail: String| Problem::new(Code::InvalidTtl, detail);
-    let ttl = match serde_json::from_str(raw.get()) {
-        Ok(Value::String(text)) => {
-            Duration::parse(&text).map_err(|error| refuse(format!("`ttl`: {error}.")))?
-        }
-        Ok(Value::Number(seconds)) => {
-            let seconds = seconds.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-            seconds.ok_or_else(|| refuse("`ttl`: the number of seconds is negative or too large.".into()))?
-        }
-        _ => return Err(refuse("`ttl` must be a number of seconds or a text such as \"30s\".".into())),
+    let ttl = if let Some(text) = read::<String>(raw) {
+        Duration::parse(&text).map_err(|error| refuse(format!("`ttl`: {error}.")))?
+    } else if let Some(seconds) = read::<f64>(raw) {
+        Duration::try_from_secs_f64(seconds)
+            .map_err(|_| refuse("`ttl`: the number of seconds is negative or too large.".into()))?
+    } else {
+        return Err(refuse("`ttl` must be a number of seconds or a text such as \"30s\".".into()));
     };
     if ttl < Duration::from_millis(1) {
         return Err(refuse("`ttl` must be more than 0.".into()));
@@ -61,16 +60,19 @@ pub(super) fn ttl(raw: &RawValue) -> Result<Duration, Problem> {
 /// A point in time in milliseconds since 1970: a number of seconds, or a text as in RFC 3339.
 pub(super) fn moment(name: &str, raw: &RawValue) -> Result<u64, Problem> {
     let refuse = |what: &str| invalid(format!("`{name}`: {what}."));
-    match serde_json::from_str(raw.get()) {
-        Ok(Value::String(text)) => {
-            Moment::parse(&text).map(|moment| moment.unix_millis()).map_err(|error| refuse(&error))
-        }
-        Ok(Value::Number(seconds)) => seconds
-            .as_u64()
-            .and_then(|seconds| seconds.checked_mul(1_000))
-            .ok_or_else(|| refuse("a number of seconds since 1970 is whole and not negative")),
-        _ => Err(refuse("write a text such as \"2030-01-31T12:00:00Z\", or a number of seconds since 1970")),
+    if let Some(text) = read::<String>(raw) {
+        return Moment::parse(&text).map(|moment| moment.unix_millis()).map_err(|error| refuse(&error));
     }
+    let seconds: Number = read(raw).ok_or_else(|| {
+        refuse("write a text such as \"2030-01-31T12:00:00Z\", or a number of seconds since 1970")
+    })?;
+    let millis = seconds.as_u64().and_then(|seconds| seconds.checked_mul(1_000));
+    millis.ok_or_else(|| refuse("a number of seconds since 1970 is whole and not negative"))
+}
+
+/// A value, if it is of that type. It is never read as any JSON: that would take some objects for texts and numbers.
+fn read<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Option<T> {
+    serde_json::from_str(raw.get()).ok()
 }
 
 #[cfg(test)]
@@ -121,7 +123,13 @@ mod tests {
         assert_eq!(of("0.5"), Ok(Duration::from_millis(500)));
         assert_eq!(of(r#""30s""#), Ok(Duration::from_secs(30)));
         assert_eq!(of(r#""7d""#), Ok(Duration::from_hours(7 * 24)));
-        for json in ["0", "-1", "1e300", r#""0s""#, r#""30""#, r#""soon""#, "true", "null", "[]"] {
+        let dressed = [
+            r#"{"$serde_json::private::RawValue":"30"}"#,
+            r#"{"$serde_json::private::RawValue":"\"30s\""}"#,
+            r#"{"$serde_json::private::Number":"30"}"#,
+        ];
+        let wrong = ["0", "-1", "1e300", "1e400", r#""0s""#, r#""30""#, r#""soon""#, "true", "null", "[]"];
+        for json in wrong.into_iter().chain(dressed) {
             assert_eq!(of(json), Err(Code::InvalidTtl), "{json}");
         }
     }
@@ -134,7 +142,8 @@ mod tests {
         assert_eq!(of("0"), Ok(0));
         assert_eq!(of("1700000000"), Ok(1_700_000_000_000));
         assert_eq!(of(r#""2000-03-01T00:00:00.001Z""#), Ok(951_868_800_001));
-        for json in ["-1", "0.5", "18446744073709551615", r#""soon""#, "null", "{}"] {
+        let dressed = r#"{"$serde_json::private::RawValue":"0"}"#;
+        for json in ["-1", "0.5", "18446744073709551615", r#""soon""#, "null", "{}", dressed] {
             assert_eq!(of(json), Err(Code::InvalidBody), "{json}");
         }
     }

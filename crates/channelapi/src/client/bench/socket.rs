@@ -12,7 +12,8 @@ use std::{
     time::Duration,
 };
 
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpSocket, TcpStream},
@@ -165,6 +166,10 @@ impl Socket {
 
     /// A client that comes back may be sent what it missed before it hears that it is let in.
     async fn enter(&mut self, door: &Door, place: Option<&Place>) -> Result<(), String> {
+        #[derive(Deserialize)]
+        struct Admission {
+            pid: String,
+        }
         let mut auth = json!({ "token": door.token, "resume": door.is_resumable });
         if let Some(Place { pid, cursor }) = place {
             auth["pid"] = pid.as_str().into();
@@ -176,9 +181,8 @@ impl Socket {
         while !is_in || (door.is_resumable && (standing.pid.is_empty() || standing.cursor.is_empty())) {
             let packet = self.next().await?;
             if let Some(answer) = packet.strip_prefix("40") {
-                let answer: Value = serde_json::from_str(answer).unwrap_or_default();
-                if let Some(pid) = answer["pid"].as_str() {
-                    pid.clone_into(&mut standing.pid);
+                if let Ok(Admission { pid }) = serde_json::from_str(answer) {
+                    standing.pid = pid;
                 }
                 is_in = true;
             } else if let Some(reason) = packet.strip_prefix("44") {

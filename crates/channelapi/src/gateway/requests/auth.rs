@@ -1,11 +1,10 @@
 //! `auth` in the handshake: what a client brings when it connects.
 
+use super::fields::Fields;
 use channelapi_core::delivery::Form;
 use channelapi_core::limits::CHANNELS_PER_CONNECTION_MAX;
 use channelapi_core::model::{ChannelName, ConsumerName};
-use serde_json::Value;
-use serde_json::value::RawValue;
-use std::collections::HashMap;
+use serde::Deserialize;
 
 /// What a client brings.
 #[derive(Debug, PartialEq)]
@@ -41,46 +40,21 @@ pub(crate) enum AuthError {
 impl Auth {
     /// Reads `auth`, which is an object or nothing. What it holds besides may be anything: JSON can say what no text or number is.
     pub(crate) fn parse(auth: &str) -> Result<Self, AuthError> {
-        let fields: HashMap<String, &RawValue> = if auth.is_empty() {
-            HashMap::new()
-        } else {
-            serde_json::from_str(auth).map_err(|_| bad("auth cannot be read"))?
-        };
-        let read = |name: &str| match fields.get(name).map(|raw| serde_json::from_str(raw.get())) {
-            None => Ok(Value::Null),
-            Some(read) => read.map_err(|_| bad(&format!("auth.{name} cannot be read"))),
-        };
-        let text = |name| match read(name)? {
-            Value::Null => Ok(None),
-            Value::String(text) => Ok(Some(text)),
-            _ => Err(bad(&format!("auth.{name} must be a string"))),
-        };
-        let flag = |name| match read(name)? {
-            Value::Null => Ok(None),
-            Value::Bool(flag) => Ok(Some(flag)),
-            _ => Err(bad(&format!("auth.{name} must be true or false"))),
-        };
+        let fields = if auth.is_empty() { Ok(Fields::default()) } else { Fields::parse(auth) };
+        let fields = fields.map_err(|_| bad("auth cannot be read"))?;
+        let text = |name| read::<String>(&fields, name, "a string");
+        let flag = |name| read::<bool>(&fields, name, "true or false");
+        let list = |name, kind| read::<Vec<String>>(&fields, name, kind);
         // Stock clients send whatever text an event ended with, even one that cannot be read.
         let any_text = |name| text(name).ok().flatten();
         let mut tokens: Vec<String> = [text("token")?, text("jwt")?].into_iter().flatten().collect();
-        match read("tokens")? {
-            Value::Null => {}
-            Value::Array(several) => {
-                for token in several {
-                    let token = token.as_str().ok_or_else(|| bad("auth.tokens must hold strings"))?;
-                    tokens.push(token.to_owned());
-                }
+        tokens.extend(list("tokens", "an array of strings")?.unwrap_or_default());
+        let channels = match list("channels", "an array of names of channels")? {
+            None => None,
+            Some(names) => {
+                let names: Result<Vec<_>, _> = names.iter().map(|name| ChannelName::parse(name)).collect();
+                Some(names.map_err(|_| bad("auth.channels must hold names of channels"))?)
             }
-            _ => return Err(bad("auth.tokens must be an array of strings")),
-        }
-        let channels = match read("channels")? {
-            Value::Null => None,
-            Value::Array(names) => {
-                let name = |name: &Value| name.as_str().and_then(|name| ChannelName::parse(name).ok());
-                let names: Option<Vec<_>> = names.iter().map(name).collect();
-                Some(names.ok_or_else(|| bad("auth.channels must hold names of channels"))?)
-            }
-            _ => return Err(bad("auth.channels must be an array of names of channels")),
         };
         if tokens.len().max(channels.as_ref().map_or(0, Vec::len)) > CHANNELS_PER_CONNECTION_MAX {
             return Err(AuthError::TooManyChannels);
@@ -113,6 +87,17 @@ impl Auth {
             (true, true) => Form::ResumableMeta,
         }
     }
+}
+
+/// A field as the type that it must have, which `kind` tells.
+fn read<'a, T: Deserialize<'a>>(fields: &Fields<'a>, name: &str, kind: &str) -> Result<Option<T>, AuthError> {
+    fields.get(name).map_err(|error| {
+        let is_other = error.is_data();
+        bad(&format!(
+            "auth.{name} {}",
+            if is_other { format!("must be {kind}") } else { "cannot be read".into() }
+        ))
+    })
 }
 
 fn bad(message: &str) -> AuthError {
@@ -154,7 +139,7 @@ mod tests {
     /// Once, such a client passed for one without a token: it was let in, and never heard anything.
     #[test]
     fn what_json_can_say_and_nobody_can_read_does_not_hide_the_token() {
-        for unread in [r#""cut \ud83d""#, "1e400", r#"["\ud83d"]"#] {
+        for unread in [r#""cut \ud83d""#, "1e400"] {
             for name in ["token", "jwt", "tokens", "channels", "resume", "meta", "since", "consumer"] {
                 let auth = format!(r#"{{"tokens":["a"],"{name}":{unread}}}"#);
                 let bad = AuthError::Bad(format!("auth.{name} cannot be read"));
@@ -166,7 +151,37 @@ mod tests {
             let auth = Auth::parse(&format!(r#"{{"token":"a","pid":"p","offset":{unread}}}"#)).unwrap();
             assert_eq!((auth.pid.as_deref(), auth.offset), (Some("p"), None));
         }
+        for name in ["tokens", "channels"] {
+            let bad = AuthError::Bad(format!("auth.{name} cannot be read"));
+            assert_eq!(Auth::parse(&format!(r#"{{"token":"a","{name}":["\ud83d"]}}"#)), Err(bad));
+        }
         assert_eq!(Auth::parse(r#"{"\ud83d":1}"#), Err(AuthError::Bad("auth cannot be read".to_owned())));
+    }
+
+    /// Once, such an object was taken for the value in the text, and JSON in texts in texts was read at any depth.
+    #[test]
+    fn no_object_passes_for_the_value_in_its_text() {
+        for (name, text) in [
+            ("token", r#""a""#),
+            ("jwt", r#""a""#),
+            ("tokens", r#"["a"]"#),
+            ("channels", r#"["a"]"#),
+            ("resume", "false"),
+            ("meta", "true"),
+            ("since", r#""all""#),
+            ("consumer", r#""phone""#),
+            ("token", "null"),
+        ] {
+            let dressed =
+                format!(r#"{{"$serde_json::private::RawValue":{}}}"#, serde_json::Value::from(text));
+            let error = Auth::parse(&format!(r#"{{"tokens":["b"],"{name}":{dressed}}}"#)).unwrap_err();
+            let starts = format!("auth.{name} must be ");
+            assert!(matches!(&error, AuthError::Bad(bad) if bad.starts_with(&starts)), "{name}: {error:?}");
+            let inside = Auth::parse(&format!(r#"{{"tokens":["b",{dressed}]}}"#)).unwrap_err();
+            assert_eq!(inside, AuthError::Bad("auth.tokens must be an array of strings".to_owned()));
+            let auth = Auth::parse(&format!(r#"{{"token":"a","pid":"p","offset":{dressed}}}"#)).unwrap();
+            assert_eq!((auth.pid.as_deref(), auth.offset), (Some("p"), None));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The argument of `auth`: the JWTs with which a client stays.
 
+use super::fields::Fields;
 use channelapi_core::limits::CHANNELS_PER_CONNECTION_MAX;
-use serde_json::Value;
 
 /// The JWTs that take the place of all that a client has brought before.
 #[derive(Debug, PartialEq)]
@@ -12,22 +12,12 @@ pub(crate) struct Fresh {
 impl Fresh {
     /// Reads the argument of `auth`: an object with `token`, `jwt` or `tokens`.
     pub(crate) fn parse(argument: Option<&str>) -> Option<Self> {
-        let argument: Value = serde_json::from_str(argument?).ok()?;
+        let fields = Fields::parse(argument?).ok()?;
         let mut tokens = Vec::new();
         for name in ["token", "jwt"] {
-            match &argument[name] {
-                Value::Null => {}
-                token => tokens.push(token.as_str()?.to_owned()),
-            }
+            tokens.extend(fields.get::<String>(name).ok()?);
         }
-        match &argument["tokens"] {
-            Value::Null => {}
-            several => {
-                for token in several.as_array()? {
-                    tokens.push(token.as_str()?.to_owned());
-                }
-            }
-        }
+        tokens.extend(fields.get::<Vec<String>>("tokens").ok()?.unwrap_or_default());
         (1..=CHANNELS_PER_CONNECTION_MAX).contains(&tokens.len()).then_some(Self { tokens })
     }
 }
@@ -57,6 +47,10 @@ mod tests {
             r#"{"tokens":"a"}"#,
             r#"{"tokens":[]}"#,
             r#"{"tokens":[null]}"#,
+            r#"{"token":{"$serde_json::private::RawValue":"\"a\""}}"#,
+            r#"{"tokens":{"$serde_json::private::RawValue":"[\"a\"]"}}"#,
+            r#"{"tokens":[{"$serde_json::private::RawValue":"\"a\""}]}"#,
+            r#"{"$serde_json::private::RawValue":"{\"token\":\"a\"}"}"#,
             "{",
         ] {
             check(argument, None);

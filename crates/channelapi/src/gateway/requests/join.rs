@@ -3,7 +3,7 @@
 use channelapi_core::broker::Since;
 use channelapi_core::model::ConsumerName;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::Number;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
@@ -68,7 +68,7 @@ impl JoinRequest {
         let is_explicit = since.is_some() || limit.is_some() || consumer.is_some();
         let replay = is_explicit.then(|| Replay::parse(since, limit, consumer));
         // What else the seed's clients may have sent there means nothing, as ever.
-        let channel = channel.and_then(|channel| value(channel).as_str().map(str::to_owned));
+        let channel = channel.and_then(read);
         Some(Self { token: token.into_owned(), channel, replay })
     }
 }
@@ -79,37 +79,42 @@ impl Replay {
         limit: Option<&RawValue>,
         consumer: Option<&RawValue>,
     ) -> Result<Self, String> {
-        let since = match since.map(value) {
+        let since = match since {
             None => Place::Now,
-            Some(Value::Number(offset)) => {
-                let offset = offset.as_u64().ok_or("since: an offset is a whole number from 0 on")?;
-                Place::Since(Since::Offset(offset))
-            }
-            Some(Value::String(text)) if text == "unread" => Place::Unread,
-            Some(Value::String(text)) => text.parse().map_or(Place::Nowhere, Place::Since),
-            Some(_) => return Err("since: it must be a number or a string".into()),
+            Some(since) => Place::parse(since)?,
         };
-        let limit = match limit.map(value) {
+        let limit = match limit {
             None => None,
-            Some(limit) => {
-                let limit = limit.as_u64().and_then(|limit| usize::try_from(limit).ok());
-                Some(limit.ok_or("limit: it must be a whole number from 0 on")?)
-            }
+            Some(limit) => Some(read(limit).ok_or("limit: it must be a whole number from 0 on")?),
         };
-        let consumer = match consumer.map(value) {
+        let consumer = match consumer {
             None => ConsumerName::default(),
-            Some(Value::String(name)) => {
+            Some(name) => {
+                let name: String = read(name).ok_or("consumer: it must be a string")?;
                 ConsumerName::parse(&name).map_err(|error| format!("consumer: {error}"))?
             }
-            Some(_) => return Err("consumer: it must be a string".into()),
         };
         Ok(Self { since, limit, consumer })
     }
 }
 
-/// A value that is JSON already.
-fn value(raw: &RawValue) -> Value {
-    serde_json::from_str(raw.get()).unwrap_or_default()
+impl Place {
+    fn parse(since: &RawValue) -> Result<Self, String> {
+        if let Some(offset) = read::<Number>(since) {
+            let offset = offset.as_u64().ok_or("since: an offset is a whole number from 0 on")?;
+            return Ok(Self::Since(Since::Offset(offset)));
+        }
+        let text: String = read(since).ok_or("since: it must be a number or a string")?;
+        Ok(match &*text {
+            "unread" => Self::Unread,
+            text => text.parse().map_or(Self::Nowhere, Self::Since),
+        })
+    }
+}
+
+/// A value, if it is of that type.
+fn read<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Option<T> {
+    serde_json::from_str(value.get()).ok()
 }
 
 #[cfg(test)]
@@ -147,8 +152,32 @@ mod tests {
         assert_eq!(replay(r#""since":"unread","consumer":"phone""#).unwrap().since, Place::Unread);
         assert_eq!(replay(r#""consumer":"phone""#).unwrap().since, Place::Now);
         assert_eq!(replay(r#""since":"rubbish""#).unwrap().since, Place::Nowhere);
-        for fields in [r#""since":-1"#, r#""since":{}"#, r#""limit":"x""#, r#""consumer":1"#] {
+        for fields in [
+            r#""since":-1"#,
+            r#""since":1.5"#,
+            r#""since":1e400"#,
+            r#""since":"\ud83d""#,
+            r#""since":{}"#,
+            r#""since":{"$serde_json::private::RawValue":"7"}"#,
+            r#""since":{"$serde_json::private::RawValue":"\"all\""}"#,
+            r#""limit":"x""#,
+            r#""limit":-1"#,
+            r#""limit":{"$serde_json::private::RawValue":"7"}"#,
+            r#""consumer":1"#,
+            r#""consumer":{"$serde_json::private::RawValue":"\"phone\""}"#,
+        ] {
             assert!(replay(fields).is_err(), "{fields}");
         }
+    }
+
+    /// Once, an object with JSON in a text was taken for what stood there.
+    #[test]
+    fn no_object_passes_for_the_value_in_its_text() {
+        let dressed =
+            |text: &str| format!(r#"{{"$serde_json::private::RawValue":{}}}"#, serde_json::Value::from(text));
+        let channel = format!(r#"{{"token":"t","channel":{}}}"#, dressed(r#""a""#));
+        assert_eq!(JoinRequest::parse(&channel).unwrap().channel, None);
+        assert_eq!(JoinRequest::parse(&format!(r#"{{"token":{}}}"#, dressed(r#""t""#))), None);
+        assert_eq!(JoinRequest::parse(&dressed(r#"{"token":"t"}"#)), None);
     }
 }

@@ -2,6 +2,7 @@
 
 mod ack;
 mod auth;
+mod fields;
 mod fresh;
 mod join;
 

@@ -39,6 +39,27 @@ async fn each_algorithm_verifies_what_its_own_key_has_signed() {
     }
 }
 
+/// Of a JWKS each key is an object. Once, an object with the key in a text was one, at any depth, and so was an array of its values.
+#[tokio::test]
+async fn what_is_no_key_in_a_jwks_is_passed_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let signer = Signer::new("ES256");
+    let key = signer.jwk("1");
+    let dressed = json!({"$serde_json::private::RawValue": key.to_string()});
+    let (x, y) = (&key["x"], &key["y"]);
+    let array = json!(["EC", "1", "ES256", "sig", null, "P-256", null, null, x, y]);
+    for other in [dressed, array, json!(null), json!([[]])] {
+        let path = folder.path().join("jwks");
+        let set_up = |keys: Value| {
+            std::fs::write(&path, json!({"keys": keys}).to_string()).unwrap();
+            Issuers::set_up(&[issuer(KeySource::JwksFile(path.clone()))], None)
+        };
+        let error = set_up(json!([other])).err().map(|error| error.to_string());
+        assert!(error.as_deref().is_some_and(|error| error.contains("no key in it")), "{other}: {error:?}");
+        verify(&set_up(json!([other, key])).unwrap(), &signer.sign(&claims())).await.unwrap();
+    }
+}
+
 #[test]
 fn a_key_that_cannot_be_used_is_said_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
