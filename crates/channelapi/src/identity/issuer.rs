@@ -12,8 +12,8 @@ use channelapi_core::limits::{KEY_FILE_BYTES_MAX, TOKEN_BYTES_MAX};
 use channelapi_core::model::{Pattern, is_claim};
 use channelapi_protocol::socketio::is_deeper_than;
 use jsonwebtoken::Algorithm;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read as _;
@@ -353,7 +353,9 @@ impl Header {
             alg: String,
             kid: Option<String>,
             typ: Option<String>,
-            crit: Option<IgnoredAny>,
+            /// Whether it is there, also as `null`: what must be understood is a list of names (RFC 7515 §4.1.11).
+            #[serde(default, deserialize_with = "is_there")]
+            crit: bool,
         }
         let bad = |error: &dyn std::fmt::Display| Refused::Header(error.to_string());
         let text = std::str::from_utf8(header).map_err(|error| bad(&error))?;
@@ -365,7 +367,7 @@ impl Header {
             return Err(bad(&"it is no object"));
         }
         let Fields { alg, kid, typ, crit } = serde_json::from_str(text).map_err(|error| bad(&error))?;
-        if crit.is_some() {
+        if crit {
             return Err(bad(&"it has `crit`, and no extension is known here"));
         }
         if let Some(typ) = typ {
@@ -381,4 +383,8 @@ impl Header {
         let algorithm = alg.parse().map_err(|_| Refused::Algorithm(alg.escape_debug().to_string()))?;
         Ok(Self { algorithm, kid })
     }
+}
+
+fn is_there<'a, D: Deserializer<'a>>(value: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(value).map(|_| true)
 }

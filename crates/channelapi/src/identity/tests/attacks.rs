@@ -275,7 +275,7 @@ async fn keys_and_addresses_in_a_header_are_not_looked_at_and_extensions_are_ref
     verify(&hs, &hs256().sign_with(&jku, &claims()))
         .await
         .expect("signed well; what else it has means nothing");
-    for crit in [json!(["b64"]), json!(["exp"]), json!([]), json!("x"), json!({"a": 1})] {
+    for crit in [json!(["b64"]), json!(["exp"]), json!([]), json!("x"), json!({"a": 1}), json!(null)] {
         refused(
             verify(&hs, &hs256().sign_with(&json!({"crit": crit, "b64": false}), &claims())).await,
             "crit",
