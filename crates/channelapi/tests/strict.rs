@@ -104,6 +104,32 @@ fn what_is_not_there_is_said_with_a_hint_that_fits() {
     assert!(nameless.status == 400 && nameless.body.contains(r#""code":"invalid_consumer""#), "{nameless:?}");
 }
 
+/// Once, a number that `state.db` cannot hold was 503, as if the server were at fault, and an error in its log.
+#[test]
+fn a_number_that_is_too_large_for_the_file_is_one_that_is_not_there() {
+    let node = Node::start("");
+    assert_eq!(node.call("POST", "/v1/channels/a/messages", r#"{"data":1}"#).status, 201);
+    assert_eq!(node.call("POST", "/v1/revocations", r#"{"jti":"1"}"#).status, 201);
+    for number in ["9223372036854775807", "9223372036854775808", "18446744073709551615"] {
+        let page = node.call("GET", &format!("/v1/revocations?after={number}"), "");
+        assert_eq!((page.status, &*page.body), (200, r#"{"revocations":[],"has_more":false}"#), "{number}");
+        for (method, path, body, status) in [
+            ("DELETE", format!("/v1/revocations/{number}"), String::new(), 404),
+            ("GET", format!("/v1/channels/a/messages/{number}"), String::new(), 404),
+            ("GET", format!("/v1/channels/a/messages?since={number}"), String::new(), 200),
+            ("PUT", "/v1/channels/a/consumers/c".into(), format!(r#"{{"offset":{number}}}"#), 409),
+            ("PUT", "/v1/channels/none/consumers/c".into(), format!(r#"{{"offset":{number}}}"#), 409),
+            ("POST", "/v1/channels/a/tokens".into(), format!(r#"{{"ttl":{number}}}"#), 400),
+            ("POST", "/v1/revocations".into(), format!(r#"{{"subject":"x","before":{number}}}"#), 400),
+            ("POST", "/v1/revocations".into(), format!(r#"{{"jti":"x","until":{number}}}"#), 400),
+        ] {
+            let answer = node.call(method, &path, &body);
+            assert_eq!(answer.status, status, "{method} {path} {body}: {answer:?}");
+        }
+    }
+    assert!(node.call("GET", "/v1/revocations", "").body.contains(r#""jti":"1""#), "it is still there");
+}
+
 /// Once, it was a part of another channel's name, as it is for the first version's routes for ever.
 #[test]
 fn an_escape_that_is_none_is_no_channel_of_version_1() {

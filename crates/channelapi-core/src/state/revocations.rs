@@ -37,6 +37,7 @@ impl StateStore {
         id: u64,
         learn: impl FnOnce(&Revocation) + Send + 'static,
     ) -> Result<Option<Revocation>, StateError> {
+        let Ok(id) = i64::try_from(id) else { return Ok(None) };
         let change = move |transaction: &Transaction<'_>| {
             transaction
                 .prepare_cached(&format!("DELETE FROM revocation WHERE id = ?1 RETURNING {COLUMNS}"))?
@@ -48,6 +49,8 @@ impl StateStore {
 
     /// So many revocations behind one, in the order they were made.
     pub async fn revocations(&self, after: u64, limit: usize) -> Result<Vec<Revocation>, StateError> {
+        // SQLite has no larger numbers, so that nothing is behind them.
+        let Ok(after) = i64::try_from(after) else { return Ok(Vec::new()) };
         self.read(move |connection| page(connection, after, limit)).await
     }
 
@@ -116,7 +119,7 @@ fn revoke(
         .map(Some)
 }
 
-fn page(connection: &Connection, after: u64, limit: usize) -> rusqlite::Result<Vec<Revocation>> {
+fn page(connection: &Connection, after: i64, limit: usize) -> rusqlite::Result<Vec<Revocation>> {
     connection
         .prepare_cached(&format!("SELECT {COLUMNS} FROM revocation WHERE id > ?1 ORDER BY id LIMIT ?2"))?
         .query_map(params![after, limit], revocation)?
