@@ -8,7 +8,7 @@ mod sizes;
 
 use crate::admission::{Admission, Limits, Memory};
 use crate::api::{Api, Publishing};
-use crate::auth::{Denied, KeyRing, is_key_in_query};
+use crate::auth::{KeyRing, is_key_in_query};
 use crate::banner;
 use crate::config::Config;
 use crate::config::keys::{Reach, ResolvedKeys, resolve};
@@ -31,7 +31,7 @@ use crate::reload::{Part, Reloader, Reread, Used};
 use crate::tls::Certificates;
 use crate::waiting::waiting_bytes;
 use crate::{custody, drain, health, listener, reload, watch};
-use answers::{key_in_url, not_found};
+use answers::{key_in_url, no_metrics, not_found};
 use channelapi_core::broker::{EmbeddedBroker, StoreSettings, carry_answers};
 use channelapi_core::clock::{Clock, millis_of};
 use channelapi_core::hub::{self, Hub, Readiness};
@@ -201,12 +201,7 @@ impl Server {
     /// The metrics, for whoever has a key that may read everywhere: they tell how much a node has to do and what it refuses.
     fn metrics(&self, head: &Parts) -> Response {
         if let Err(denied) = self.api.admit_reader(head) {
-            if let Denied::Query = denied {
-                return key_in_url();
-            }
-            denied.reason().count();
-            let body = r#"{"success": false, "message": "The metrics need an API key that may read everywhere: send it as Authorization: Bearer <key>."}"#;
-            return http::json(StatusCode::FORBIDDEN, body);
+            return no_metrics(denied);
         }
         let store = self.hub.broker.figures();
         let (memory_used, memory_limit) = self.admission.memory();

@@ -4,7 +4,7 @@
 
 mod node;
 
-use node::{Client, Node};
+use node::{Client, KEY, Node};
 use std::process::Command;
 
 /// Takes JWTs that the program signs.
@@ -217,4 +217,45 @@ fn all_of_a_channel_whose_beginning_is_gone_is_told_to_be_less() {
     let mut handshake = Client::open(&node, &[]).unwrap();
     handshake.send(&format!(r#"40{{"token":"{token}","since":"all"}}"#)).unwrap();
     handshake.await_text(r#"42["gap",{"channel":"a","reason":"trimmed"}]"#);
+}
+
+/// Of two keys the first once counted, by whatever way the request was read, and whichever of them a proxy in front had judged.
+#[test]
+fn two_headers_with_a_key_are_refused_by_every_route() {
+    let node = Node::start("");
+    assert_eq!(node.call("POST", "/v1/channels/a/messages", r#"{"data":1}"#).status, 201);
+    let bearer = format!("Bearer {KEY}");
+    for (method, path, body) in [
+        ("POST", "/message/a", r#"{"message":2}"#),
+        ("POST", "/channel/a", ""),
+        ("POST", "/v1/channels/a/messages", r#"{"data":2}"#),
+        ("POST", "/v1/messages", r#"{"channels":["a"],"data":2}"#),
+        ("GET", "/v1/channels/a", ""),
+        ("GET", "/v1/channels/a/stream", ""),
+        ("GET", "/v1/channels/a/stream?token=t", ""),
+        ("DELETE", "/v1/channels/a/messages", ""),
+        ("GET", "/metrics", ""),
+        ("GET", "/v1/nothing", ""),
+    ] {
+        let is_v1 = path.starts_with("/v1");
+        let form = if is_v1 { r#""code":"several_keys""# } else { r#"{"success": false, "message": ""# };
+        for second in [&*bearer, "Bearer other", ""] {
+            for pair in [[&*bearer, second], [second, &*bearer]] {
+                let answer = node.request(method, path, &pair.map(|key| ("Authorization", key)), body);
+                let says =
+                    answer.body.contains(form) && answer.body.contains("several headers Authorization");
+                assert!(answer.status == 400 && says, "{method} {path} {pair:?}: {answer:?}");
+            }
+        }
+        if is_v1 {
+            let twice = [("X-API-Key", KEY), ("X-API-Key", KEY)];
+            assert_eq!(node.request(method, path, &twice, body).status, 400, "{method} {path}");
+            let each_once = [("Authorization", "Basic of-a-proxy"), ("X-API-Key", "other")];
+            let answer = node.request(method, path, &each_once, body);
+            assert_eq!(answer.status, 403, "{method} {path}: {answer:?}");
+        }
+    }
+    let read = node.call("GET", "/v1/channels/a/messages?since=all", "");
+    assert_eq!(read.body.matches(r#""data""#).count(), 1, "{read:?}");
+    assert_eq!(node.metric(r#"channelapi_requests_refused_total{reason="invalid"}"#), 67);
 }

@@ -149,6 +149,10 @@ impl Api {
 const IN_QUERY: &str = "A key in a URL ends up in logs and histories. Send it in the header Authorization, and replace this one: others \
                         may have read it.";
 
+/// What is said to who sends a header with a key twice.
+const SEVERAL: &str = "The request has several headers Authorization, or several X-API-Key: send one. Of several, who stands in front of the \
+                       server may have looked at another one than it would.";
+
 /// The passes of the streams: those of keys that are gone end with them.
 struct Passes(Arc<Streams>);
 

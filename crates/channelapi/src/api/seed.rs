@@ -2,7 +2,7 @@
 
 use super::in_time::{TooLate, in_time};
 use super::message::{self, DEPTH_MAX, MessageError};
-use super::{Api, IN_QUERY, idempotency};
+use super::{Api, IN_QUERY, SEVERAL, idempotency};
 use crate::auth::{Denied, Place, identify, is_key_in_query};
 use crate::config::scope::Scope;
 use crate::http::{self, Answer, Answering, BodyError, Head, Headers as _, Received, Request, Response};
@@ -119,6 +119,7 @@ impl From<Denied> for Refusal {
             }
             Denied::Channel => (StatusCode::FORBIDDEN, "The API key is not for this channel.".to_owned()),
             Denied::Query => (StatusCode::BAD_REQUEST, IN_QUERY.to_owned()),
+            Denied::Several => (StatusCode::BAD_REQUEST, SEVERAL.to_owned()),
         };
         Self { status, message, reason: Some(denied.reason()) }
     }

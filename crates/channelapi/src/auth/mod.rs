@@ -33,6 +33,8 @@ pub(crate) enum Denied {
     Channel,
     /// It carries a key where it ends up in logs.
     Query,
+    /// It carries several: whoever stands in front of the server may have looked at another one than it would.
+    Several,
 }
 
 impl Denied {
@@ -44,6 +46,7 @@ impl Denied {
             Self::Scope(_) => RequestRefused::Scope,
             Self::Channel => RequestRefused::Channel,
             Self::Query => RequestRefused::Query,
+            Self::Several => RequestRefused::Invalid,
         }
     }
 }
@@ -67,14 +70,21 @@ pub(crate) fn identify<'a>(
     place: Place,
     clock: &Clock,
 ) -> Result<&'a Arc<Key>, Denied> {
-    let authorization = headers.first(&AUTHORIZATION);
-    let api_key = if place == Place::AnyHeader { headers.first(&API_KEY) } else { None };
+    let authorization = single(headers, &AUTHORIZATION)?;
+    let api_key = if place == Place::AnyHeader { single(headers, &API_KEY)? } else { None };
     if authorization.is_none() && api_key.is_none() {
         return Err(Denied::NoKey);
     }
     let found = authorization.and_then(|presented| in_authorization(keys, presented));
     let found = found.or_else(|| keys.find(api_key?)).ok_or(Denied::WrongKey)?;
     if found.has_ended(|| clock.machine_millis()) { Err(Denied::Expired) } else { Ok(found) }
+}
+
+/// The value of a header that is there once at most.
+fn single<'a>(headers: &'a impl Headers, name: &'a HeaderName) -> Result<Option<&'a [u8]>, Denied> {
+    let mut values = headers.all(name);
+    let first = values.next();
+    if values.next().is_none() { Ok(first) } else { Err(Denied::Several) }
 }
 
 /// The key behind `Bearer`, or else raw as in the seed contract. A key may itself begin with that word.
@@ -183,6 +193,13 @@ mod tests {
         }
         check(&[(AUTHORIZATION, "")], Err(Denied::WrongKey));
         check(&[], Err(Denied::NoKey));
+        // Once, the first counted, whatever a proxy had looked at.
+        for name in [AUTHORIZATION, API_KEY.clone()] {
+            let twice = |second| [(name.clone(), "a-key-of-sixteen-bytes"), (name.clone(), second)];
+            for second in ["a-key-of-sixteen-bytes", "other", ""] {
+                check(&twice(second), Err(Denied::Several));
+            }
+        }
         let seed =
             HeaderMap::from_iter([(API_KEY.clone(), HeaderValue::from_static("a-key-of-sixteen-bytes"))]);
         let found = identify(&keys, &seed, Place::Authorization, &clock());

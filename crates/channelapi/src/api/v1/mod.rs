@@ -4,6 +4,7 @@ mod batch;
 mod body;
 mod channel;
 mod consumers;
+mod denied;
 mod history;
 mod json;
 mod problem;
@@ -314,6 +315,8 @@ impl Api {
         }
         let admitted = match self.admit_key(&call, &head.headers) {
             Ok((key, sender)) => Admitted { key, sender, grant: None, address },
+            // Whatever else it carries, who stood in front of the server may have let in somebody else.
+            Err(denied @ Denied::Several) => return Err(denied.into()),
             // A stranger learns nothing of what there is.
             Err(denied) => {
                 let opened = match &call {

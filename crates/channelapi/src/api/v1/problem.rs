@@ -1,10 +1,8 @@
 //! How version 1 says no: a problem document (RFC 9457) with a code that programs can rely on.
 
-use super::super::IN_QUERY;
 use super::super::idempotency::KeyError;
 use super::super::in_time::TooLate;
 use super::json::Object;
-use crate::auth::Denied;
 use crate::http::Answer;
 use crate::metrics::RequestRefused;
 use channelapi_core::broker::PublishError;
@@ -103,6 +101,9 @@ codes! {
     /// The key is where it does not belong.
     KeyInUrl "key_in_url" BAD_REQUEST "The URL has a parameter for a key"
         "Send the key as `Authorization: Bearer <key>` or as `X-API-Key: <key>`, and replace it: it is in logs now."
+    /// Which key counts cannot be told.
+    SeveralKeys "several_keys" BAD_REQUEST "The request has several headers for a key"
+        "Send one header Authorization, or one X-API-Key; look at what stands between the program and the server."
     /// Which page asks cannot be told.
     InvalidOrigin "invalid_origin" BAD_REQUEST "The request has no single origin"
         "A browser sends one header Origin; look at what stands between it and the server."
@@ -288,6 +289,7 @@ impl Problem {
             | Code::ReservedData
             | Code::InvalidTtl
             | Code::InvalidKey
+            | Code::SeveralKeys
             | Code::InvalidOrigin
             | Code::Encoding => RequestRefused::Invalid,
         };
@@ -390,23 +392,6 @@ impl From<TooLate> for Problem {
 impl From<KeyError> for Problem {
     fn from(error: KeyError) -> Self {
         Self::new(Code::InvalidKey, error.to_string())
-    }
-}
-
-/// Whoever has no key learns nothing; whoever has one learns what it lacks.
-impl From<Denied> for Problem {
-    fn from(denied: Denied) -> Self {
-        match denied {
-            Denied::NoKey | Denied::WrongKey => {
-                Self::new(Code::Forbidden, "The request does not carry the API key.")
-            }
-            Denied::Expired => Self::new(Code::KeyExpired, "The API key of the request has expired."),
-            Denied::Scope(scope) => {
-                Self::new(Code::MissingScope, format!("The API key does not have the scope `{scope}`."))
-            }
-            Denied::Channel => Self::new(Code::ChannelNotAllowed, "The API key is not for this channel."),
-            Denied::Query => Self::new(Code::KeyInUrl, IN_QUERY),
-        }
     }
 }
 
