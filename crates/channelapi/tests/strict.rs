@@ -100,6 +100,23 @@ fn what_is_not_there_is_said_with_a_hint_that_fits() {
         hidden.status == 400 && hidden.body.contains("without control or invisible characters"),
         "{hidden:?}"
     );
+    // Once, these were names: a soft hyphen, a mark of direction, a filler, a blank, a tag, and a joiner that joins nothing.
+    for hidden in
+        ["a%C2%AD", "%D8%9Cb", "%E3%85%A4", "a%E2%A0%80b", "a%F3%A0%81%81", "a%E2%80%8D", "%EF%B8%8F"]
+    {
+        for (method, path, body) in [
+            ("POST", format!("/channel/{hidden}"), String::new()),
+            ("POST", format!("/message/{hidden}"), r#"{"message":1}"#.to_owned()),
+            ("GET", format!("/v1/channels/{hidden}"), String::new()),
+        ] {
+            let answer = node.call(method, &path, &body);
+            let says = answer.body.contains("hannel name holds the invisible character U+");
+            assert!(answer.status == 400 && says, "{method} {path}: {answer:?}");
+        }
+    }
+    for seen in ["%D9%85%DB%8C%E2%80%8C%D8%AE", "%E2%9D%A4%EF%B8%8F%E2%80%8D%F0%9F%94%A5"] {
+        assert_eq!(node.call("POST", &format!("/channel/{seen}"), "").status, 200, "{seen}");
+    }
     let nameless = node.call("GET", "/v1/channels/a/messages?since=unread&consumer=", "");
     assert!(nameless.status == 400 && nameless.body.contains(r#""code":"invalid_consumer""#), "{nameless:?}");
 }

@@ -265,7 +265,7 @@ fn read_all(
 
 fn consumer(row: &Row<'_>) -> rusqlite::Result<(ChannelName, StoredPosition)> {
     let channel: String = row.get(3)?;
-    let channel = ChannelName::parse(&channel).map_err(|error| wrong(3, error))?;
+    let channel = ChannelName::stored(&channel).map_err(|error| wrong(3, error))?;
     consumer_name(row, 4)?;
     Ok((channel, stored_position(row)?))
 }
@@ -326,6 +326,21 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let directory = DataDirectory::open(folder.path()).unwrap();
         (StateStore::open(&directory).unwrap(), directory, folder)
+    }
+
+    /// An older version took names that hide something: who has read their channels still has.
+    #[tokio::test]
+    async fn the_consumers_of_a_name_that_is_none_any_more_are_read() {
+        let (store, _directory, folder) = open();
+        let hiding = ChannelName::stored("a\u{AD}").unwrap();
+        let ack = Ack { channel: hiding.clone(), ..ack("x", at(1, 5)) };
+        store.acknowledge(vec![ack]).await.unwrap();
+        let wrong = crate::state::check(folder.path()).unwrap();
+        assert!(!wrong.iter().any(|line| line.starts_with("state.db")), "{wrong:?}");
+        let known = hiding.clone();
+        store.take_back_consumers(move |channel| (*channel == known).then_some((1, 3))).unwrap();
+        let held = store.position(hiding, consumer("x")).await.unwrap().unwrap();
+        assert_eq!(held.offset, 3, "it was known, and taken back");
     }
 
     #[tokio::test]

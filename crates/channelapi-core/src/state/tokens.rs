@@ -159,7 +159,7 @@ pub(super) fn unreadable(connection: &Connection) -> rusqlite::Result<Vec<String
 
 fn stored_token(row: &Row<'_>) -> rusqlite::Result<StoredToken> {
     let channel: String = row.get(0)?;
-    let channel = ChannelName::parse(&channel).map_err(|error| {
+    let channel = ChannelName::stored(&channel).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
     })?;
     Ok(StoredToken {
@@ -201,6 +201,21 @@ mod tests {
         }
         assert!(issued.iter().all(|token| token == &issued[0]));
         assert_eq!(store.token_by_hash(issued[0].hash).await.unwrap().as_ref(), Some(&issued[0]));
+    }
+
+    /// An older version took names that hide something: their tokens still open their channels.
+    #[tokio::test]
+    async fn the_token_of_a_name_that_is_none_any_more_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = DataDirectory::open(folder.path()).unwrap();
+        let store = StateStore::open(&directory).unwrap();
+        let channel = ChannelName::stored("a\u{AD}").unwrap();
+        let hiding = StoredToken { channel, ..token("a", 1, 100) };
+        store.issue(hiding.clone(), 1, false).await.unwrap();
+        assert_eq!(store.token_by_hash(hiding.hash).await.unwrap().as_ref(), Some(&hiding));
+        assert_eq!(store.token_by_channel(hiding.channel.clone()).await.unwrap().as_ref(), Some(&hiding));
+        let wrong = crate::state::check(folder.path()).unwrap();
+        assert!(!wrong.iter().any(|line| line.starts_with("state.db")), "{wrong:?}");
     }
 
     #[tokio::test]

@@ -32,8 +32,9 @@ impl Value for NamePattern {
         if text.is_empty() {
             return Err("the pattern is empty; write one, such as user-*, or * for all channels".to_owned());
         }
-        // The stars may stand for nothing.
-        match ChannelName::parse(&text.replace('*', "")) {
+        // The stars may stand for nothing, or for something that what follows joins with.
+        let shortest = ChannelName::parse(&text.replace('*', ""));
+        match shortest.or_else(|why| ChannelName::parse(&text.replace('*', "頻")).map_err(|_| why)) {
             Err(why) if !text.chars().all(|character| character == '*') => {
                 Err(format!("`{}` matches no channel: {why}", text.escape_debug()))
             }
@@ -97,11 +98,16 @@ mod tests {
                 r"`user-*\u{1b}` matches no channel: channel name holds the invisible character U+001B"
                     .to_owned(),
             ),
+            (
+                "a\u{200d}*",
+                r"`a\u{200d}*` matches no channel: channel name holds the invisible character U+200D"
+                    .to_owned(),
+            ),
             (&*long, format!("`{long}` matches no channel: channel name is 256 bytes, the limit is 255")),
         ] {
             assert_eq!(NamePattern::parse(pattern), Err(expected));
         }
-        for pattern in ["*", "**", "a", "*a*", &long[1..], &format!("{}*", &long[1..])] {
+        for pattern in ["*", "**", "a", "*a*", "*\u{200d}a", &long[1..], &format!("{}*", &long[1..])] {
             assert_eq!(NamePattern::parse(pattern).map(|pattern| pattern.show()).as_deref(), Ok(pattern));
         }
     }

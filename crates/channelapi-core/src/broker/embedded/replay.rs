@@ -197,7 +197,7 @@ impl Replay {
         if let Some((key, fingerprint)) = publication.idempotency {
             segment.keyed_at = self.keys_now;
             self.repeats.forget_old(self.keys_now);
-            if let Ok(name) = ChannelName::parse(publication.channel) {
+            if let Ok(name) = ChannelName::stored(publication.channel) {
                 let position = Position { epoch: publication.epoch, offset: publication.offset, tag };
                 let cursor = Cursor { generation: 0, sequence, memory: 0 };
                 let durability = self.policies.of(&name).durability;

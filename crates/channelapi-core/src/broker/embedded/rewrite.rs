@@ -152,7 +152,7 @@ pub(super) fn rewrite(
                 covered = sequence + 1;
             }
             if let (Need::Entry(from), Record::Publication(publication)) = (need, record)
-                && let Ok(channel) = ChannelName::parse(publication.channel)
+                && let Ok(channel) = ChannelName::stored(publication.channel)
             {
                 let to = u32::try_from(out.len()).expect("it is smaller than it was");
                 moves.push(Move { channel, from, to });

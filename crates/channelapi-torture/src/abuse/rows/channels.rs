@@ -11,7 +11,7 @@ use super::super::yard::{Yard, expect, heard, json};
 const KEYS: usize = 20_000;
 
 pub(super) fn cases() -> Vec<Case> {
-    let names: [(&str, &str, u16); 20] = [
+    let names: [(&str, &str, u16); 25] = [
         ("H7", "..%2f..%2fetc%2fpasswd", 200),
         ("H7", "../../etc/passwd", 200),
         ("H7", "a/b//c/", 200),
@@ -29,6 +29,11 @@ pub(super) fn cases() -> Vec<Case> {
         ("H8", "a%e2%80%8bb", 400),
         ("H8", "%ef%bb%bfa", 400),
         ("H8", "%f0%9f%91%a8%e2%80%8d%f0%9f%91%a9", 200),
+        ("H8", "pay%c2%adments", 400),
+        ("H8", "%d8%9cb", 400),
+        ("H8", "%e3%85%a4", 400),
+        ("H8", "a%f3%a0%81%81", 400),
+        ("H8", "user%e2%80%8d-1", 400),
         ("H8", "%d0%b0dmin", 200),
         ("U1", "%3Cimg%20src=x%20onerror=alert(1)%3E", 200),
         ("U1", "%3C/script%3E", 200),

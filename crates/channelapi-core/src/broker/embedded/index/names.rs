@@ -6,11 +6,11 @@ use crate::model::ChannelName;
 use std::collections::{BTreeMap, VecDeque};
 
 impl Index {
-    /// The number of a channel, by a text that is its name; `None` if it cannot be one.
+    /// The number of a channel, by a text that is stored as its name; `None` if it cannot be one.
     pub(in super::super) fn intern_text(&mut self, name: &str) -> Option<u32> {
         match self.names.get(name) {
             Some(id) => Some(*id),
-            None => ChannelName::parse(name).ok().map(|name| self.intern(&name)),
+            None => ChannelName::stored(name).ok().map(|name| self.intern(&name)),
         }
     }
 

@@ -108,3 +108,46 @@ fn a_start_that_cannot_write_says_what_to_do() {
         assert!(error.contains("0000000000000001.log") && error.contains("store backup"), "{error}");
     });
 }
+
+/// An older version took names that hide something. What is in their channels is not lost by a start, a rewriting, or a repeat.
+#[test]
+fn what_was_published_to_a_name_that_is_none_any_more_is_read() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let broker = open(&disk);
+        let hiding = ChannelName::stored("channel\u{AD}-0").unwrap();
+        assert!(ChannelName::parse(hiding.as_str()).is_err());
+        let keyed = || PublishRequest {
+            channel: hiding.clone(),
+            idempotency_key: Some("once".into()),
+            ..request(0, "hidden")
+        };
+        let first = broker.publish(keyed()).await.unwrap();
+        // A segment that is rewritten, because the others of it are given up: not the first, which has a key.
+        for number in 0..40 {
+            broker.publish(request(9, &"x".repeat(100))).await.unwrap();
+            if number == 15 {
+                broker.publish(PublishRequest { idempotency_key: None, ..keyed() }).await.unwrap();
+            }
+        }
+        assert!(disk.sizes()[1] > 1_800, "{:?}", disk.sizes());
+        broker.purge(&channel(9)).await.unwrap();
+        let check = async |broker: &EmbeddedBroker, when: &str| {
+            let page = broker.history(&hiding, EVERYTHING).unwrap();
+            let kept: Vec<_> = page.publications.iter().map(|publication| &*publication.data).collect();
+            assert_eq!(kept, [b"hidden"; 2], "{when}");
+            assert_eq!(broker.locate(&hiding, Since::Cursor(first.cursor)).gap, None, "{when}");
+            let again = broker.publish(keyed()).await.unwrap();
+            assert!(again.is_duplicate && again.position == first.position, "{when}");
+        };
+        check(&broker, "in the life that took it").await;
+        drop(broker);
+        let broker = open(&disk);
+        check(&broker, "after a start").await;
+        tidy(&broker);
+        assert!(disk.sizes()[1] < 700, "it was rewritten: {:?}", disk.sizes());
+        check(&broker, "after a rewriting").await;
+        drop(broker);
+        check(&open(&disk), "after a start behind a rewriting").await;
+    });
+}
