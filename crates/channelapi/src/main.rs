@@ -108,7 +108,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { error, code }) => {
-            eprintln!("error: {error:#}");
+            output::tell(&format!("error: {error:#}"));
             ExitCode::from(code)
         }
     }
@@ -133,7 +133,7 @@ fn finish(outcome: Result<(), Failed>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed(text)) => {
-            eprintln!("error: {text}");
+            output::tell(&format!("error: {text}"));
             ExitCode::FAILURE
         }
     }

@@ -27,6 +27,7 @@ use super::{
     secure::{self, Secure},
 };
 use crate::config::secret::Secret;
+use crate::output::tell;
 
 /// For the connection, and again for a TLS handshake.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -116,7 +117,7 @@ impl Client {
         let is_first = patience.is_fresh();
         let Some(pause) = patience.pause(Instant::now(), problem.retry_after()) else { return Err(problem) };
         if is_first {
-            eprintln!("warning: {}; trying again", problem.in_short(&self.target));
+            tell(&format!("warning: {}; trying again", problem.in_short(&self.target)));
         }
         tokio::time::sleep(pause).await;
         Ok(())

@@ -46,7 +46,7 @@ pub fn bench(request: bench::Bench) -> Result<(), Failed> {
 
 fn warn(target: &Target) {
     for warning in &target.warnings {
-        eprintln!("warning: {warning}");
+        crate::output::tell(&format!("warning: {warning}"));
     }
 }
 

@@ -1,11 +1,6 @@
 //! `subscribe`: prints what is published to a channel, without losing anything when the connection breaks.
 
-use std::{
-    future::pending,
-    io::{self, Write},
-    os::fd::AsFd,
-    time::Duration,
-};
+use std::{future::pending, io, os::fd::AsFd, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -28,6 +23,7 @@ use super::{
     problem::Problem,
     target::segment,
 };
+use crate::output::{self, tell};
 
 /// Servers send a comment far more often than this; silence means that nobody is there any more.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
@@ -145,7 +141,7 @@ impl Listener {
             let problem = match client.open(&self.call()).await {
                 Ok(body) => {
                     if !patience.is_fresh() {
-                        eprintln!("connected again to {}", client.target.server);
+                        tell(&format!("connected again to {}", client.target.server));
                     }
                     match self.listen(body, &mut patience).await {
                         Ok(Ending::Done) => return Ok(()),
@@ -213,7 +209,7 @@ impl Listener {
                 if self.print(std::mem::take(&mut lines)).await? {
                     return Ok(true);
                 }
-                eprintln!("gap: {}", describe_gap(&event.data));
+                tell(&format!("gap: {}", describe_gap(&event.data)));
                 continue;
             }
             if self.request.event.as_ref().is_some_and(|wanted| *wanted != event.name) {
@@ -248,10 +244,7 @@ impl Listener {
         if lines.is_empty() {
             return Ok(false);
         }
-        let printing = self.printing.insert(spawn_blocking(move || {
-            let mut out = io::stdout().lock();
-            out.write_all(lines.as_bytes()).and_then(|()| out.flush())
-        }));
+        let printing = self.printing.insert(spawn_blocking(move || output::write(&lines)));
         let printed = printing.await.expect("writing does not panic");
         self.printing = None;
         match printed {
