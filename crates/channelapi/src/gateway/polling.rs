@@ -6,7 +6,7 @@ use super::connection::{Connection, PollEnd};
 use super::disconnect::Disconnect;
 use super::random_id;
 use crate::admission::SessionPass;
-use crate::http::{self, BodyError, Request, Response};
+use crate::http::{self, BodyError, Receipt, Request, Response};
 use crate::receiving::Sender;
 use bytes::Bytes;
 use channelapi_core::limits::{PACKETS_PER_POST_MAX, POLL_ROOM_PAUSE, PROBED_POLL_WAIT};
@@ -38,9 +38,10 @@ pub(super) async fn serve(session: Arc<Connection>, request: Request) -> Result<
     session.check_alive();
     match *request.method() {
         Method::GET => {
+            let name = name_of(request.uri().query().unwrap_or_default());
             // Nobody needs it while the client waits.
             drop(request);
-            poll(session).await
+            poll(session, name).await
         }
         // Boxed, because those who wait would hold room for it.
         Method::POST => Box::pin(post(session, request)).await,
@@ -48,9 +49,20 @@ pub(super) async fn serve(session: Arc<Connection>, request: Request) -> Result<
     }
 }
 
+/// What a client calls its poll, as a hash; 0 if it does not call it anything. Stock clients give each another `t`, so that no cache
+/// answers it; one that comes a second time was sent a second time by the browser, or by a proxy.
+fn name_of(query: &str) -> u32 {
+    let name = query.split('&').find_map(|part| part.strip_prefix("t=")).filter(|name| !name.is_empty());
+    name.map_or(0, |name| crc32fast::hash(name.as_bytes()).max(1))
+}
+
 /// Waits for packets. If the client goes away meanwhile, this future is dropped, and with it the session.
-async fn poll(session: Arc<Connection>) -> Result<Response, RequestError> {
-    let start = session.begin_poll().map_err(|violation| refuse(&session, violation))?;
+async fn poll(session: Arc<Connection>, name: u32) -> Result<Response, RequestError> {
+    let begun = session.begin_poll(name).map_err(|violation| refuse(&session, violation))?;
+    let Some((start, number)) = begun else {
+        session.lose_answer();
+        return Err(RequestError::BadRequest);
+    };
     let mut waiting = WaitingPoll { session: &session, is_answered: false };
     let end = match start {
         PollStart::Last => session.end_brief_poll(),
@@ -65,7 +77,10 @@ async fn poll(session: Arc<Connection>) -> Result<Response, RequestError> {
     waiting.is_answered = true;
     session.gateway().forget_if_over(&session);
     match end {
-        PollEnd::Payload(body) => Ok(payload_response(body)),
+        PollEnd::Payload(body) => {
+            let receipt = Receipt::new(session.clone(), number);
+            Ok(payload_response(body).map(|body| body.with_receipt(receipt)))
+        }
         PollEnd::Moved => Err(RequestError::BadRequest),
         PollEnd::Ended => Ok(http::empty(StatusCode::SERVICE_UNAVAILABLE)),
     }

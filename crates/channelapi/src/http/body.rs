@@ -1,5 +1,6 @@
 //! What an answer carries.
 
+use super::receipt::Receipt;
 use bytes::Bytes;
 use channelapi_core::limits::STREAM_PIECE_BYTES;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
@@ -12,6 +13,8 @@ pub(crate) enum Body {
     /// Known as a whole. hyper gets it in pieces, because it copies what it gets: bytes that count as long as they are here count until the
     /// last of them.
     Whole(Bytes),
+    /// The same, of which somebody must know whether it has arrived.
+    Receipted(Bytes, Option<Box<Receipt>>),
     /// Made while it is sent. The connection is closed behind it.
     Stream(Pin<Box<dyn HttpBody<Data = Bytes, Error = Infallible> + Send>>),
 }
@@ -22,10 +25,26 @@ impl Body {
         Self::Whole(bytes.into())
     }
 
+    /// The same, of which somebody must know whether it has arrived. A stream has its own ways.
+    pub(crate) fn with_receipt(self, receipt: Receipt) -> Self {
+        match self {
+            Self::Whole(whole) | Self::Receipted(whole, _) => Self::Receipted(whole, Some(Box::new(receipt))),
+            Self::Stream(_) => self,
+        }
+    }
+
+    /// What the connection keeps that it goes out on.
+    pub(crate) fn take_receipt(&mut self) -> Option<Box<Receipt>> {
+        match self {
+            Self::Receipted(_, receipt) => receipt.take(),
+            Self::Whole(_) | Self::Stream(_) => None,
+        }
+    }
+
     /// All of it, if it is known.
     pub(crate) fn into_whole(self) -> Option<Bytes> {
         match self {
-            Self::Whole(whole) => Some(whole),
+            Self::Whole(whole) | Self::Receipted(whole, _) => Some(whole),
             Self::Stream(_) => None,
         }
     }
@@ -51,8 +70,8 @@ impl HttpBody for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match self.get_mut() {
-            Self::Whole(rest) if rest.is_empty() => Poll::Ready(None),
-            Self::Whole(rest) => {
+            Self::Whole(rest) | Self::Receipted(rest, _) if rest.is_empty() => Poll::Ready(None),
+            Self::Whole(rest) | Self::Receipted(rest, _) => {
                 let piece = rest.split_to(rest.len().min(STREAM_PIECE_BYTES));
                 Poll::Ready(Some(Ok(Frame::data(piece))))
             }
@@ -62,14 +81,14 @@ impl HttpBody for Body {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Whole(rest) => rest.is_empty(),
+            Self::Whole(rest) | Self::Receipted(rest, _) => rest.is_empty(),
             Self::Stream(stream) => stream.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(rest) => SizeHint::with_exact(rest.len() as u64),
+            Self::Whole(rest) | Self::Receipted(rest, _) => SizeHint::with_exact(rest.len() as u64),
             Self::Stream(stream) => stream.size_hint(),
         }
     }

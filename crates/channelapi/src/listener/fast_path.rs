@@ -14,8 +14,8 @@ use super::serve::{Serving, has_changed};
 use super::service::{Leaving, Pace, Service};
 use crate::admission::SocketPass;
 use crate::http::{
-    Head, Headers as _, Parsed, Peer, Progress, Received, Request, Response, Socket, Wire, headers_room,
-    to_wire,
+    Head, Headers as _, Parsed, Peer, Progress, Receipt, Received, Request, Response, Socket, Wire,
+    headers_room, to_wire,
 };
 use crate::receiving::{NoRoom, Receiving};
 use crate::stream::with_read_buffer;
@@ -46,6 +46,8 @@ pub(super) struct FastPath<'a, S> {
     reader: Reader<'a, S>,
     progress: &'a Progress,
     pass: SocketPass,
+    /// Of the last answer, until another request shows that it has arrived.
+    receipt: Option<Box<Receipt>>,
 }
 
 /// What becomes of a connection.
@@ -69,6 +71,7 @@ impl<'a, S: Service> FastPath<'a, S> {
             reader: Reader { serving, socket, begun: Vec::new(), receiving: Receiving::default() },
             progress,
             pass,
+            receipt: None,
         }
     }
 
@@ -113,9 +116,14 @@ impl<'a, S: Service> FastPath<'a, S> {
                         self.pass.begin();
                         return self.other();
                     }
-                    Read::End => return End::Closed,
+                    Read::End { .. } => return End::Closed,
                 }
                 read = self.reader.read().await;
+                if let Some(mut receipt) = self.receipt.take()
+                    && let Read::End { is_broken } = read
+                {
+                    receipt.ended(is_broken);
+                }
             }
         }
     }
@@ -133,6 +141,7 @@ impl<'a, S: Service> FastPath<'a, S> {
         self.pass.has_spoken();
         self.progress.begin();
         let is_last = || is_last || has_changed(stop);
+        let mut receipt = None;
         let wire = match asked {
             Asked::Call(call) => {
                 let answer = service.call(call).await;
@@ -145,7 +154,8 @@ impl<'a, S: Service> FastPath<'a, S> {
                     Poll::Pending if pace == Pace::Held => self.reader.poll_gone(cx).map(|()| None),
                     Poll::Pending => Poll::Pending,
                 });
-                let response = response.await.ok_or(io::ErrorKind::ConnectionAborted)?;
+                let mut response = response.await.ok_or(io::ErrorKind::ConnectionAborted)?;
+                receipt = response.body_mut().take_receipt();
                 to_wire(response, is_last())
             }
         };
@@ -155,6 +165,10 @@ impl<'a, S: Service> FastPath<'a, S> {
         // A stop waits for what is done, and only a moment for who takes the answer.
         drop(under_way);
         self.answer(&wire).await?;
+        self.receipt = receipt;
+        if let Some(receipt) = &mut self.receipt {
+            receipt.written();
+        }
         if is_last {
             self.reader.socket.shutdown().await?;
             return Err(io::ErrorKind::ConnectionAborted.into());
@@ -218,7 +232,7 @@ impl<'a, S: Service> FastPath<'a, S> {
 fn made_room<S: Service>() -> Read<S> {
     let error = make_room();
     debug!(%error, "a connection did not begin as it must");
-    Read::End
+    Read::End { is_broken: false }
 }
 
 /// Reads requests.
@@ -251,8 +265,8 @@ enum Read<S: Service> {
     Part,
     /// What is not for us. It is in [`Reader::begun`].
     Other,
-    /// Nothing: the client has gone.
-    End,
+    /// Nothing: the client has gone, and closed the connection unless it `is_broken`.
+    End { is_broken: bool },
 }
 
 impl<S: Service> Reader<'_, S> {
@@ -266,8 +280,15 @@ impl<S: Service> Reader<'_, S> {
             let read = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut unread));
             let bytes = unread.filled();
             if read.is_err() || bytes.is_empty() {
+                // Many end TLS without a word.
+                let is_closed = |error: io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
+                let is_broken = read.is_err_and(|error| !is_closed(error));
                 // What a client began and gave up may mean something to whoever it was for.
-                return Poll::Ready(if self.begun.is_empty() { Read::End } else { Read::Other });
+                return Poll::Ready(if self.begun.is_empty() {
+                    Read::End { is_broken }
+                } else {
+                    Read::Other
+                });
             }
             if !self.begun.is_empty() {
                 self.begun.extend_from_slice(bytes);
@@ -344,7 +365,7 @@ impl<S: Service> Reader<'_, S> {
                 let Some((response, upgrade)) = service.upgrade(&head, peer) else { return Read::Other };
                 let Some(upgrade) = upgrade else { return Read::Refused(Box::new(response)) };
                 // Only a stream has no bytes yet, and none answers such a request.
-                let Some(answer) = to_wire(response, false) else { return Read::End };
+                let Some(answer) = to_wire(response, false) else { return Read::End { is_broken: false } };
                 Read::Leaving(upgrade, answer.into_vec(), behind.to_vec())
             }
             "GET" | "POST" | "PUT" | "DELETE" if !is_upgrade => {

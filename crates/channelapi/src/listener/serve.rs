@@ -5,19 +5,21 @@ use super::fast_path::{End, FastPath};
 use super::peer::Arrival;
 use super::service::Service;
 use crate::admission::{Rests, SocketPass};
-use crate::http::{self, Progress, Request, Response, Socket, Unread};
+use crate::http::{self, Progress, Receipt, Request, Response, Socket, Unread};
 use crate::metrics::{HttpRefused, RestEnded};
 use crate::stream::Stream;
 use channelapi_core::limits::{HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX, HTTP_TARGET_BYTES_MAX};
-use hyper::StatusCode;
 use hyper::body::Body as _;
 use hyper::header::{CONNECTION, HOST, HeaderValue, UPGRADE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{StatusCode, Version};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
@@ -94,8 +96,10 @@ impl<S: Service> Serving<S> {
         let watched = progress.clone();
         let unread = Unread::default();
         // A stream has been answered when its client has taken the end of it, which is behind the end of its body.
-        let streaming = OnceLock::new();
-        let streaming = &streaming;
+        let streaming = &OnceLock::new();
+        // Of the last answer, until another request shows that it has arrived, or it was the last by its client's wish.
+        let receipt = &Mutex::new(None::<Box<Receipt>>);
+        let goes_on = &AtomicBool::new(false);
         let answer = service_fn(move |request| {
             let service = service.clone();
             let progress = progress.clone();
@@ -104,6 +108,10 @@ impl<S: Service> Serving<S> {
             // Before anything of its body is read.
             progress.begin();
             let request = unread.watch(request);
+            if let Some(receipt) = &mut *receipt.lock() {
+                receipt.written();
+            }
+            goes_on.store(is_kept_alive(&request), Ordering::Relaxed);
             let peer = arrival.peer(request.headers(), entry.trusted_proxies.as_ref());
             let unread = unread.clone();
             let may_leave =
@@ -118,6 +126,7 @@ impl<S: Service> Serving<S> {
                     end_behind(&mut response);
                 }
                 unread.discard().await;
+                *receipt.lock() = response.body_mut().take_receipt();
                 if response.body().is_stream() {
                     progress.stream();
                     _ = streaming.set(under_way);
@@ -139,11 +148,17 @@ impl<S: Service> Serving<S> {
             .serve_connection(TokioIo::new(socket), answer)
             .with_upgrades();
         let mut connection = pin!(connection);
+        // A client that has all of its answer is not gone because it asks for nothing else.
+        let rested = || {
+            let is_resting = !watched.is_busy();
+            receipt.lock().iter_mut().filter(|_| is_resting).for_each(|receipt| receipt.written());
+        };
         let ended = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
-            () = watched.stalled() => return,
+            () = watched.stalled() => return rested(),
             () = pass.evicted() => {
+                rested();
                 let error = make_room();
                 debug!(%error, "a connection did not begin as it must");
                 return;
@@ -152,10 +167,16 @@ impl<S: Service> Serving<S> {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = connection.as_mut() => ended,
-                    () = watched.stalled() => return,
+                    () = watched.stalled() => return rested(),
                 }
             }
         };
+        if let Some(receipt) = &mut *receipt.lock() {
+            match &ended {
+                Ok(()) if !goes_on.load(Ordering::Relaxed) => receipt.written(),
+                _ => receipt.ended(ended.is_err()),
+            }
+        }
         if let Err(error) = ended {
             count_refused(&error);
             debug!(%error, "an HTTP connection broke");
@@ -180,6 +201,14 @@ impl Rests for Progress {
 /// Whether the connections are to end.
 pub(super) fn has_changed(stop: &watch::Receiver<()>) -> bool {
     stop.has_changed().unwrap_or(true)
+}
+
+/// Whether the connection is to be kept behind the answer to a request (RFC 9112 §9.3).
+fn is_kept_alive(request: &Request) -> bool {
+    let lines = request.headers().get_all(CONNECTION).iter();
+    let mut options = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    request.version() == Version::HTTP_11
+        && !options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 /// Refuses, and counts, what two readers could take for requests to two hosts (RFC 9112 §3.2), and what asks at too great length.

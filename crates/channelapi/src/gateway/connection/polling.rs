@@ -3,6 +3,7 @@
 use super::super::disconnect::Disconnect;
 use super::Connection;
 use super::state::{Polling, register};
+use crate::http::Concerned;
 use bytes::Bytes;
 use channelapi_protocol::engineio::{PollStart, Violation};
 use std::task::{Context, Poll, Waker};
@@ -18,8 +19,16 @@ pub(in crate::gateway) enum PollEnd {
 }
 
 impl Connection {
-    pub(in crate::gateway) fn begin_poll(&self) -> Result<PollStart, Violation> {
-        self.state.lock().session.begin_poll()
+    /// A poll begins, which its client calls `name`. Returns its number, too. `None` if it is one whose answer may have been lost, with
+    /// packets that nobody will send again: then the session ends, and its client comes back to where it stood.
+    pub(in crate::gateway) fn begin_poll(&self, name: u32) -> Result<Option<(PollStart, u32)>, Violation> {
+        let mut state = self.state.lock();
+        if let Some(polling) = &mut state.polling {
+            let Some(next) = polling.last.next(name) else { return Ok(None) };
+            polling.last = next;
+        }
+        let number = state.polling.as_ref().map_or(0, |polling| polling.last.number);
+        Ok(Some((state.session.begin_poll()?, number)))
     }
 
     /// Waits until there is something to answer a poll with. `is_brief` says that a noop will be sent soon anyway. `None` if it
@@ -64,6 +73,12 @@ impl Connection {
             self.close(Disconnect::Lost);
             self.gateway.forget_if_over(self);
         }
+    }
+
+    /// The session ends, because an answer was lost.
+    pub(in crate::gateway) fn lose_answer(&self) {
+        self.close(Disconnect::Lost);
+        self.gateway.forget_if_over(self);
     }
 
     /// Gives up on a session that has ended and whose client may still fetch something.
@@ -112,5 +127,20 @@ impl Connection {
             register(sleeper(polling), cx);
         }
         Poll::Pending
+    }
+}
+
+impl Concerned for Connection {
+    fn ended(&self, answer: u32, is_broken: bool) {
+        let is_lost = {
+            let mut state = self.state.lock();
+            // Whoever has moved to a WebSocket had all answers before.
+            let is_open = state.ended.is_none() && state.session.is_polling();
+            let polling = state.polling.as_mut().filter(|_| is_open);
+            polling.is_some_and(|polling| polling.last.is_lost(answer, is_broken))
+        };
+        if is_lost {
+            self.lose_answer();
+        }
     }
 }

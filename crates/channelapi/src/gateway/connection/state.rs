@@ -45,6 +45,42 @@ pub(super) struct Polling {
     pub(super) probe: Option<Waker>,
     /// The POST whose body is awaited.
     pub(super) post: Option<Waker>,
+    /// The last poll.
+    pub(super) last: PollMark,
+}
+
+/// What is known of a poll, to find out whether its answer was lost: then its client may poll once more without knowing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct PollMark {
+    /// Polls of this session up to it.
+    pub(super) number: u32,
+    /// What its client called it, as a hash; 0 if it has no name.
+    pub(super) name: u32,
+    /// It has the name of the one before it.
+    pub(super) is_repeated: bool,
+    /// Its client has closed the connection that the answer went out on, which it may have read or not.
+    pub(super) is_abandoned: bool,
+}
+
+impl PollMark {
+    /// The next poll, if it can be one: not if the client asks again for what it may never have got.
+    pub(super) fn next(self, name: u32) -> Option<Self> {
+        let is_repeated = name != 0 && name == self.name;
+        if is_repeated && self.is_abandoned {
+            return None;
+        }
+        Some(Self { number: self.number.wrapping_add(1), name, is_repeated, is_abandoned: false })
+    }
+
+    /// Whether an answer is lost whose connection has ended behind it, or may be when the next poll comes.
+    pub(super) fn is_lost(&mut self, answer: u32, is_broken: bool) -> bool {
+        if answer == self.number {
+            self.is_abandoned = true;
+            return is_broken;
+        }
+        // Who asked for something new had the answer.
+        self.is_repeated && answer == self.number.wrapping_sub(1)
+    }
 }
 
 /// No deadline.

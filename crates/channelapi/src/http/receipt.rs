@@ -1,0 +1,43 @@
+//! Whether an answer has arrived. HTTP does not say: a client that asks again on the same connection has it, and one whose connection has
+//! ended has it perhaps. A browser asks once more on another connection then, by itself, and tells its page nothing.
+
+use std::sync::Arc;
+
+/// Who must know which of its answers may not have arrived.
+pub(crate) trait Concerned: Send + Sync {
+    /// The connection on which this answer went out has ended behind it, or within it: by an error if it `is_broken`, else the client has
+    /// closed it, and may have read the answer or not.
+    fn ended(&self, answer: u32, is_broken: bool);
+}
+
+/// One of its answers, kept by the connection on which it goes out. Dropped before it is [written](Self::written), it is broken.
+pub(crate) struct Receipt {
+    whose: Arc<dyn Concerned>,
+    answer: u32,
+    is_written: bool,
+}
+
+impl Receipt {
+    pub(crate) fn new(whose: Arc<dyn Concerned>, answer: u32) -> Self {
+        Self { whose, answer, is_written: false }
+    }
+
+    /// The system has all of it, or we have closed the connection behind it ourselves.
+    pub(crate) fn written(&mut self) {
+        self.is_written = true;
+    }
+
+    /// Its connection has ended.
+    pub(crate) fn ended(&mut self, is_broken: bool) {
+        self.is_written = true;
+        self.whose.ended(self.answer, is_broken);
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if !self.is_written {
+            self.whose.ended(self.answer, true);
+        }
+    }
+}
