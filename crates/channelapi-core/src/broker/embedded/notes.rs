@@ -5,6 +5,7 @@ use super::index::Reset;
 use super::log::AppendError;
 use super::outcome::refusal;
 use super::record::{Purge, Record, StoredTop};
+use super::reserve::has_no_room;
 use super::stored::Stored;
 use super::upkeep::Poke;
 use super::writer::{Appended, Writer, random};
@@ -12,6 +13,15 @@ use crate::broker::Gap;
 use crate::model::ChannelName;
 use std::sync::atomic::Ordering;
 use tracing::warn;
+
+/// Why nothing was written for upkeep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The disk has no room for it.
+    Full,
+    /// The disk is read-only, or the log is closed, or something else that less to write does not help.
+    Other,
+}
 
 impl Writer {
     /// Gives up a channel's history; the next publication begins a new one. It is written down also of a channel that is kept in memory
@@ -107,13 +117,18 @@ impl Writer {
     }
 
     /// Tells upkeep whether something was done for it.
-    pub(super) fn say(&mut self, act: impl FnOnce(&mut Self) -> Result<(), AppendError>) -> bool {
-        let done = act(self);
-        if let Err(failure) = &done {
-            self.meet_full_disk(failure);
+    pub(super) fn say(
+        &mut self,
+        act: impl FnOnce(&mut Self) -> Result<(), AppendError>,
+    ) -> Result<(), Refusal> {
+        act(self).map_err(|failure| {
+            self.meet_full_disk(&failure);
             warn!(error = %failure, "upkeep of the log could not write");
-        }
-        done.is_ok()
+            match failure {
+                AppendError::NotStored(error) if has_no_room(&error) => Refusal::Full,
+                _ => Refusal::Other,
+            }
+        })
     }
 
     /// The head holds more than it did.

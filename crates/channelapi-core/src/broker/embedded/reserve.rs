@@ -104,6 +104,10 @@ pub(super) fn make_reserve(disk: &dyn Disk, segment_bytes: u64) -> io::Result<()
 
 /// Whether a disk that failed so takes no more bytes.
 pub(super) fn is_full(error: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)
+    has_no_room(error) || error.kind() == io::ErrorKind::ReadOnlyFilesystem
+}
+
+/// Whether it would take some if others were given up.
+pub(super) fn has_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

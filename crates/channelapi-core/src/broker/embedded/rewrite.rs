@@ -5,11 +5,12 @@
 //!
 //! What stays: publications in the index, the newest record of every channel whose newest record is here, and the last preface of each
 //! life. Of a channel that was forgotten, or is kept in memory now, nobody knows where its newest record is: of the last one here stays where
-//! the channel stood then, without the data, which may have been purged. The last purge of each channel stays while there are older segments:
-//! if what follows it is damaged one day, what is before it must not come back.
+//! the channel stood then, without the data, which may have been purged; so it does of one of which nothing is kept. The last purge of each
+//! channel stays while there are older segments: if what follows it is damaged one day, what is before it must not come back.
 
 use super::disk::{Disk, is_gone};
 use super::index::{Entry, Index, MEMORY};
+use super::notes::Refusal;
 use super::record::{Preface, Record, StoredPublication, StoredTop, tag_of};
 use super::segment::{EndKind, Part, first_of, header, name_of, rewritten_name_of, scan};
 use super::stored::{Segment, Stored};
@@ -38,6 +39,8 @@ pub(super) enum Rewritten {
     Damaged,
     /// What it relies on could not be made to survive: nothing was changed.
     Unsettled {
+        /// Why.
+        refusal: Refusal,
         /// Bytes that it would have now.
         bytes: u64,
     },
@@ -74,8 +77,8 @@ enum Need {
     Entry(Entry),
     /// It says something that no other record says.
     Whole,
-    /// It says where its channel stood, and nobody needs its data.
-    Place,
+    /// It says where its channel stood, and nobody needs its data; and why nothing older is here.
+    Place(Gap),
 }
 
 /// Rewrites a sealed segment. What makes records superfluous may be newer than the last sync: `settle` sees to it that it survives, or
@@ -86,7 +89,7 @@ pub(super) fn rewrite(
     number: u64,
     segment: &Segment,
     is_stopping: &AtomicBool,
-    settle: impl FnOnce() -> bool,
+    settle: impl FnOnce() -> Result<(), Refusal>,
 ) -> Result<Rewritten, Failure> {
     let name = name_of(number);
     let bytes = disk.read(&name)?;
@@ -141,10 +144,10 @@ pub(super) fn rewrite(
             let Some(need) = kept else {
                 continue;
             };
-            if let (Need::Place, Record::Publication(publication)) = (&need, record) {
+            if let (Need::Place(loss), Record::Publication(publication)) = (&need, record) {
                 skip(covered, publication.sequence + 1, &mut out);
                 covered = publication.sequence + 1;
-                top_behind(publication, tag_of(raw)).write(&mut out);
+                top_behind(publication, tag_of(raw), *loss).write(&mut out);
                 continue;
             }
             if let Some(sequence) = record.sequence() {
@@ -175,7 +178,7 @@ fn replace(
     number: u64,
     segment: &Segment,
     (bytes, moves): (&[u8], &[Move]),
-    settle: impl FnOnce() -> bool,
+    settle: impl FnOnce() -> Result<(), Refusal>,
 ) -> io::Result<Rewritten> {
     let name = rewritten_name_of(number);
     // One may be left of a try that failed, and could not be removed then.
@@ -189,9 +192,9 @@ fn replace(
         return Err(error);
     }
     // Not before it is known that it fits: what this writes is as much again for each try.
-    if !settle() {
+    if let Err(refusal) = settle() {
         disk.remove(&name)?;
-        return Ok(Rewritten::Unsettled { bytes: bytes.len() as u64 });
+        return Ok(Rewritten::Unsettled { refusal, bytes: bytes.len() as u64 });
     }
     failpoint::pass("before-rename");
     if let Err(error) = disk.rename(&name, &name_of(number)) {
@@ -219,7 +222,7 @@ fn replace(
     }
     let mut stored = stored.write();
     let length = bytes.len() as u64;
-    let overhead = length.saturating_sub(stored.index.usage(id).live_bytes);
+    let overhead = length.saturating_sub(stored.index.usage(id).staying_bytes());
     stored.segments.list.insert(number, Segment { id, length, overhead, ..segment.clone() });
     stored.segments.close(segment.id);
     Ok(Rewritten::Done { before: segment.length, after: length })
@@ -297,9 +300,9 @@ fn skip(from: u64, to: u64, out: &mut Vec<u8>) {
 }
 
 /// Where a channel stands behind a publication that is not kept.
-fn top_behind<'a>(publication: &StoredPublication<'a>, tag: u32) -> Record<'a> {
+fn top_behind<'a>(publication: &StoredPublication<'a>, tag: u32, loss: Gap) -> Record<'a> {
     let StoredPublication { epoch, offset, sequence: last, channel, .. } = *publication;
-    Record::Top(StoredTop { epoch, next_offset: offset + 1, last, tag, loss: Gap::Trimmed, channel })
+    Record::Top(StoredTop { epoch, next_offset: offset + 1, last, tag, loss, channel })
 }
 
 /// Whether and why somebody needs a record. `is_last` is the last one of its channel in the segment.
@@ -314,7 +317,7 @@ fn is_needed(
     let Some(known) = index.by_text(channel).filter(|known| known.anchor != MEMORY) else {
         // Without its newest record, what older segments have of it would come back with the next start.
         let is_publication = matches!(record, Record::Publication(_));
-        return is_last.then_some(if is_publication { Need::Place } else { Need::Whole });
+        return is_last.then_some(if is_publication { Need::Place(Gap::Trimmed) } else { Need::Whole });
     };
     let is_anchor = known.anchor == segment;
     match record {
@@ -325,7 +328,8 @@ fn is_needed(
                 .filter(|entry| (entry.segment, entry.position, entry.tag) == (segment, position, tag));
             let is_newest =
                 is_anchor && known.epoch == publication.epoch && known.next_offset == publication.offset + 1;
-            let newest = is_newest.then_some(Need::Whole);
+            let is_idle = known.entries.is_empty();
+            let newest = is_newest.then_some(if is_idle { Need::Place(known.loss) } else { Need::Whole });
             entry.map(|entry| Need::Entry(*entry)).or(newest)
         }
         Record::Top(top) => (is_anchor && known.epoch == top.epoch && known.next_offset == top.next_offset)

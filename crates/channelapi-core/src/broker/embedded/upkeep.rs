@@ -13,12 +13,14 @@
 use super::StoreSettings;
 use super::disk::Disk;
 use super::index::Index;
+use super::notes::Refusal;
 use super::repeats::{self, KeysClock};
 use super::reserve::{is_full, reserve_bytes};
 use super::rewrite::{Failure, Rewritten, rewrite};
 use super::segment::name_of;
 use super::stored::{Segment, Stored};
-use super::writer::Command;
+use super::usage::TOP_BYTES_ABOUT;
+use super::writer::{Command, Done};
 use crate::clock::Clock;
 use crate::counters::COUNTERS;
 use crate::failpoint;
@@ -80,9 +82,6 @@ pub(super) const AGELESS: u64 = if cfg!(test) { 100 } else { 10_000 };
 
 /// So many publications are given up before others get the lock.
 const GIVEN_UP_AT_ONCE: usize = if cfg!(test) { 10 } else { 4_096 };
-
-/// About how many bytes are written down of where a channel stands, but for its name.
-const TOP_BYTES_ABOUT: u64 = 64;
 
 impl Upkeep {
     /// Tidies up from time to time, until the writer has ended.
@@ -182,11 +181,6 @@ impl Upkeep {
             return false;
         };
         let may_go_on = |failed: &Failed| !self.fence.is_closed() && failed.segments.len() < FAILURES_MAX;
-        if !self.free_anchors(&segment) {
-            // Of another one less may have to be written down.
-            failed.add(number, None);
-            return may_go_on(failed);
-        }
         let settle = || self.begin(None);
         match rewrite(&*self.disk, &self.stored, number, &segment, &self.is_stopping, settle) {
             Ok(Rewritten::Done { before, after }) => {
@@ -203,9 +197,9 @@ impl Upkeep {
                 true
             }
             Ok(Rewritten::Stopped) => false,
-            Ok(Rewritten::Unsettled { bytes }) => {
+            Ok(Rewritten::Unsettled { refusal, bytes }) => {
                 failed.add(number, Some(bytes));
-                may_go_on(failed)
+                refusal == Refusal::Full && may_go_on(failed)
             }
             Err(Failure { error, bytes }) => {
                 warn!(%error, segment = name_of(number), "a segment could not be rewritten");
@@ -225,7 +219,7 @@ impl Upkeep {
         let Some(next) = next else {
             return false;
         };
-        if !self.free_anchors(segment) || !self.begin(Some(next)) {
+        if !self.free_anchors(segment) || self.begin(Some(next)).is_err() {
             return false;
         }
         failpoint::pass("before-remove");
@@ -269,22 +263,22 @@ impl Upkeep {
             return true;
         }
         idle.chunks(UPKEEP_CHUNK as usize).all(|channels| {
-            self.ask(|done| Command::Anchor { channels: channels.to_vec(), segment: segment.id, done })
+            let channels = channels.to_vec();
+            self.ask(|done| Command::Anchor { channels, segment: segment.id, done }).is_ok()
         })
     }
 
     /// Has it written down with which segment the log begins: as it is, or with another one.
-    fn begin(&self, number: Option<u64>) -> bool {
+    fn begin(&self, number: Option<u64>) -> Result<(), Refusal> {
         let number = number.unwrap_or_else(|| self.stored.read().begins);
         self.ask(|done| Command::Begin { number, done })
     }
 
-    fn ask(&self, command: impl FnOnce(oneshot::Sender<bool>) -> Command) -> bool {
+    fn ask(&self, command: impl FnOnce(Done) -> Command) -> Result<(), Refusal> {
         let (done, is_done) = oneshot::channel();
-        let Some(writer) = self.writer.upgrade() else {
-            return false;
-        };
-        writer.blocking_send(command(done)).is_ok() && is_done.blocking_recv().unwrap_or(false)
+        let writer = self.writer.upgrade().ok_or(Refusal::Other)?;
+        writer.blocking_send(command(done)).map_err(|_| Refusal::Other)?;
+        is_done.blocking_recv().unwrap_or(Err(Refusal::Other))
     }
 
     fn in_chunks(&self, act: impl Fn(&mut Stored, Range<u32>)) {
@@ -325,7 +319,7 @@ fn most_dead(stored: &Stored, newest: u64, now: u64, failed: &Failed) -> Option<
     // One with the log's lives stays in it, and another one is written before: tidying up must not be what fills the log.
     let dead_min = super::rewrite::DEAD_BYTES_MIN + 3 * stored.preface_bytes();
     let worth = |segment: &Segment| {
-        let live = stored.index.usage(segment.id).live_bytes;
+        let live = stored.index.usage(segment.id).staying_bytes();
         let length = segment.length.saturating_sub(segment.overhead);
         let is_mostly_dead = live.saturating_mul(REWRITE_LIVE_FRACTION) < length;
         let dead = length.saturating_sub(live);

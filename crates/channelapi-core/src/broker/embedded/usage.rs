@@ -15,6 +15,17 @@ pub(super) struct Usage {
     pub(super) live_bytes: u64,
 }
 
+/// About how many bytes of a segment say where a channel stands, but for its name.
+pub(super) const TOP_BYTES_ABOUT: u64 = 64;
+
+impl Usage {
+    /// Bytes that stay when the segment is rewritten, at least. Where a channel stands that has nothing in it takes some, too.
+    pub(super) fn staying_bytes(self) -> u64 {
+        let tops = self.anchors.saturating_sub(self.live);
+        self.live_bytes + u64::from(tops) * TOP_BYTES_ABOUT
+    }
+}
+
 /// What is in use of each segment, by its id.
 #[derive(Default)]
 pub(super) struct UsageTable(Vec<Usage>);

@@ -8,6 +8,7 @@ use super::answers::Asker;
 use super::disk::Disk;
 use super::group::{Batch, Group, record_bytes_about};
 use super::log::{AppendError, Log};
+use super::notes::Refusal;
 use super::record::{NUMBER_MAX, Record};
 use super::repeats::{KeysClock, Repeats};
 use super::stored::{Segment, Stored};
@@ -41,14 +42,17 @@ pub(super) enum Command {
     /// To give up a channel's history; answered with how many publications that were.
     Purge(ChannelName, oneshot::Sender<Result<usize, PublishError>>),
     /// To write down where channels stand of which nothing is kept, because the segment is to go that says so.
-    Anchor { channels: Vec<u32>, segment: u32, done: oneshot::Sender<bool> },
+    Anchor { channels: Vec<u32>, segment: u32, done: Done },
     /// To write down that the log begins with another segment.
-    Begin { number: u64, done: oneshot::Sender<bool> },
+    Begin { number: u64, done: Done },
     /// To make everything survive that was published so far. Answered with whether it does.
     Settle(oneshot::Sender<bool>),
     /// To look after what only the writer has.
     Tend,
 }
+
+/// Told whether something was written for upkeep.
+pub(super) type Done = oneshot::Sender<Result<(), Refusal>>;
 
 /// What is to be stored next to each other. Mostly it is one publication, which needs no memory of its own.
 pub(super) type Requests = SmallVec<[PublishRequest; 1]>;

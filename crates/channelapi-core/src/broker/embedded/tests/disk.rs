@@ -21,7 +21,7 @@ pub(super) struct State {
     pub(super) cuts_fail: bool,
     /// What syncing the name of a new file fails with.
     pub(super) names_fail: Option<i32>,
-    /// The name of a file that cannot be made, and what that fails with.
+    /// How the names of files end that cannot be made, and what that fails with.
     pub(super) refused: Option<(String, i32)>,
     /// What reading fails with.
     pub(super) reads_fail: Option<i32>,
@@ -282,7 +282,7 @@ impl Disk for SimulatedDisk {
         if let Some(number) = state.names_fail {
             return Err(sync_failed(io::Error::from_raw_os_error(number)));
         }
-        if let Some((_, number)) = state.refused.as_ref().filter(|(refused, _)| refused == name) {
+        if let Some((_, number)) = state.refused.as_ref().filter(|(refused, _)| name.ends_with(refused)) {
             return Err(io::Error::from_raw_os_error(*number));
         }
         let before = state.files.insert(name.to_owned(), inode.clone());

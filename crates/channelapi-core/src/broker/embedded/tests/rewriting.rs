@@ -1,6 +1,7 @@
 //! Rewriting segments that resist, and what is left of what was given up.
 
 use super::*;
+use std::ops::Range;
 
 /// Some segments of which nearly everything is dead at once. The second one is the longest.
 async fn mostly_dead(broker: &EmbeddedBroker, disk: &SimulatedDisk) {
@@ -13,6 +14,13 @@ async fn mostly_dead(broker: &EmbeddedBroker, disk: &SimulatedDisk) {
         }
     }
     broker.purge(&channel(9)).await.unwrap();
+}
+
+/// Nothing is kept any more of these channels, and their newest records are where they were.
+fn make_idle(broker: &EmbeddedBroker, names: Range<usize>) {
+    for name in names {
+        broker.stored.write().index.lose(&channel(name), u64::MAX);
+    }
 }
 
 fn segment(number: u64) -> String {
@@ -87,19 +95,43 @@ fn what_cannot_be_synced_before_a_segment_is_replaced_is_no_hindrance_to_others(
     });
 }
 
+/// Once, it was not if channels had their newest record there and nothing else.
 #[test]
 fn a_disk_that_is_read_only_is_tried_once() {
     run(async {
+        for has_idle in [false, true] {
+            let disk = SimulatedDisk::default();
+            let broker = open(&disk);
+            mostly_dead(&broker, &disk).await;
+            // One poke may still wait, but finds nothing to do.
+            disk.0.lock().is_read_only = true;
+            if has_idle {
+                make_idle(&broker, 1..4);
+            }
+            tidy(&broker);
+            // Upkeep may have been asked for twice before, but not more often.
+            assert!((1..4).contains(&disk.0.lock().refusals), "each of four segments was tried");
+            disk.0.lock().is_read_only = false;
+            tidy(&broker);
+            assert!(disk.sizes()[..4].iter().all(|size| *size < 700), "{:?}", disk.sizes());
+        }
+    });
+}
+
+/// Once, where such channels stand was written again and again, for each segment that was tried, until no room was left for anything.
+#[test]
+fn segments_that_the_disk_has_no_room_for_take_none_of_what_is_left() {
+    run(async {
         let disk = SimulatedDisk::default();
         let broker = open(&disk);
+        disk.0.lock().refused = Some((".new".into(), 28)); // ENOSPC
         mostly_dead(&broker, &disk).await;
-        disk.0.lock().is_read_only = true;
-        tidy(&broker);
-        // Upkeep may have been asked for twice before, but not more often.
-        assert!((1..4).contains(&disk.0.lock().refusals), "each of four segments was tried");
-        disk.0.lock().is_read_only = false;
-        tidy(&broker);
-        assert!(disk.sizes()[..4].iter().all(|size| *size < 700), "{:?}", disk.sizes());
+        make_idle(&broker, 1..4);
+        let before = disk.sizes();
+        for _ in 0..3 {
+            tidy(&broker);
+        }
+        assert_eq!(disk.sizes(), before);
     });
 }
 
@@ -156,25 +188,30 @@ fn what_was_purged_leaves_the_disk_also_if_its_channel_is_not_known_any_more() {
 #[test]
 fn whoever_stood_before_what_left_the_disk_is_told() {
     run(async {
-        let disk = SimulatedDisk::default();
-        let few = Retention { messages: 2, ..ALL };
-        let broker = open_with(&disk, few, &Clock::manual(1_000));
-        broker.publish(request(1, "stays")).await.unwrap();
-        let before = broker.publish(request(0, "given up")).await.unwrap();
-        let newest = broker.publish(request(0, "given up, too")).await.unwrap();
-        broker.stored.write().index.lose(&channel(0), u64::MAX);
-        forget_idle(&broker);
-        for _ in 0..40 {
-            broker.publish(request(9, &"x".repeat(60))).await.unwrap();
+        for (is_forgotten, told) in [(true, Gap::Trimmed), (false, Gap::Epoch)] {
+            let disk = SimulatedDisk::default();
+            let few = Retention { messages: 2, ..ALL };
+            let broker = open_with(&disk, few, &Clock::manual(1_000));
+            broker.publish(request(1, "stays")).await.unwrap();
+            let before = broker.publish(request(0, "given up")).await.unwrap();
+            let newest = broker.publish(request(0, "given up, too")).await.unwrap();
+            make_idle(&broker, 0..1);
+            if is_forgotten {
+                forget_idle(&broker);
+            }
+            for _ in 0..40 {
+                broker.publish(request(9, &"x".repeat(60))).await.unwrap();
+            }
+            tidy(&broker);
+            assert!(!disk.holds(b"given up"));
+            drop(broker);
+            let broker = open_with(&disk.after_power_cut(0), few, &Clock::manual(1_000));
+            assert_eq!(gap(&broker, 0, before.cursor), Some(told));
+            assert_eq!(gap(&broker, 0, newest.cursor), None, "nothing follows it");
+            assert!(data_of(&broker, 0).is_empty());
+            let next = broker.publish(request(0, "next")).await.unwrap().position;
+            assert_eq!((next.epoch, next.offset), (newest.position.epoch, 3));
         }
-        tidy(&broker);
-        assert!(!disk.holds(b"given up"));
-        drop(broker);
-        let broker = open_with(&disk.after_power_cut(0), few, &Clock::manual(1_000));
-        assert_eq!(gap(&broker, 0, before.cursor), Some(Gap::Trimmed));
-        assert!(data_of(&broker, 0).is_empty());
-        let next = broker.publish(request(0, "next")).await.unwrap().position;
-        assert_eq!((next.epoch, next.offset), (newest.position.epoch, 3));
     });
 }
 
