@@ -7,9 +7,9 @@ use super::log::{AppendError, Head, Log, start};
 use super::record::{Generation, RECORD_BYTES_MIN, Record};
 use super::repeats::Repeats;
 use super::replay::Replay;
-use super::reserve::{is_full, make_reserve};
+use super::reserve::{cut_reserve, is_full, make_reserve, remove_reserve, reserve_bytes};
 use super::segment::{
-    End, EndKind, Name, Part, RESERVE, SEGMENT_HEADER_BYTES, first_of, name_of, parse_name, scan, unsynced,
+    End, EndKind, Name, Part, SEGMENT_HEADER_BYTES, first_of, name_of, parse_name, scan, unsynced,
 };
 use super::stored::{Segment, Segments, Stored};
 use super::writer::random;
@@ -61,7 +61,8 @@ pub(super) fn open(
     fence: &Fence,
     now: u64,
 ) -> Result<Opened, OpenError> {
-    let Listing { mut numbers, longest, leftovers, has_reserve } = list(&**disk)?;
+    let Listing { mut numbers, longest, leftovers, reserve } = list(&**disk)?;
+    let has_reserve = reserve >= reserve_bytes(settings.segment_bytes);
     let mut replay = Replay::new(policies, settings.keys_max, now);
     let (oldest, mut last) = begins(&**disk, &numbers, longest)?;
     replay.begins = oldest;
@@ -133,13 +134,14 @@ pub(super) struct Listing {
     /// The bytes of the longest one.
     pub(super) longest: usize,
     leftovers: Vec<String>,
-    has_reserve: bool,
+    /// Bytes of the reserve.
+    reserve: u64,
 }
 
 /// Looks at everything that is there before anything is changed. While a server runs, it may give up segments meanwhile: they are
 /// left out.
 pub(super) fn list(disk: &dyn Disk) -> Result<Listing, OpenError> {
-    let mut listing = Listing { numbers: Vec::new(), longest: 0, leftovers: Vec::new(), has_reserve: false };
+    let mut listing = Listing { numbers: Vec::new(), longest: 0, leftovers: Vec::new(), reserve: 0 };
     for name in disk.list()? {
         match parse_name(&name).ok_or_else(|| OpenError::Foreign(name.clone()))? {
             Name::Segment(number) => {
@@ -152,7 +154,10 @@ pub(super) fn list(disk: &dyn Disk) -> Result<Listing, OpenError> {
                 first_of(&name, number, &header)?;
                 listing.numbers.push(number);
             }
-            Name::Reserve => listing.has_reserve = true,
+            Name::Reserve => match disk.open(&name) {
+                Err(error) if is_gone(&error) => {}
+                file => listing.reserve = file?.1,
+            },
             Name::Rewritten(_) => listing.leftovers.push(name),
         }
     }
@@ -376,15 +381,16 @@ fn finish(
             Ok(log)
         }
     };
-    let log = begin().or_else(|failure: AppendError| match failure {
-        AppendError::NotStored(error) if is_full(&error) && has_reserve => {
-            // That is what it is for.
+    let mut log = begin();
+    // That is what it is for, all of it if need be.
+    for is_all in [false, true] {
+        if matches!(&log, Err(AppendError::NotStored(error)) if is_full(error)) {
             has_reserve = false;
-            disk.remove(RESERVE).map_err(AppendError::NotStored)?;
-            begin()
+            let given_up =
+                if is_all { remove_reserve(&**disk) } else { cut_reserve(&**disk, settings.segment_bytes) };
+            log = given_up.map_err(AppendError::NotStored).and_then(|()| begin());
         }
-        failure => Err(failure),
-    });
+    }
     let mut log = log.map_err(|error| OpenError::Io(io::Error::other(error)))?;
     if let Some(sealed) = head.filter(|head| head.number != log.head.number)
         && let Some(segment) = segments.list.get_mut(&sealed.number)

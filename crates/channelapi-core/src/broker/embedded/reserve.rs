@@ -1,15 +1,16 @@
 //! The file that is given up when the disk is full, so that upkeep has room to make more.
 //!
-//! Invariant: nothing is written for publishers while it is missing.
+//! Invariants:
+//! - Nothing is written for publishers while it is not whole.
+//! - What is left of it when it is given up is for nothing but writing down that the oldest segment goes, which makes room.
 
-use super::disk::{Disk, LogFile, is_sync_failure, sync_failed};
+use super::disk::{Disk, LogFile, is_gone, is_sync_failure, sync_failed};
 use super::log::AppendError;
 use super::segment::RESERVE;
 use super::upkeep::Poke;
 use super::writer::{Appended, Writer};
 use crate::limits::LOG_RESERVE_BYTES;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tracing::warn;
 
@@ -29,11 +30,27 @@ impl Writer {
     }
 
     fn give_up_reserve(&self) -> io::Result<()> {
-        match self.disk.remove(RESERVE) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Err(_) | Ok(()) => self.has_reserve.store(false, Ordering::Relaxed),
-        }
+        cut_reserve(&*self.disk, self.settings.segment_bytes)?;
+        self.has_reserve.store(false, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Writes down at any cost that the log begins with another segment: the one before it goes then, and with it more bytes than that takes.
+    pub(super) fn begin_making_room(&mut self, number: u64) -> Result<(), AppendError> {
+        let mut begun = self.begin(number);
+        let goes_on = self.stored.read().begins < number;
+        for is_last in [false, true] {
+            let has_no_room =
+                matches!(&begun, Err(AppendError::NotStored(error)) if has_no_room(error)) && goes_on;
+            if !has_no_room || self.give_up_reserve().is_err() {
+                break;
+            }
+            if is_last && remove_reserve(&*self.disk).is_err() {
+                break;
+            }
+            begun = self.begin(number);
+        }
+        begun
     }
 
     /// Looks whether a disk that took nothing takes something again: the reserve is made anew. Nobody sends a node publications to try with
@@ -58,7 +75,7 @@ impl Writer {
         if has_room { self.write(bytes, true) } else { appended }
     }
 
-    /// Nothing is written for publishers while the reserve is missing.
+    /// Nothing is written for publishers while the reserve is not whole.
     pub(super) fn restore_reserve(&mut self) -> Result<(), AppendError> {
         if !self.has_reserve.load(Ordering::Relaxed) {
             let made = make_reserve(&*self.disk, self.settings.segment_bytes);
@@ -77,7 +94,30 @@ pub(super) fn reserve_bytes(segment_bytes: u64) -> u64 {
     most.min(segment_bytes)
 }
 
-/// Sets bytes aside. They are no zeros, because a file system may not give those any room.
+/// What is left of it when it is given up: room for three prefaces, of which one begins a new segment.
+fn rest_bytes(segment_bytes: u64) -> u64 {
+    reserve_bytes(segment_bytes) / 4
+}
+
+/// Gives up the reserve, but for what is left of it for the removal of a segment.
+pub(super) fn cut_reserve(disk: &dyn Disk, segment_bytes: u64) -> io::Result<()> {
+    match disk.open(RESERVE) {
+        Ok((file, length)) => file.cut(length.min(rest_bytes(segment_bytes))),
+        Err(error) if is_gone(&error) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives up all of the reserve.
+pub(super) fn remove_reserve(disk: &dyn Disk) -> io::Result<()> {
+    match disk.remove(RESERVE) {
+        Err(error) if !is_gone(&error) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Sets bytes aside: all of the reserve, or, if that fails, what should be left of it. They are no zeros, because a file system may not give
+/// those any room.
 pub(super) fn make_reserve(disk: &dyn Disk, segment_bytes: u64) -> io::Result<()> {
     let length = reserve_bytes(segment_bytes);
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
@@ -88,18 +128,27 @@ pub(super) fn make_reserve(disk: &dyn Disk, segment_bytes: u64) -> io::Result<()
         state ^= state << 17;
         bytes.extend_from_slice(&state.to_le_bytes());
     }
+    let (file, length) = match disk.open(RESERVE) {
+        Err(error) if is_gone(&error) => (disk.create(RESERVE)?, 0),
+        opened => opened?,
+    };
+    let rest = rest_bytes(segment_bytes);
+    if length < rest {
+        let part = &bytes[..usize::try_from(rest).map_err(io::Error::other)?];
+        file.write_at(0, part).inspect_err(|_| _ = disk.remove(RESERVE))?;
+    }
     // There must be room for twice as much: otherwise the room is the reserve's own, just given up for upkeep.
-    let write = |file: Arc<dyn LogFile>| {
+    let write = |file: &dyn LogFile| {
         file.write_at(0, &bytes)?;
         file.write_at(bytes.len() as u64, &bytes)?;
         file.cut(bytes.len() as u64)?;
         file.sync().map_err(sync_failed)
     };
-    let made = disk.create(RESERVE).and_then(write);
-    if made.is_err() {
-        _ = disk.remove(RESERVE);
-    }
-    made
+    write(&*file).inspect_err(|_| {
+        if file.cut(rest).is_err() {
+            _ = disk.remove(RESERVE);
+        }
+    })
 }
 
 /// Whether a disk that failed so takes no more bytes.

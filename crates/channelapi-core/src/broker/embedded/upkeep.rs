@@ -105,13 +105,24 @@ impl Upkeep {
             self.give_up(|index, ids| index.trim_old(ids, now, GIVEN_UP_AT_ONCE));
         }
         self.forget_idle(IDLE_CHANNELS_MAX);
-        if let Some(writer) = self.writer.upgrade() {
-            _ = writer.blocking_send(Command::Tend);
-        }
+        self.tend();
         // Not what is written meanwhile for the sake of tidying up: that could go on for ever.
         let newest = self.stored.read().segments.list.keys().next_back().copied().unwrap_or_default();
         let mut failed = Failed { segments: HashSet::new(), room: u64::MAX };
         while !self.is_stopping() && self.take_back(newest, &mut failed) {}
+    }
+
+    fn tend(&self) {
+        if let Some(writer) = self.writer.upgrade() {
+            _ = writer.blocking_send(Command::Tend);
+        }
+    }
+
+    /// There is more room: on a disk that was full, some of it is set aside before others take it.
+    fn set_aside(&self) {
+        if !self.has_reserve.load(Ordering::Relaxed) {
+            self.tend();
+        }
     }
 
     /// Gives up publications until `act` leaves no channel that may have more. Of a whole segment, or behind a start after a long time, that
@@ -185,6 +196,7 @@ impl Upkeep {
         match rewrite(&*self.disk, &self.stored, number, &segment, &self.is_stopping, settle) {
             Ok(Rewritten::Done { before, after }) => {
                 debug!(segment = name_of(number), before, after, "rewrote a segment");
+                self.set_aside();
                 true
             }
             Ok(Rewritten::Damaged) => {
@@ -233,6 +245,7 @@ impl Upkeep {
         if let Err(error) = self.disk.remove(&name_of(number)) {
             warn!(%error, segment = name_of(number), "an old segment could not be removed; the next start will do it");
         }
+        self.set_aside();
         true
     }
 
@@ -254,18 +267,30 @@ impl Upkeep {
         }
         // The other half is for what is written behind them.
         let room = reserve_bytes(self.settings.segment_bytes) / 2;
-        if bytes > room && !self.has_reserve.load(Ordering::Relaxed) {
-            warn!(
-                channels = idle.len(),
-                "the disk is full: where channels stand of which nothing is kept is forgotten, so that there is room again"
-            );
-            self.in_chunks(|stored, ids| stored.index.forget_anchored(ids, segment.id));
-            return true;
+        loop {
+            let had_reserve = self.has_reserve.load(Ordering::Relaxed);
+            let written = if had_reserve || bytes <= room {
+                idle.chunks(UPKEEP_CHUNK as usize).try_for_each(|channels| {
+                    let channels = channels.to_vec();
+                    self.ask(|done| Command::Anchor { channels, segment: segment.id, done })
+                })
+            } else {
+                Err(Refusal::Full)
+            };
+            match written {
+                Ok(()) => return true,
+                // It was given up for this.
+                Err(Refusal::Full) if had_reserve && !self.has_reserve.load(Ordering::Relaxed) => {}
+                Err(Refusal::Full) if !had_reserve => break,
+                Err(_) => return false,
+            }
         }
-        idle.chunks(UPKEEP_CHUNK as usize).all(|channels| {
-            let channels = channels.to_vec();
-            self.ask(|done| Command::Anchor { channels, segment: segment.id, done }).is_ok()
-        })
+        warn!(
+            channels = idle.len(),
+            "the disk is full: where channels stand of which nothing is kept is forgotten, so that there is room again"
+        );
+        self.in_chunks(|stored, ids| stored.index.forget_anchored(ids, segment.id));
+        true
     }
 
     /// Has it written down with which segment the log begins: as it is, or with another one.

@@ -81,7 +81,7 @@ pub(super) struct Writer {
     pub(super) told: Option<(u64, u64)>,
     /// Since when something waits for being synced.
     pub(super) unsynced: Option<Instant>,
-    /// Whether the reserve is there. Without it the disk was full: nothing is published until it is there again. Upkeep looks at it.
+    /// Whether the reserve is whole. Without it the disk was full: nothing is published until it is there again. Upkeep looks at it.
     pub(super) has_reserve: Arc<AtomicBool>,
     /// Whether the disk took nothing the last time, see [`EmbeddedBroker::is_refusing`](super::EmbeddedBroker::is_refusing).
     pub(super) is_refusing: Arc<AtomicBool>,
@@ -173,7 +173,9 @@ impl Writer {
                     Command::Anchor { channels, segment, done } => {
                         _ = done.send(self.say(|writer| writer.anchor(&channels, segment)));
                     }
-                    Command::Begin { number, done } => _ = done.send(self.say(|writer| writer.begin(number))),
+                    Command::Begin { number, done } => {
+                        _ = done.send(self.say(|writer| writer.begin_making_room(number)));
+                    }
                     Command::Settle(done) => _ = done.send(self.settle()),
                     Command::Tend => self.tend(),
                 }

@@ -292,7 +292,7 @@ impl Disk for SimulatedDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<(Arc<dyn LogFile>, u64)> {
-        let inode = self.0.lock().files[name].clone();
+        let inode = self.0.lock().files.get(name).cloned().ok_or(io::ErrorKind::NotFound)?;
         let length = inode.lock().bytes.len() as u64;
         Ok((Arc::new(SimulatedFile(self.clone(), inode)), length))
     }

@@ -81,6 +81,67 @@ fn a_channel_can_be_purged_on_a_full_disk_which_makes_room() {
     });
 }
 
+/// Once, it stayed full for ever if something else, like many purges, had taken the room that where they stand was to be written into.
+#[test]
+fn a_full_disk_heals_though_there_is_no_room_any_more_for_where_channels_stand() {
+    run(async {
+        for (purges, is_restarted) in
+            [(0, false), (3, false), (100, false), (0, true), (3, true), (100, true)]
+        {
+            let mut disk = SimulatedDisk::default();
+            let clock = Clock::manual(1_000);
+            let age = Retention { age: 1_000_000, ..ALL };
+            let mut broker = open_with(&disk, age, &clock);
+            let mut quiet = Vec::new();
+            for name in 100..104 {
+                quiet.push((name, broker.publish(request(name, "")).await.unwrap()));
+            }
+            churn(&broker, 100).await;
+            tidy(&broker);
+            disk.0.lock().room = Some(0);
+            assert_eq!(broker.publish(request(9, "full")).await, Err(PublishError::StorageFull));
+            for number in 0..purges {
+                if broker.purge(&channel(100)).await.is_err() {
+                    assert!(number > 3);
+                }
+            }
+            if is_restarted {
+                drop(broker);
+                disk = disk.after_power_cut(0);
+                disk.0.lock().room = Some(0);
+                broker = open_with(&disk, age, &clock);
+            }
+            clock.advance(Duration::from_secs(2_000));
+            tidy(&broker);
+            assert!(!disk.has("0000000000000001.log"), "there was room for what is needed");
+            broker.publish(request(9, "there is room again")).await.unwrap();
+            let check = |broker: &EmbeddedBroker| {
+                for (name, published) in &quiet {
+                    let gaps = [
+                        gap(broker, *name, published.cursor),
+                        broker.locate(&channel(*name), Since::Position(published.position)).gap,
+                    ];
+                    let told = |gap: &Option<Gap>| match gap {
+                        None => purges == 0 || *name > 100,
+                        Some(Gap::Trimmed) => purges > 3,
+                        Some(Gap::Epoch) => purges > 0,
+                        Some(_) => false,
+                    };
+                    assert!(gaps.iter().all(told), "{name} after {purges} purges: {gaps:?}");
+                    assert!(data_of(broker, *name).is_empty());
+                }
+                assert_eq!(data_of(broker, 9), ["there is room again"]);
+            };
+            check(&broker);
+            drop(broker);
+            let broker = open_with(&disk.after_power_cut(0), age, &clock);
+            clock.advance(Duration::from_millis(AGELESS));
+            tidy(&broker);
+            check(&broker);
+        }
+    });
+}
+
 #[test]
 fn a_full_disk_heals_though_there_is_no_room_for_where_all_channels_stand() {
     run(async {
