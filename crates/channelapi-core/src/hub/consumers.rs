@@ -148,13 +148,15 @@ impl Consumers {
     /// The consumers of a channel, by name.
     pub async fn list(&self, channel: &ChannelName) -> Result<Vec<Consumer>, StateError> {
         let positions = self.state.positions(channel.clone()).await?;
-        let known = self.broker.standing_and_expired(channel, |_| 0);
-        let consumer = |(name, stored): (ConsumerName, StoredPosition)| Consumer {
+        let known = self.broker.standing_and_expired(channel, |standing| {
+            positions.iter().map(|(_, stored)| offset_in(standing, Some(*stored))).collect()
+        });
+        let consumer = |(place, (name, stored)): (usize, (ConsumerName, StoredPosition))| Consumer {
             name,
-            held: held_of(known.as_ref(), Some(stored)),
+            held: held_of(known.as_ref().map(|(standing, expired)| (standing, expired[place])), Some(stored)),
             acked_at: stored.acked_at,
         };
-        Ok(positions.into_iter().map(consumer).collect())
+        Ok(positions.into_iter().enumerate().map(consumer).collect())
     }
 
     /// The consumers that have acknowledged a publication, by name.
@@ -256,8 +258,8 @@ impl Consumers {
 
     /// What a stored position means in its channel.
     fn held(&self, channel: &ChannelName, stored: Option<StoredPosition>) -> Held {
-        let known = self.broker.standing_and_expired(channel, |standing| offset_in(standing, stored));
-        held_of(known.as_ref(), stored)
+        let known = self.broker.standing_and_expired(channel, |standing| vec![offset_in(standing, stored)]);
+        held_of(known.as_ref().map(|(standing, expired)| (standing, expired[0])), stored)
     }
 
     /// Waits until what a consumer acknowledged so far is on disk, or could not be written.
@@ -270,16 +272,15 @@ impl Consumers {
     }
 }
 
-/// What a stored position means in a channel as it stands now, of which these offsets have expired. Unread is what is still there:
+/// What a stored position means in a channel as it stands now, of which so much behind it has expired. Unread is what is still there:
 /// what was given up cannot be read, nor what has expired.
-fn held_of(known: Option<&(Standing, Vec<u64>)>, stored: Option<StoredPosition>) -> Held {
+fn held_of(known: Option<(&Standing, u64)>, stored: Option<StoredPosition>) -> Held {
     let Some((standing, expired)) = known else {
         return Held { offset: 0, unread: 0 };
     };
     let offset = offset_in(standing, stored);
     let first = standing.first_offset.max(offset + 1);
-    let expired = expired.len() - expired.partition_point(|expired| *expired < first);
-    Held { offset, unread: standing.next_offset.saturating_sub(first).saturating_sub(expired as u64) }
+    Held { offset, unread: standing.next_offset.saturating_sub(first).saturating_sub(expired) }
 }
 
 /// The offset of a stored position in the history that there is now.

@@ -4,10 +4,14 @@
 //!
 //! An entry takes 32 bytes, a channel about 200: everything rare (a time to die, data in memory) is kept aside.
 
+mod expiries;
+
 use super::{EmbeddedBroker, reader};
 use crate::broker::Gap;
 use crate::model::ChannelName;
-use std::collections::{BTreeMap, VecDeque};
+pub(super) use expiries::Expiries;
+use std::cmp::Reverse;
+use std::collections::VecDeque;
 
 /// What is known of one channel.
 pub(super) struct Channel {
@@ -30,7 +34,7 @@ pub(super) struct Channel {
     /// When the oldest of them was published: a look at the entry itself is a wait for memory.
     pub(super) oldest_at: u64,
     /// When entries die that do not live for ever, by their turns.
-    pub(super) expiries: BTreeMap<u64, u64>,
+    pub(super) expiries: Expiries,
     pub(super) bytes: u64,
     /// The segment with its newest record in the log.
     pub(super) anchor: u32,
@@ -84,19 +88,19 @@ pub(super) struct Standing {
 }
 
 impl EmbeddedBroker {
-    /// Where a channel stands, if anything is known of it, and the offsets, in order, of what it keeps and shows to nobody any more,
-    /// because its time is over. Only those behind the offset that `after` names.
+    /// Where a channel stands, if anything is known of it, and how much it keeps behind each of some offsets and shows to nobody any more,
+    /// because its time is over.
     pub fn standing_and_expired(
         &self,
         channel: &ChannelName,
-        after: impl FnOnce(&reader::Standing) -> u64,
+        behind: impl FnOnce(&reader::Standing) -> Vec<u64>,
     ) -> Option<(reader::Standing, Vec<u64>)> {
         let now = self.clock.unix_millis();
         let stored = self.stored.read();
         let known = stored.index.channel(channel)?;
         let (first_offset, next_offset) = (known.first_offset(), known.next_offset);
         let standing = reader::Standing { epoch: known.epoch, first_offset, next_offset };
-        Some((standing, known.expired(after(&standing), now)))
+        Some((standing, known.expired(&behind(&standing), now)))
     }
 }
 
@@ -146,35 +150,111 @@ impl Channel {
         if self.entries.len() < self.entries.capacity() / 4 {
             self.entries.shrink_to(self.entries.len() * 2);
         }
+        self.expiries.give_back();
     }
 
-    /// Whether an entry may still be shown.
-    pub(super) fn shows(&self, entry: &Entry, now: u64) -> bool {
-        self.expiries.get(&entry.turn).is_none_or(|dies_at| *dies_at > now)
+    /// The place of the first entry that may still be shown, from one place on and before another; that one if there is none.
+    pub(super) fn shown_from(&self, mut place: usize, before: usize, now: u64) -> usize {
+        while place < before {
+            let Some(end) = self.expiries.find(self.entries[place].turn) else { return place };
+            if !self.expiries.is_over(end, now) {
+                return place;
+            }
+            // None of these lives for ever.
+            let most = (before - place).min(self.expiries.len() - end);
+            let count = largest(most, |count| {
+                self.entries[place + count - 1].turn == self.expiries.turn(end + count - 1)
+            });
+            match self.expiries.first_living(end..end + count, now) {
+                Some(living) => return place + (living - end),
+                None => place += count,
+            }
+        }
+        before
+    }
+
+    /// The same backwards: behind the last one that may still be shown, from one place on and before another.
+    pub(super) fn shown_before(&self, mut before: usize, place: usize, now: u64) -> usize {
+        while place < before {
+            let Some(end) = self.expiries.find(self.entries[before - 1].turn) else { return before };
+            if !self.expiries.is_over(end, now) {
+                return before;
+            }
+            let most = (before - place).min(end + 1);
+            let count = largest(most, |count| {
+                self.entries[before - count].turn == self.expiries.turn(end + 1 - count)
+            });
+            match self.expiries.last_living(end + 1 - count..end + 1, now) {
+                Some(living) => return before - (end - living),
+                None => before -= count,
+            }
+        }
+        place
     }
 
     /// The newest entry that may be shown and has so many behind it that may. Whoever asks chooses how many: of a channel whose publications
-    /// live for ever, that costs nothing.
+    /// live for ever, that costs nothing, and of another one little more for each block of ends.
     pub(super) fn before_newest(&self, count: usize, now: u64) -> Option<&Entry> {
         let mut place = self.entries.len().checked_sub(count.checked_add(1)?)?;
-        for (turn, dies_at) in self.expiries.iter().rev() {
-            if *turn < self.entries[place].turn {
+        for piece in self.expiries.pieces(0..self.expiries.len()).rev() {
+            if self.expiries.turn(piece.end - 1) < self.entries[place].turn {
                 break;
             }
-            if *dies_at <= now {
-                place = place.checked_sub(1)?;
+            let over = self.expiries.over(piece.clone(), now);
+            if over == 0 {
+                continue;
             }
+            if place < self.behind(self.expiries.turn(piece.start) - 1) + over {
+                // All of them come before it, each of which moves it by one.
+                place = place.checked_sub(over)?;
+                continue;
+            }
+            for end in piece.rev() {
+                if self.expiries.turn(end) < self.entries[place].turn {
+                    break;
+                }
+                if self.expiries.is_over(end, now) {
+                    place = place.checked_sub(1)?;
+                }
+            }
+            break;
         }
         self.entries.get(place)
     }
 
-    /// The offsets behind one, in order, of the entries that may not. Of a channel whose publications live for ever, that costs nothing.
-    fn expired(&self, after: u64, now: u64) -> Vec<u64> {
-        let first = self.first_offset();
-        let place = after.saturating_add(1).saturating_sub(first);
-        let following = usize::try_from(place).ok().and_then(|place| self.entries.get(place));
-        let Some(following) = following else { return Vec::new() };
-        let expired = self.expiries.range(following.turn..).filter(|(_, dies_at)| **dies_at <= now);
-        expired.map(|(turn, _)| first + self.behind(*turn) as u64 - 1).collect()
+    /// How many entries behind each of some offsets may not be shown any more.
+    pub(super) fn expired(&self, behind: &[u64], now: u64) -> Vec<u64> {
+        let mut expired = vec![0; behind.len()];
+        if self.expiries.len() == 0 {
+            return expired;
+        }
+        let mut order: Vec<_> = (0..behind.len()).collect();
+        order.sort_unstable_by_key(|index| Reverse(behind[*index]));
+        // From the newest on, so that each is counted once.
+        let (mut from, mut count) = (self.expiries.len(), 0);
+        for index in order {
+            let place = behind[index].saturating_add(1).saturating_sub(self.first_offset());
+            let Some(following) = usize::try_from(place).ok().and_then(|place| self.entries.get(place))
+            else {
+                continue;
+            };
+            let until = std::mem::replace(&mut from, self.expiries.first_from(following.turn));
+            count += self.expiries.over(from..until, now) as u64;
+            expired[index] = count;
+        }
+        expired
     }
+}
+
+/// The largest number of which something is true, which is true of 1, and of all others below it.
+fn largest(most: usize, is_true: impl Fn(usize) -> bool) -> usize {
+    if is_true(most) {
+        return most;
+    }
+    let (mut low, mut high) = (1, most);
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if is_true(middle) { low = middle } else { high = middle }
+    }
+    low
 }

@@ -14,7 +14,7 @@
 mod names;
 mod trimming;
 
-pub(super) use super::channel::{Channel, Entry, MEMORY, Standing, Takeover};
+pub(super) use super::channel::{Channel, Entry, Expiries, MEMORY, Standing, Takeover};
 use super::held::{Held, HeldPublication};
 use super::record::Generation;
 use super::succession::succeeds;
@@ -247,7 +247,7 @@ impl Index {
         known.touched = gaps;
         known.bytes += u64::from(entry.length);
         if expires_at != 0 {
-            known.expiries.insert(entry.turn, expires_at);
+            known.expiries.push(entry.turn, expires_at);
         }
         if known.entries.len() == known.entries.capacity() {
             // Growing by a quarter instead of doubling, once there are some: most memory is here.

@@ -259,24 +259,31 @@ impl EmbeddedBroker {
         let before = usize::try_from(before).unwrap_or(usize::MAX).clamp(first, known.entries.len());
         let mut room = Room::new(query.limit);
         let mut found = Vec::new();
-        let mut take = |entry: &Entry| {
-            let shows = known.shows(entry, now);
-            let fits = !shows || room.takes(entry);
-            if fits && shows {
+        let mut take = |place: usize| {
+            let entry = &known.entries[place];
+            let fits = room.takes(entry);
+            if fits {
                 found.push(stored.find(known, entry));
             }
             fits
         };
-        let range = known.entries.range(first..before);
-        let all = range.len();
-        let taken = if query.is_reverse {
-            range.rev().take_while(|entry| take(entry)).count()
+        // What is left between them.
+        let (mut low, mut high) = (first, before);
+        if query.is_reverse {
+            high = known.shown_before(high, low, now);
+            while low < high && take(high - 1) {
+                high = known.shown_before(high - 1, low, now);
+            }
         } else {
-            range.take_while(|entry| take(entry)).count()
-        };
+            low = known.shown_from(low, high, now);
+            while low < high && take(low) {
+                low = known.shown_from(low + 1, high, now);
+            }
+        }
+        let has_more = low < high;
         let standing = standing_of(known);
         // Reading forward ends here, if not with the newest: whoever goes on does so with this one.
-        let following = (!query.is_reverse).then(|| known.entries.get(first + taken)).flatten();
+        let following = (!query.is_reverse).then(|| known.entries.get(low)).flatten();
         let following = following.map(|entry| stored.find(known, entry));
         drop(stored);
         if depth == Depth::Memory && found.iter().chain(&following).any(Found::needs_disk) {
@@ -290,7 +297,7 @@ impl EmbeddedBroker {
             (Some(following), None) => self.before(following, generation)?,
             (None, _) => top,
         };
-        Ok(Some(HistoryPage { publications, has_more: taken < all, cursor, standing: Some(standing) }))
+        Ok(Some(HistoryPage { publications, has_more, cursor, standing: Some(standing) }))
     }
 
     /// Where a client stands that has everything before a publication.
@@ -347,7 +354,7 @@ impl EmbeddedBroker {
                 losses.push(Loss { reading: index, gap, after });
             }
             if let Some(known) = known {
-                let place = known.behind(reading.after);
+                let place = known.shown_from(known.behind(reading.after), known.entries.len(), now);
                 next.extend(known.entries.get(place).map(|entry| Reverse((entry.turn, index, place))));
             }
         }
@@ -357,19 +364,17 @@ impl EmbeddedBroker {
         while let Some(Reverse((_, index, place))) = next.pop() {
             let known = stored.index.channel(&readings[index].channel).expect("it was there a moment ago");
             let entry = &known.entries[place];
-            if known.shows(entry, now) {
-                if !room.takes(entry) {
-                    is_complete = false;
-                    break;
-                }
-                let one = stored.find(known, entry);
-                if depth == Depth::Memory && one.needs_disk() {
-                    return Ok(None);
-                }
-                found.push(one);
+            if !room.takes(entry) {
+                is_complete = false;
+                break;
             }
-            let following = known.entries.get(place + 1);
-            next.extend(following.map(|entry| Reverse((entry.turn, index, place + 1))));
+            let one = stored.find(known, entry);
+            if depth == Depth::Memory && one.needs_disk() {
+                return Ok(None);
+            }
+            found.push(one);
+            let place = known.shown_from(place + 1, known.entries.len(), now);
+            next.extend(known.entries.get(place).map(|entry| Reverse((entry.turn, index, place))));
         }
         let top = stored.top();
         drop(stored);

@@ -1,9 +1,9 @@
 //! Channels by name: each has a number as long as it is known.
 
-use super::{Channel, Index, MEMORY, Takeover};
+use super::{Channel, Expiries, Index, MEMORY, Takeover};
 use crate::broker::Gap;
 use crate::model::ChannelName;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 impl Index {
     /// The number of a channel, by a text that is stored as its name; `None` if it cannot be one.
@@ -49,7 +49,7 @@ impl Index {
             last: 0,
             entries: VecDeque::new(),
             oldest_at: 0,
-            expiries: BTreeMap::new(),
+            expiries: Expiries::default(),
             bytes: 0,
             anchor: MEMORY,
             tag: 0,

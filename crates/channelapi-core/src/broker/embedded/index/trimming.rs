@@ -36,7 +36,7 @@ impl Index {
     fn trim_expired(&mut self, id: u32, now: u64, most: &mut usize) {
         while *most > 0 {
             let known = &self.channels[id as usize];
-            let dies_at = known.entries.front().and_then(|oldest| known.expiries.get(&oldest.turn));
+            let dies_at = known.entries.front().and_then(|oldest| known.expiries.of(oldest.turn));
             if dies_at.is_none_or(|dies_at| dies_at.saturating_add(EXPIRED_KEPT) > now) {
                 return;
             }
@@ -182,7 +182,7 @@ impl Index {
     fn dropped(&mut self, id: u32, entry: &Entry) {
         let known = &mut self.channels[id as usize];
         known.bytes -= u64::from(entry.length);
-        known.expiries.remove(&entry.turn);
+        known.expiries.remove(entry.turn);
         self.usage.remove(entry);
         if entry.segment == MEMORY {
             self.held.remove(entry.turn);

@@ -1,6 +1,6 @@
 //! Publications with a time to live: when it is over they are shown to nobody, and later give their space back.
 
-use super::super::index::EXPIRED_KEPT;
+use super::super::index::{EXPIRED_KEPT, Entry};
 use super::*;
 
 /// For so long something lives here, and is known when it does not any more.
@@ -197,9 +197,10 @@ fn wherever_those_are_that_are_over_the_newest_are_found() {
     run(async {
         let clock = Clock::manual(1_000);
         let broker = open_with(&SimulatedDisk::default(), ALL, &clock);
-        for number in 0..64 {
-            for place in 0..6 {
-                let one = match number >> place & 1 {
+        for number in 0..200_usize {
+            let pattern = number.wrapping_mul(0x9E37_79B9) >> 8;
+            for place in 0..11 {
+                let one = match pattern >> place & 1 {
                     0 if place % 2 == 0 => request(number, "lives"),
                     0 => brief(number, "lives for longer", &clock, A_WHILE * 2),
                     _ => brief(number, "is soon over", &clock, A_WHILE),
@@ -210,14 +211,71 @@ fn wherever_those_are_that_are_over_the_newest_are_found() {
         for _ in 0..2 {
             let now = clock.unix_millis();
             let stored = broker.stored.read();
-            for known in (0..64).map(|number| stored.index.channel(&channel(number)).unwrap()) {
-                for count in 0..8 {
-                    let shown = known.entries.iter().rev().filter(|entry| known.shows(entry, now));
+            for known in (0..200).map(|number| stored.index.channel(&channel(number)).unwrap()) {
+                let shows = |entry: &Entry| known.expiries.of(entry.turn).is_none_or(|dies_at| dies_at > now);
+                for count in 0..13 {
+                    let shown = known.entries.iter().rev().filter(|entry| shows(entry));
                     assert_eq!(known.before_newest(count, now), shown.clone().nth(count));
                 }
+                let count = known.entries.len();
+                for (low, high) in (0..=count).flat_map(|high| (0..=high).map(move |low| (low, high))) {
+                    let first = (low..high).find(|place| shows(&known.entries[*place]));
+                    assert_eq!(known.shown_from(low, high, now), first.unwrap_or(high));
+                    let last = (low..high).rfind(|place| shows(&known.entries[*place]));
+                    assert_eq!(known.shown_before(high, low, now), last.map_or(low, |last| last + 1));
+                }
+                let behind: Vec<_> = (0..13).map(|place| place * 7 % 13).collect();
+                let expired = |offset: &u64| {
+                    let hidden = known.entries.iter().filter(|entry| !shows(entry));
+                    hidden.filter(|entry| known.offset_of(entry) > *offset).count() as u64
+                };
+                assert_eq!(known.expired(&behind, now), behind.iter().map(expired).collect::<Vec<_>>());
             }
             drop(stored);
             clock.advance(A_WHILE);
+        }
+    });
+}
+
+/// Once, each was looked at again whenever somebody asked how much is unread, or read on from a place before them, and publishers waited.
+#[test]
+fn however_many_are_over_they_cost_whoever_asks_little() {
+    const MANY: u64 = 20_000;
+    run(async {
+        let clock = Clock::manual(1_000);
+        let settings = StoreSettings { segment_bytes: 10_000_000, ..settings() };
+        let broker = open_as(&SimulatedDisk::default(), &clock, policies(ALL), settings);
+        for _ in 0..MANY / 1_000 {
+            let requests = (0..1_000).map(|_| brief(0, "", &clock, A_WHILE)).collect();
+            assert!(broker.publish_all(requests).await.iter().all(Result::is_ok));
+        }
+        clock.advance(A_WHILE);
+        let now = clock.unix_millis();
+        let quickest = |act: &dyn Fn()| {
+            let time = || {
+                let began = std::time::Instant::now();
+                act();
+                began.elapsed()
+            };
+            (0..10).map(|_| time()).min().unwrap()
+        };
+        let all = quickest(&|| {
+            let stored = broker.stored.read();
+            let known = stored.index.channel(&channel(0)).unwrap();
+            let over = |entry: &&Entry| known.expiries.of(entry.turn).is_some_and(|dies_at| dies_at <= now);
+            assert_eq!(known.entries.iter().filter(over).count() as u64, MANY);
+        });
+        let counted = quickest(&|| {
+            let (standing, expired) = broker.standing_and_expired(&channel(0), |_| vec![0]).unwrap();
+            assert_eq!((standing.next_offset, expired), (MANY + 1, vec![MANY]));
+        });
+        let read = quickest(&|| assert!(history(&broker, 0).publications.is_empty()));
+        let read_back = quickest(&|| {
+            let query = HistoryQuery { is_reverse: true, ..EVERYTHING };
+            assert!(broker.history(&channel(0), query).unwrap().publications.is_empty());
+        });
+        for time in [counted, read, read_back] {
+            assert!(time < all / 5, "{time:?}, and looking at each takes {all:?}");
         }
     });
 }
