@@ -207,12 +207,11 @@ mod tests {
                     2 => plain.pop_back(),
                     _ => None,
                 };
-                match gone {
-                    Some((turn, _)) => expiries.remove(turn),
-                    None => {
-                        expiries.push(turn, dies_at);
-                        plain.push_back((turn, dies_at));
-                    }
+                if let Some((turn, _)) = gone {
+                    expiries.remove(turn);
+                } else {
+                    expiries.push(turn, dies_at);
+                    plain.push_back((turn, dies_at));
                 }
                 prop_assert_eq!(expiries.len(), plain.len());
                 prop_assert_eq!(expiries.0.is_some(), !plain.is_empty());

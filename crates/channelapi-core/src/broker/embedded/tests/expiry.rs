@@ -214,8 +214,8 @@ fn wherever_those_are_that_are_over_the_newest_are_found() {
             for known in (0..200).map(|number| stored.index.channel(&channel(number)).unwrap()) {
                 let shows = |entry: &Entry| known.expiries.of(entry.turn).is_none_or(|dies_at| dies_at > now);
                 for count in 0..13 {
-                    let shown = known.entries.iter().rev().filter(|entry| shows(entry));
-                    assert_eq!(known.before_newest(count, now), shown.clone().nth(count));
+                    let mut living = known.entries.iter().rev().filter(|entry| shows(entry));
+                    assert_eq!(known.before_newest(count, now), living.nth(count));
                 }
                 let count = known.entries.len();
                 for (low, high) in (0..=count).flat_map(|high| (0..=high).map(move |low| (low, high))) {
