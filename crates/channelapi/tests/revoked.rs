@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// How soon whoever is revoked must be gone.
 const PROMISE: Duration = Duration::from_secs(1);
+/// How often what is promised is tried on a machine that may be busy.
+const TAKES: usize = 3;
 const CROWD: usize = 2_000;
 const OTHERS: usize = 10;
 /// As many as keep the fan-out busy.
@@ -156,36 +158,38 @@ fn whoever_reads_nothing_is_gone_as_soon_and_gets_nothing_more() {
     }
 }
 
-/// Once, whoever read nothing when its token was revoked stayed as long as it liked, and so did whoever read that it is to go, and did not.
+/// Once, whoever read nothing when its token was revoked stayed as long as it liked, then for up to two seconds; and whoever read was sent
+/// all that had waited.
 #[test]
-fn whoever_does_not_go_when_its_token_is_revoked_is_gone_soon_and_who_reads_hears_everything_before() {
+fn whoever_does_not_go_when_its_token_is_revoked_is_gone_as_soon_and_gets_nothing_more() {
     for is_reading in [false, true] {
-        let node = Node::start("");
-        let mut client = Client::open(&node, &[]).unwrap();
-        client.send(&format!(r#"40{{"token":"{}"}}"#, node.token("a"))).unwrap();
-        client.await_text("checkpoint");
-        let (published, unsent) = publish_until_it_waits(&node);
-        let revoked = Instant::now();
-        let answer = node.call("DELETE", "/v1/channels/a/tokens", "");
-        assert!(answer.body.contains(r#""disconnected":1"#), "{answer:?}");
-        let mut told = Vec::new();
-        if is_reading {
-            while !told.iter().any(|text| text == "41") {
-                told.push(client.receive().expect("the word that it is to go"));
-            }
-            // On a machine with other things to do it may not have come to read in time.
-            if revoked.elapsed() < PROMISE / 2 {
-                assert_eq!(count_of_data(&told), published, "all that was published before");
-            }
-        }
-        await_the_end(&node);
-        told.extend(client.rest().0);
-        if !is_reading {
-            let heard = count_of_data(&told);
-            assert!(heard <= published - unsent, "{heard} of {published}, of which {unsent} had waited");
-        }
-        assert_eq!(node.metric("channelapi_disconnects_total{reason=\"revoked\"}"), 1);
+        let is_in_time = (0..TAKES).any(|_| gone_after_token_is_revoked(is_reading) <= PROMISE);
+        assert!(is_in_time, "not once within {PROMISE:?}");
     }
+}
+
+fn gone_after_token_is_revoked(is_reading: bool) -> Duration {
+    let node = Node::start("");
+    let mut client = Client::open(&node, &[]).unwrap();
+    client.send(&format!(r#"40{{"token":"{}"}}"#, node.token("a"))).unwrap();
+    client.await_text("checkpoint");
+    let (published, unsent) = publish_until_it_waits(&node);
+    let revoked = Instant::now();
+    let answer = node.call("DELETE", "/v1/channels/a/tokens", "");
+    assert!(answer.body.contains(r#""disconnected":1"#), "{answer:?}");
+    let mut told = Vec::new();
+    if is_reading {
+        while !told.iter().any(|text| text == "41") {
+            told.push(client.receive().expect("the word that it is to go"));
+        }
+    }
+    await_the_end(&node);
+    let gone_after = revoked.elapsed();
+    told.extend(client.rest().0);
+    let heard = count_of_data(&told);
+    assert!(heard <= published - unsent, "{heard} of {published}, of which {unsent} had waited");
+    assert_eq!(node.metric("channelapi_disconnects_total{reason=\"revoked\"}"), 1);
+    gone_after
 }
 
 /// Once, there was no way to end them but to name each user.

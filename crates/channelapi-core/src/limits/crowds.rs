@@ -32,9 +32,9 @@ pub const FURTHER_CONNECTIONS: u32 = 2;
 /// keeps the core, or they would go at the pace at which it gives turns: that is for a thousand at least, each told so in a system call.
 pub const REVOKED_TURN: Duration = Duration::from_millis(20);
 
-/// How long a close may take for a client that was revoked, until it has taken what it is told last: with
-/// [`REVOCATION_PAUSE`](super::REVOCATION_PAUSE) it is gone within a second.
-pub const REVOKED_CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long a client that was revoked may take to go, and then a close until it has taken what it is told last: twice this, or once with
+/// [`REVOCATION_PAUSE`](super::REVOCATION_PAUSE) before it, is within a second.
+pub const REVOKED_CLOSE_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// Of the connections that the node has left for those who have not sent a whole request yet, either kind of them gets one in so many: those who
 /// have said nothing, and those who have begun. What is left is for whoever has asked for something.

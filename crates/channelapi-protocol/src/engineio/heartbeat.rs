@@ -86,6 +86,11 @@ impl Heartbeat {
         }
     }
 
+    /// Whether an answer is awaited.
+    pub fn is_awaited(&self) -> bool {
+        self.awaited != Awaited::Nothing
+    }
+
     /// Whether the client's time has run out, to be asked before a late request is served.
     pub fn is_dead(&self, now: u64, timing: &Timing) -> bool {
         match self.awaited {

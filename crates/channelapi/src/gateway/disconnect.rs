@@ -32,6 +32,8 @@ pub(super) enum Disconnect {
     Expired,
     /// What the client was let in with was revoked.
     Revoked,
+    /// The same, and it has had its time to read that, and did not.
+    Deaf,
     /// Whether the client may join cannot be judged now.
     Unavailable,
     /// The server stops.
@@ -62,6 +64,7 @@ impl Disconnect {
             | Self::PingTimeout
             | Self::Replaced
             | Self::Expired
+            | Self::Deaf
             | Self::Unavailable
             | Self::Drain => None,
         }
@@ -84,7 +87,7 @@ impl Disconnect {
             Self::Limit => Disconnected::Limit,
             Self::Replaced => Disconnected::Replaced,
             Self::Expired => Disconnected::Expired,
-            Self::Revoked => Disconnected::Revoked,
+            Self::Revoked | Self::Deaf => Disconnected::Revoked,
             Self::Unavailable => Disconnected::Unavailable,
             Self::Drain => Disconnected::Drain,
             Self::ConnectTimeout => Disconnected::ConnectTimeout,
@@ -97,7 +100,13 @@ impl Disconnect {
     pub(super) fn is_abrupt(self) -> bool {
         matches!(
             self,
-            Self::Lost | Self::Slow | Self::SlowNode | Self::Memory | Self::PingTimeout | Self::Replaced
+            Self::Lost
+                | Self::Slow
+                | Self::SlowNode
+                | Self::Memory
+                | Self::PingTimeout
+                | Self::Replaced
+                | Self::Deaf
         )
     }
 
@@ -129,7 +138,8 @@ impl Disconnect {
             | Self::Memory
             | Self::Replaced
             | Self::Limit
-            | Self::Revoked => None,
+            | Self::Revoked
+            | Self::Deaf => None,
             Self::PingTimeout | Self::ConnectTimeout | Self::Protocol | Self::WebSocket(_) => {
                 Some(Frame::CLOSE)
             }

@@ -1,7 +1,7 @@
 //! Where clients connect: Engine.IO on HTTP and WebSocket, with an [`Application`] on top.
 //!
 //! - `polling.rs` and `websocket.rs` are the two transports, `connection/` is one client on either of them.
-//! - `outbox.rs` is the way out to one client, `heartbeats.rs` the one timer for all.
+//! - `outbox.rs` is the way out to one client, `heartbeats.rs` the one timer for all, `leaving.rs` the other one for those who are put out.
 //! - `socketio.rs` is Socket.IO on top, and `events.rs` the events of clients on top of that.
 //! - `requests/` is what clients ask for, read and checked.
 //! - `doors.rs` are the ways into channels: `join.rs` for the event `join_channel`, `handshake.rs` for clients that bring their tokens
@@ -21,6 +21,7 @@ mod grants;
 mod handshake;
 mod heartbeats;
 mod join;
+mod leaving;
 mod namespaces;
 mod outbox;
 mod pid;
@@ -60,6 +61,7 @@ use channelapi_protocol::engineio::{self, Open, RequestError, Timing, Transport}
 use connection::Connection;
 use heartbeats::{Entry, Wheel};
 use hyper::{Method, StatusCode, Version};
+use leaving::Leaving;
 use parking_lot::Mutex;
 use slab::Slab;
 use std::collections::HashMap;
@@ -102,6 +104,7 @@ pub(crate) struct Gateway {
     /// The sessions that opened by polling.
     sessions: Mutex<HashMap<Box<str>, Arc<Connection>>>,
     wheel: Mutex<Wheel>,
+    leaving: Leaving,
 }
 
 #[derive(Default)]
@@ -130,6 +133,7 @@ impl Gateway {
             connections: Mutex::default(),
             sessions: Mutex::default(),
             wheel: Mutex::new(wheel),
+            leaving: Leaving::default(),
         })
     }
 
@@ -243,8 +247,12 @@ impl Gateway {
         self.connections.lock().all.len()
     }
 
-    /// Looks after the heartbeats of all connections until it is dropped.
+    /// Looks after the heartbeats of all connections, and after whoever is put out, until it is dropped.
     pub(crate) async fn keep_time(self: Arc<Self>) {
+        tokio::join!(self.turn_wheel(), self.keep_seeing_out());
+    }
+
+    async fn turn_wheel(&self) {
         let mut ticks = tokio::time::interval(Duration::from_millis(self.settings.timing.lateness));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {

@@ -28,7 +28,7 @@ pub(super) struct State {
     pub(super) joins: Pace,
     /// Whether the application wants to know when nothing waits any more.
     pub(super) tells_when_drained: bool,
-    /// Whether the client is put out, and has until the deadline to read that and what waits before it.
+    /// Whether the client is put out, and has until the deadline to read that.
     pub(super) is_sent_away: bool,
     /// The WebSocket's task, while it sleeps.
     pub(super) task: Option<Waker>,

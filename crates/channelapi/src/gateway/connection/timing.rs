@@ -83,19 +83,41 @@ impl Connection {
         }
     }
 
-    /// The client is put out, and hears so behind whatever waits for it. It has a moment to read that, and then it is gone, unless it has
+    /// The client is put out, and gets nothing more but the word for that. It has a moment to read it, and then it is gone, unless it has
     /// come in again with something that is good.
     pub(in crate::gateway) fn send_away(&self) {
         self.namespaces.lock().leave(ROOT);
-        self.send(&frames::disconnect());
         let at = self.gateway.now().saturating_add(millis_of(REVOKED_CLOSE_TIMEOUT));
-        self.look_in_time(|state| {
-            // Whoever has ended has its time for the last packets already.
-            if state.ended.is_none() {
-                state.is_sent_away = true;
-                state.deadline = state.deadline.min(at);
+        let pushed = {
+            let mut state = self.state.lock();
+            if state.ended.is_some() {
+                // It has its time for the last packets already.
+                return;
             }
-        });
+            state.is_sent_away = true;
+            state.deadline = state.deadline.min(at);
+            state.outbox.forget_unbegun();
+            if state.heartbeat.is_awaited() {
+                // It may be among what is gone, and whoever comes in again has to answer it.
+                _ = state.push(Frame::PING.wire(), usize::MAX);
+            }
+            state.push(frames::disconnect().wire(), usize::MAX)
+        };
+        self.gateway.see_out(self.id, at);
+        if pushed == Pushed::Broken {
+            self.close(Disconnect::Lost);
+        }
+    }
+
+    /// Ends the connection if its client is put out, and has had its moment.
+    pub(in crate::gateway) fn check_sent_away(&self, now: u64) {
+        let is_due = {
+            let state = self.state.lock();
+            state.ended.is_none() && state.is_sent_away && state.deadline <= now
+        };
+        if is_due {
+            self.end_sent_away();
+        }
     }
 
     /// The client has come in.
@@ -109,8 +131,16 @@ impl Connection {
         if self.namespaces.lock().holds(ROOT) {
             return self.let_in();
         }
-        let has_read = self.state.lock().outbox.is_empty();
-        if has_read { self.close(Disconnect::Revoked) } else { _ = self.revoke() }
+        let (has_read, is_polling) = {
+            let state = self.state.lock();
+            (state.outbox.is_empty(), state.session.is_polling())
+        };
+        match (has_read, is_polling) {
+            (true, _) => self.close(Disconnect::Revoked),
+            // It may fetch it still.
+            (false, true) => _ = self.revoke(),
+            (false, false) => self.close(Disconnect::Deaf),
+        }
     }
 
     /// Changes what JWTs have opened.
