@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 mod node;
 
-use node::{Node, eventually};
+use node::{Client, Node, eventually};
 
 /// A server whose channels get so many messages a second, once that is in effect.
 fn paced(rate: u64) -> Node {
@@ -141,4 +141,18 @@ fn a_repeat_of_what_was_purged_does_not_bring_it_back() {
     let (status, other) = publish(&node, "another");
     assert!(status == 201 && other["epoch"] != first["epoch"] && other["offset"] == 1, "{other}");
     assert_eq!(kept(&node, "a"), json!([1]));
+}
+
+#[test]
+fn volatile_items_leave_behind_all_that_are_stored_and_in_their_order() {
+    let node = Node::start("");
+    let mut client = Client::join(&node, &node.token("a"));
+    let item =
+        |number: usize| json!({"channel": "a", "data": format!("<{number}>"), "volatile": number % 2 == 1});
+    let items: Vec<_> = (0..6).map(item).collect();
+    assert_eq!(statuses(&results(&node, &[], &json!({"messages": items}))), [201, 200, 201, 200, 201, 200]);
+    for number in [0, 2, 4, 1, 3, 5] {
+        let told = client.receive().unwrap();
+        assert!(told.contains(&format!("<{number}>")), "{told} instead of {number}");
+    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! - The items of one channel are stored next to each other, and none of them if one is not valid or the channel would get too many.
+//! - Volatile items leave behind all that are stored.
 //! - Only what cannot be read at all, so that nobody knows which channels it is about, is refused as a whole.
 
 use super::super::idempotency;
