@@ -88,6 +88,16 @@ describe("the page at /", () => {
     assertClean(page);
   });
 
+  it("shows data as it was published", async (t) => {
+    const page = await openPage(t);
+    await joinChannel(page, "exact");
+    const published = ["9007199254740993", "1e400", '{"a":1,"a":2}', "1.10", "null", '["x",  "]"]', '"\\u00e9"'];
+    for (const data of published) await server.publish("exact", data);
+    await page.locator("#log > li").nth(published.length - 1).waitFor();
+    assert.deepEqual((await page.locator("#log > li > span").allTextContents()).reverse(), published);
+    assertClean(page);
+  });
+
   it("shows markup as text", async (t) => {
     const page = await openPage(t);
     const channel = "<b>markup</b>";
