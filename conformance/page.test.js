@@ -119,4 +119,16 @@ describe("the page at /", () => {
     await page.locator("#status", { hasText: refusal }).waitFor();
     assertClean(page);
   });
+
+  it("tells whoever was in that the access has ended, and whoever comes again that the token is not known", async (t) => {
+    const page = await openPage(t);
+    const status = page.locator("#status.bad");
+    await joinChannel(page, "ends");
+    assert.equal((await server.v1("DELETE", "/channels/ends/tokens")).json.disconnected, 1);
+    await status.waitFor();
+    assert.match(await status.textContent(), /^Your access has ended/);
+    await page.click("#join");
+    await page.locator("#status.bad", { hasText: "does not know this token" }).waitFor();
+    assertClean(page);
+  });
 });
