@@ -13,7 +13,7 @@ use channelapi_core::limits::{PACKETS_PER_POST_MAX, POLL_ROOM_PAUSE, PROBED_POLL
 use channelapi_protocol::engineio::{Packet, PollStart, RequestError, Violation, payload};
 use hyper::{Method, StatusCode};
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Opens a session.
 pub(super) fn open(gateway: &Arc<Gateway>, pass: SessionPass) -> Response {
@@ -78,7 +78,8 @@ async fn poll(session: Arc<Connection>, name: u32) -> Result<Response, RequestEr
     session.gateway().forget_if_over(&session);
     match end {
         PollEnd::Payload(body) => {
-            let receipt = Receipt::new(session.clone(), number);
+            let whose: Weak<Connection> = Arc::downgrade(&session);
+            let receipt = Receipt::new(whose, number);
             Ok(payload_response(body).map(|body| body.with_receipt(receipt)))
         }
         PollEnd::Moved => Err(RequestError::BadRequest),

@@ -1,7 +1,7 @@
 //! Whether an answer has arrived. HTTP does not say: a client that asks again on the same connection has it, and one whose connection has
 //! ended has it perhaps. A browser asks once more on another connection then, by itself, and tells its page nothing.
 
-use std::sync::Arc;
+use std::sync::Weak;
 
 /// Who must know which of its answers may not have arrived.
 pub(crate) trait Concerned: Send + Sync {
@@ -12,13 +12,14 @@ pub(crate) trait Concerned: Send + Sync {
 
 /// One of its answers, kept by the connection on which it goes out. Dropped before it is [written](Self::written), it is broken.
 pub(crate) struct Receipt {
-    whose: Arc<dyn Concerned>,
+    /// Not held: what waits for a session that has ended must not stay for as long as an answer that nobody takes.
+    whose: Weak<dyn Concerned>,
     answer: u32,
     is_written: bool,
 }
 
 impl Receipt {
-    pub(crate) fn new(whose: Arc<dyn Concerned>, answer: u32) -> Self {
+    pub(crate) fn new(whose: Weak<dyn Concerned>, answer: u32) -> Self {
         Self { whose, answer, is_written: false }
     }
 
@@ -30,14 +31,16 @@ impl Receipt {
     /// Its connection has ended.
     pub(crate) fn ended(&mut self, is_broken: bool) {
         self.is_written = true;
-        self.whose.ended(self.answer, is_broken);
+        if let Some(whose) = self.whose.upgrade() {
+            whose.ended(self.answer, is_broken);
+        }
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
         if !self.is_written {
-            self.whose.ended(self.answer, true);
+            self.ended(true);
         }
     }
 }
