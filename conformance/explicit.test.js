@@ -235,6 +235,31 @@ describe("replay, then live", () => {
     await client.nth("message", 901);
     assert.deepEqual(client.messages.map(({ n }) => n), range(1, 901));
   });
+
+  for (const how of [{ consumer: "phone" }, { limit: 10 }, { limit: 0 }, { since: "all", limit: 3 }, { since: 890 }]) {
+    it(`takes nobody forward who is being sent what it missed: ${JSON.stringify(how)}`, async (t) => {
+      const channel = freshName();
+      const token = await server.token(channel);
+      const items = range(1, 900).map((n) => ({ channel, data: { n, text: "x".repeat(4000) } }));
+      while (items.length) await server.v1("POST", "/messages", { messages: items.splice(0, 200) });
+      const wire = await Wire.open(server.url);
+      t.after(() => wire.close());
+      // Both arrive before much of it can have left.
+      wire.send(`40${JSON.stringify({ token, since: "all" })}`);
+      wire.send(`421["join_channel",${JSON.stringify({ token, ...how })}]`);
+      const numbers = [];
+      let answer;
+      while (numbers.at(-1) !== 900) {
+        const frame = await wire.next();
+        if (frame.startsWith("431")) [answer] = JSON.parse(frame.slice(3));
+        if (frame.startsWith('42["message"')) numbers.push(JSON.parse(frame.slice(2))[1].n);
+        assert.ok(!frame.startsWith('42["gap"'), frame);
+      }
+      assert.deepEqual(numbers, range(1, 900));
+      const { recovered, reason } = answer;
+      assert.deepEqual([recovered, reason], "since" in how && "limit" in how ? [false, "limit"] : [true, undefined]);
+    });
+  }
 });
 
 describe("auth.meta", () => {

@@ -62,6 +62,11 @@ impl CatchUp {
         self.readings.push(Reading { channel: channel.clone(), after, is_first });
     }
 
+    /// How far a channel is read, if it is.
+    pub(super) fn place_in(&self, channel: &ChannelName) -> Option<u64> {
+        self.readings.iter().find(|reading| reading.channel == *channel).map(|reading| reading.after)
+    }
+
     /// Reads a channel no more.
     pub(super) fn stop(&mut self, channel: &ChannelName) {
         let count = self.readings.len();

@@ -279,12 +279,11 @@ impl Scene {
             } else {
                 assert_eq!(event, "joined");
                 for (name, after) in replies.next().expect("it asked for it") {
-                    // What it does not want to hear is as good as told.
-                    let told = ever.entry(*name).or_default();
-                    if channels.contains_key(name) {
-                        told.extend(self.expected(*name, 0).into_iter().filter(|turn| turn <= after));
-                    }
-                    channels.insert(*name, (*after, BTreeSet::new()));
+                    // Nobody is taken forward in a channel that it is in.
+                    let place =
+                        channels.get(name).map(|(after, told)| told.last().copied().unwrap_or(*after));
+                    let after = place.map_or(*after, |place| place.min(*after));
+                    channels.insert(*name, (after, BTreeSet::new()));
                 }
             }
         }

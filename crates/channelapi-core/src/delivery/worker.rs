@@ -150,10 +150,12 @@ impl Worker {
             if !is_new {
                 self.demand.unwant(&channel, self.index);
             }
-            // Who is in the channel already and says from where hears it from there again; who does not, goes on.
-            let is_said = is_open && from != From::Now;
-            is_again |= is_said && !is_new;
-            if is_new || is_said {
+            // Who is in the channel already and says from where hears it from there again. Nobody is taken forward: who does not say, or
+            // says a place that it has not come to, goes on where it is.
+            let is_back =
+                is_open && !is_new && from != From::Now && after < self.place_in(&channel, subscriber.id());
+            is_again |= is_back;
+            if is_new || is_back {
                 let is_first = matches!(from, From::Newest(_));
                 readings.extend(after.map(|after| (channel, after, is_first)));
             }
@@ -287,6 +289,18 @@ impl Worker {
         if self.catching_up(connection).is_some_and(|catch_up| matches!(catch_up.awaits, Awaits::Room)) {
             self.catch_up(connection, history);
         }
+    }
+
+    /// How far a connection has been served in a channel that it is in.
+    fn place_in(&mut self, channel: &ChannelName, connection: ConnectionId) -> Option<u64> {
+        let reached = turn_of(self.reached);
+        let mut place = None;
+        self.subscriptions.for_each_of(connection, |other, subscription| {
+            if other == channel && subscription.live_from != NOT_LIVE {
+                place = Some(reached.max(subscription.live_from - 1));
+            }
+        });
+        place.or_else(|| self.catching_up(connection)?.place_in(channel))
     }
 
     fn catching_up(&mut self, connection: ConnectionId) -> Option<&mut CatchUp> {

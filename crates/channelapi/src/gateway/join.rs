@@ -179,7 +179,7 @@ impl Doors {
         if is_gap {
             count_gap();
         }
-        // Who is in the channel already hears it from there again.
+        // Who is in the channel already hears it from there again, or goes on where it is if that is before it.
         remember(connection, &channel);
         self.subscribe(connection, channel, From::After(after), true, reply).await;
     }
@@ -193,6 +193,8 @@ impl Doors {
     ) -> Result<Beginning, Refusal> {
         let broker = &self.hub.broker;
         let top = broker.top();
+        // From now on, there is nothing to take the newest of.
+        let limit = limit.filter(|_| since != Place::Now);
         let Start { mut after, mut gap } = match since {
             Place::Now => Start { after: top.turn, gap: None },
             Place::Nowhere => Start { gap: Some(Gap::NoCursor), ..broker.locate(channel, Since::All) },

@@ -133,6 +133,53 @@ async fn what_is_joined_live_while_catching_up_promises_nothing() {
 }
 
 #[tokio::test]
+async fn who_catches_up_and_joins_again_further_on_goes_on_where_it_is() {
+    for (from, seen) in [(From::After(2), true), (From::After(4), false), (From::Now, false)] {
+        let list = List::new(1);
+        let fanout = start(1, &list);
+        for number in 1..=4 {
+            list.publish(&fanout, "a", &number.to_string());
+        }
+        let client = Client::new(1, false);
+        fanout.join(join(&client, &[("a", From::After(1))], Form::Resumable)).await.unwrap();
+        assert!(client.drain());
+        fanout.drained(client.id);
+        until(|| client.events().len() == 5).await;
+        let again = Join { is_resumable: false, ..join(&client, &[("a", from)], Form::Resumable) };
+        fanout.join(again).await.unwrap();
+        let rest: &[&str] = if seen { &["3", "@3", "4", "@4"] } else { &["4", "@4"] };
+        until(|| {
+            if client.drain() {
+                fanout.drained(client.id);
+            }
+            client.events().len() >= 6 + rest.len()
+        })
+        .await;
+        assert_eq!(client.events(), [&["joined", "2", "@2", "3", "@3", "joined"], rest].concat(), "{from:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_live_and_joins_again_at_the_end_gets_what_is_on_its_way() {
+    for form in [Form::Plain, Form::Resumable] {
+        let list = List::new(10);
+        let fanout = start(1, &list);
+        let client = Client::new(1, true);
+        fanout.join(join(&client, &[("a", From::Now)], form)).await.unwrap();
+        // Stored, and not handed over yet.
+        let late = list.store("a", "1");
+        let again = Join { is_resumable: false, ..join(&client, &[("a", From::After(1))], form) };
+        fanout.join(again).await.unwrap();
+        fanout.deliver(late);
+        list.publish(&fanout, "a", "2");
+        until(|| client.events().iter().any(|event| event == "2")).await;
+        let events = client.events();
+        let messages: Vec<_> = events.iter().filter(|event| !event.starts_with('@')).collect();
+        assert_eq!(messages, ["joined", "joined", "1", "2"]);
+    }
+}
+
+#[tokio::test]
 async fn what_is_kept_nowhere_moves_nobody_even_as_text() {
     let list = List::new(10);
     let (fanout, workers) = Fanout::new(1, Arc::new(Words));
