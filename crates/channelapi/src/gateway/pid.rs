@@ -7,8 +7,9 @@
 //! ```
 //!
 //! It is a name, not a credential: whoever comes back must present the tokens again. The channels are in it, so that one that the
-//! client was not in before is not taken for one that it missed something of, and none that it does not bring is called recovered later;
-//! and where the session began, so that a client that has lost its place can be given everything since. If it began with gaps, nobody
+//! client was not in before is not taken for one that it missed something of, and none that it does not bring is called recovered later.
+//! Their hashes are the first bytes of SHA-256 over the session's name and theirs: who does not know the session cannot find two names
+//! that it takes for one, and by chance it is one in four thousand million. And where the session began, so that a client that has lost its place can be given everything since. If it began with gaps, nobody
 //! knows whether its client was told of all of them before it has brought a place: until then, its beginning is no place to stand at.
 
 use super::random::random_bytes;
@@ -16,6 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use channelapi_core::limits::CHANNELS_PER_CONNECTION_MAX;
 use channelapi_core::model::{CURSOR_BYTES, ChannelName, Cursor};
+use sha2::{Digest as _, Sha256};
 use std::fmt;
 
 /// The name of a session. Nobody but its client knows it.
@@ -44,9 +46,10 @@ const HASH_BYTES: usize = 4;
 const CHECKSUM_BYTES: usize = 4;
 
 impl Pid {
-    /// A new session in some channels.
+    /// A new session in some channels, each of them once.
     pub(super) fn new(start: Cursor, has_gaps: bool, memory: u64, channels: &[ChannelName]) -> Self {
-        Self { name: random_bytes(), start, has_gaps, memory, channels: hashes(channels) }
+        let name = random_bytes();
+        Self { name, start, has_gaps, memory, channels: hashes(&name, channels) }
     }
 
     /// Reads what a client came back with; `None` if it is not from us.
@@ -75,14 +78,14 @@ impl Pid {
         })
     }
 
-    /// Whether these are the channels of the session, no more and no less.
+    /// Whether these, each of them once, are the channels of the session, no more and no less.
     pub(super) fn is_of(&self, channels: &[ChannelName]) -> bool {
-        self.channels == hashes(channels)
+        self.channels.len() == channels.len() && self.channels == hashes(&self.name, channels)
     }
 
     /// Whether the session was in a channel.
     pub(super) fn holds(&self, channel: &ChannelName) -> bool {
-        self.channels.binary_search(&hash(channel)).is_ok()
+        self.channels.binary_search(&hash(&self.name, channel)).is_ok()
     }
 }
 
@@ -98,16 +101,17 @@ impl fmt::Display for Pid {
     }
 }
 
-fn hashes(channels: &[ChannelName]) -> Vec<u32> {
-    let mut hashes: Vec<_> = channels.iter().map(hash).collect();
+fn hashes(session: &PidName, channels: &[ChannelName]) -> Vec<u32> {
+    let mut hashes: Vec<_> = channels.iter().map(|channel| hash(session, channel)).collect();
     hashes.sort_unstable();
-    hashes.dedup();
     hashes
 }
 
-/// Two channels of one client with the same hash would only make one of them count as old when it is new: more is replayed then.
-pub(super) fn hash(channel: &ChannelName) -> u32 {
-    crc32fast::hash(channel.as_str().as_bytes())
+/// What a session knows a channel by.
+pub(super) fn hash(session: &PidName, channel: &ChannelName) -> u32 {
+    let digest = Sha256::new().chain_update(session).chain_update(channel.as_str()).finalize();
+    let (first, _) = digest.split_first_chunk().expect("it has 32 bytes");
+    u32::from_be_bytes(*first)
 }
 
 #[cfg(test)]
@@ -134,5 +138,29 @@ mod tests {
         for other in ["", "x", &damaged, &text[1..], &"A".repeat(100_000)] {
             assert_eq!(Pid::parse(other), None);
         }
+    }
+
+    #[test]
+    fn two_names_with_one_checksum_are_two_channels() {
+        // They have the same CRC32.
+        let channels = ["user-110048", "room559999515.x"].map(|name| ChannelName::parse(name).unwrap());
+        for _ in 0..10 {
+            let session: PidName = random_bytes();
+            assert_ne!(hash(&session, &channels[0]), hash(&session, &channels[1]));
+            assert_ne!(hash(&session, &channels[0]), hash(&random_bytes(), &channels[0]));
+        }
+        let start = Cursor { generation: 1, sequence: 2, memory: 3 };
+        let one = Pid::new(start, false, 1, &channels[..1]);
+        assert!(one.is_of(&channels[..1]) && !one.is_of(&channels) && !one.holds(&channels[1]));
+    }
+
+    #[test]
+    fn two_channels_with_one_hash_are_still_two() {
+        let channels = ["a", "b"].map(|name| ChannelName::parse(name).unwrap());
+        let start = Cursor { generation: 1, sequence: 2, memory: 3 };
+        let pid = Pid::new(start, false, 1, &channels[..1]);
+        let both = Pid { channels: vec![pid.channels[0]; 2], ..pid };
+        assert!(!both.is_of(&channels[..1]), "it was in one more");
+        assert_eq!(Pid::parse(&both.to_string()), Some(both));
     }
 }

@@ -83,13 +83,13 @@ impl Sessions {
             state.left = HashSet::new();
             state.memory = random();
         }
-        state.left.insert((session, hash(channel)));
+        state.left.insert((session, hash(&session, channel)));
     }
 
     /// Whether a channel is one that the client of a session has left, or may be: not all is remembered.
     pub(super) fn may_have_left(&self, pid: &Pid, channel: &ChannelName) -> bool {
         let state = self.state.lock();
-        pid.memory != state.memory || state.left.contains(&(pid.name, hash(channel)))
+        pid.memory != state.memory || state.left.contains(&(pid.name, hash(&pid.name, channel)))
     }
 }
 
