@@ -2,11 +2,12 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
+import { setTimeout as delay } from "node:timers/promises";
 
 import { publish, publishAll } from "./burst.js";
 import { Server } from "./server.js";
 import { CURSOR, freshName } from "./stock.js";
-import { Polling, Wire } from "./wire.js";
+import { Polling, Wire, within } from "./wire.js";
 
 const GREETING = '42["clientevent",{"data":"Connected","count":0}]';
 
@@ -14,6 +15,7 @@ let server;
 before(async () => (server = await Server.start()));
 after(() => server?.stop());
 
+const range = (from, to) => Array.from({ length: to - from + 1 }, (_, n) => from + n);
 const tokenOf = (channel) => server.token(channel);
 const messages = (...all) => all.map((data) => `42["message",${JSON.stringify(data)}]`);
 
@@ -221,6 +223,22 @@ describe("a return with pid and offset", () => {
     assert.notEqual(wire.pid, stale.pid);
     const last = await stale.next().catch(() => "closed");
     assert.equal(last, "closed", "nobody is there any more");
+  });
+
+  it("leaves one connection where several come back at once", async (t) => {
+    // Many tokens make it likely that they are judged at the same time.
+    const tokens = await Promise.all(range(1, 100).map(() => tokenOf(freshName())));
+    const { pid, cursor } = await connect(t, { tokens }).then(async (wire) => ({ pid: wire.pid, ...(await flushed(wire)) }));
+    for (let round = 1; round <= 15; round += 1) {
+      const wires = await Promise.all(range(1, 4).map(() => Wire.open(server.url)));
+      let open = wires.length;
+      const closed = new Promise((resolve) => wires.forEach((wire) => wire.ended.then(() => (open -= 1) === 1 && resolve())));
+      for (const wire of wires) wire.send(`40${JSON.stringify({ tokens, pid, offset: cursor })}`);
+      await within(closed, "all but one to be closed", 5000);
+      await delay(20);
+      assert.equal(open, 1, "the last one stays");
+      wires.forEach((wire) => wire.close());
+    }
   });
 
   it("may leave and come in again on one connection, while it is still being served", async (t) => {

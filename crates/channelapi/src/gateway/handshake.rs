@@ -19,7 +19,7 @@ use crate::metrics::{JoinRefused, Resumed, count_gap};
 use channelapi_core::broker::{Gap, History as _, Since, Start};
 use channelapi_core::delivery::{From, Join, Subscriber as _};
 use channelapi_core::limits::CHANNELS_PER_CONNECTION_MAX;
-use channelapi_core::model::{ChannelName, Checkpoint, Cursor};
+use channelapi_core::model::{ChannelName, Checkpoint, ConnectionId, Cursor};
 use channelapi_protocol::socketio::ROOT;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -91,8 +91,7 @@ impl Doors {
     /// the client's: it must not have to wait until the server notices that the connection is dead.
     fn take_over(&self, connection: &Connection, pid: &Pid) -> Grants {
         let stale = self.sessions.take(&pid.name).filter(|id| *id != connection.id());
-        let stale = stale.and_then(|stale| connection.gateway().connection(stale));
-        stale.map(|stale| stale.hand_over()).unwrap_or_default()
+        stale.map(|stale| end_stale(connection, stale)).unwrap_or_default()
     }
 
     /// The channels that a client's tokens and JWTs open: those it wants, or all that they name.
@@ -261,7 +260,10 @@ impl Doors {
             namespaces.channels = channels.iter().map(|(channel, _)| channel.clone()).collect();
         }
         if let Some(session) = session {
-            self.sessions.enter(&session, connection.id());
+            for stale in self.sessions.enter(&session, connection.id()) {
+                // It came back at the same time, and found nobody to take over from either.
+                drop(end_stale(connection, stale));
+            }
             if !connection.is_open() {
                 // It has ended meanwhile, and said so perhaps before there was anything to forget.
                 self.sessions.leave(&session, connection.id());
@@ -277,6 +279,11 @@ impl Doors {
         _ = self.hub.join(join).await;
         self.look_again(connection, &auth.tokens).await;
     }
+}
+
+/// Ends the connection that the client of this one had before, if it is here still. Returns what JWTs have opened there.
+fn end_stale(connection: &Connection, stale: ConnectionId) -> Grants {
+    connection.gateway().connection(stale).map(|stale| stale.hand_over()).unwrap_or_default()
 }
 
 fn bad_since() -> Refusal {

@@ -55,10 +55,12 @@ impl Sessions {
         self.state.lock().memory
     }
 
-    /// A session is on a connection from now on.
-    pub(super) fn enter(&self, session: &Session, connection: ConnectionId) {
+    /// A session is on a connection from now on. Returns those it was on, which may have come in since it was taken.
+    #[must_use]
+    pub(super) fn enter(&self, session: &Session, connection: ConnectionId) -> Vec<ConnectionId> {
         let connections = &mut self.state.lock().connections;
-        connections.extend(session.names().map(|name| (name, connection)));
+        let before = session.names().filter_map(|name| connections.insert(name, connection));
+        before.filter(|before| *before != connection).collect()
     }
 
     /// A session is on no connection any more. Returns the one it was on.
@@ -140,9 +142,9 @@ mod tests {
         let name = pid(&sessions).name;
         let session = Session { name, before: None };
         let [stale, new] = [ConnectionId(1), ConnectionId(2)];
-        sessions.enter(&session, stale);
+        assert_eq!(sessions.enter(&session, stale), []);
         assert_eq!(sessions.take(&name), Some(stale));
-        sessions.enter(&session, new);
+        assert_eq!(sessions.enter(&session, new), []);
         sessions.leave(&session, stale);
         assert_eq!(sessions.take(&name), Some(new), "the stale one has left after it was replaced");
         assert_eq!(sessions.take(&name), None);
@@ -153,10 +155,28 @@ mod tests {
         let sessions = Sessions::new();
         let (before, name) = (pid(&sessions).name, pid(&sessions).name);
         let session = Session { name, before: Some(before) };
-        sessions.enter(&session, ConnectionId(1));
+        assert_eq!(sessions.enter(&session, ConnectionId(1)), []);
         assert_eq!([sessions.take(&before), sessions.take(&name)], [Some(ConnectionId(1)); 2]);
-        sessions.enter(&session, ConnectionId(1));
+        assert_eq!(sessions.enter(&session, ConnectionId(1)), []);
         sessions.leave(&session, ConnectionId(1));
         assert_eq!([sessions.take(&before), sessions.take(&name)], [None; 2]);
+    }
+
+    #[test]
+    fn of_two_connections_that_come_back_at_once_the_second_displaces_the_first() {
+        let sessions = Sessions::new();
+        let before = pid(&sessions).name;
+        let [first, second, third] = [ConnectionId(1), ConnectionId(2), ConnectionId(3)];
+        // All of them have found nobody to take over from.
+        assert_eq!([sessions.take(&before); 3], [None; 3]);
+        let stays = Session { name: before, before: Some(before) };
+        let begins = Session { name: pid(&sessions).name, before: Some(before) };
+        assert_eq!(sessions.enter(&stays, first), []);
+        assert_eq!(sessions.enter(&begins, second), [first]);
+        sessions.leave(&stays, first);
+        assert_eq!(sessions.enter(&stays, third), [second]);
+        sessions.leave(&begins, second);
+        assert_eq!(sessions.take(&begins.name), None);
+        assert_eq!(sessions.take(&before), Some(third));
     }
 }
