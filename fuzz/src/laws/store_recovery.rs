@@ -57,8 +57,13 @@ pub fn store_recovery(data: &[u8]) -> bool {
     drop(broker);
     let broker = open(&path).expect("what one server wrote, another can read");
     assert_eq!(history(&broker), before, "after another start");
-    let standing = broker.standing_and_expired(&channel(), |_| 0);
-    let (standing, expired) = standing.expect("it was published to");
+    let standing = broker.standing_and_expired(&channel(), |standing| {
+        (standing.first_offset - 1..standing.next_offset).collect()
+    });
+    let (standing, behind) = standing.expect("it was published to");
+    // Of two that follow each other, the second has expired if there is one less behind it.
+    let expired = (standing.first_offset..).zip(behind.windows(2)).filter(|(_, pair)| pair[0] > pair[1]);
+    let expired = expired.map(|(offset, _)| offset);
     let mut kept: Vec<_> = before.iter().map(|(offset, _)| *offset).chain(expired).collect();
     kept.sort_unstable();
     let all: Vec<_> = (standing.first_offset..standing.next_offset).collect();
