@@ -77,36 +77,46 @@ impl<'a> Poller<'a> {
 
 const LOST: &str = "channelapi_disconnects_total{reason=\"lost\"}";
 
-/// Once, the next poll got what came behind the lost message, and a checkpoint that covered it.
-#[test]
-fn a_connection_that_breaks_behind_an_answer_takes_the_session_with_it() {
-    let node = Node::start("");
-    for name in [None, Some("a")] {
-        let (poller, before) = (Poller::new(&node), node.metric(LOST));
-        poller.lose_answer(name, true);
-        node.await_metric(LOST, |lost| lost == before + 1);
-        assert!(poller.ended(Some("b")), "{name:?}");
-    }
-}
-
 /// A browser repeats a GET by itself on another connection when one that it had used before ends without an answer. Stock clients call each
 /// poll something else, so one whose name comes twice is such a repetition.
 #[test]
 fn a_poll_that_is_repeated_because_its_connection_was_closed_ends_the_session() {
     let node = Node::start("");
-    let poller = Poller::new(&node);
-    poller.lose_answer(Some("a"), false);
-    assert!(poller.ended(Some("a")));
-    assert_eq!(node.metric(LOST), 1);
+    for is_reset in [false, true] {
+        let before = node.metric(LOST);
+        let poller = Poller::new(&node);
+        poller.lose_answer(Some("a"), is_reset);
+        assert!(poller.ended(Some("a")));
+        assert_eq!(node.metric(LOST), before + 1);
 
-    // The other one has the answer, and asks for the next.
+        // The other one has the answer, and asks for the next. A proxy may have reset what it did not need any more.
+        let poller = Poller::new(&node);
+        poller.lose_answer(Some("a"), is_reset);
+        assert!(!poller.ended(Some("b")));
+        let unnamed = Poller::new(&node);
+        unnamed.lose_answer(None, is_reset);
+        assert!(!unnamed.ended(None), "nobody can know");
+        assert_eq!(node.metric(LOST), before + 1);
+    }
+}
+
+/// One that its client never took as a whole is lost for sure, whatever the next poll is called.
+#[test]
+fn an_answer_that_could_not_be_written_ends_the_session() {
+    let node = Node::start("");
     let poller = Poller::new(&node);
-    poller.lose_answer(Some("a"), false);
-    assert!(!poller.ended(Some("b")));
-    let unnamed = Poller::new(&node);
-    unnamed.lose_answer(None, false);
-    assert!(!unnamed.ended(None), "nobody can know");
-    assert_eq!(node.metric(LOST), 1);
+    let mut stalled = node.connect();
+    socket2::SockRef::from(&stalled).set_recv_buffer_size(4 << 10).unwrap();
+    let large = format!(r#"{{"message":"{}"}}"#, "x".repeat(250_000));
+    for _ in 0..30 {
+        assert_eq!(node.call("POST", "/message/a", &large).status, 200);
+    }
+    poller.ask(&mut stalled, Some("a"), "1.1");
+    std::thread::sleep(Duration::from_millis(300));
+    socket2::SockRef::from(&stalled).set_linger(Some(Duration::ZERO)).unwrap();
+    drop(stalled);
+    node.await_metric(LOST, |lost| lost == 1);
+    assert!(poller.ended(Some("b")));
 }
 
 /// The repetition may be here before the end of the connection is.

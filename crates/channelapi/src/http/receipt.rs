@@ -5,9 +5,12 @@ use std::sync::Weak;
 
 /// Who must know which of its answers may not have arrived.
 pub(crate) trait Concerned: Send + Sync {
-    /// The connection on which this answer went out has ended behind it, or within it: by an error if it `is_broken`, else the client has
-    /// closed it, and may have read the answer or not.
-    fn ended(&self, answer: u32, is_broken: bool);
+    /// This answer could not be written as a whole.
+    fn broken(&self, answer: u32);
+
+    /// The client has closed the connection behind this answer, which it may have read or not. Some proxies reset connections that they do
+    /// not need any more, so that is no sign either.
+    fn abandoned(&self, answer: u32);
 }
 
 /// One of its answers, kept by the connection on which it goes out. Dropped before it is [written](Self::written), it is broken.
@@ -28,19 +31,21 @@ impl Receipt {
         self.is_written = true;
     }
 
-    /// Its connection has ended.
-    pub(crate) fn ended(&mut self, is_broken: bool) {
+    /// Its client has ended the connection behind it.
+    pub(crate) fn abandoned(&mut self) {
         self.is_written = true;
         if let Some(whose) = self.whose.upgrade() {
-            whose.ended(self.answer, is_broken);
+            whose.abandoned(self.answer);
         }
     }
 }
 
 impl Drop for Receipt {
     fn drop(&mut self) {
-        if !self.is_written {
-            self.ended(true);
+        if !self.is_written
+            && let Some(whose) = self.whose.upgrade()
+        {
+            whose.broken(self.answer);
         }
     }
 }

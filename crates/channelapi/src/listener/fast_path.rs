@@ -116,13 +116,13 @@ impl<'a, S: Service> FastPath<'a, S> {
                         self.pass.begin();
                         return self.other();
                     }
-                    Read::End { .. } => return End::Closed,
+                    Read::End => return End::Closed,
                 }
                 read = self.reader.read().await;
                 if let Some(mut receipt) = self.receipt.take()
-                    && let Read::End { is_broken } = read
+                    && let Read::End = read
                 {
-                    receipt.ended(is_broken);
+                    receipt.abandoned();
                 }
             }
         }
@@ -232,7 +232,7 @@ impl<'a, S: Service> FastPath<'a, S> {
 fn made_room<S: Service>() -> Read<S> {
     let error = make_room();
     debug!(%error, "a connection did not begin as it must");
-    Read::End { is_broken: false }
+    Read::End
 }
 
 /// Reads requests.
@@ -265,8 +265,8 @@ enum Read<S: Service> {
     Part,
     /// What is not for us. It is in [`Reader::begun`].
     Other,
-    /// Nothing: the client has gone, and closed the connection unless it `is_broken`.
-    End { is_broken: bool },
+    /// Nothing: the client has gone.
+    End,
 }
 
 impl<S: Service> Reader<'_, S> {
@@ -280,15 +280,8 @@ impl<S: Service> Reader<'_, S> {
             let read = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut unread));
             let bytes = unread.filled();
             if read.is_err() || bytes.is_empty() {
-                // Many end TLS without a word.
-                let is_closed = |error: io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
-                let is_broken = read.is_err_and(|error| !is_closed(error));
                 // What a client began and gave up may mean something to whoever it was for.
-                return Poll::Ready(if self.begun.is_empty() {
-                    Read::End { is_broken }
-                } else {
-                    Read::Other
-                });
+                return Poll::Ready(if self.begun.is_empty() { Read::End } else { Read::Other });
             }
             if !self.begun.is_empty() {
                 self.begun.extend_from_slice(bytes);
@@ -365,7 +358,7 @@ impl<S: Service> Reader<'_, S> {
                 let Some((response, upgrade)) = service.upgrade(&head, peer) else { return Read::Other };
                 let Some(upgrade) = upgrade else { return Read::Refused(Box::new(response)) };
                 // Only a stream has no bytes yet, and none answers such a request.
-                let Some(answer) = to_wire(response, false) else { return Read::End { is_broken: false } };
+                let Some(answer) = to_wire(response, false) else { return Read::End };
                 Read::Leaving(upgrade, answer.into_vec(), behind.to_vec())
             }
             "GET" | "POST" | "PUT" | "DELETE" if !is_upgrade => {

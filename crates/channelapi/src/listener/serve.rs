@@ -172,10 +172,7 @@ impl<S: Service> Serving<S> {
             }
         };
         if let Some(receipt) = &mut *receipt.lock() {
-            match &ended {
-                Ok(()) if !goes_on.load(Ordering::Relaxed) => receipt.written(),
-                _ => receipt.ended(ended.is_err()),
-            }
+            if goes_on.load(Ordering::Relaxed) { receipt.abandoned() } else { receipt.written() }
         }
         if let Err(error) = ended {
             count_refused(&error);

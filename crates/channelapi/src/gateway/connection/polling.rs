@@ -2,7 +2,7 @@
 
 use super::super::disconnect::Disconnect;
 use super::Connection;
-use super::state::{Polling, register};
+use super::state::{PollMark, Polling, register};
 use crate::http::Concerned;
 use bytes::Bytes;
 use channelapi_protocol::engineio::{PollStart, Violation};
@@ -130,17 +130,28 @@ impl Connection {
     }
 }
 
-impl Concerned for Connection {
-    fn ended(&self, answer: u32, is_broken: bool) {
+impl Connection {
+    /// Ends the session if its last poll says that an answer is lost.
+    fn note_answer(&self, is_lost: impl FnOnce(&mut PollMark) -> bool) {
         let is_lost = {
             let mut state = self.state.lock();
             // Whoever has moved to a WebSocket had all answers before.
             let is_open = state.ended.is_none() && state.session.is_polling();
             let polling = state.polling.as_mut().filter(|_| is_open);
-            polling.is_some_and(|polling| polling.last.is_lost(answer, is_broken))
+            polling.is_some_and(|polling| is_lost(&mut polling.last))
         };
         if is_lost {
             self.lose_answer();
         }
+    }
+}
+
+impl Concerned for Connection {
+    fn broken(&self, answer: u32) {
+        self.note_answer(|last| last.is_last_or_repeated(answer));
+    }
+
+    fn abandoned(&self, answer: u32) {
+        self.note_answer(|last| last.abandon(answer));
     }
 }

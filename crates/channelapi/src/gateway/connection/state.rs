@@ -72,14 +72,16 @@ impl PollMark {
         Some(Self { number: self.number.wrapping_add(1), name, is_repeated, is_abandoned: false })
     }
 
-    /// Whether an answer is lost whose connection has ended behind it, or may be when the next poll comes.
-    pub(super) fn is_lost(&mut self, answer: u32, is_broken: bool) -> bool {
-        if answer == self.number {
-            self.is_abandoned = true;
-            return is_broken;
-        }
-        // Who asked for something new had the answer.
-        self.is_repeated && answer == self.number.wrapping_sub(1)
+    /// Whether an answer that nobody got is missed. Who has asked for something new since then had it after all.
+    pub(super) fn is_last_or_repeated(self, answer: u32) -> bool {
+        answer == self.number || self.is_repeated && answer == self.number.wrapping_sub(1)
+    }
+
+    /// The client has closed the connection that an answer went out on. Returns whether it is lost: if not, it may be when the next poll comes.
+    pub(super) fn abandon(&mut self, answer: u32) -> bool {
+        let is_lost = answer != self.number && self.is_last_or_repeated(answer);
+        self.is_abandoned |= answer == self.number;
+        is_lost
     }
 }
 
