@@ -111,8 +111,10 @@ impl<'a, 'h> Walk<'a, 'h> {
         let Some(connection) = &mut self.connection else {
             return self.fall_behind(entry, at, channel, reason);
         };
-        // Whoever has recovered by the pid, and is told of a purge then, was told in time: it came later.
-        let is_later = connection.connected.pid == Pid::Same && reason == Reason::Epoch;
+        // Whoever has recovered by the pid, and is told then of a purge, or of what was given up, was told in time: it came later. Whether it
+        // did is judged.
+        let is_later =
+            connection.connected.pid == Pid::Same && matches!(reason, Reason::Epoch | Reason::Trimmed);
         if !connection.settled && !is_later {
             return connection.gaps.push((channel, reason));
         }
