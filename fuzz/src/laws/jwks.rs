@@ -3,7 +3,7 @@
 use channelapi_core::limits::{JWKS_KEYS_MAX, JWT_KEYS_TRIED_MAX};
 use jsonwebtoken::Algorithm;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::identity::{ALGORITHMS, Published};
 
@@ -14,8 +14,21 @@ const FOREIGN: [(Algorithm, &str); 2] = [
 ];
 
 #[derive(Deserialize)]
-struct Document {
-    keys: Vec<Value>,
+struct Document<'a> {
+    #[serde(borrow)]
+    keys: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Named<'a> {
+    #[serde(borrow)]
+    kid: Option<&'a RawValue>,
+}
+
+/// The name of a key, if it is text. Whatever else is there is passed over, also a number that nobody can hold.
+fn name_of(key: &RawValue) -> Option<String> {
+    let Named { kid } = serde_json::from_str(key.get()).ok()?;
+    serde_json::from_str(kid?.get()).ok()
 }
 
 /// The input is a JWKS.
@@ -33,10 +46,10 @@ pub fn jwks(data: &[u8]) -> bool {
         assert!(narrowed.is_none(), "asked for less, it has more");
         return false;
     };
-    // What else is there is passed over, also if it is no text.
     let Document { keys: entries } = serde_json::from_slice(data).expect("it was understood");
     assert!(entries.len() <= JWKS_KEYS_MAX);
-    let names: Vec<Option<&str>> = entries.iter().map(|entry| entry["kid"].as_str()).collect();
+    let names: Vec<Option<String>> = entries.iter().map(|entry| name_of(entry)).collect();
+    let names: Vec<Option<&str>> = names.iter().map(Option::as_deref).collect();
 
     for algorithm in ALGORITHMS {
         let found: Vec<usize> = names.iter().map(|name| keys.tried(algorithm, *name)).collect();
