@@ -61,6 +61,6 @@ impl Table {
             return None;
         }
         let names: Vec<&str> = left.keys().copied().collect();
-        Some(format!("  ROOMS in xtask/src/imports.rs allows a cycle among: {}", names.join(", ")))
+        Some(format!("  ROOMS in xtask/src/imports/rooms.rs allows a cycle among: {}", names.join(", ")))
     }
 }
