@@ -103,20 +103,23 @@ fn a_poll_that_is_repeated_because_its_connection_was_closed_ends_the_session() 
 /// One that its client never took as a whole is lost for sure, whatever the next poll is called.
 #[test]
 fn an_answer_that_could_not_be_written_ends_the_session() {
-    let node = Node::start("");
-    let poller = Poller::new(&node);
-    let mut stalled = node.connect();
-    socket2::SockRef::from(&stalled).set_recv_buffer_size(4 << 10).unwrap();
     let large = format!(r#"{{"message":"{}"}}"#, "x".repeat(250_000));
-    for _ in 0..30 {
-        assert_eq!(node.call("POST", "/message/a", &large).status, 200);
+    // The second is for hyper, as whatever is seldom.
+    for version in ["1.1", "1.0"] {
+        let node = Node::start("");
+        let poller = Poller::new(&node);
+        let mut stalled = node.connect();
+        socket2::SockRef::from(&stalled).set_recv_buffer_size(4 << 10).unwrap();
+        for _ in 0..30 {
+            assert_eq!(node.call("POST", "/message/a", &large).status, 200);
+        }
+        poller.ask(&mut stalled, Some("a"), version);
+        std::thread::sleep(Duration::from_millis(300));
+        socket2::SockRef::from(&stalled).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(stalled);
+        node.await_metric(LOST, |lost| lost == 1);
+        assert!(poller.ended(Some("b")), "HTTP/{version}");
     }
-    poller.ask(&mut stalled, Some("a"), "1.1");
-    std::thread::sleep(Duration::from_millis(300));
-    socket2::SockRef::from(&stalled).set_linger(Some(Duration::ZERO)).unwrap();
-    drop(stalled);
-    node.await_metric(LOST, |lost| lost == 1);
-    assert!(poller.ended(Some("b")));
 }
 
 /// The repetition may be here before the end of the connection is.

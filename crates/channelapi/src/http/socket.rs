@@ -163,6 +163,15 @@ impl Progress {
         matches!(*self.stage.lock(), Stage::Head(_) | Stage::Busy | Stage::Blocked(_))
     }
 
+    /// Whether the answer before, if there is one, has left as a whole, as far as that is counted.
+    pub(crate) fn has_left(&self) -> bool {
+        match *self.stage.lock() {
+            Stage::Busy | Stage::Blocked(_) => false,
+            Stage::Idle(_, left) => left == 0,
+            Stage::New(_) | Stage::Leaving(_) | Stage::Head(_) | Stage::Stream(_) => true,
+        }
+    }
+
     /// Whether a request is being answered.
     pub(crate) fn is_answering(&self) -> bool {
         matches!(*self.stage.lock(), Stage::Busy)

@@ -150,8 +150,8 @@ impl<S: Service> Serving<S> {
         let mut connection = pin!(connection);
         // A client that has all of its answer is not gone because it asks for nothing else.
         let rested = || {
-            let is_resting = !watched.is_busy();
-            receipt.lock().iter_mut().filter(|_| is_resting).for_each(|receipt| receipt.written());
+            let has_left = watched.has_left();
+            receipt.lock().iter_mut().filter(|_| has_left).for_each(|receipt| receipt.written());
         };
         let ended = tokio::select! {
             biased;
@@ -171,7 +171,9 @@ impl<S: Service> Serving<S> {
                 }
             }
         };
-        if let Some(receipt) = &mut *receipt.lock() {
+        if let Some(receipt) = &mut *receipt.lock()
+            && watched.has_left()
+        {
             if goes_on.load(Ordering::Relaxed) { receipt.abandoned() } else { receipt.written() }
         }
         if let Err(error) = ended {
