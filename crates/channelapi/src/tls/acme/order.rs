@@ -17,23 +17,44 @@ use std::path::Path;
 use std::sync::Arc;
 use tracing::warn;
 
+/// How often something is asked for in all, if the authority refuses it for its nonce.
+const NONCE_TRIES: usize = 4;
+
 /// Gets a certificate, and returns it with its key as PEM. An account that the authority does not know any more is replaced.
 pub(super) async fn order(settings: &AcmeSettings, kept: &Kept, proofs: &Proofs) -> anyhow::Result<String> {
-    let ordered = order_as(&account(settings, kept).await?, settings, proofs).await;
+    let account = account(settings, kept).await?;
+    let ordered = with_other_nonces(|| order_as(&account, settings, proofs)).await;
     match ordered {
-        Err(error) if is_unknown_account(&error) => {
+        Err(error) if is_problem(&error, "accountDoesNotExist") => {
             warn!("the authority does not know the account that is kept; making another");
-            order_as(&new_account(settings, kept).await?, settings, proofs).await
+            let account = new_account(settings, kept).await?;
+            with_other_nonces(|| order_as(&account, settings, proofs)).await
         }
         ordered => ordered,
     }
 }
 
-/// Whether the authority took no order because it does not know the account: it may have removed it, or lost its data.
-fn is_unknown_account(error: &anyhow::Error) -> bool {
+/// Asks once more if the authority refused a nonce, as it may at any time, and as RFC 8555, section 6.5, wants. Each request was
+/// already repeated twice by then, so this is seldom; but the pause behind an order that failed is a minute without a certificate.
+async fn with_other_nonces<T, F: Future<Output = anyhow::Result<T>>>(
+    mut ask: impl FnMut() -> F,
+) -> anyhow::Result<T> {
+    for _ in 1..NONCE_TRIES {
+        match ask().await {
+            Err(error) if is_problem(&error, "badNonce") => {}
+            answer => return answer,
+        }
+    }
+    ask().await
+}
+
+/// Whether the authority refused something with this error of ACME.
+fn is_problem(error: &anyhow::Error, name: &str) -> bool {
     match error.downcast_ref::<instant_acme::Error>() {
         Some(instant_acme::Error::Api(problem)) => {
-            problem.r#type.as_deref().is_some_and(|kind| kind.ends_with("accountDoesNotExist"))
+            let kind =
+                problem.r#type.as_deref().and_then(|kind| kind.strip_prefix("urn:ietf:params:acme:error:"));
+            kind == Some(name)
         }
         _ => false,
     }
@@ -63,8 +84,8 @@ async fn new_account(settings: &AcmeSettings, kept: &Kept) -> anyhow::Result<Acc
     let contact = contact(settings);
     let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
     let new = NewAccount { contact: &contact, terms_of_service_agreed: true, only_return_existing: false };
-    let (account, credentials) = builder(settings)?
-        .create(&new, settings.directory.clone(), None)
+    let create = || async { Ok(builder(settings)?.create(&new, settings.directory.clone(), None).await?) };
+    let (account, credentials) = with_other_nonces(create)
         .await
         .with_context(|| format!("cannot make an account at {}", settings.directory))?;
     kept.keep_account(&settings.directory, settings.email.as_deref(), credentials)
@@ -93,7 +114,8 @@ pub(super) fn builder_trusting(path: &Path) -> anyhow::Result<AccountBuilder> {
 /// Tells the authority where it may write to from now on.
 async fn tell(account: &Account, settings: &AcmeSettings, kept: &Kept) -> anyhow::Result<()> {
     let contact = contact(settings);
-    account.update_contacts(&contact.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+    let contact: Vec<&str> = contact.iter().map(String::as_str).collect();
+    with_other_nonces(|| async { Ok(account.update_contacts(&contact).await?) }).await?;
     let Some(credentials) = kept.account(&settings.directory) else { return Ok(()) };
     kept.keep_account(&settings.directory, settings.email.as_deref(), credentials)
 }
@@ -171,19 +193,41 @@ fn proof(name: &str, answer: &KeyAuthorization) -> anyhow::Result<CertifiedKey> 
 mod tests {
     use super::*;
     use instant_acme::Problem;
+    use std::cell::Cell;
+
+    fn refused(kind: Option<&str>) -> anyhow::Error {
+        let (kind, status) = (kind.map(str::to_owned), Some(400));
+        let problem = Problem { r#type: kind, detail: None, status, subproblems: Vec::new() };
+        let refused: Result<(), _> = Err(instant_acme::Error::Api(problem));
+        refused.context("the authority took no order").unwrap_err()
+    }
 
     #[test]
     fn an_account_that_is_not_known_is_told_from_all_other_problems() {
-        let check = |kind: Option<&str>, expected| {
-            let (kind, status) = (kind.map(str::to_owned), Some(400));
-            let problem = Problem { r#type: kind, detail: None, status, subproblems: Vec::new() };
-            let refused: Result<(), _> = Err(instant_acme::Error::Api(problem));
-            let error = refused.context("the authority took no order").unwrap_err();
-            assert_eq!(is_unknown_account(&error), expected, "{error:#}");
+        let check = |error: anyhow::Error, expected| {
+            assert_eq!(is_problem(&error, "accountDoesNotExist"), expected, "{error:#}");
         };
-        check(Some("urn:ietf:params:acme:error:accountDoesNotExist"), true);
-        check(Some("urn:ietf:params:acme:error:unauthorized"), false);
-        check(None, false);
-        assert!(!is_unknown_account(&anyhow::anyhow!("accountDoesNotExist")));
+        check(refused(Some("urn:ietf:params:acme:error:accountDoesNotExist")), true);
+        check(refused(Some("urn:ietf:params:acme:error:unauthorized")), false);
+        check(refused(None), false);
+        check(anyhow::anyhow!("accountDoesNotExist"), false);
+    }
+
+    /// An authority that is strict about nonces cost whoever had no certificate yet a minute.
+    #[tokio::test]
+    async fn what_is_refused_for_its_nonce_is_asked_for_again_a_few_times_and_nothing_else_is() {
+        let check = async |kind, refusals, is_answered, expected_asked| {
+            let asked = Cell::new(0);
+            let answer = with_other_nonces(|| async {
+                asked.set(asked.get() + 1);
+                if asked.get() <= refusals { Err(refused(Some(kind))) } else { Ok(()) }
+            })
+            .await;
+            assert_eq!((answer.is_ok(), asked.get()), (is_answered, expected_asked), "{kind} {refusals}");
+        };
+        check("urn:ietf:params:acme:error:badNonce", 0, true, 1).await;
+        check("urn:ietf:params:acme:error:badNonce", 3, true, 4).await;
+        check("urn:ietf:params:acme:error:badNonce", usize::MAX, false, 4).await;
+        check("urn:ietf:params:acme:error:rateLimited", usize::MAX, false, 1).await;
     }
 }
