@@ -153,6 +153,19 @@ describe("publishing", () => {
     assert.equal((await stored(channel)).length, 5);
   });
 
+  it("gives out cursors that count nothing", async () => {
+    const channel = freshName();
+    const bodies = Array.from({ length: 64 }, (_, data) => ({ data }));
+    const cursors = await Promise.all(bodies.map(async (body) => (await post(channel, body)).json.cursor));
+    assert.equal(new Set(cursors).size, cursors.length);
+    const places = cursors.map((cursor) => Buffer.from(cursor.slice("ca1.".length), "base64url"));
+    // Of 64 random bytes some 57 are different; a number that counts would be zeros nearly everywhere.
+    for (let byte = 0; byte < places[0].length; byte += 1) {
+      const values = new Set(places.map((place) => place[byte]));
+      assert.ok(values.size > 40, `byte ${byte} of cursors: ${[...values]}`);
+    }
+  });
+
   const refused = ["", " ", "nonsense", "{", "[]", "null", "7", '"data"', "{}", '{"data":}', '{"data":1', '{"data":1} x', '{"data":01}', '{"Data":1}', '{"event":"x"}',
     '{"data":1,"volatile":"yes"}', '{"data":1,"ttl":"soon"}', '{"data":1,"ttl":-1}', '{"data":1,"ttl":true}', '{"data":"a\nb"}', "data=1"];
   it("refuses a body that is not of this form, and stores nothing", async () => {

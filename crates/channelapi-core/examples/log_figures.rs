@@ -5,7 +5,7 @@
 //! ```
 
 use bytes::Bytes;
-use channelapi_core::broker::{EmbeddedBroker, PublicationSink, PublishRequest, StoreSettings};
+use channelapi_core::broker::{CursorKey, EmbeddedBroker, PublicationSink, PublishRequest, StoreSettings};
 use channelapi_core::clock::Clock;
 use channelapi_core::model::{ChannelName, Durability, EventName, Policies, Policy, Publication, Retention};
 use std::path::Path;
@@ -28,7 +28,8 @@ fn open(path: &Path) -> EmbeddedBroker {
     let retention = Retention { messages: 1000, age: 24 * 3_600_000, bytes: 4 << 20 };
     let policy = Policy { durability: Durability::Fsync, retention, replay_on_join: 0 };
     let policies = Policies::new(Vec::new(), policy);
-    EmbeddedBroker::open(path, Arc::new(Nobody), Clock::system(), policies, StoreSettings::default())
+    let cursors = CursorKey::from_secret(&[1; 32]);
+    EmbeddedBroker::open(path, Arc::new(Nobody), Clock::system(), policies, StoreSettings::default(), cursors)
         .expect("the log opens")
 }
 

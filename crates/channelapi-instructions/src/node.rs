@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use channelapi_core::broker::{EmbeddedBroker, Top};
+use channelapi_core::broker::{CursorKey, EmbeddedBroker, Top};
 use channelapi_core::broker::{Gap, History as _, PublicationSink, PublishRequest, StoreSettings};
 use channelapi_core::clock::Clock;
 use channelapi_core::delivery::{Delivery, End, Fanout, Form, FrameEncoder, From, Join, Subscriber};
@@ -131,7 +131,8 @@ fn broker(folder: &tempfile::TempDir, sink: Arc<dyn PublicationSink>) -> Embedde
     let retention = Retention { messages: 1000, age: u64::MAX, bytes: u64::MAX };
     let policy = Policy { durability: Durability::Relaxed, retention, replay_on_join: 0 };
     let (policies, path) = (Policies::new(Vec::new(), policy), folder.path().join("log"));
-    EmbeddedBroker::open(&path, sink, Clock::manual(1), policies, StoreSettings::default())
+    let cursors = CursorKey::from_secret(&[1; 32]);
+    EmbeddedBroker::open(&path, sink, Clock::manual(1), policies, StoreSettings::default(), cursors)
         .expect("the log opens")
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use channelapi_core::broker::{
-    EmbeddedBroker, HistoryQuery, PublicationSink, PublishError, PublishRequest, StoreSettings,
+    CursorKey, EmbeddedBroker, HistoryQuery, PublicationSink, PublishError, PublishRequest, StoreSettings,
     fuzzing::segment, verify_log,
 };
 use channelapi_core::clock::Clock;
@@ -96,7 +96,8 @@ fn open(path: &Path) -> Result<EmbeddedBroker, channelapi_core::broker::OpenErro
     let policy = Policy { durability: Durability::Fsync, retention, replay_on_join: 0 };
     let policies = Policies::new(Vec::new(), policy);
     let settings = StoreSettings { ahead_bytes: 0, ..StoreSettings::default() };
-    EmbeddedBroker::open(path, Arc::new(Nobody), Clock::manual(1_000), policies, settings)
+    let cursors = CursorKey::from_secret(&[1; 32]);
+    EmbeddedBroker::open(path, Arc::new(Nobody), Clock::manual(1_000), policies, settings, cursors)
 }
 
 /// One that the seeds know, too.

@@ -7,7 +7,7 @@ mod permit;
 #[cfg(feature = "fuzzing")]
 pub use embedded::fuzzing;
 pub use embedded::{
-    CopyError, Damage, EmbeddedBroker, Figures, HistoryPage, HistoryQuery, LogBackup, OpenError,
+    CopyError, CursorKey, Damage, EmbeddedBroker, Figures, HistoryPage, HistoryQuery, LogBackup, OpenError,
     PublishError, PublishRequest, Published, Publishing, Report, SegmentStats, Standing, Stats,
     StoreSettings, backup as backup_log, carry_answers, stats as log_stats, verify as verify_log,
 };

@@ -14,7 +14,7 @@ pub use publishing::Publishing;
 pub use revocations::{RevocationError, Revocations, kept_until};
 pub use tokens::{EndedToken, IssuedToken, Lookup, TokenError, Tokens};
 
-use crate::broker::{EmbeddedBroker, History as _, OpenError, StoreSettings};
+use crate::broker::{CursorKey, EmbeddedBroker, History as _, OpenError, StoreSettings};
 use crate::clock::Clock;
 use crate::delivery::{Done, Fanout, FrameEncoder, Join};
 use crate::model::{ChannelName, ConnectionId, Policies};
@@ -108,6 +108,7 @@ impl Hub {
         settings: Settings,
         encoder: Arc<dyn FrameEncoder>,
     ) -> Result<Self, StartError> {
+        let Settings { policies, store, cores } = settings;
         for part in directory.missing() {
             let directory = directory.path().display();
             warn!(
@@ -115,12 +116,13 @@ impl Hub {
             );
         }
         let state = StateStore::open(directory)?;
-        let tokens = Arc::new(Tokens::new(state.clone(), directory.token_secret()?, clock.clone()));
-        let (fanout, workers) = Fanout::new(settings.cores.len(), encoder);
+        let secret = directory.token_secret()?;
+        let tokens = Arc::new(Tokens::new(state.clone(), secret, clock.clone()));
+        let (fanout, workers) = Fanout::new(cores.len(), encoder);
         let fanout = Arc::new(fanout);
         let path = directory.path().join("log");
-        let broker =
-            EmbeddedBroker::open(&path, fanout.clone(), clock.clone(), settings.policies, settings.store);
+        let cursors = CursorKey::from_secret(&secret);
+        let broker = EmbeddedBroker::open(&path, fanout.clone(), clock.clone(), policies, store, cursors);
         let mut broker = broker.map_err(|error| StartError::Log { path, error })?;
         broker.keep(directory.hold());
         let broker = Arc::new(broker);
@@ -131,7 +133,7 @@ impl Hub {
         })?;
         let revocations = Arc::new(Revocations::load(state.clone(), clock.clone())?);
         let consumers = Arc::new(Consumers::new(state.clone(), broker.clone(), clock.clone()));
-        for (worker, core) in workers.into_iter().zip(&settings.cores) {
+        for (worker, core) in workers.into_iter().zip(&cores) {
             // The workers end with the runtime; nobody needs to wait for them.
             core.spawn(worker.run(broker.clone()));
         }

@@ -1,7 +1,7 @@
 //! Where a client stands over all channels of this server's log, as text of a constant size.
 //!
 //! ```text
-//! ca1. | base64url of: generation u64 | sequence u48 | memory u40 | checksum u16
+//! ca1. | base64url of: 19 bytes of the broker's | checksum u16
 //! ```
 
 use base64::Engine as _;
@@ -9,16 +9,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use std::fmt;
 use std::str::FromStr;
 
-/// A place in the order in which this server stores publications.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Cursor {
-    /// The life of the log in which it was given out.
-    pub generation: u64,
-    /// Publications in the log up to here.
-    pub sequence: u64,
-    /// Publications kept only in memory up to here, in this life.
-    pub memory: u64,
-}
+/// A place in the order in which this server stores publications. What it says only the broker can read that gave it out: a client that
+/// could would know how much is published in channels that are none of its business.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Cursor([u8; CURSOR_BYTES]);
 
 /// Where a client stands, as it is told, and as it says when it comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,27 +43,18 @@ const BYTES: usize = CURSOR_BYTES + 2;
 /// Characters of a cursor.
 pub const CURSOR_CHARS: usize = PREFIX.len() + BYTES.div_ceil(3) * 4;
 
-/// Bytes of the numbers alone.
+/// Bytes of a cursor that is no text.
 pub const CURSOR_BYTES: usize = 8 + 6 + 5;
 
 impl Cursor {
-    /// Its numbers, without a checksum.
-    pub fn to_bytes(&self) -> [u8; CURSOR_BYTES] {
-        let mut bytes = [0; CURSOR_BYTES];
-        bytes[..8].copy_from_slice(&self.generation.to_be_bytes());
-        bytes[8..14].copy_from_slice(&self.sequence.to_be_bytes()[2..]);
-        bytes[14..].copy_from_slice(&self.memory.to_be_bytes()[3..]);
-        bytes
+    /// What is in it, without a checksum.
+    pub fn to_bytes(self) -> [u8; CURSOR_BYTES] {
+        self.0
     }
 
-    /// The cursor with these numbers.
-    pub fn from_bytes(bytes: &[u8; CURSOR_BYTES]) -> Self {
-        let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
-        Self {
-            generation: number(&bytes[..8]),
-            sequence: number(&bytes[8..14]),
-            memory: number(&bytes[14..]),
-        }
+    /// The cursor with this in it.
+    pub fn from_bytes(bytes: [u8; CURSOR_BYTES]) -> Self {
+        Self(bytes)
     }
 
     /// Its text.
@@ -79,7 +64,7 @@ impl Cursor {
 
     fn encode_behind(&self, prefix: &str) -> [u8; CURSOR_CHARS] {
         let mut bytes = [0; BYTES];
-        bytes[..CURSOR_BYTES].copy_from_slice(&self.to_bytes());
+        bytes[..CURSOR_BYTES].copy_from_slice(&self.0);
         let checksum = checksum(&bytes[..CURSOR_BYTES]);
         bytes[CURSOR_BYTES..].copy_from_slice(&checksum);
         let mut text = [0; CURSOR_CHARS];
@@ -100,8 +85,8 @@ impl Cursor {
             Ok(BYTES) => {}
             _ => return Err(CursorError),
         }
-        let (numbers, rest) = bytes.split_first_chunk().ok_or(CursorError)?;
-        if checksum(numbers) == *rest { Ok(Self::from_bytes(numbers)) } else { Err(CursorError) }
+        let (place, rest) = bytes.split_first_chunk().ok_or(CursorError)?;
+        if checksum(place) == *rest { Ok(Self(*place)) } else { Err(CursorError) }
     }
 }
 
@@ -157,16 +142,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_survives_its_text(generation: u64, sequence in 0_u64..1 << 48, memory in 0_u64..1 << 40) {
-            let cursor = Cursor { generation, sequence, memory };
+        fn a_cursor_survives_its_text(bytes: [u8; CURSOR_BYTES]) {
+            let cursor = Cursor(bytes);
             let text = cursor.to_string();
             prop_assert_eq!(text.len(), 32);
             prop_assert_eq!(text.parse(), Ok(cursor));
         }
 
         #[test]
-        fn a_checkpoint_says_whether_a_channel_was_left(sequence in 0_u64..1 << 48, has_left: bool) {
-            let checkpoint = Checkpoint { cursor: Cursor { generation: 1, sequence, memory: 2 }, has_left };
+        fn a_checkpoint_says_whether_a_channel_was_left(bytes: [u8; CURSOR_BYTES], has_left: bool) {
+            let checkpoint = Checkpoint { cursor: Cursor(bytes), has_left };
             let text = String::from_utf8(checkpoint.encode().to_vec()).unwrap();
             prop_assert_eq!(text.parse(), Ok(checkpoint));
             prop_assert_eq!(text.parse(), if has_left { Err(CursorError) } else { Ok(checkpoint.cursor) });
@@ -180,7 +165,7 @@ mod tests {
 
         #[test]
         fn a_damaged_cursor_is_noticed(place in 4_usize..32, other in "[A-Za-z0-9_-]") {
-            let text = Cursor { generation: 1, sequence: 2, memory: 3 }.to_string();
+            let text = Cursor([7; CURSOR_BYTES]).to_string();
             let mut damaged = text.clone();
             damaged.replace_range(place..=place, &other);
             prop_assert_eq!(damaged.parse::<Cursor>().is_ok(), damaged == text);

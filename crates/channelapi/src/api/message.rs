@@ -93,11 +93,11 @@ struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use channelapi_core::model::Cursor;
+    use channelapi_core::model::{CURSOR_BYTES, Cursor};
 
     #[test]
     fn what_clients_would_take_for_their_place_is_no_message() {
-        let cursor = Cursor { generation: 1, sequence: 2, memory: 3 };
+        let cursor = Cursor::from_bytes([2; CURSOR_BYTES]);
         let event = EventName::default();
         for has_left in [false, true] {
             let encoded = Checkpoint { cursor, has_left }.encode();

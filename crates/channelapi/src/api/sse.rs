@@ -70,11 +70,11 @@ fn meta(publication: &Publication) -> Vec<u8> {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use channelapi_core::model::{EventName, Kept, Position};
+    use channelapi_core::model::{CURSOR_BYTES, EventName, Kept, Position};
 
     #[test]
     fn data_of_several_lines_stays_one_event() {
-        let cursor = Cursor { generation: 1, sequence: 2, memory: 0 };
+        let cursor = Cursor::from_bytes([2; CURSOR_BYTES]);
         let kept = Kept { position: Position { epoch: 1, offset: 2, tag: 3 }, turn: 2, cursor };
         let one = Publication {
             channel: ChannelName::parse("a").unwrap(),

@@ -129,7 +129,7 @@ pub(super) fn join(frames: &[Frame]) -> Frame {
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use channelapi_core::model::{Cursor, EventName, Kept, Position};
+    use channelapi_core::model::{CURSOR_BYTES, Cursor, EventName, Kept, Position};
 
     fn texts(frame: &Frame) -> Vec<String> {
         frame.frames().map(|packet| String::from_utf8(packet.payload.into()).unwrap()).collect()
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn other_events_and_where_they_are_kept() {
-        let cursor = Cursor { generation: 1, sequence: 2, memory: 0 };
+        let cursor = Cursor::from_bytes([2; CURSOR_BYTES]);
         let kept = Kept { position: Position { epoch: 1, offset: 2, tag: 3 }, turn: 2, cursor };
         let one = published("order \"placed\"", "1", Some(kept));
         assert_eq!(written(|out| publication(&one, false, out)), [r#"42["order \"placed\"",1]"#]);

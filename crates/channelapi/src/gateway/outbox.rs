@@ -252,7 +252,7 @@ mod tests {
     use super::*;
     use crate::stream::Stream;
     use channelapi_core::limits::OUTBOX_BYTES_MAX;
-    use channelapi_core::model::{Checkpoint, Cursor};
+    use channelapi_core::model::{CURSOR_BYTES, Checkpoint, Cursor};
     use std::future::poll_fn;
     use std::time::Duration;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn answers_end_behind_a_checkpoint() {
         let mut checkpoint = Vec::new();
-        let cursor = Cursor { generation: 1, sequence: 2, memory: 0 };
+        let cursor = Cursor::from_bytes([2; CURSOR_BYTES]);
         frames::checkpoint(&Checkpoint { cursor, has_left: false }, &mut checkpoint);
         let texts: Vec<u8> = (0..10)
             .flat_map(|_| [frame("42[\"message\",\"x\"]").to_vec(), checkpoint.clone()].concat())
@@ -345,7 +345,7 @@ mod tests {
         // Whoever is told a text is told where it stands behind it.
         let mut texts = frame("42[\"message\",\"x\"]").to_vec();
         let text_bytes = Frame::from_wire(texts.clone().into()).frames().next().unwrap().payload.len();
-        let cursor = Cursor { generation: 1, sequence: 2, memory: 0 };
+        let cursor = Cursor::from_bytes([2; CURSOR_BYTES]);
         frames::checkpoint(&Checkpoint { cursor, has_left: false }, &mut texts);
         outbox.push(&texts.repeat(2).into(), OUTBOX_BYTES_MAX);
         for _ in 0..2 {

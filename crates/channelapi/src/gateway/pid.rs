@@ -1,7 +1,7 @@
 //! What a client of the handshake door comes back with: the name of its session, and the channels it was in.
 //!
 //! ```text
-//! base64url of: name, 12 random bytes | where it began, a cursor's 19 bytes
+//! base64url of: name, 12 random bytes | where it began, a cursor's 19 bytes, which only the broker can read
 //!     | whether it began with gaps, one bit, and the memory it began in, u63
 //!     | for each channel, sorted: 4 bytes of its hash | checksum u32
 //! ```
@@ -71,7 +71,7 @@ impl Pid {
         let memory = u64::from_be_bytes(*memory);
         (crc32fast::hash(bytes).to_be_bytes() == *checksum).then(|| Self {
             name: *name,
-            start: Cursor::from_bytes(start),
+            start: Cursor::from_bytes(*start),
             has_gaps: memory & HAS_GAPS != 0,
             memory: memory & MEMORY_MAX,
             channels,
@@ -122,7 +122,7 @@ mod tests {
     fn a_session_is_recognised_with_its_channels() {
         let channels: Vec<_> =
             ["a", "b/c", "é"].iter().map(|name| ChannelName::parse(name).unwrap()).collect();
-        let start = Cursor { generation: 1, sequence: 2, memory: 3 };
+        let start = Cursor::from_bytes([2; CURSOR_BYTES]);
         let pid = Pid::new(start, false, MEMORY_MAX, &channels);
         let text = pid.to_string();
         assert_eq!(Pid::parse(&text), Some(pid.clone()));
@@ -149,7 +149,7 @@ mod tests {
             assert_ne!(hash(&session, &channels[0]), hash(&session, &channels[1]));
             assert_ne!(hash(&session, &channels[0]), hash(&random_bytes(), &channels[0]));
         }
-        let start = Cursor { generation: 1, sequence: 2, memory: 3 };
+        let start = Cursor::from_bytes([2; CURSOR_BYTES]);
         let one = Pid::new(start, false, 1, &channels[..1]);
         assert!(one.is_of(&channels[..1]) && !one.is_of(&channels) && !one.holds(&channels[1]));
     }
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn two_channels_with_one_hash_are_still_two() {
         let channels = ["a", "b"].map(|name| ChannelName::parse(name).unwrap());
-        let start = Cursor { generation: 1, sequence: 2, memory: 3 };
+        let start = Cursor::from_bytes([2; CURSOR_BYTES]);
         let pid = Pid::new(start, false, 1, &channels[..1]);
         let both = Pid { channels: vec![pid.channels[0]; 2], ..pid };
         assert!(!both.is_of(&channels[..1]), "it was in one more");

@@ -102,14 +102,14 @@ fn random() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use channelapi_core::model::Cursor;
+    use channelapi_core::model::{CURSOR_BYTES, Cursor};
 
     fn channel(name: &str) -> ChannelName {
         ChannelName::parse(name).unwrap()
     }
 
     fn pid(sessions: &Sessions) -> Pid {
-        let start = Cursor { generation: 1, sequence: 1, memory: 0 };
+        let start = Cursor::from_bytes([1; CURSOR_BYTES]);
         Pid::new(start, false, sessions.memory(), &[channel("a")])
     }
 

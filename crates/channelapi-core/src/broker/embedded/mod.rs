@@ -3,7 +3,7 @@
 //! - `record.rs` and `segment.rs` are the bytes on disk (`docs/storage.md` draws them), `disk.rs` is the seam to the file system,
 //!   `unreadable.rs` what is done where it cannot read; `log.rs` the end of the log, where it grows; `open.rs` and `replay.rs` read it all at the start.
 //! - `index.rs` is what is kept, in memory; `held.rs` holds what is kept nowhere else, `hot.rs` the newest bytes of the log;
-//!   `stored.rs` is all of that under its lock, and `reader.rs` looks things up in it.
+//!   `stored.rs` is all of that under its lock, and `reader.rs` looks things up in it; `place.rs` is where clients are told that they stand.
 //! - `writer.rs` is the one thread that writes: `plan.rs` is what it does with a batch, `group.rs` what it writes at once, `outcome.rs`
 //!   what comes of that, `answers.rs` how whoever waits hears of it, `repeats.rs` what it knows of idempotency keys; `notes.rs` is what it
 //!   writes that is no publication, `reserve.rs` what it gives up when the disk is full, `succession.rs` which epochs take over from others.
@@ -16,8 +16,8 @@
 //! - What damage or retention took away is known: nothing is called complete that is not.
 //!
 //! The order of everything: a publication in the log has a *sequence*; one that is kept in memory only has none, but is counted.
-//! The sum of both is a publication's *turn*, which is only known to this process. A [`Cursor`] holds both, and the *generation*,
-//! one life of the log.
+//! The sum of both is a publication's *turn*, which is only known to this process. A *place* is both, and the *generation*,
+//! one life of the log. A [`Cursor`] is a place that nobody else can read.
 
 mod answers;
 mod channel;
@@ -33,6 +33,7 @@ mod log;
 mod notes;
 mod open;
 mod outcome;
+mod place;
 mod plan;
 mod reader;
 mod recognition;
@@ -75,6 +76,7 @@ use bytes::Bytes;
 use disk::{Directory, Disk};
 use open::Opened;
 use parking_lot::RwLock;
+pub use place::CursorKey;
 use repeats::KeysClock;
 use smallvec::smallvec;
 use std::any::Any;
@@ -97,6 +99,7 @@ pub struct EmbeddedBroker {
     commands: Option<mpsc::Sender<Command>>,
     stored: Arc<RwLock<Stored>>,
     policies: Arc<Policies>,
+    cursors: Arc<CursorKey>,
     clock: Clock,
     fence: Fence,
     is_stopping: Arc<AtomicBool>,
@@ -238,15 +241,17 @@ enum Handed {
 }
 
 impl EmbeddedBroker {
-    /// Opens the log in a directory, making it if it is missing, and starts the thread that writes.
+    /// Opens the log in a directory, making it if it is missing, and starts the thread that writes. Cursors that were given out with
+    /// another key are of a life that it does not know.
     pub fn open(
         path: &Path,
         sink: Arc<dyn PublicationSink>,
         clock: Clock,
         policies: Policies,
         settings: StoreSettings,
+        cursors: CursorKey,
     ) -> Result<Self, OpenError> {
-        Self::open_on(Arc::new(Directory::make(path)?), sink, clock, policies, settings)
+        Self::open_on(Arc::new(Directory::make(path)?), sink, clock, policies, settings, cursors)
     }
 
     /// Keeps something until nothing writes to the log any more, and then drops it: whatever keeps others out of its directory.
@@ -260,12 +265,14 @@ impl EmbeddedBroker {
         clock: Clock,
         policies: Policies,
         mut settings: StoreSettings,
+        cursors: CursorKey,
     ) -> Result<Self, OpenError> {
         settings.segment_bytes = failpoint::segment_bytes().unwrap_or(settings.segment_bytes);
         settings.segment_bytes = settings.segment_bytes_fitting();
-        let policies = Arc::new(policies);
+        let (policies, cursors) = (Arc::new(policies), Arc::new(cursors));
         let fence = Fence::default();
-        let opened = open::open(&disk, &policies, &settings, &fence, clock.cautious_millis())?;
+        let opened =
+            open::open(&disk, &policies, &settings, &fence, cursors.clone(), clock.cautious_millis())?;
         let Opened { log, stored, repeats, keys_now, next, has_reserve } = opened;
         let keys_clock = KeysClock::new(clock.clone(), keys_now);
         let ages_from = clock.monotonic_millis() + AGELESS;
@@ -298,6 +305,7 @@ impl EmbeddedBroker {
             settings,
             next,
             repeats,
+            cursors: cursors.clone(),
             told: None,
             unsynced: None,
             has_reserve,
@@ -319,6 +327,7 @@ impl EmbeddedBroker {
             commands: Some(commands),
             stored,
             policies,
+            cursors,
             clock,
             fence,
             is_stopping,

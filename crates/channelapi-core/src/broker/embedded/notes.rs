@@ -46,7 +46,7 @@ impl Writer {
         stored.index.advance(sequence);
         self.lengthen(&mut stored);
         stored.hot.push(appended.segment, appended.position, appended.bytes);
-        let turn = stored.top().turn;
+        let turn = stored.place().turn();
         let id = stored.index.intern(channel);
         let reset = Reset { complete_since: turn + 1, ..Reset::begin(epoch, sequence, appended.segment) };
         let purged = stored.index.reset(id, &reset);

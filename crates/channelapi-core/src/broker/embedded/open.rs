@@ -4,6 +4,7 @@ use super::StoreSettings;
 use super::disk::{Disk, LogFile, is_gone, is_sync_failure};
 use super::hot::Hot;
 use super::log::{AppendError, Head, Log, start};
+use super::place::CursorKey;
 use super::record::{Generation, RECORD_BYTES_MIN, Record};
 use super::repeats::Repeats;
 use super::replay::Replay;
@@ -59,6 +60,7 @@ pub(super) fn open(
     policies: &Arc<Policies>,
     settings: &StoreSettings,
     fence: &Fence,
+    cursors: Arc<CursorKey>,
     now: u64,
 ) -> Result<Opened, OpenError> {
     let Listing { mut numbers, longest, leftovers, reserve } = list(&**disk)?;
@@ -97,7 +99,7 @@ pub(super) fn open(
     for number in given_up {
         disk.remove(&name_of(number))?;
     }
-    finish(disk, replay, read, settings, has_reserve, fence)
+    finish(disk, replay, read, settings, has_reserve, fence, cursors)
 }
 
 /// Reads a segment into memory with room for the longest one: what is given back fits the next one then.
@@ -332,6 +334,7 @@ fn finish(
     settings: &StoreSettings,
     has_reserve: bool,
     fence: &Fence,
+    key: Arc<CursorKey>,
 ) -> Result<Opened, OpenError> {
     let Read { mut segments, hot, head } = read;
     let next = replay.index.next_sequence();
@@ -351,6 +354,7 @@ fn finish(
         generations: replay.generations,
         in_memory: 0,
         begins,
+        key,
     };
     let mut preface = Vec::new();
     Record::Preface(stored.preface(next, begins)).write(&mut preface);

@@ -4,6 +4,7 @@ use super::group::{Group, Planned};
 use super::held::HeldPublication;
 use super::index::{Arrival, Entry, MEMORY};
 use super::log::AppendError;
+use super::repeats::Stands;
 use super::reserve::is_full;
 use super::stored::Stored;
 use super::writer::{Appended, Times, Writer};
@@ -78,14 +79,15 @@ impl Writer {
         } else {
             stored.in_memory += 1;
         }
-        let top = stored.top();
+        let newest = stored.place();
+        let turn = newest.turn();
         let length = u32::try_from(length).expect("data is limited");
-        let entry = Entry { turn: top.turn, published_at: times.now, tag, segment, position, length };
+        let entry = Entry { turn, published_at: times.now, tag, segment, position, length };
         let held = (segment == MEMORY).then(|| HeldPublication {
             channel: planned.channel.clone(),
             event: planned.event.clone(),
             data: Bytes::copy_from_slice(&planned.data),
-            sequence: top.cursor.sequence,
+            sequence: newest.sequence,
             published_at: times.published_at(),
         });
         let id = stored.index.intern_again(id, &planned.channel);
@@ -93,11 +95,17 @@ impl Writer {
         let arrival = Arrival { standing, takes_over, sequence: logged, since: None, expires_at, entry, now };
         stored.index.insert(id, &arrival, held);
         let position = Position { epoch: standing.epoch, offset: standing.offset, tag };
-        let published = Published { position, cursor: top.cursor, durability, is_duplicate: false };
         if let Some((key, fingerprint)) = planned.idempotency.take() {
-            self.repeats.remember(key, fingerprint, times.keys, published);
+            self.repeats.remember(
+                key,
+                fingerprint,
+                times.keys,
+                Stands { position, place: newest, durability },
+            );
         }
-        (top.turn, published)
+        let published =
+            Published { position, cursor: stored.key.seal(newest), durability, is_duplicate: false };
+        (turn, published)
     }
 
     /// What should have gone into the log is not stored. What is kept in memory only needs no disk.

@@ -5,11 +5,11 @@
 use super::group::{Group, Planned, Planning, Ticket, record_bytes_about};
 use super::index::{Next, Standing};
 use super::record::NUMBER_MAX;
-use super::repeats::{Identity, fingerprint};
+use super::repeats::{Identity, Stands, fingerprint};
 use super::stored::Stored;
 use super::succession::successor;
 use super::writer::{Requests, Waiting, Writer, random};
-use super::{PublishError, PublishRequest};
+use super::{PublishError, PublishRequest, Published};
 use crate::limits::DATA_BYTES_MAX;
 use crate::model::{ChannelName, Durability};
 use std::collections::{HashMap, HashSet};
@@ -95,7 +95,11 @@ impl Writer {
             return false;
         };
         if let Some(known) = self.repeats.look_up(key, fingerprint, now) {
-            group.settle(ticket, known);
+            let published = known.map(|Stands { position, place, durability }| {
+                let cursor = self.cursors.seal(place);
+                Published { position, cursor, durability, is_duplicate: true }
+            });
+            group.settle(ticket, published);
             return true;
         }
         let twin = group.twin(key);

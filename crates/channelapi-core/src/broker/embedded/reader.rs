@@ -4,6 +4,7 @@ use super::EmbeddedBroker;
 use super::disk::LogFile;
 use super::held::HeldPublication;
 use super::index::{Channel, Entry, MEMORY};
+use super::place::{Life, Place};
 use super::record::{Found as FoundRecord, Record, tag_of};
 use super::stored::Stored;
 use super::unreadable::{insist, is_damage};
@@ -167,26 +168,26 @@ impl EmbeddedBroker {
     }
 
     fn locate_cursor(&self, stored: &Stored, channel: &ChannelName, cursor: Cursor) -> Result<u64, Start> {
-        let top = stored.top();
-        if cursor.generation == top.cursor.generation {
-            let is_known = cursor.sequence <= top.cursor.sequence && cursor.memory <= top.cursor.memory;
-            return if is_known { Ok(cursor.sequence + cursor.memory) } else { Err(DIVERGED) };
+        let (place, top) = (stored.key.open(cursor), stored.place());
+        if place.generation == top.generation {
+            let is_known = place.sequence <= top.sequence && place.memory <= top.memory;
+            return if is_known { Ok(place.turn()) } else { Err(DIVERGED) };
         }
-        let mut lives = stored.generations.iter().skip_while(|known| known.id != cursor.generation);
+        let mut lives = stored.generations.iter().skip_while(|known| known.id != place.generation);
         let (Some(life), Some(next)) = (lives.next().filter(|life| life.id != 0), lives.next()) else {
             return Err(DIVERGED);
         };
         // An earlier life ends where the next one begins.
-        if cursor.sequence >= next.first {
+        if place.sequence >= next.first {
             return Err(DIVERGED);
         }
         // What was kept in memory only is gone with its life. Which channels that were is known only if they still are.
         let layout = stored.generations.last().map_or(0, |now| now.layout);
         let were_others = [life, next].into_iter().chain(lives).any(|life| life.may_hold_others(layout));
         if were_others || self.policies.of(channel).durability == Durability::Memory {
-            return Err(Start { after: cursor.sequence, gap: Some(Gap::Epoch) });
+            return Err(Start { after: place.sequence, gap: Some(Gap::Epoch) });
         }
-        Ok(cursor.sequence)
+        Ok(place.sequence)
     }
 
     /// The turn behind which only the newest `count` publications of a channel follow, of those whose time is not over.
@@ -203,27 +204,26 @@ impl EmbeddedBroker {
     /// a later one.
     pub fn cursor_at(&self, turn: u64) -> Cursor {
         let stored = self.stored.read();
-        let top = stored.top().cursor;
+        let top = stored.place();
         // Nothing of this life is before it, neither in the log nor in memory.
         if stored.generations.last().is_some_and(|life| turn < life.first) {
-            return Cursor { sequence: turn, memory: 0, ..top };
+            return stored.key.seal(Place { sequence: turn, memory: 0, ..top });
         }
         // Whatever of it was kept in memory only is of no use to a later life.
         let memory = top.memory.min(turn);
-        Cursor { sequence: (turn - memory).min(top.sequence), memory, ..top }
+        stored.key.seal(Place { sequence: (turn - memory).min(top.sequence), memory, ..top })
     }
 
     /// A cursor for the turn behind which somebody is served that came with a place: its own one, if that is of this life and says the same.
     pub fn cursor_from(&self, since: Option<Since>, turn: u64) -> Cursor {
-        match since {
-            Some(Since::Cursor(own))
-                if own.generation == self.top().cursor.generation
-                    && own.sequence.checked_add(own.memory) == Some(turn) =>
-            {
-                own
+        if let Some(Since::Cursor(own)) = since {
+            let stored = self.stored.read();
+            let place = stored.key.open(own);
+            if place.generation == stored.generation() && place.turn() == turn {
+                return own;
             }
-            _ => self.cursor_at(turn),
         }
+        self.cursor_at(turn)
     }
 
     /// A part of a channel's history. It may wait for the disk.
@@ -245,7 +245,7 @@ impl EmbeddedBroker {
     ) -> Result<Option<HistoryPage>, Failure> {
         let now = self.clock.unix_millis();
         let stored = self.stored.read();
-        let (top, generation) = (stored.top().cursor, stored.generation());
+        let (top, life) = (stored.top().cursor, self.life(&stored));
         let Some(known) = stored.index.channel(channel) else {
             return Ok(Some(HistoryPage {
                 publications: Vec::new(),
@@ -290,25 +290,26 @@ impl EmbeddedBroker {
             return Ok(None);
         }
         let publications =
-            found.into_iter().map(|found| self.load(found, generation)).collect::<Result<Vec<_>, _>>()?;
+            found.into_iter().map(|found| self.load(found, life)).collect::<Result<Vec<_>, _>>()?;
         let last = publications.last().and_then(|last| last.kept);
         let cursor = match (following, last) {
             (Some(_), Some(kept)) => kept.cursor,
-            (Some(following), None) => self.before(following, generation)?,
+            (Some(following), None) => self.before(following, life)?,
             (None, _) => top,
         };
         Ok(Some(HistoryPage { publications, has_more, cursor, standing: Some(standing) }))
     }
 
     /// Where a client stands that has everything before a publication.
-    fn before(&self, following: Found, generation: u64) -> Result<Cursor, Failure> {
+    fn before(&self, following: Found, life: Life<'_>) -> Result<Cursor, Failure> {
         let is_in_memory = following.entry.segment == MEMORY;
-        let cursor = self.load(following, generation)?.kept.expect("it was read from what is kept").cursor;
-        Ok(if is_in_memory {
-            Cursor { memory: cursor.memory - 1, ..cursor }
+        let cursor = self.load(following, life)?.kept.expect("it was read from what is kept").cursor;
+        let place = life.key.open(cursor);
+        Ok(life.key.seal(if is_in_memory {
+            Place { memory: place.memory - 1, ..place }
         } else {
-            Cursor { sequence: cursor.sequence - 1, ..cursor }
-        })
+            Place { sequence: place.sequence - 1, ..place }
+        }))
     }
 
     /// Where a channel stands, if anything is known of it.
@@ -326,10 +327,14 @@ impl EmbeddedBroker {
         self.stored.read().index.size()
     }
 
-    fn load(&self, found: Found, generation: u64) -> Result<Publication, Failure> {
+    fn life(&self, stored: &Stored) -> Life<'_> {
+        Life { generation: stored.generation(), key: &self.cursors }
+    }
+
+    fn load(&self, found: Found, life: Life<'_>) -> Result<Publication, Failure> {
         let turn = found.entry.turn;
         let channel = found.channel.clone();
-        load(found, generation).inspect_err(|failure| {
+        load(found, life).inspect_err(|failure| {
             if let Failure::Damaged(reason) = failure {
                 error!(
                     %channel, turn, reason,
@@ -343,7 +348,7 @@ impl EmbeddedBroker {
     fn try_read(&self, readings: &[Reading], depth: Depth) -> Result<Option<Page>, Failure> {
         let now = self.clock.unix_millis();
         let stored = self.stored.read();
-        let generation = stored.generation();
+        let life = self.life(&stored);
         let mut losses = Vec::new();
         // Which entry of which reading is next, the one with the lowest turn first.
         let mut next = BinaryHeap::new();
@@ -379,7 +384,7 @@ impl EmbeddedBroker {
         let top = stored.top();
         drop(stored);
         let publications =
-            found.into_iter().map(|found| self.load(found, generation)).collect::<Result<Vec<_>, _>>()?;
+            found.into_iter().map(|found| self.load(found, life)).collect::<Result<Vec<_>, _>>()?;
         let last = publications.last().and_then(|last| last.kept);
         let reached = match last {
             Some(kept) if !is_complete => Top { turn: kept.turn, cursor: kept.cursor },
@@ -415,12 +420,12 @@ impl Stored {
 }
 
 /// Reads a publication, and makes sure that it is the one that was looked for.
-fn load(found: Found, generation: u64) -> Result<Publication, Failure> {
+fn load(found: Found, life: Life<'_>) -> Result<Publication, Failure> {
     let Found { channel, entry, standing: (epoch, offset), source } = found;
     let kept = |sequence| {
         let position = Position { epoch, offset, tag: entry.tag };
-        let cursor = Cursor { generation, sequence, memory: entry.turn - sequence };
-        Some(Kept { position, turn: entry.turn, cursor })
+        let place = Place { generation: life.generation, sequence, memory: entry.turn - sequence };
+        Some(Kept { position, turn: entry.turn, cursor: life.key.seal(place) })
     };
     let bytes = match source {
         Source::Held(held) => {

@@ -1,10 +1,11 @@
 //! What was published under which idempotency key, for as long as a publisher may repeat it.
 
-use super::{PublishError, Published};
+use super::PublishError;
+use super::place::Place;
 use crate::clock::{Clock, millis_of};
 use crate::counters::COUNTERS;
 use crate::limits::IDEMPOTENCY_WINDOW;
-use crate::model::{ChannelName, EventName};
+use crate::model::{ChannelName, Durability, EventName, Position};
 use sha2::{Digest as _, Sha256};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -47,7 +48,15 @@ impl KeysClock {
 struct Known {
     fingerprint: [u8; 16],
     published_at: u64,
-    published: Published,
+    stands: Stands,
+}
+
+/// Where what was published under a key is, and how safely.
+#[derive(Clone, Copy)]
+pub(super) struct Stands {
+    pub(super) position: Position,
+    pub(super) place: Place,
+    pub(super) durability: Durability,
 }
 
 /// A hash of what is published, to tell a repeat from another publication under the same key.
@@ -73,26 +82,16 @@ impl Repeats {
         key: &Key,
         fingerprint: &[u8; 16],
         now: u64,
-    ) -> Option<Result<Published, PublishError>> {
+    ) -> Option<Result<Stands, PublishError>> {
         let known = self.known.get(key).filter(|known| is_fresh(known.published_at, now))?;
         let is_same = known.fingerprint == *fingerprint;
-        Some(if is_same {
-            Ok(Published { is_duplicate: true, ..known.published })
-        } else {
-            Err(PublishError::KeyReused)
-        })
+        Some(if is_same { Ok(known.stands) } else { Err(PublishError::KeyReused) })
     }
 
     /// Keeps in mind what was published under a key.
-    pub(super) fn remember(
-        &mut self,
-        key: Key,
-        fingerprint: [u8; 16],
-        published_at: u64,
-        published: Published,
-    ) {
+    pub(super) fn remember(&mut self, key: Key, fingerprint: [u8; 16], published_at: u64, stands: Stands) {
         self.by_age.push_back((published_at, key.clone()));
-        self.known.insert(key, Known { fingerprint, published_at, published });
+        self.known.insert(key, Known { fingerprint, published_at, stands });
         if self.by_age.len() > self.most {
             // A publisher that repeats it is taken for one that publishes anew.
             COUNTERS.keys_forgotten.count();
@@ -103,7 +102,7 @@ impl Repeats {
     /// What was read from the log belongs to this life from now on.
     pub(super) fn adopt(&mut self, generation: u64) {
         for known in self.known.values_mut() {
-            known.published.cursor.generation = generation;
+            known.stands.place.generation = generation;
         }
     }
 
@@ -126,21 +125,19 @@ impl Repeats {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Cursor, Durability, Position};
 
     #[test]
     fn too_many_keys_push_out_the_oldest_and_are_counted() {
         let key = |number: u64| (ChannelName::parse("a").unwrap(), Arc::from(number.to_string()));
-        let published = Published {
+        let stands = Stands {
             position: Position { epoch: 1, offset: 1, tag: 1 },
-            cursor: Cursor { generation: 1, sequence: 1, memory: 0 },
+            place: Place { generation: 1, sequence: 1, memory: 0 },
             durability: Durability::Fsync,
-            is_duplicate: false,
         };
         let before = COUNTERS.keys_forgotten.value();
         let mut repeats = Repeats::with_room(2);
         for number in 1..=3 {
-            repeats.remember(key(number), [0; 16], number, published);
+            repeats.remember(key(number), [0; 16], number, stands);
         }
         let is_known = |number| repeats.look_up(&key(number), &[0; 16], 3).is_some();
         assert_eq!([1, 2, 3].map(is_known), [false, true, true]);

@@ -2,13 +2,13 @@
 //!
 //! Damage is stepped over and never read; what it may have hidden is in doubt until a later record proves the contrary.
 
-use super::Published;
 use super::index::{Arrival, Entry, Index, Reset, Standing};
+use super::place::Place;
 use super::record::{Generation, Preface, Record, StoredPublication, tag_of};
-use super::repeats::Repeats;
+use super::repeats::{Repeats, Stands};
 use super::segment::{End, EndKind, Part, SEGMENT_HEADER_BYTES, scan};
 use super::stored::Segment;
-use crate::model::{ChannelName, Cursor, Policies, Position};
+use crate::model::{ChannelName, Policies, Position};
 use std::sync::Arc;
 use tracing::warn;
 
@@ -199,10 +199,10 @@ impl Replay {
             self.repeats.forget_old(self.keys_now);
             if let Ok(name) = ChannelName::stored(publication.channel) {
                 let position = Position { epoch: publication.epoch, offset: publication.offset, tag };
-                let cursor = Cursor { generation: 0, sequence, memory: 0 };
+                let place = Place { generation: 0, sequence, memory: 0 };
                 let durability = self.policies.of(&name).durability;
-                let published = Published { position, cursor, durability, is_duplicate: false };
-                self.repeats.remember((name, key.into()), fingerprint, self.keys_now, published);
+                let stands = Stands { position, place, durability };
+                self.repeats.remember((name, key.into()), fingerprint, self.keys_now, stands);
             }
         }
     }

@@ -3,10 +3,10 @@
 use super::disk::LogFile;
 use super::hot::Hot;
 use super::index::Index;
+use super::place::{CursorKey, Place};
 use super::record::{Generation, Preface};
 use crate::broker::Top;
 use crate::limits::LOG_GENERATIONS_MAX;
-use crate::model::Cursor;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ pub(super) struct Stored {
     pub(super) in_memory: u64,
     /// The number of the oldest segment that counts.
     pub(super) begins: u64,
+    /// What clients are told of places with.
+    pub(super) key: Arc<CursorKey>,
 }
 
 /// The segments of the log.
@@ -79,10 +81,15 @@ impl Segments {
 
 impl Stored {
     /// Where the newest publication is.
-    pub(super) fn top(&self) -> Top {
+    pub(super) fn place(&self) -> Place {
         let sequence = self.index.next_sequence() - 1;
-        let cursor = Cursor { generation: self.generation(), sequence, memory: self.in_memory };
-        Top { turn: sequence + self.in_memory, cursor }
+        Place { generation: self.generation(), sequence, memory: self.in_memory }
+    }
+
+    /// The same, as clients are told.
+    pub(super) fn top(&self) -> Top {
+        let place = self.place();
+        Top { turn: place.turn(), cursor: self.key.seal(place) }
     }
 
     /// The name under which the log goes on since this process started.

@@ -9,6 +9,7 @@ use super::disk::Disk;
 use super::group::{Batch, Group, record_bytes_about};
 use super::log::{AppendError, Log};
 use super::notes::Refusal;
+use super::place::CursorKey;
 use super::record::{NUMBER_MAX, Record};
 use super::repeats::{KeysClock, Repeats};
 use super::stored::{Segment, Stored};
@@ -77,6 +78,8 @@ pub(super) struct Writer {
     /// The sequence of the next publication in the log.
     pub(super) next: u64,
     pub(super) repeats: Repeats,
+    /// Publishers are told of places with it.
+    pub(super) cursors: Arc<CursorKey>,
     /// The times of the last group of this life in the log: [`Times::published_at`], and by the [`KeysClock`].
     pub(super) told: Option<(u64, u64)>,
     /// Since when something waits for being synced.

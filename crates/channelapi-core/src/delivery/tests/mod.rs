@@ -7,7 +7,7 @@ mod turns;
 use super::*;
 use crate::broker::{Depth, Gap, History, Loss, Page, PublicationSink as _, Reading, Top};
 use crate::limits::OUTBOX_LIVE_BYTES_MAX;
-use crate::model::{ChannelName, Checkpoint, Cursor, EventName, Kept, Position, Publication};
+use crate::model::{CURSOR_BYTES, ChannelName, Checkpoint, Cursor, EventName, Kept, Position, Publication};
 use parking_lot::Mutex;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -160,7 +160,7 @@ impl FrameEncoder for Words {
 
     fn checkpoint(&self, checkpoint: &Checkpoint, out: &mut Vec<u8>) {
         let left = if checkpoint.has_left { "left" } else { "" };
-        out.extend_from_slice(format!("@{}{left} ", checkpoint.cursor.sequence).as_bytes());
+        out.extend_from_slice(format!("@{}{left} ", turn_of(checkpoint.cursor)).as_bytes());
     }
 
     fn gap(&self, channel: &ChannelName, gap: Gap, _: Form, out: &mut Vec<u8>) {
@@ -192,11 +192,8 @@ impl List {
         let mut publications = self.publications.lock();
         let turn = publications.len() as u64 + 1;
         let before = publications.iter().filter(|one| one.channel == channel(to)).count() as u64;
-        let kept = Kept {
-            position: Position { epoch: 1, offset: before + 1, tag: 0 },
-            turn,
-            cursor: Cursor { generation: 1, sequence: turn, memory: 0 },
-        };
+        let kept =
+            Kept { position: Position { epoch: 1, offset: before + 1, tag: 0 }, turn, cursor: cursor(turn) };
         let publication = Publication {
             channel: channel(to),
             event: EventName::default(),
@@ -242,9 +239,20 @@ impl History for List {
     }
 }
 
+/// A place like any other: nobody here can read it.
+fn cursor(turn: u64) -> Cursor {
+    let mut bytes = [0; CURSOR_BYTES];
+    bytes[..8].copy_from_slice(&turn.to_be_bytes());
+    Cursor::from_bytes(bytes)
+}
+
+fn turn_of(cursor: Cursor) -> u64 {
+    u64::from_be_bytes(*cursor.to_bytes().first_chunk().unwrap())
+}
+
 fn top_of(publications: &[Publication]) -> Top {
     let turn = publications.len() as u64;
-    Top { turn, cursor: Cursor { generation: 1, sequence: turn, memory: 0 } }
+    Top { turn, cursor: cursor(turn) }
 }
 
 pub(super) fn channel(name: &str) -> ChannelName {

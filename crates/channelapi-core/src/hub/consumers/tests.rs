@@ -1,7 +1,7 @@
 //! Consumers of a broker and a data directory: how far they are, what a restart keeps, what waits for what.
 
 use super::*;
-use crate::broker::{Gap, HistoryQuery, PublicationSink, PublishRequest, Start, StoreSettings};
+use crate::broker::{CursorKey, Gap, HistoryQuery, PublicationSink, PublishRequest, Start, StoreSettings};
 use crate::limits::ACKS_WAITING_MAX;
 use crate::model::{Durability, EventName, Policies, Policy, Publication, Retention};
 use crate::state::DataDirectory;
@@ -28,8 +28,8 @@ fn open(folder: &Path, durability: Durability) -> House {
     let retention = Retention { messages: 3, age: u64::MAX, bytes: u64::MAX };
     let policies = Policies::new(Vec::new(), Policy { durability, retention, replay_on_join: 0 });
     let settings = StoreSettings::default();
-    let broker =
-        EmbeddedBroker::open(&folder.join("log"), Arc::new(Nobody), clock.clone(), policies, settings);
+    let (log, cursors) = (folder.join("log"), CursorKey::from_secret(&[1; 32]));
+    let broker = EmbeddedBroker::open(&log, Arc::new(Nobody), clock.clone(), policies, settings, cursors);
     let consumers = Consumers::new(state, Arc::new(broker.unwrap()), clock.clone());
     House { consumers: Arc::new(consumers), clock, _directory: directory }
 }

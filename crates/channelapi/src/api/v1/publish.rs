@@ -171,7 +171,7 @@ fn checked(raw: &RawValue) -> Result<&str, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use channelapi_core::model::{Cursor, Durability, Position};
+    use channelapi_core::model::{CURSOR_BYTES, Cursor, Durability, Position};
 
     fn draft(text: &str) -> Result<Draft, Code> {
         let body = Bytes::from(text.to_owned());
@@ -203,7 +203,7 @@ mod tests {
         let check = |body: &str, expected| assert_eq!(draft(body), Err(expected), "{body}");
         check("{}", Code::InvalidBody);
         check(r#"{"data":1,"event":"gap"}"#, Code::ReservedEvent);
-        let cursor = Cursor { generation: 1, sequence: 2, memory: 3 };
+        let cursor = Cursor::from_bytes([2; CURSOR_BYTES]);
         check(&format!(r#"{{"data":"{cursor}"}}"#), Code::ReservedData);
         check(&format!(r#"{{"event":"{cursor}","data":null}}"#), Code::ReservedData);
         check(r#"{"data":1,"event":""}"#, Code::InvalidEvent);
@@ -222,7 +222,7 @@ mod tests {
     fn a_publisher_is_told_where_its_message_is() {
         let mut published = Published {
             position: Position { epoch: 0xAB, offset: 1_234, tag: 0xC },
-            cursor: Cursor { generation: 1, sequence: 2, memory: 3 },
+            cursor: Cursor::from_bytes([2; CURSOR_BYTES]),
             durability: Durability::Fsync,
             is_duplicate: false,
         };

@@ -7,7 +7,7 @@ use std::io;
 
 fn open_in(path: &Path, clock: &Clock) -> EmbeddedBroker {
     let sink = Arc::new(Delivered::default());
-    EmbeddedBroker::open(path, sink, clock.clone(), policies(ALL), settings()).unwrap()
+    EmbeddedBroker::open(path, sink, clock.clone(), policies(ALL), settings(), key()).unwrap()
 }
 
 #[test]

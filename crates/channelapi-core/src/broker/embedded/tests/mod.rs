@@ -49,7 +49,12 @@ fn open_as(
     settings: StoreSettings,
 ) -> EmbeddedBroker {
     let sink = Arc::new(Delivered::default());
-    EmbeddedBroker::open_on(Arc::new(disk.clone()), sink, clock.clone(), policies, settings).unwrap()
+    EmbeddedBroker::open_on(Arc::new(disk.clone()), sink, clock.clone(), policies, settings, key()).unwrap()
+}
+
+/// What its cursors are made with.
+fn key() -> CursorKey {
+    CursorKey::from_secret(&[1; 32])
 }
 
 fn policies(retention: Retention) -> Policies {

@@ -1,5 +1,6 @@
 //! Where somebody stands, and what follows.
 
+use super::super::place::Place;
 use super::*;
 
 #[test]
@@ -137,7 +138,8 @@ fn retention_gives_up_the_oldest_and_says_so() {
         let broker = open_with(&disk, retention, &Clock::manual(1_000));
         let mut sequences = Vec::new();
         for number in 0..5 {
-            sequences.push(broker.publish(request(0, &number.to_string())).await.unwrap().cursor.sequence);
+            let published = broker.publish(request(0, &number.to_string())).await.unwrap();
+            sequences.push(key().open(published.cursor).sequence);
         }
         assert_eq!(data_of(&broker, 0), ["2", "3", "4"]);
         assert_eq!(complete_since(&broker, 0), sequences[2]);
@@ -185,7 +187,8 @@ fn a_restored_backup_does_not_know_positions_of_the_life_after_it() {
         assert_eq!(gap(&broker, 0, later), Some(Gap::Diverged), "another publication has this place now");
         broker.publish(request(0, "instead of it")).await.unwrap();
         assert_eq!(gap(&broker, 0, later), Some(Gap::Diverged));
-        let unknown = Cursor { generation: seen.generation ^ 1, ..seen };
+        let seen_at = key().open(seen);
+        let unknown = key().seal(Place { generation: seen_at.generation ^ 1, ..seen_at });
         assert_eq!(gap(&broker, 0, unknown), Some(Gap::Diverged), "nobody knows this life");
     });
 }
@@ -438,7 +441,8 @@ fn place_from_before_a_life_stays_where_it_is_in_the_next_one() {
             broker.history(&channel(0), HistoryQuery { after, ..EVERYTHING }).unwrap().publications.len()
         };
         assert_eq!((follow(place), follow(newer)), (1, 0));
-        let endless = Cursor { sequence: u64::MAX, memory: 2, ..broker.stored.read().top().cursor };
+        let endless = Place { sequence: (1 << 48) - 1, memory: 2, ..broker.stored.read().place() };
+        let endless = key().seal(endless);
         assert_eq!(broker.cursor_from(Some(Since::Cursor(endless)), 1), broker.cursor_at(1));
     });
 }

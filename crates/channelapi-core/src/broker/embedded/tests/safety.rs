@@ -106,7 +106,8 @@ fn a_start_whose_sync_of_the_reserve_fails_is_none() {
     let disk = SimulatedDisk::default();
     let start = || {
         let (sink, clock) = (Arc::new(Delivered::default()), Clock::manual(1_000));
-        EmbeddedBroker::open_on(Arc::new(disk.clone()), sink, clock, policies(ALL), settings()).map(drop)
+        EmbeddedBroker::open_on(Arc::new(disk.clone()), sink, clock, policies(ALL), settings(), key())
+            .map(drop)
     };
     disk.0.lock().syncs_fail = true;
     assert!(start().is_err());
@@ -145,7 +146,8 @@ fn a_panic_of_the_writer_is_the_end_and_nobody_waits_for_ever() {
     run(async {
         let disk = Arc::new(SimulatedDisk::default());
         let clock = Clock::manual(1_000);
-        let broker = EmbeddedBroker::open_on(disk, Arc::new(Bug), clock, policies(ALL), settings()).unwrap();
+        let broker =
+            EmbeddedBroker::open_on(disk, Arc::new(Bug), clock, policies(ALL), settings(), key()).unwrap();
         assert_eq!(broker.publish(request(0, "a")).await, Err(PublishError::Stopped));
         tokio::time::timeout(Duration::from_secs(30), broker.fenced()).await.expect("it is said");
         assert_eq!(broker.publish(request(0, "b")).await, Err(PublishError::Stopped));

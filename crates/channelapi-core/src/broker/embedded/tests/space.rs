@@ -1,5 +1,6 @@
 //! Giving space back: retention, removal, rewriting, the disk's cap, purges.
 
+use super::super::place::Place;
 use super::*;
 use crate::counters::COUNTERS;
 use crate::limits::{IDEMPOTENCY_WINDOW, LOG_SWEEP_INTERVAL};
@@ -277,7 +278,8 @@ fn lives_are_known_after_their_segments_are_gone() {
         assert!(!disk.has("0000000000000001.log"));
         let gaps: Vec<_> = cursors.iter().map(|cursor| gap(&broker, 0, *cursor)).collect();
         assert_eq!(gaps, [Some(Gap::Trimmed), None, None, None]);
-        let beyond = Cursor { sequence: cursors[1].sequence, ..cursors[0] };
+        let [first, second] = [cursors[0], cursors[1]].map(|cursor| key().open(cursor));
+        let beyond = key().seal(Place { sequence: second.sequence, ..first });
         assert_eq!(gap(&broker, 0, beyond), Some(Gap::Diverged), "the first life did not come that far");
     });
 }
@@ -290,7 +292,8 @@ fn over_the_disks_cap_the_oldest_goes_and_its_channels_say_so() {
         let settings = StoreSettings { disk_bytes_max: 16_000, ..settings() };
         let broker = open_as(&disk, &clock, policies(ALL), settings);
         let first = broker.publish(request(0, "first")).await.unwrap();
-        let nothing = Cursor { sequence: first.cursor.sequence - 1, ..first.cursor };
+        let first_at = key().open(first.cursor);
+        let nothing = key().seal(Place { sequence: first_at.sequence - 1, ..first_at });
         let given_up = COUNTERS.given_up.value();
         churn(&broker, 300).await;
         tidy(&broker);

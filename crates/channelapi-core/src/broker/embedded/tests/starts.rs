@@ -103,7 +103,8 @@ fn a_start_that_cannot_write_says_what_to_do() {
         disk.0.lock().rewrites_fail = Some(5); // EIO
         let sink = Arc::new(Delivered::default());
         let clock = Clock::manual(1_000);
-        let opened = EmbeddedBroker::open_on(Arc::new(disk.clone()), sink, clock, policies(ALL), settings());
+        let opened =
+            EmbeddedBroker::open_on(Arc::new(disk.clone()), sink, clock, policies(ALL), settings(), key());
         let error = opened.err().expect("it cannot be made to survive").to_string();
         assert!(error.contains("0000000000000001.log") && error.contains("store backup"), "{error}");
     });
