@@ -114,3 +114,21 @@ fn fewer_connections_than_were_set_are_told() {
     );
     assert!(node.said.iter().any(|line| line.contains(&told)), "{told}: {:?}", node.said);
 }
+#[test]
+fn a_start_that_fails_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = ["--acme-domains=push.example.test", "--acme-terms-agreed", "--acme-ca-file=none.pem"];
+    let ended = Command::new(env!("CARGO_BIN_EXE_channelapi"))
+        .current_dir(dir.path())
+        .args(["--port=0", "--address=127.0.0.1"])
+        .args(authority)
+        .env_clear()
+        .output()
+        .unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(
+        said.contains("error: acme.ca_file: cannot use none.pem: ") && said.contains("No such"),
+        "{said}"
+    );
+    assert_eq!(ended.status.code(), Some(78), "{said}");
+}
