@@ -4,6 +4,7 @@ mod attacks;
 mod jwks;
 mod jwks_tls;
 mod set_up;
+mod several;
 mod signers;
 
 use super::claims::Claims;
