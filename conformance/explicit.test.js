@@ -249,7 +249,8 @@ describe("replay, then live", () => {
       wire.send(`421["join_channel",${JSON.stringify({ token, ...how })}]`);
       const numbers = [];
       let answer;
-      while (numbers.at(-1) !== 900) {
+      // On a busy machine the second may be looked at when everything has left; what it asks for would come once more behind its answer.
+      while (numbers.at(-1) !== 900 || !answer) {
         const frame = await wire.next();
         if (frame.startsWith("431")) [answer] = JSON.parse(frame.slice(3));
         if (frame.startsWith('42["message"')) numbers.push(JSON.parse(frame.slice(2))[1].n);
