@@ -10,6 +10,7 @@ export class EventStream {
   #arrived = [];
   #wake = () => {};
   #ended;
+  #outgoing;
 
   /** `path` begins behind /v1. With `key: false` the server's key is not sent. */
   static async open(t, server, path, { headers = {}, key = true } = {}) {
@@ -22,6 +23,7 @@ export class EventStream {
     outgoing.on("error", () => {}); // A server that is killed cuts the stream; `closed` tells.
     stream.status = incoming.statusCode;
     stream.headers = incoming.headers;
+    stream.#outgoing = outgoing;
     stream.#ended = new Promise((resolve) => incoming.once("close", resolve));
     let rest = "";
     incoming.setEncoding("utf8").on("error", () => {}).on("data", (text) => {
@@ -45,6 +47,11 @@ export class EventStream {
       else event[name] = value;
     }
     if (data.length > 0) this.#arrived.push({ ...event, data: data.join("\n") });
+  }
+
+  /** Goes away. */
+  abandon() {
+    this.#outgoing.destroy();
   }
 
   closed() {

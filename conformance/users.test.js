@@ -195,19 +195,16 @@ describe("the doors for one user", () => {
     const [user, channel] = [freshUser(), freshName()];
     const path = `/channels/${channel}/stream?token=${sign(user, [channel])}`;
     const before = await counted('requests_refused_total{reason="user"}');
-    const gone = new AbortController();
     await enter(t, { token: sign(user, [channel]) });
-    const opened = request(`${server.url}/v1${path}`, { signal: gone.signal }).catch(() => "closed");
-    await within((async () => {
-      while ((await attempt(t, { token: sign(user, [channel]) })) === "in") await sleep(20);
-    })(), "the stream to be counted");
+    const stream = await EventStream.open(t, server, path, { key: false });
+    assert.equal(stream.status, 200);
+    assert.equal(await attempt(t, { token: sign(user, [channel]) }), "too_many_connections");
     const answer = await request(`${server.url}/v1${path}`);
     assertProblem({ ...answer, json: JSON.parse(answer.body) }, 429, "too_many_connections");
     assert.equal(answer.headers["retry-after"], "10");
     assert.equal(await counted('requests_refused_total{reason="user"}'), before + 1);
     assert.equal((await EventStream.open(t, server, `/channels/${channel}/stream`)).status, 200, "who has the key is no user");
-    gone.abort();
-    assert.equal(await opened, "closed");
+    stream.abandon();
     await enterInTime(t, { token: sign(user, [channel]) });
   });
 });
