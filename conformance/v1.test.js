@@ -164,6 +164,10 @@ describe("publishing", () => {
       const values = new Set(places.map((place) => place[byte]));
       assert.ok(values.size > 40, `byte ${byte} of cursors: ${[...values]}`);
     }
+    // Nor can anybody see by looking often that something is stored elsewhere.
+    await post(freshName(), { data: 1 });
+    const looks = await Promise.all(Array.from({ length: 20 }, () => server.v1("GET", `/channels/${channel}/messages?since=60`)));
+    assert.equal(new Set(looks.map((look) => look.json.cursor)).size, 20);
   });
 
   const refused = ["", " ", "nonsense", "{", "[]", "null", "7", '"data"', "{}", '{"data":}', '{"data":1', '{"data":1} x', '{"data":01}', '{"Data":1}', '{"event":"x"}',

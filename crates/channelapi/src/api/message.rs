@@ -114,8 +114,10 @@ mod tests {
                 assert!(!is_checkpoint(&event, data.as_bytes()), "{data}");
             }
         }
-        let of_nobody = format!("\"ca1.{}\"", "A".repeat(28));
-        assert!(!is_checkpoint(&event, of_nobody.as_bytes()), "its checksum is another");
+        let formed =
+            |what: &str, count| is_checkpoint(&event, format!("\"ca1.{}\"", what.repeat(count)).as_bytes());
+        assert!(formed("A", 28), "it is told from another server's only when somebody comes with it");
+        assert!(!formed("A", 27) && !formed("A", 29) && !formed(".", 28));
     }
 
     #[test]

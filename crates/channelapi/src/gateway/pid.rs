@@ -1,7 +1,7 @@
 //! What a client of the handshake door comes back with: the name of its session, and the channels it was in.
 //!
 //! ```text
-//! base64url of: name, 12 random bytes | where it began, a cursor's 19 bytes, which only the broker can read
+//! base64url of: name, 12 random bytes | where it began, a cursor's 21 bytes, which only the broker can read
 //!     | whether it began with gaps, one bit, and the memory it began in, u63
 //!     | for each channel, sorted: 4 bytes of its hash | checksum u32
 //! ```
@@ -19,6 +19,10 @@ use channelapi_core::limits::CHANNELS_PER_CONNECTION_MAX;
 use channelapi_core::model::{CURSOR_BYTES, ChannelName, Cursor};
 use sha2::{Digest as _, Sha256};
 use std::fmt;
+
+/// Goes into the checksum, so that a pid of another form is none. One was read as this one, and its channels were taken for such as its
+/// client had never been in: it went on from now on, and was told nothing.
+const FORM: &[u8] = b"channelapi pid 2";
 
 /// The name of a session. Nobody but its client knows it.
 pub(super) type PidName = [u8; NAME_BYTES];
@@ -69,7 +73,7 @@ impl Pid {
         };
         let channels = hashes.iter().map(|hash| u32::from_be_bytes(*hash)).collect();
         let memory = u64::from_be_bytes(*memory);
-        (crc32fast::hash(bytes).to_be_bytes() == *checksum).then(|| Self {
+        (self::checksum(bytes) == *checksum).then(|| Self {
             name: *name,
             start: Cursor::from_bytes(*start),
             has_gaps: memory & HAS_GAPS != 0,
@@ -96,9 +100,16 @@ impl fmt::Display for Pid {
         let has_gaps = if self.has_gaps { HAS_GAPS } else { 0 };
         bytes.extend((has_gaps | self.memory).to_be_bytes());
         bytes.extend(self.channels.iter().flat_map(|hash| hash.to_be_bytes()));
-        bytes.extend(crc32fast::hash(&bytes).to_be_bytes());
+        bytes.extend(checksum(&bytes));
         f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
     }
+}
+
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(FORM);
+    hasher.update(bytes);
+    hasher.finalize().to_be_bytes()
 }
 
 fn hashes(session: &PidName, channels: &[ChannelName]) -> Vec<u32> {
@@ -135,7 +146,12 @@ mod tests {
         assert!(Pid::parse(&Pid::new(start, true, 4, &[]).to_string()).unwrap().channels.is_empty());
         let mut damaged = text.clone();
         damaged.replace_range(3..4, if &text[3..4] == "A" { "B" } else { "A" });
-        for other in ["", "x", &damaged, &text[1..], &"A".repeat(100_000)] {
+        // One whose checksum is of its bytes alone, as it once was.
+        let mut before = URL_SAFE_NO_PAD.decode(&text).unwrap();
+        before.truncate(before.len() - CHECKSUM_BYTES);
+        before.extend(crc32fast::hash(&before).to_be_bytes());
+        let before = URL_SAFE_NO_PAD.encode(before);
+        for other in ["", "x", &before, &damaged, &text[1..], &"A".repeat(100_000)] {
             assert_eq!(Pid::parse(other), None);
         }
     }

@@ -103,8 +103,12 @@ impl Writer {
                 Stands { position, place: newest, durability },
             );
         }
-        let published =
-            Published { position, cursor: stored.key.seal(newest), durability, is_duplicate: false };
+        let published = Published {
+            position,
+            cursor: stored.key.of_publication(newest),
+            durability,
+            is_duplicate: false,
+        };
         (turn, published)
     }
 

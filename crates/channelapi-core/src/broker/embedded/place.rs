@@ -9,8 +9,9 @@ use aes::cipher::{BlockCipherEncrypt as _, KeyInit as _};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use std::fmt;
+use std::sync::atomic::{AtomicU16, Ordering};
 
-/// A place in the order of everything that is kept. As bytes it has 19: `generation u64 | sequence u48 | memory u40`.
+/// A place in the order of everything that is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
     /// The life of the log in which it was given out.
@@ -27,30 +28,23 @@ impl Place {
         self.sequence + self.memory
     }
 
-    /// As two numbers, of 72 and 80 bits.
-    fn halves(self) -> (u128, u128) {
-        let Self { generation, sequence, memory } = self;
-        let left = u128::from(generation) << 8 | u128::from(sequence >> 40 & 0xFF);
-        let right = u128::from(sequence) << 40 & RIGHT_MAX | u128::from(memory & MEMORY_MAX);
-        (left, right)
-    }
-
-    fn from_halves(left: u128, right: u128) -> Self {
-        let [generation, high] = [left >> 8, left & 0xFF];
-        let [low, memory] = [right >> 40, right & u128::from(MEMORY_MAX)];
-        let narrow = |number: u128| u64::try_from(number).expect("it was made from one");
-        Self { generation: narrow(generation), sequence: narrow(high << 40 | low), memory: narrow(memory) }
+    /// The second half of a cursor: `sequence u48 | memory u40`.
+    fn count(self) -> u128 {
+        u128::from(self.sequence & SEQUENCE_MAX) << 40 | u128::from(self.memory & MEMORY_MAX)
     }
 }
 
-/// The highest number that fits into the second half of a place.
-const RIGHT_MAX: u128 = (1 << 80) - 1;
-
-/// The highest number that fits into the first half.
-const LEFT_MAX: u128 = (1 << 72) - 1;
+/// The highest sequence in a cursor.
+const SEQUENCE_MAX: u64 = (1 << 48) - 1;
 
 /// The highest count of what is kept in memory only.
 const MEMORY_MAX: u64 = (1 << 40) - 1;
+
+/// The highest number that fits into the first half of a cursor, which has 10 bytes: `generation u64 | moment u16`.
+const LEFT_MAX: u128 = (1 << 80) - 1;
+
+/// The highest number that fits into the second half, which has 11.
+const RIGHT_MAX: u128 = (1 << 88) - 1;
 
 /// What makes a place of a sequence, and a cursor of that: the life of the log that this process is, and the key.
 #[derive(Clone, Copy)]
@@ -61,11 +55,17 @@ pub(super) struct Life<'a> {
 
 /// What makes cursors of places, and reads them.
 ///
-/// A Feistel network of four rounds (Luby and Rackoff) over the two unequal halves of a place, with AES-128 as the keyed
-/// function: a permutation of all places that nobody without the key tells from a random one before some 2^36 cursors. So a cursor
-/// is no longer than a place, the same place is always the same cursor, and one that was changed is a place of a life that never was.
-#[derive(Clone)]
-pub struct CursorKey(Aes128Enc);
+/// A Feistel network of four rounds (Luby and Rackoff) over the two halves of a cursor, with AES-128 as the keyed function: a permutation
+/// that nobody without the key tells from a random one before some 2^40 cursors. So a cursor is hardly longer than a place, and one
+/// that was changed is a place of a life that never was.
+pub struct CursorKey {
+    cipher: Aes128Enc,
+    /// The moments that were told of so far, and some.
+    moments: AtomicU16,
+}
+
+/// Stands for no moment, but for a publication.
+const PUBLISHED: u16 = 0;
 
 impl CursorKey {
     /// The key that belongs to a secret of the data directory. With another secret, every cursor is of a life that nobody knows.
@@ -77,19 +77,35 @@ impl CursorKey {
     }
 
     fn new(key: [u8; 16]) -> Self {
-        Self(Aes128Enc::new(&key.into()))
+        Self { cipher: Aes128Enc::new(&key.into()), moments: AtomicU16::new(0) }
     }
 
-    /// The cursor that says where this is.
-    pub(super) fn seal(&self, place: Place) -> Cursor {
-        let (mut left, mut right) = place.halves();
+    /// The cursor behind a publication: always the same one.
+    pub(super) fn of_publication(&self, place: Place) -> Cursor {
+        self.seal(place, PUBLISHED)
+    }
+
+    /// A cursor for a place where somebody stands for another reason than a publication of its own. It is not the same one soon again: whoever
+    /// looks often would see by that when something is stored elsewhere.
+    pub(super) fn of_moment(&self, place: Place) -> Cursor {
+        let next = || self.moments.fetch_add(1, Ordering::Relaxed);
+        let mut moment = next();
+        if moment == PUBLISHED {
+            moment = next();
+        }
+        self.seal(place, moment)
+    }
+
+    fn seal(&self, place: Place, moment: u16) -> Cursor {
+        let mut left = u128::from(place.generation) << 16 | u128::from(moment);
+        let mut right = place.count();
         left ^= self.mask(0, right) & LEFT_MAX;
         right ^= self.mask(1, left) & RIGHT_MAX;
         left ^= self.mask(2, right) & LEFT_MAX;
         right ^= self.mask(3, left) & RIGHT_MAX;
         let mut bytes = [0; CURSOR_BYTES];
-        bytes[..9].copy_from_slice(&left.to_be_bytes()[7..]);
-        bytes[9..].copy_from_slice(&right.to_be_bytes()[6..]);
+        bytes[..10].copy_from_slice(&left.to_be_bytes()[6..]);
+        bytes[10..].copy_from_slice(&right.to_be_bytes()[5..]);
         Cursor::from_bytes(bytes)
     }
 
@@ -97,18 +113,23 @@ impl CursorKey {
     pub(super) fn open(&self, cursor: Cursor) -> Place {
         let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u128::from(*byte));
         let bytes = cursor.to_bytes();
-        let (mut left, mut right) = (number(&bytes[..9]), number(&bytes[9..]));
+        let (mut left, mut right) = (number(&bytes[..10]), number(&bytes[10..]));
         right ^= self.mask(3, left) & RIGHT_MAX;
         left ^= self.mask(2, right) & LEFT_MAX;
         right ^= self.mask(1, left) & RIGHT_MAX;
         left ^= self.mask(0, right) & LEFT_MAX;
-        Place::from_halves(left, right)
+        let narrow = |number: u128| u64::try_from(number).expect("it has fewer bits");
+        Place {
+            generation: narrow(left >> 16),
+            sequence: narrow(right >> 40),
+            memory: narrow(right & u128::from(MEMORY_MAX)),
+        }
     }
 
     /// What a round does to one half because of the other.
     fn mask(&self, round: u128, half: u128) -> u128 {
         let mut block = (round << 120 | half).to_be_bytes().into();
-        self.0.encrypt_block(&mut block);
+        self.cipher.encrypt_block(&mut block);
         u128::from_be_bytes(block.into())
     }
 }
@@ -131,42 +152,61 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_place_survives_its_cursor(generation: u64, sequence in 0_u64..1 << 48, memory in 0_u64..1 << 40, key: [u8; 16]) {
+        fn a_place_survives_its_cursor(generation: u64, sequence in 0..=SEQUENCE_MAX, memory in 0..=MEMORY_MAX, key: [u8; 16]) {
             let (place, key) = (Place { generation, sequence, memory }, CursorKey::new(key));
-            prop_assert_eq!(key.open(key.seal(place)), place);
+            prop_assert_eq!(key.open(key.of_publication(place)), place);
+            prop_assert_eq!(key.open(key.of_moment(place)), place);
         }
 
         #[test]
-        fn every_cursor_is_one_place(bytes: [u8; CURSOR_BYTES]) {
-            let cursor = Cursor::from_bytes(bytes);
-            prop_assert_eq!(key().seal(key().open(cursor)), cursor);
+        fn every_text_that_looks_like_a_cursor_is_somewhere(bytes: [u8; CURSOR_BYTES]) {
+            let place = key().open(Cursor::from_bytes(bytes));
+            prop_assert!(place.sequence <= SEQUENCE_MAX && place.memory <= MEMORY_MAX);
+            prop_assert_eq!(key().open(key().of_publication(place)), place);
         }
     }
 
-    /// Each bit of a cursor changes with half of all places, whatever is next to it: nothing can be counted with.
+    /// Each bit changes with half of all places and with half of all moments, whatever is next to it: nothing can be counted with.
     #[test]
     fn cursors_of_neighbours_have_nothing_in_common() {
         let key = key();
         let place = |sequence| Place { generation: 1, sequence, memory: 0 };
-        let mut flips = [0_u32; CURSOR_BYTES * 8];
-        for sequence in 0..4_000 {
-            let pair = [sequence, sequence + 1].map(|sequence| key.seal(place(sequence)).to_bytes());
-            for (bit, count) in flips.iter_mut().enumerate() {
-                let differs = pair.map(|bytes| bytes[bit / 8] >> (bit % 8) & 1);
-                *count += u32::from(differs[0] != differs[1]);
+        let publications = (0..4_000).map(|sequence| key.of_publication(place(sequence))).collect();
+        let moments = (0..4_000).map(|_| key.of_moment(place(7))).collect();
+        for cursors in [publications, moments] {
+            let cursors: Vec<Cursor> = cursors;
+            assert_eq!(cursors.iter().collect::<HashSet<_>>().len(), cursors.len());
+            let mut flips = [0_u32; CURSOR_BYTES * 8];
+            for pair in cursors.windows(2) {
+                for (bit, count) in flips.iter_mut().enumerate() {
+                    let shown = |cursor: Cursor| cursor.to_bytes()[bit / 8] >> (bit % 8) & 1;
+                    *count += u32::from(shown(pair[0]) != shown(pair[1]));
+                }
             }
+            // Seven standard deviations of a coin that is thrown so often.
+            assert!(flips.iter().all(|count| (1_780..=2_220).contains(count)), "{flips:?}");
         }
-        // Seven standard deviations of a coin that is thrown so often.
-        assert!(flips.iter().all(|count| (1_780..=2_220).contains(count)), "{flips:?}");
+    }
+
+    #[test]
+    fn only_publications_have_the_same_cursor_again() {
+        let (key, place) = (key(), Place { generation: 1, sequence: 2, memory: 3 });
+        let publication = key.of_publication(place);
+        assert_eq!(key.of_publication(place), publication);
+        assert!(
+            (0..200_000).all(|_| key.of_moment(place) != publication),
+            "also when all moments were told of"
+        );
     }
 
     #[test]
     fn a_cursor_of_another_key_is_of_another_life() {
         let place = Place { generation: 1, sequence: 2, memory: 3 };
-        let others = (0..=255).map(|byte| CursorKey::from_secret(&[byte; 32]));
-        let sealed: HashSet<_> = others.clone().map(|other| other.seal(place)).collect();
+        let others: Vec<_> = (0..=255).map(|byte| CursorKey::from_secret(&[byte; 32])).collect();
+        let sealed: HashSet<_> = others.iter().map(|other| other.of_publication(place)).collect();
         assert_eq!(sealed.len(), 256);
-        assert!(others.map(|other| other.open(key().seal(place))).all(|read| read.generation != 1));
+        let own = key().of_publication(place);
+        assert!(others.iter().all(|other| other.open(own).generation != 1));
         assert_eq!(format!("{:?}", key()), "CursorKey");
     }
 
@@ -175,7 +215,7 @@ mod tests {
     fn a_cursor_that_was_changed_is_of_another_life() {
         let place = Place { generation: 0x1234_5678_9ABC_DEF0, sequence: 1_000, memory: 7 };
         let key = key();
-        let sealed = key.seal(place).to_bytes();
+        let sealed = key.of_publication(place).to_bytes();
         for bit in 0..CURSOR_BYTES * 8 {
             let mut changed = sealed;
             changed[bit / 8] ^= 1 << (bit % 8);

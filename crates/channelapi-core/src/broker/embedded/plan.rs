@@ -96,7 +96,7 @@ impl Writer {
         };
         if let Some(known) = self.repeats.look_up(key, fingerprint, now) {
             let published = known.map(|Stands { position, place, durability }| {
-                let cursor = self.cursors.seal(place);
+                let cursor = self.cursors.of_publication(place);
                 Published { position, cursor, durability, is_duplicate: true }
             });
             group.settle(ticket, published);

@@ -207,11 +207,11 @@ impl EmbeddedBroker {
         let top = stored.place();
         // Nothing of this life is before it, neither in the log nor in memory.
         if stored.generations.last().is_some_and(|life| turn < life.first) {
-            return stored.key.seal(Place { sequence: turn, memory: 0, ..top });
+            return stored.key.of_moment(Place { sequence: turn, memory: 0, ..top });
         }
         // Whatever of it was kept in memory only is of no use to a later life.
         let memory = top.memory.min(turn);
-        stored.key.seal(Place { sequence: (turn - memory).min(top.sequence), memory, ..top })
+        stored.key.of_moment(Place { sequence: (turn - memory).min(top.sequence), memory, ..top })
     }
 
     /// A cursor for the turn behind which somebody is served that came with a place: its own one, if that is of this life and says the same.
@@ -245,12 +245,12 @@ impl EmbeddedBroker {
     ) -> Result<Option<HistoryPage>, Failure> {
         let now = self.clock.unix_millis();
         let stored = self.stored.read();
-        let (top, life) = (stored.top().cursor, self.life(&stored));
+        let (top, life) = (stored.top(), self.life(&stored));
         let Some(known) = stored.index.channel(channel) else {
             return Ok(Some(HistoryPage {
                 publications: Vec::new(),
                 has_more: false,
-                cursor: top,
+                cursor: top.cursor,
                 standing: None,
             }));
         };
@@ -295,7 +295,8 @@ impl EmbeddedBroker {
         let cursor = match (following, last) {
             (Some(_), Some(kept)) => kept.cursor,
             (Some(following), None) => self.before(following, life)?,
-            (None, _) => top,
+            (None, Some(kept)) if kept.turn == top.turn => kept.cursor,
+            (None, _) => top.cursor,
         };
         Ok(Some(HistoryPage { publications, has_more, cursor, standing: Some(standing) }))
     }
@@ -305,7 +306,7 @@ impl EmbeddedBroker {
         let is_in_memory = following.entry.segment == MEMORY;
         let cursor = self.load(following, life)?.kept.expect("it was read from what is kept").cursor;
         let place = life.key.open(cursor);
-        Ok(life.key.seal(if is_in_memory {
+        Ok(life.key.of_moment(if is_in_memory {
             Place { memory: place.memory - 1, ..place }
         } else {
             Place { sequence: place.sequence - 1, ..place }
@@ -387,7 +388,9 @@ impl EmbeddedBroker {
             found.into_iter().map(|found| self.load(found, life)).collect::<Result<Vec<_>, _>>()?;
         let last = publications.last().and_then(|last| last.kept);
         let reached = match last {
-            Some(kept) if !is_complete => Top { turn: kept.turn, cursor: kept.cursor },
+            Some(kept) if !is_complete || kept.turn == top.turn => {
+                Top { turn: kept.turn, cursor: kept.cursor }
+            }
             _ => top,
         };
         Ok(Some(Page { publications, reached, is_complete, losses }))
@@ -425,7 +428,7 @@ fn load(found: Found, life: Life<'_>) -> Result<Publication, Failure> {
     let kept = |sequence| {
         let position = Position { epoch, offset, tag: entry.tag };
         let place = Place { generation: life.generation, sequence, memory: entry.turn - sequence };
-        Some(Kept { position, turn: entry.turn, cursor: life.key.seal(place) })
+        Some(Kept { position, turn: entry.turn, cursor: life.key.of_publication(place) })
     };
     let bytes = match source {
         Source::Held(held) => {

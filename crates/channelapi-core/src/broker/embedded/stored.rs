@@ -89,7 +89,7 @@ impl Stored {
     /// The same, as clients are told.
     pub(super) fn top(&self) -> Top {
         let place = self.place();
-        Top { turn: place.turn(), cursor: self.key.seal(place) }
+        Top { turn: place.turn(), cursor: self.key.of_moment(place) }
     }
 
     /// The name under which the log goes on since this process started.

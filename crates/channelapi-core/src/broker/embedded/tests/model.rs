@@ -77,7 +77,13 @@ fn read(broker: &EmbeddedBroker, name: usize, since: Since) -> (Start, HistoryPa
     let look = || {
         let start = broker.locate(&channel(name), since);
         let query = HistoryQuery { after: start.after, ..EVERYTHING };
-        (start, broker.history(&channel(name), query).unwrap(), broker.recent_history(&channel(name), query))
+        // The cursor of a moment never comes twice.
+        let steady = |page: HistoryPage| {
+            let cursor = key().of_publication(key().open(page.cursor));
+            HistoryPage { cursor, ..page }
+        };
+        let recent = broker.recent_history(&channel(name), query).map(steady);
+        (start, steady(broker.history(&channel(name), query).unwrap()), recent)
     };
     loop {
         let (first, second) = (look(), look());

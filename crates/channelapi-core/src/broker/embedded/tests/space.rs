@@ -279,7 +279,7 @@ fn lives_are_known_after_their_segments_are_gone() {
         let gaps: Vec<_> = cursors.iter().map(|cursor| gap(&broker, 0, *cursor)).collect();
         assert_eq!(gaps, [Some(Gap::Trimmed), None, None, None]);
         let [first, second] = [cursors[0], cursors[1]].map(|cursor| key().open(cursor));
-        let beyond = key().seal(Place { sequence: second.sequence, ..first });
+        let beyond = key().of_publication(Place { sequence: second.sequence, ..first });
         assert_eq!(gap(&broker, 0, beyond), Some(Gap::Diverged), "the first life did not come that far");
     });
 }
@@ -293,7 +293,7 @@ fn over_the_disks_cap_the_oldest_goes_and_its_channels_say_so() {
         let broker = open_as(&disk, &clock, policies(ALL), settings);
         let first = broker.publish(request(0, "first")).await.unwrap();
         let first_at = key().open(first.cursor);
-        let nothing = key().seal(Place { sequence: first_at.sequence - 1, ..first_at });
+        let nothing = key().of_publication(Place { sequence: first_at.sequence - 1, ..first_at });
         let given_up = COUNTERS.given_up.value();
         churn(&broker, 300).await;
         tidy(&broker);
