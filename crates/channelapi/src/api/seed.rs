@@ -289,6 +289,10 @@ fn answer_to(published: Result<Result<Published, PublishError>, TooLate>) -> Res
             let message = "The server is short of memory; the message was not stored. Try again.";
             Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message).because(RequestRefused::Memory))
         }
+        Err(PublishError::TooManyChannels) => {
+            let message = "The server has no memory for more channels; the message was not stored.";
+            Err(Refusal::new(StatusCode::INSUFFICIENT_STORAGE, message).because(RequestRefused::Channels))
+        }
         Err(PublishError::StorageFull) => {
             let message = "The server's disk is full; the message was not stored.";
             Err(Refusal::new(StatusCode::INSUFFICIENT_STORAGE, message))

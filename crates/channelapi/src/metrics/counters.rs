@@ -185,6 +185,8 @@ families! {
         Memory = "memory",
         /// The disk is full.
         StorageFull = "storage_full",
+        /// Its channel is new, and what is known of the others takes all of the memory that it may.
+        Channels = "channels",
         /// The disk failed, or nobody knows what came of the request.
         Unavailable = "unavailable",
     }

@@ -47,7 +47,12 @@ pub(super) struct Index {
     /// While the log is read: stretches of damage so far.
     gaps: u32,
     publications: usize,
+    /// Bytes of the names of all channels.
+    name_bytes: usize,
 }
+
+/// Bytes that a channel takes beside its name, about: what is known of it, its place in the table of names, and room for its first entries.
+const CHANNEL_BYTES: usize = size_of::<Channel>() + 4 * size_of::<Entry>() + 64;
 
 /// Of a channel that is not known, nothing older is provably known: by the turns of this life, and by the log's sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +124,7 @@ impl Index {
             next: 1,
             gaps: 0,
             publications: 0,
+            name_bytes: 0,
         }
     }
 
@@ -132,6 +138,11 @@ impl Index {
         let id = *self.names.get(name)?;
         // Some are only known for their name: nothing was published there.
         Some(&self.channels[id as usize]).filter(|known| known.next_offset > 0)
+    }
+
+    /// Bytes of memory that all of it takes, about.
+    pub(super) fn bytes(&self) -> usize {
+        self.names.len() * CHANNEL_BYTES + self.name_bytes + self.publications * size_of::<Entry>()
     }
 
     /// Channels that have a name here.

@@ -66,9 +66,9 @@ use crate::clock::Clock;
 use crate::failpoint;
 use crate::fence::{Fence, Guard};
 use crate::limits::{
-    HOT_TAIL_BYTES_MAX, HOT_TAIL_FRACTION, IDEMPOTENCY_KEY_FRACTION, IDEMPOTENCY_KEYS_MAX, LOG_AHEAD_BYTES,
-    LOG_QUEUE_MAX, LOG_SEGMENT_BYTES, LOG_SEGMENT_BYTES_MIN, LOG_SEGMENT_FRACTION, MEMORY_HISTORY_BYTES_MAX,
-    MEMORY_HISTORY_FRACTION, PUBLISH_ROOM_WAIT, RELAXED_SYNC_INTERVAL, share,
+    HOT_TAIL_BYTES_MAX, HOT_TAIL_FRACTION, IDEMPOTENCY_KEY_FRACTION, IDEMPOTENCY_KEYS_MAX, INDEX_FRACTION,
+    LOG_AHEAD_BYTES, LOG_QUEUE_MAX, LOG_SEGMENT_BYTES, LOG_SEGMENT_BYTES_MIN, LOG_SEGMENT_FRACTION,
+    MEMORY_HISTORY_BYTES_MAX, MEMORY_HISTORY_FRACTION, PUBLISH_ROOM_WAIT, RELAXED_SYNC_INTERVAL, share,
 };
 use crate::model::{ChannelName, Cursor, Durability, EventName, Policies, Position};
 use answers::Asker;
@@ -80,6 +80,7 @@ pub use place::CursorKey;
 use repeats::KeysClock;
 use smallvec::smallvec;
 use std::any::Any;
+use std::cell::Cell;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -128,6 +129,9 @@ pub struct StoreSettings {
     pub hot_bytes_max: usize,
     /// Bytes of all publications that are kept in memory only. Above it the oldest are given up.
     pub held_bytes_max: usize,
+    /// Bytes of what is known of channels and of the publications that are kept of them, about. Above it, nothing is stored of a channel
+    /// that is not known.
+    pub index_bytes_max: usize,
     /// Idempotency keys that are remembered. Above it the oldest are forgotten early.
     pub keys_max: usize,
 }
@@ -141,6 +145,7 @@ impl Default for StoreSettings {
             relaxed_sync: RELAXED_SYNC_INTERVAL,
             hot_bytes_max: HOT_TAIL_BYTES_MAX,
             held_bytes_max: MEMORY_HISTORY_BYTES_MAX,
+            index_bytes_max: usize::MAX,
             keys_max: IDEMPOTENCY_KEYS_MAX,
         }
     }
@@ -154,6 +159,7 @@ impl StoreSettings {
             segment_bytes: self.segment_bytes.min((memory / LOG_SEGMENT_FRACTION).max(LOG_SEGMENT_BYTES_MIN)),
             hot_bytes_max: share(self.hot_bytes_max, memory, HOT_TAIL_FRACTION),
             held_bytes_max: share(self.held_bytes_max, memory, MEMORY_HISTORY_FRACTION),
+            index_bytes_max: share(self.index_bytes_max, memory, INDEX_FRACTION),
             keys_max: share(self.keys_max, memory, IDEMPOTENCY_KEY_FRACTION),
             ..self
         }
@@ -292,6 +298,7 @@ impl EmbeddedBroker {
             is_stopping: is_stopping.clone(),
             has_reserve: has_reserve.clone(),
             fence: fence.clone(),
+            was_full: Cell::default(),
         };
         let is_refusing = Arc::new(AtomicBool::new(!has_reserve.load(Ordering::Relaxed)));
         let writer = Writer {

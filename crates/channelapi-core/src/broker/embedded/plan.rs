@@ -107,6 +107,15 @@ impl Writer {
         twin.is_some()
     }
 
+    /// Whether a channel would be one too many. Those that are known go on, whatever others did.
+    fn is_too_much(&self, stored: &Stored, group: &Group, ticket: Ticket, channel: &ChannelName) -> bool {
+        let (_, id) = group.found[ticket.item];
+        id.is_none()
+            && stored.index.bytes() > self.settings.index_bytes_max
+            && stored.index.channel(channel).is_none()
+            && !group.standings.contains_key(channel)
+    }
+
     /// Finds a publication its place in its channel and in the group.
     fn plan_one(
         &self,
@@ -118,6 +127,10 @@ impl Writer {
     ) {
         let bytes = record_bytes_about(&request);
         let PublishRequest { channel, event, data, expires_at, .. } = request;
+        if self.is_too_much(stored, group, ticket, &channel) {
+            group.settle(ticket, Err(PublishError::TooManyChannels));
+            return;
+        }
         if let Some((key, _)) = &idempotency {
             group.keys.insert(key.clone(), group.planned.len());
         }

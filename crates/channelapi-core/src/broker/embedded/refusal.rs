@@ -32,6 +32,9 @@ pub enum PublishError {
     /// Memory is short; nothing was tried.
     #[error("memory is short")]
     ShortOfMemory,
+    /// The channel is not known, and what is known of the others takes all of the memory that it may; nothing was tried.
+    #[error("there are too many channels for the memory of this server")]
+    TooManyChannels,
     /// The channel got more than it may lately; nothing was tried.
     #[error("the channel gets too many publications")]
     TooFast,

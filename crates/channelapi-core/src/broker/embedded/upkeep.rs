@@ -27,6 +27,7 @@ use crate::failpoint;
 use crate::fence::Fence;
 use crate::limits::{IDLE_CHANNELS_MAX, LOG_SWEEP_INTERVAL, REWRITE_LIVE_FRACTION, UPKEEP_CHUNK};
 use parking_lot::{RwLock, RwLockWriteGuard};
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::ops::Range;
@@ -57,6 +58,8 @@ pub(super) struct Upkeep {
     /// See [`Writer::has_reserve`](super::writer::Writer::has_reserve).
     pub(super) has_reserve: Arc<AtomicBool>,
     pub(super) fence: Fence,
+    /// Whether the index took all that it may, the last time.
+    pub(super) was_full: Cell<bool>,
 }
 
 /// What could not be rewritten this time.
@@ -104,7 +107,18 @@ impl Upkeep {
             let now = self.clock.cautious_millis();
             self.give_up(|index, ids| index.trim_old(ids, now, GIVEN_UP_AT_ONCE));
         }
-        self.forget_idle(IDLE_CHANNELS_MAX);
+        let (most, bytes) = (self.settings.index_bytes_max, self.stored.read().index.bytes());
+        let is_full = bytes > most;
+        if is_full && !self.was_full.get() {
+            warn!(
+                limit = most,
+                "what is known of channels takes all of the memory that it may: publications to new ones are refused"
+            );
+        }
+        self.was_full.set(is_full);
+        // Those of which nothing is kept would keep others out.
+        let is_nearly_full = bytes > most / 4 * 3;
+        self.forget_idle(if is_nearly_full { 0 } else { IDLE_CHANNELS_MAX });
         self.tend();
         // Not what is written meanwhile for the sake of tidying up: that could go on for ever.
         let newest = self.stored.read().segments.list.keys().next_back().copied().unwrap_or_default();

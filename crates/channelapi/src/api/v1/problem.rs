@@ -203,6 +203,9 @@ codes! {
     /// Nobody knows.
     Indeterminate "indeterminate" GATEWAY_TIMEOUT "The outcome is unknown"
         "The message may or may not be stored. Repeat the request with the same Idempotency-Key: it is stored once."
+    /// There are as many channels as there may be.
+    TooManyChannels "too_many_channels" INSUFFICIENT_STORAGE "The server knows as many channels as its memory has room for"
+        "Nothing was stored. Publish to channels that have messages, keep less of them (the history options), or give the server more memory (limits.memory)."
     /// The disk has no room.
     StorageFull "storage_full" INSUFFICIENT_STORAGE "The server's disk is full"
         "Nothing was stored. Make room on the server's disk, or keep less: see max_disk and the history options."
@@ -279,6 +282,7 @@ impl Problem {
             Code::TooManyClients => RequestRefused::Node,
             Code::Unavailable | Code::Indeterminate => RequestRefused::Unavailable,
             Code::StorageFull => RequestRefused::StorageFull,
+            Code::TooManyChannels => RequestRefused::Channels,
             Code::InvalidBody
             | Code::UnknownField
             | Code::InvalidQuery
@@ -353,6 +357,9 @@ impl From<PublishError> for Problem {
     fn from(error: PublishError) -> Self {
         match error {
             PublishError::StorageFull => Self::new(Code::StorageFull, "The message was not stored."),
+            PublishError::TooManyChannels => {
+                Self::new(Code::TooManyChannels, "The channel is new, and the message was not stored.")
+            }
             PublishError::KeyReused => {
                 Self::new(Code::KeyReused, "In this channel, the key belongs to another event or other data.")
             }

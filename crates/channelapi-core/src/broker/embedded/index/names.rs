@@ -62,6 +62,7 @@ impl Index {
         });
         let id = u32::try_from(id).expect("there are fewer channels");
         self.names.insert(name.clone(), id);
+        self.name_bytes += name.as_str().len();
         id
     }
 }

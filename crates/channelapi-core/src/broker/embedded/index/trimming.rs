@@ -109,6 +109,7 @@ impl Index {
         self.anchor(id, MEMORY);
         let forgotten = self.channels.remove(id as usize);
         self.names.remove(&forgotten.name);
+        self.name_bytes -= forgotten.name.as_str().len();
         self.floor.turn = self.floor.turn.max(self.completeness(&forgotten).0);
         self.floor.sequence = self.floor.sequence.max(forgotten.last + 1);
     }

@@ -92,6 +92,10 @@ fn request(number: usize, data: &str) -> PublishRequest {
     PublishRequest { channel: channel(number), event, data, expires_at: 0, idempotency_key: None }
 }
 
+fn on(name: &str, data: &str) -> PublishRequest {
+    PublishRequest { channel: ChannelName::parse(name).unwrap(), ..request(0, data) }
+}
+
 /// Everything that is kept.
 const EVERYTHING: HistoryQuery =
     HistoryQuery { after: 0, before: u64::MAX, limit: usize::MAX, is_reverse: false };

@@ -3,10 +3,6 @@
 use super::*;
 use crate::broker::{Depth, History as _, Reading};
 
-fn on(name: &str, data: &str) -> PublishRequest {
-    PublishRequest { channel: ChannelName::parse(name).unwrap(), ..request(0, data) }
-}
-
 /// Waits until something is so.
 fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     for _ in 0..6_000 {

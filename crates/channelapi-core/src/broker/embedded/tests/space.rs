@@ -425,3 +425,47 @@ fn segments_that_are_longer_than_they_would_be_now_are_read_all_the_same() {
         assert!(complete_since(&broker, 0) <= 1);
     });
 }
+
+/// Whoever may make up names took all memory with them, and the whole node refused everybody until what it had published was too old.
+#[test]
+fn names_that_are_made_up_keep_nobody_out_of_channels_that_are_known() {
+    run(async {
+        let disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let retention = Retention { age: 1_000, messages: 5, ..ALL };
+        let small = StoreSettings { index_bytes_max: 40_000, ..settings() };
+        let open = || open_as(&disk, &clock, policies(retention), small);
+        let broker = open();
+        broker.publish(request(0, "was here first")).await.unwrap();
+        broker.publish(on("memory-1", "so was this")).await.unwrap();
+        let mut count = 0;
+        while broker.publish(request(100 + count, "one of many")).await.is_ok() {
+            count += 1;
+        }
+        assert!((60..120).contains(&count), "{count} channels of some 450 bytes each");
+        let check_full = async |broker: &EmbeddedBroker| {
+            for name in ["channel-99", "memory-2", "relaxed-1"] {
+                assert_eq!(broker.publish(on(name, "")).await, Err(PublishError::TooManyChannels), "{name}");
+            }
+            let keyed = PublishRequest { idempotency_key: Some("key".into()), ..request(98, "keyed") };
+            let batch =
+                vec![request(0, "goes on"), keyed, request(98, ""), on("memory-1", ""), request(100, "")];
+            let kept = broker.publish_all(batch).await;
+            let expected = [true, false, false, true, true];
+            assert_eq!(kept.iter().map(Result::is_ok).collect::<Vec<_>>(), expected, "{kept:?}");
+        };
+        check_full(&broker).await;
+        drop(broker);
+        // What was in memory only is gone, and another one comes in its place.
+        let broker = open();
+        broker.publish(on("memory-1", "here again")).await.unwrap();
+        check_full(&broker).await;
+
+        // What is too old makes room, also of channels that somebody may ask for again.
+        clock.advance(Duration::from_secs(2));
+        tidy(&broker);
+        assert_eq!(broker.size(), (0, 0));
+        let keyed = PublishRequest { idempotency_key: Some("key".into()), ..request(98, "keyed") };
+        assert!(!broker.publish(keyed).await.unwrap().is_duplicate, "what was refused is not remembered");
+    });
+}
