@@ -350,3 +350,38 @@ fn publishers_find_room_whatever_strangers_and_other_publishers_have_begun() {
     }
     publish_in_pieces();
 }
+
+/// A key for made-up names filled the node with them: it refused everybody, and needed more than it may have to start again.
+#[test]
+fn names_that_are_made_up_take_a_third_of_the_memory_and_channels_that_are_known_go_on() {
+    let mut node = Node::start("limits.memory = '128MiB'\n");
+    let publish = |node: &Node, channel: &str| {
+        node.call("POST", &format!("/v1/channels/{channel}/messages"), r#"{"data":1}"#)
+    };
+    assert_eq!(publish(&node, "known").status, 201);
+    let mut made = 0;
+    let refused = loop {
+        let names = (0..500).map(|name| format!(r#""user-{:0>240}""#, made + name)).collect::<Vec<_>>();
+        let body = format!(r#"{{"channels":[{}],"data":1}}"#, names.join(","));
+        let answer = node.call("POST", "/v1/messages", &body);
+        assert!(matches!(answer.status, 200 | 201 | 207), "{answer:?}");
+        if answer.body.contains("too_many_channels") {
+            break answer.body.matches("too_many_channels").count();
+        }
+        made += 500;
+        assert!(made < 120_000, "they take more than a third");
+    };
+    assert!(made > 40_000, "a third of 128 MiB has room for more than {made}");
+    let answer = publish(&node, "new");
+    assert!(answer.status == 507 && answer.body.contains("too_many_channels"), "{answer:?}");
+    assert_eq!(node.call("POST", "/message/new", r#"{"message":1}"#).status, 507);
+    assert_eq!(node.metric(r#"channelapi_requests_refused_total{reason="channels"}"#), refused as u64 + 2);
+    assert_eq!(publish(&node, "known").status, 201);
+    assert_eq!(node.request("GET", "/readyz", &[], "").status, 200);
+    node.child.kill().unwrap();
+    node.child.wait().unwrap();
+    node.restart();
+    assert_eq!(node.request("GET", "/readyz", &[], "").status, 200);
+    assert_eq!(node.call("POST", "/message/new", r#"{"message":1}"#).status, 507);
+    assert_eq!(node.call("POST", "/message/known", r#"{"message":1}"#).status, 200);
+}
