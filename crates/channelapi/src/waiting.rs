@@ -1,11 +1,12 @@
-//! What waits for clients: for each, and for all of them together. Those for whom most waits go first.
+//! What waits for clients: for each, and for all of them together. Of the address for which most waits, the client for whom most waits goes
+//! first: many who hold a little each do not put out one who is only slow.
 //!
 //! Whoever is put out gives back what is queued. Answers to polls that are on their way are in the hands of connections that write them:
 //! they count apart, and have only a part of the room. What finds none of it is queued until others are taken. When memory is short, the
 //! largest answers that are not taken go, too.
 
 use channelapi_core::limits::ON_THEIR_WAY_FRACTION;
-use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::ops::{AddAssign, SubAssign};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -58,8 +59,26 @@ pub(crate) fn room_on_the_way() -> usize {
     (ALL_MAX.load(Ordering::Relaxed) / ON_THEIR_WAY_FRACTION).saturating_sub(on_their_way())
 }
 
+/// Whose clients some are, as far as they share a part of the room: an address that limits hold for, by its number, or
+/// [nobody's](Owner::NOBODY).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Owner(u32);
+
+impl Owner {
+    /// No limit per address holds for it. It may stand for many, or be one of many behind one, so it is taken by itself.
+    pub(crate) const NOBODY: Self = Self(u32::MAX);
+
+    /// The address with a number.
+    pub(crate) const fn address(number: u32) -> Self {
+        Self(number)
+    }
+}
+
 /// A client for whom something may wait.
 pub(crate) trait Reader: Send + Sync {
+    /// Whose it is.
+    fn owner(&self) -> Owner;
+
     /// What waits for it, in bytes.
     fn waiting_bytes(&self) -> usize;
 
@@ -82,29 +101,40 @@ pub(crate) enum Slowest {
     Memory,
 }
 
-/// Ends those for whom most waits, until no more than `bytes` wait for all.
+/// Ends those for whom most waits, of the address for which most waits, until no more than `bytes` wait for all.
 pub(crate) fn put_out_slowest(all: &[Arc<dyn Readers>], bytes: usize, reason: Slowest) {
     put_out(all, |_| bytes, reason);
 }
 
-/// Ends those for whom most waits, until half of what waits for all is gone.
+/// The same, until half of what waits for all is gone.
 pub(crate) fn put_out_slower_half(all: &[Arc<dyn Readers>], reason: Slowest) {
     put_out(all, |total| total / 2, reason);
 }
 
 fn put_out(all: &[Arc<dyn Readers>], may_stay: impl FnOnce(usize) -> usize, reason: Slowest) {
     let readers = all.iter().flat_map(|some| some.readers());
-    let mut waiting: Vec<_> =
-        readers.map(|reader| (reader.waiting_bytes(), reader)).filter(|(waiting, _)| *waiting > 0).collect();
-    waiting.sort_unstable_by_key(|(waiting, _)| Reverse(*waiting));
-    let mut total: usize = waiting.iter().map(|(waiting, _)| waiting).sum();
+    let mut waiting: Vec<_> = readers
+        .map(|reader| (reader.owner(), reader.waiting_bytes(), reader))
+        .filter(|(_, waiting, _)| *waiting > 0)
+        .collect();
+    waiting.sort_unstable_by_key(|(owner, waiting, _)| (*owner, *waiting));
+    let mut total: usize = waiting.iter().map(|(_, waiting, _)| waiting).sum();
     let bytes = may_stay(total);
-    for (waiting, reader) in waiting {
-        if total <= bytes {
-            break;
-        }
-        total -= waiting;
+    // Each is what waits for some who belong together, and where they are in the list, the largest at the end.
+    let mut crowds = BinaryHeap::new();
+    let mut begin = 0;
+    for crowd in waiting.chunk_by(|(one, ..), (other, ..)| one == other && *one != Owner::NOBODY) {
+        let end = begin + crowd.len();
+        crowds.push((crowd.iter().map(|(_, waiting, _)| waiting).sum::<usize>(), begin, end));
+        begin = end;
+    }
+    while total > bytes
+        && let Some((sum, begin, end)) = crowds.pop()
+        && let Some((_, largest, reader)) = waiting[begin..end].last()
+    {
         reader.put_out(reason);
+        total -= largest;
+        crowds.push((sum - largest, begin, end - 1));
     }
 }
 
@@ -167,16 +197,30 @@ mod tests {
     use super::*;
     use parking_lot::Mutex;
 
-    struct Client(usize, Mutex<Option<Slowest>>);
+    struct Client(Owner, usize, Mutex<Option<Slowest>>);
 
     impl Reader for Client {
-        fn waiting_bytes(&self) -> usize {
+        fn owner(&self) -> Owner {
             self.0
         }
 
-        fn put_out(&self, reason: Slowest) {
-            *self.1.lock() = Some(reason);
+        fn waiting_bytes(&self) -> usize {
+            self.1
         }
+
+        fn put_out(&self, reason: Slowest) {
+            assert_eq!(self.2.lock().replace(reason), None, "each goes once");
+        }
+    }
+
+    /// Some of one owner, each with what waits for it.
+    fn of(owner: Owner, bytes: impl IntoIterator<Item = usize>) -> Vec<Arc<Client>> {
+        bytes.into_iter().map(|bytes| Arc::new(Client(owner, bytes, Mutex::new(None)))).collect()
+    }
+
+    /// Which of them have gone.
+    fn are_out(clients: &[Arc<Client>]) -> Vec<bool> {
+        clients.iter().map(|one| one.2.lock().is_some()).collect()
     }
 
     struct Crowd(Vec<Arc<Client>>);
@@ -196,20 +240,56 @@ mod tests {
 
     #[test]
     fn the_slowest_go_first_whatever_kind_they_are_of() {
-        let crowd =
-            |bytes: &[usize]| bytes.iter().map(|bytes| Arc::new(Client(*bytes, Mutex::new(None)))).collect();
-        let kinds: [Vec<Arc<Client>>; 2] = [crowd(&[5, 0, 30]), crowd(&[20, 10])];
+        let kinds = [of(Owner::NOBODY, [5, 0, 30]), of(Owner::NOBODY, [20, 10])];
         let all: Vec<Arc<dyn Readers>> =
             kinds.iter().map(|kind| Arc::new(Crowd(kind.clone())) as Arc<dyn Readers>).collect();
         put_out_slowest(&all, 65, Slowest::Node);
-        let is_out =
-            || kinds.each_ref().map(|kind| kind.iter().map(|one| one.1.lock().is_some()).collect::<Vec<_>>());
+        let is_out = || kinds.each_ref().map(|kind| are_out(kind));
         assert_eq!(is_out(), [vec![false; 3], vec![false; 2]], "no more than that waits");
         put_out_slowest(&all, 15, Slowest::Memory);
         assert_eq!(is_out(), [vec![false, false, true], vec![true, false]]);
-        assert_eq!(*kinds[0][2].1.lock(), Some(Slowest::Memory));
-        kinds.iter().flatten().for_each(|one| *one.1.lock() = None);
+        assert_eq!(*kinds[0][2].2.lock(), Some(Slowest::Memory));
+        kinds.iter().flatten().for_each(|one| *one.2.lock() = None);
         put_out_slower_half(&all, Slowest::Memory);
         assert_eq!(is_out(), [vec![false, false, true], vec![true, false]], "30 and 20 of 65");
+    }
+
+    /// Once, whoever was slower than each of many from one address went before all of them.
+    #[test]
+    fn of_the_address_for_which_most_waits_the_largest_go_first() {
+        let crowd = of(Owner::address(1), [10, 40, 20, 30]);
+        let (slow, neighbours) = (of(Owner::address(2), [50, 20]), of(Owner::NOBODY, [60, 55, 1]));
+        let everybody = [crowd.clone(), slow.clone(), neighbours.clone()].concat();
+        let all: [Arc<dyn Readers>; 1] = [Arc::new(Crowd(everybody.clone()))];
+        let check = |bytes, expected: [&[bool]; 3]| {
+            put_out_slowest(&all, bytes, Slowest::Node);
+            assert_eq!([&crowd, &slow, &neighbours].map(|some| are_out(some)), expected, "{bytes}");
+            for one in &everybody {
+                *one.2.lock() = None;
+            }
+        };
+        check(286, [&[false; 4], &[false; 2], &[false; 3]]);
+        check(285, [&[false, true, false, false], &[false; 2], &[false; 3]]);
+        // 60 are left for the one address, 70 for the other, and neighbours are taken one by one.
+        check(246, [&[false, true, false, false], &[false; 2], &[false; 3]]);
+        check(245, [&[false, true, false, false], &[true, false], &[false; 3]]);
+        check(100, [&[false, true, false, true], &[true, false], &[true, true, false]]);
+        check(0, [&[true; 4], &[true; 2], &[true; 3]]);
+    }
+
+    /// It holds up whoever watches over memory.
+    #[test]
+    fn a_crowd_is_put_out_in_no_time() {
+        let began = std::time::Instant::now();
+        let crowd = of(Owner::address(1), 1..=100_000);
+        let others = (2..50_000).flat_map(|number| of(Owner::address(number), [1, 2]));
+        let everybody: Vec<_> =
+            crowd.into_iter().chain(others).chain(of(Owner::NOBODY, 1..=50_000)).collect();
+        put_out_slowest(&[Arc::new(Crowd(everybody.clone()))], 0, Slowest::Node);
+        assert!(are_out(&everybody).iter().all(|is_out| *is_out));
+        assert!(
+            began.elapsed() < std::time::Duration::from_secs(20),
+            "it takes a few of them if it is quadratic"
+        );
     }
 }

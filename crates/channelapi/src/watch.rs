@@ -1,4 +1,5 @@
-//! Watches over what the server uses: memory, and what waits for clients that do not read. Whoever is slowest goes first.
+//! Watches over what the server uses: memory, and what waits for clients that do not read. Whoever is slowest goes
+//! first, of the address for which most waits.
 
 use crate::admission::{Admission, Memory, Pressure, Usage};
 use crate::receiving;

@@ -114,7 +114,7 @@ pub(super) const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/admission",
-        &["config", "metrics", "live", "channelapi-core/limits", "channelapi-core/clock"],
+        &["config", "metrics", "live", "waiting", "channelapi-core/limits", "channelapi-core/clock"],
         "whoever decides about everybody knows nobody",
     ),
     room(

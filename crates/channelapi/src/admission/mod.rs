@@ -36,6 +36,7 @@ pub(crate) use users::{UserFull, UserPass};
 
 use crate::live::Live;
 use crate::metrics::{ConnectionRefused, HandshakeRefused, RestEnded};
+use crate::waiting::Owner;
 use addresses::{Addresses, Entry, Rates};
 use channelapi_core::clock::Clock;
 use channelapi_core::limits::{
@@ -86,6 +87,11 @@ impl AddressNumber {
 
     /// Somebody else looks after it.
     const KEPT: Self = Self(u32::MAX - 1);
+
+    /// Whose the room is that it takes.
+    pub(crate) fn owner(self) -> Owner {
+        if self == Self::NONE { Owner::NOBODY } else { Owner::address(self.0) }
+    }
 
     fn index(self) -> Option<usize> {
         (self != Self::NONE).then_some(self.0 as usize)
@@ -374,6 +380,11 @@ impl SocketPass {
         self.admission.release(before, Entry::end_socket);
         self.take_place(Who::of(address));
         Ok(())
+    }
+
+    /// Whose the room is that the connection takes.
+    pub(crate) fn owner(&self) -> Owner {
+        self.number.owner()
     }
 
     /// From now on it may rest, and may then have to go in favour of another connection of its address, or for want of memory.

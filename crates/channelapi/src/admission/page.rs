@@ -369,7 +369,7 @@ fn clients() -> Vec<Row> {
         set(
             "What waits for all clients",
             "limits.slow_clients_memory",
-            "the slowest are closed",
+            "the slowest are closed, of the address for which most waits",
             "`disconnects{slow_node}`",
         ),
         (

@@ -3,6 +3,7 @@
 
 use super::{Admission, SessionPass};
 use crate::metrics::HandshakeRefused;
+use crate::waiting::Owner;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,6 +27,13 @@ impl Admission {
     /// Event streams.
     pub(crate) fn streams(&self) -> usize {
         self.streams.load(Ordering::Relaxed)
+    }
+}
+
+impl StreamPass {
+    /// Whose the room is that the stream takes.
+    pub(crate) fn owner(&self) -> Owner {
+        self.session.number.owner()
     }
 }
 

@@ -7,6 +7,7 @@ use super::heads::Heads;
 use super::untaken::Untaken;
 use crate::metrics::{HttpRefused, HttpTimeout, InvariantViolated, RestEnded};
 use crate::stream::Stream;
+use crate::waiting::Owner;
 use bytes::Bytes;
 use channelapi_core::limits::{
     HTTP_HEADER_TIMEOUT, HTTP_IDLE_TIMEOUT, HTTP_WRITE_RATE_MIN, HTTP_WRITE_TIMEOUT, STREAM_STALL_TIMEOUT,
@@ -34,6 +35,8 @@ pub(crate) struct Socket {
     heads: Option<Box<Heads>>,
     /// It was counted what broke the rules of TLS.
     is_broken: bool,
+    /// Whose it is.
+    owner: Owner,
     progress: Arc<Progress>,
 }
 
@@ -74,12 +77,17 @@ struct Blocked {
 
 impl Socket {
     /// Wraps a connection that was just accepted.
-    pub(crate) fn new(stream: Stream) -> (Self, Arc<Progress>) {
+    pub(crate) fn new(stream: Stream, owner: Owner) -> (Self, Arc<Progress>) {
         let progress = Arc::new(Progress::at(Stage::New(Instant::now())));
-        (
-            Self { stream, unread: Bytes::new(), heads: None, is_broken: false, progress: progress.clone() },
-            progress,
-        )
+        let socket = Self {
+            stream,
+            unread: Bytes::new(),
+            heads: None,
+            is_broken: false,
+            owner,
+            progress: progress.clone(),
+        };
+        (socket, progress)
     }
 
     /// Puts back what was read, for somebody else to read it again, who takes some heads for good that could be read in two ways: it
@@ -132,7 +140,7 @@ impl Socket {
         match &written {
             Poll::Ready(Ok(bytes)) => self.progress.sent(*bytes),
             Poll::Ready(Err(_)) => {}
-            Poll::Pending => self.progress.blocked(cx),
+            Poll::Pending => self.progress.blocked(cx, self.owner),
         }
         written
     }
@@ -269,10 +277,10 @@ impl Progress {
     }
 
     /// The client does not take what is written.
-    fn blocked(&self, cx: &Context<'_>) {
+    fn blocked(&self, cx: &Context<'_>, owner: Owner) {
         let mut stage = self.stage.lock();
         if let Stage::Idle(_, left) = *stage {
-            let (since, answer) = (Instant::now(), Untaken::new(left));
+            let (since, answer) = (Instant::now(), Untaken::new(left, owner));
             *stage = Stage::Blocked(Box::new(Blocked { since, taken: 0, answer }));
         }
         if let Stage::Blocked(blocked) = &*stage {
@@ -349,7 +357,7 @@ impl AsyncWrite for Socket {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         match flushed {
             // With TLS, the rest of a record may wait for the client although all was written.
-            Poll::Pending => self.progress.blocked(cx),
+            Poll::Pending => self.progress.blocked(cx, self.owner),
             Poll::Ready(Ok(())) => self.progress.flushed(),
             Poll::Ready(Err(_)) => {}
         }
@@ -433,11 +441,11 @@ mod tests {
         let second = Duration::from_secs(1);
         let progress = Progress::at(Stage::Idle(Instant::now(), 0));
         assert!(!progress.is_busy());
-        progress.blocked(&Context::from_waker(Waker::noop()));
+        progress.blocked(&Context::from_waker(Waker::noop()), Owner::NOBODY);
         assert!(progress.is_busy(), "a stop must not cut the answer off");
         assert!(!stalls_within(&progress, HTTP_WRITE_TIMEOUT.saturating_sub(second)).await);
         progress.sent(10 * usize::try_from(HTTP_WRITE_RATE_MIN).unwrap());
-        progress.blocked(&Context::from_waker(Waker::noop()));
+        progress.blocked(&Context::from_waker(Waker::noop()), Owner::NOBODY);
         assert!(
             !stalls_within(&progress, 10 * second).await,
             "it has taken its time, and ten seconds' worth"

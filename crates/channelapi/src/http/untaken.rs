@@ -3,7 +3,7 @@
 //! Invariant: an answer is listed from when its socket takes no more of it until it is taken as a whole, or its connection is gone.
 
 use crate::metrics::ANSWERS_GIVEN_UP;
-use crate::waiting::{Reader, Readers, Slowest};
+use crate::waiting::{Owner, Reader, Readers, Slowest};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::io;
@@ -22,6 +22,7 @@ struct List {
 /// One of them.
 #[derive(Debug)]
 struct Answer {
+    owner: Owner,
     /// Bytes that are still to be taken.
     left: AtomicUsize,
     is_given_up: AtomicBool,
@@ -38,9 +39,9 @@ pub(super) struct Untaken {
 
 impl Untaken {
     /// So many bytes are still to be taken.
-    pub(super) fn new(left: usize) -> Self {
+    pub(super) fn new(left: usize, owner: Owner) -> Self {
         let (left, is_given_up) = (AtomicUsize::new(left), AtomicBool::new(false));
-        let answer = Arc::new(Answer { left, is_given_up, writer: Mutex::default() });
+        let answer = Arc::new(Answer { owner, left, is_given_up, writer: Mutex::default() });
         let mut all = ALL.lock();
         all.came += 1;
         let number = all.came;
@@ -82,6 +83,10 @@ impl Drop for Untaken {
 }
 
 impl Reader for Answer {
+    fn owner(&self) -> Owner {
+        self.owner
+    }
+
     fn waiting_bytes(&self) -> usize {
         self.left.load(Ordering::Relaxed)
     }

@@ -45,7 +45,7 @@ impl<S: Service> Serving<S> {
         stop: watch::Receiver<()>,
     ) -> impl Future<Output = ()> + Send {
         async move {
-            let (socket, progress) = Socket::new(stream);
+            let (socket, progress) = Socket::new(stream, pass.owner());
             pass.may_rest(progress.clone());
             let end = {
                 let mut waiting = stop.clone();

@@ -299,8 +299,8 @@ options! {
 
         /// Memory that all clients together may have waiting for them.
         ///
-        /// Beyond it, the slowest clients are closed until there is room; they come back and are served from history. It is never more than an
-        /// eighth of the memory that the server may use.
+        /// Beyond it, the slowest clients are closed until there is room, each time one of the address for which most waits; they come back
+        /// and are served from history. It is never more than an eighth of the memory that the server may use.
         slow_clients_memory: ByteSize = "256MiB" in "1MiB" ..= "1TiB";
 
         /// Memory the server may use.

@@ -28,7 +28,7 @@ use crate::admission::{AddressNumber, SessionPass};
 use crate::metrics::PUT_OUT;
 use crate::spread::Guest;
 use crate::stream::WriteHalf;
-use crate::waiting::{Reader, Slowest};
+use crate::waiting::{Owner, Reader, Slowest};
 use bytes::Bytes;
 use channelapi_core::clock::millis_of;
 use channelapi_core::delivery::{Delivery, End, Subscriber};
@@ -239,6 +239,10 @@ impl Guest for Connection {
 }
 
 impl Reader for Connection {
+    fn owner(&self) -> Owner {
+        self.address.owner()
+    }
+
     fn waiting_bytes(&self) -> usize {
         self.state.lock().outbox.cost()
     }

@@ -9,7 +9,7 @@
 use super::super::super::sse;
 use crate::metrics::{self, Disconnected};
 use crate::spread::{Guest, about};
-use crate::waiting::{Reader, Slowest, WaitingBytes, is_full_with};
+use crate::waiting::{Owner, Reader, Slowest, WaitingBytes, is_full_with};
 use bytes::Bytes;
 use channelapi_core::delivery::{Delivery, End, Subscriber};
 use channelapi_core::hub::Revocations;
@@ -22,6 +22,7 @@ use std::task::{Context, Waker};
 /// One event stream, as the fan-out sees it.
 pub(super) struct Listener {
     id: ConnectionId,
+    owner: Owner,
     /// Who opened it with a JWT, and for which channel.
     bearer: Option<(Bearer, ChannelName)>,
     state: Mutex<State>,
@@ -51,8 +52,8 @@ pub(super) enum Next {
 }
 
 impl Listener {
-    pub(super) fn new(id: ConnectionId, bearer: Option<(Bearer, ChannelName)>) -> Self {
-        Self { id, bearer, state: Mutex::default() }
+    pub(super) fn new(id: ConnectionId, owner: Owner, bearer: Option<(Bearer, ChannelName)>) -> Self {
+        Self { id, owner, bearer, state: Mutex::default() }
     }
 
     /// Ends it if its JWT is revoked, or its channel for that.
@@ -188,6 +189,10 @@ impl Guest for Listener {
 }
 
 impl Reader for Listener {
+    fn owner(&self) -> Owner {
+        self.owner
+    }
+
     fn waiting_bytes(&self) -> usize {
         self.state.lock().cost.count()
     }
@@ -205,7 +210,7 @@ mod tests {
     use super::*;
 
     fn listener() -> Listener {
-        Listener::new(ConnectionId(1), None)
+        Listener::new(ConnectionId(1), Owner::NOBODY, None)
     }
 
     fn next(listener: &Listener) -> Next {

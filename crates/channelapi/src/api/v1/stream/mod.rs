@@ -120,8 +120,8 @@ impl Streams {
             return None;
         }
         open.opened += 1;
-        let listener =
-            Arc::new(Listener::new(ConnectionId::new(STREAM_BIT | open.opened, cores::here()), bearer));
+        let id = ConnectionId::new(STREAM_BIT | open.opened, cores::here());
+        let listener = Arc::new(Listener::new(id, places.0.owner(), bearer));
         open.streams.insert(listener.id(), Stream { listener: listener.clone(), pass: pass.clone() });
         let first = Instant::now() + STREAM_HEARTBEAT;
         let heartbeat = Box::pin(sleep_until(ends_at.map_or(first, |ends_at| ends_at.min(first))));
