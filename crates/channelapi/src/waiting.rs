@@ -2,11 +2,14 @@
 //! first: many who hold a little each do not put out one who is only slow.
 //!
 //! Whoever is put out gives back what is queued. Answers to polls that are on their way are in the hands of connections that write them:
-//! they count apart, and have only a part of the room. What finds none of it is queued until others are taken. When memory is short, the
+//! they count apart, and have only a part of the room, of which no address gets more once it has more than it leaves. What finds none of
+//! it is queued until others are taken. When memory is short, the
 //! largest answers that are not taken go, too.
 
 use channelapi_core::limits::ON_THEIR_WAY_FRACTION;
-use std::collections::BinaryHeap;
+use parking_lot::Mutex;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::{AddAssign, SubAssign};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +19,9 @@ static QUEUED: AtomicUsize = AtomicUsize::new(0);
 
 /// Bytes of answers to polls that their clients have not taken.
 static ON_THEIR_WAY: AtomicUsize = AtomicUsize::new(0);
+
+/// Those of each address that has some. Locked for a moment, and nothing else is meanwhile.
+static ON_THEIR_WAY_OF: Mutex<BTreeMap<Owner, usize>> = Mutex::new(BTreeMap::new());
 
 /// Bytes that may wait for all clients.
 static ALL_MAX: AtomicUsize = AtomicUsize::new(usize::MAX);
@@ -54,9 +60,18 @@ pub(crate) fn is_full_with(more: usize) -> bool {
     queued_bytes().saturating_add(more) > queued_bytes_max()
 }
 
-/// How many more there is room for on their way.
-pub(crate) fn room_on_the_way() -> usize {
-    (ALL_MAX.load(Ordering::Relaxed) / ON_THEIR_WAY_FRACTION).saturating_sub(on_their_way())
+/// How many more there is room for on their way to clients of somebody.
+pub(crate) fn room_on_the_way(owner: Owner) -> usize {
+    let most = ALL_MAX.load(Ordering::Relaxed) / ON_THEIR_WAY_FRACTION;
+    room_left(most, on_their_way(), || ON_THEIR_WAY_OF.lock().get(&owner).copied().unwrap_or(0))
+}
+
+/// What is left of `most` for somebody who has so many already, `of_owner`, of `all`. Whoever has more than that gets no more: others find
+/// room whatever one address does.
+fn room_left(most: usize, all: usize, of_owner: impl FnOnce() -> usize) -> usize {
+    let left = most.saturating_sub(all);
+    // As long as nobody can have so many, nobody is looked up.
+    if all <= left || of_owner() <= left { left } else { 0 }
 }
 
 /// Whose clients some are, as far as they share a part of the room: an address that limits hold for, by its number, or
@@ -174,28 +189,43 @@ fn counted(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("a connection is full long before 4 GiB wait for it")
 }
 
-/// Bytes of an answer to a poll that is on its way. They count until this is dropped.
+/// Bytes of an answer to a poll that is on its way. They count until this is dropped: behind a proxy, that may be a moment after the last
+/// session of their address has gone, and its number is another's.
 #[derive(Debug)]
-pub(crate) struct BytesOnTheWay(usize);
+pub(crate) struct BytesOnTheWay {
+    count: usize,
+    owner: Owner,
+}
 
 impl BytesOnTheWay {
     /// So many set out.
-    pub(crate) fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize, owner: Owner) -> Self {
         ON_THEIR_WAY.fetch_add(count, Ordering::Relaxed);
-        Self(count)
+        if owner != Owner::NOBODY {
+            *ON_THEIR_WAY_OF.lock().entry(owner).or_default() += count;
+        }
+        Self { count, owner }
     }
 }
 
 impl Drop for BytesOnTheWay {
     fn drop(&mut self) {
-        ON_THEIR_WAY.fetch_sub(self.0, Ordering::Relaxed);
+        ON_THEIR_WAY.fetch_sub(self.count, Ordering::Relaxed);
+        if self.owner == Owner::NOBODY {
+            return;
+        }
+        if let Entry::Occupied(mut of_owner) = ON_THEIR_WAY_OF.lock().entry(self.owner) {
+            *of_owner.get_mut() -= self.count;
+            if *of_owner.get() == 0 {
+                of_owner.remove();
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use parking_lot::Mutex;
 
     struct Client(Owner, usize, Mutex<Option<Slowest>>);
 
@@ -236,6 +266,34 @@ mod tests {
         for (on_their_way, room) in [(0, 100), (30, 70), (50, 50), (1_000, 50)] {
             assert_eq!(room_beside(on_their_way, 100), room, "{on_their_way}");
         }
+    }
+
+    #[test]
+    fn no_address_has_more_on_its_way_than_it_leaves_and_an_answer() {
+        let check =
+            |all, of_owner, left| assert_eq!(room_left(100, all, || of_owner), left, "{all}, {of_owner}");
+        check(0, 0, 100);
+        check(50, 50, 50);
+        check(51, 51, 0);
+        check(51, 49, 49);
+        check(90, 0, 10);
+        check(90, 10, 10);
+        check(90, 11, 0);
+        check(100, 0, 0);
+        check(200, 0, 0);
+    }
+
+    #[test]
+    fn what_is_on_its_way_to_an_address_is_forgotten_when_it_is_taken() {
+        let owner = Owner::address(4_711);
+        let of_owner = || ON_THEIR_WAY_OF.lock().get(&owner).copied();
+        let answers = [10, 20].map(|count| BytesOnTheWay::new(count, owner));
+        assert_eq!(of_owner(), Some(30));
+        let [first, second] = answers;
+        drop(first);
+        assert_eq!(of_owner(), Some(20));
+        drop(second);
+        assert_eq!(of_owner(), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod node;
 
 use node::{Client, Node, PATIENCE, POLLING};
+use std::io::Write as _;
 use std::net::TcpStream;
 
 /// Settings under which a test can be any stranger.
@@ -75,4 +76,28 @@ fn an_address_that_fills_the_room_with_many_who_read_nothing_puts_out_nobody_els
     }
     slow.await_text("the last");
     fetch(&node, HONEST, &polls);
+}
+
+/// Once, one address could have all on its way that may be, and whoever else polled waited until that was given up.
+#[test]
+fn an_address_that_takes_none_of_its_answers_leaves_room_on_the_way_to_others() {
+    let node = Node::start(SETTINGS);
+    fill(&node, "a", 3);
+    let token = node.token("a");
+    let untaken: Vec<_> = (0..20)
+        .map(|_| {
+            let (path, mut stream) = (poller(&node, ATTACKER, &token), narrow(&node));
+            let (name, value) = ATTACKER;
+            write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\n{name}: {value}\r\n\r\n").unwrap();
+            stream
+        })
+        .collect();
+    node.await_metric("channelapi_waiting_bytes", |bytes| bytes > 20 * 150_000);
+    // An answer has 150 KB, and of the 2 MiB that may be on their way, half are left.
+    for _ in 0..3 {
+        let path = poller(&node, HONEST, &token);
+        fetch(&node, HONEST, &path);
+    }
+    assert_eq!(node.metric("channelapi_http_timeouts_total{stage=\"answer\"}"), 0, "nobody was waited for");
+    drop(untaken);
 }

@@ -374,7 +374,7 @@ fn clients() -> Vec<Row> {
         ),
         (
             "of which answers to polls that are on their way",
-            "half".into(),
+            "half; to an address, no more once it has more than it leaves".into(),
             "small ones go, larger ones wait until others are taken",
             "none: nothing is lost",
         ),

@@ -11,7 +11,7 @@
 use super::frames;
 use super::queue::Queue;
 use crate::stream::WriteHalf;
-use crate::waiting::{BytesOnTheWay, is_full_with, room_on_the_way};
+use crate::waiting::{BytesOnTheWay, Owner, is_full_with, room_on_the_way};
 use bytes::Bytes;
 use channelapi_core::limits::{
     ANSWER_COPIED_BYTES_MAX, OUTBOX_ENTRY_BYTES, PACKETS_PER_POLL_MAX, STREAM_PIECE_BYTES,
@@ -143,8 +143,8 @@ impl Outbox {
     }
 
     /// Whether there is room on its way for some of what waits, or nothing waits.
-    pub(super) fn may_set_out(&self) -> bool {
-        self.has_within(payload_bytes_max())
+    pub(super) fn may_set_out(&self, owner: Owner) -> bool {
+        self.has_within(payload_bytes_max(owner))
     }
 
     fn has_within(&self, bytes_max: usize) -> bool {
@@ -154,18 +154,18 @@ impl Outbox {
     /// What waits as the body of a poll's answer, up to [`PACKETS_PER_POLL_MAX`] and to what there is room for on its way; the rest is for
     /// the next poll. One publication by itself is the same memory for all who wait for it. If there is room for none of it, a client is told
     /// to ask again.
-    pub(super) fn take_payload(&mut self) -> Bytes {
-        self.take_within(payload_bytes_max())
+    pub(super) fn take_payload(&mut self, owner: Owner) -> Bytes {
+        self.take_within(payload_bytes_max(owner), owner)
     }
 
-    fn take_within(&mut self, bytes_max: usize) -> Bytes {
+    fn take_within(&mut self, bytes_max: usize, owner: Owner) -> Bytes {
         if self.queue.frames.len() == 1
             && self.queue.frames[0].len() <= bytes_max
             && let Some(body) = payload::shared(&Frame::from_wire(self.queue.frames[0].clone()))
         {
             self.queue.frames.clear();
             self.queue.cost -= self.queue.cost.count();
-            return on_its_way(body);
+            return on_its_way(body, owner);
         }
         let mut body = Vec::new();
         let mut room = PACKETS_PER_POLL_MAX;
@@ -188,7 +188,7 @@ impl Outbox {
         if body.is_empty() && !self.queue.frames.is_empty() {
             return payload::shared(&Frame::NOOP).unwrap_or_default();
         }
-        on_its_way(body.into())
+        on_its_way(body.into(), owner)
     }
 
     /// Writes what waits, until all of it is out.
@@ -210,8 +210,8 @@ impl Outbox {
 }
 
 /// Bytes that the body of a poll's answer may have. A small one always sets out.
-fn payload_bytes_max() -> usize {
-    room_on_the_way().max(STREAM_PIECE_BYTES)
+fn payload_bytes_max(owner: Owner) -> usize {
+    room_on_the_way(owner).max(STREAM_PIECE_BYTES)
 }
 
 /// How many of the first packets have so many bytes together, at most. Checkpoints go along with what is before them.
@@ -229,7 +229,7 @@ fn packets_within(frames: &Bytes, bytes_max: usize) -> usize {
 }
 
 /// A body that counts until its client has taken it, or is gone. Small ones are copied into their answers.
-fn on_its_way(body: Bytes) -> Bytes {
+fn on_its_way(body: Bytes, owner: Owner) -> Bytes {
     struct Counted {
         body: Bytes,
         _bytes: BytesOnTheWay,
@@ -244,7 +244,7 @@ fn on_its_way(body: Bytes) -> Bytes {
     if body.len() <= ANSWER_COPIED_BYTES_MAX {
         return body;
     }
-    Bytes::from_owner(Counted { _bytes: BytesOnTheWay::new(body.len()), body })
+    Bytes::from_owner(Counted { _bytes: BytesOnTheWay::new(body.len(), owner), body })
 }
 
 #[cfg(test)]
@@ -275,9 +275,9 @@ mod tests {
         assert_eq!(outbox.push(&frame("4a"), OUTBOX_BYTES_MAX), Pushed::Queued);
         assert_eq!(outbox.push(&joined.into(), OUTBOX_BYTES_MAX), Pushed::Queued);
         let portion = format!("4a{}", "\x1e4x".repeat(PACKETS_PER_POLL_MAX - 1));
-        assert_eq!(outbox.take_payload(), portion);
-        assert_eq!(outbox.take_payload(), "4x");
-        assert!(outbox.is_empty() && outbox.cost() == 0 && outbox.take_payload().is_empty());
+        assert_eq!(outbox.take_payload(Owner::NOBODY), portion);
+        assert_eq!(outbox.take_payload(Owner::NOBODY), "4x");
+        assert!(outbox.is_empty() && outbox.cost() == 0 && outbox.take_payload(Owner::NOBODY).is_empty());
     }
 
     /// A client that comes back with a text as its place begins anew, so no answer ends behind one if it need not.
@@ -308,7 +308,7 @@ mod tests {
             }
             let mut all = Vec::new();
             while !outbox.is_empty() {
-                let body = outbox.take_payload();
+                let body = outbox.take_payload(Owner::NOBODY);
                 let packets: Vec<_> = body.split(|byte| *byte == 0x1e).map(<[u8]>::to_vec).collect();
                 assert!(packets.len() <= PACKETS_PER_POLL_MAX);
                 let last = packets.last().unwrap();
@@ -335,12 +335,12 @@ mod tests {
         }
         let cost = outbox.cost();
         assert!(!outbox.has_within(1) && outbox.has_within(2));
-        assert_eq!(outbox.take_within(1), "6");
+        assert_eq!(outbox.take_within(1, Owner::NOBODY), "6");
         assert_eq!(outbox.cost(), cost, "it goes on waiting");
         for (bytes_max, expected) in [(2, "4a"), (2, "4b"), (2, "6"), (6, "4long"), (0, "6")] {
-            assert_eq!(outbox.take_within(bytes_max), expected);
+            assert_eq!(outbox.take_within(bytes_max, Owner::NOBODY), expected);
         }
-        assert_eq!(outbox.take_payload(), "4c");
+        assert_eq!(outbox.take_payload(Owner::NOBODY), "4c");
         assert!(outbox.is_empty() && outbox.cost() == 0 && outbox.has_within(0));
         // Whoever is told a text is told where it stands behind it.
         let mut texts = frame("42[\"message\",\"x\"]").to_vec();
@@ -349,7 +349,7 @@ mod tests {
         frames::checkpoint(&Checkpoint { cursor, has_left: false }, &mut texts);
         outbox.push(&texts.repeat(2).into(), OUTBOX_BYTES_MAX);
         for _ in 0..2 {
-            let body = outbox.take_within(text_bytes);
+            let body = outbox.take_within(text_bytes, Owner::NOBODY);
             assert_eq!(body.split(|byte| *byte == 0x1e).count(), 2);
         }
         assert!(outbox.is_empty());
@@ -361,7 +361,7 @@ mod tests {
         for publication in [frame("4small"), large] {
             let mut outbox = Outbox::default();
             outbox.push(&publication, OUTBOX_BYTES_MAX);
-            let body = outbox.take_payload();
+            let body = outbox.take_payload(Owner::NOBODY);
             assert!(publication.ends_with(&body));
             assert!(publication.as_ptr_range().contains(&body.as_ptr()), "nothing was copied");
             assert!(outbox.is_empty() && outbox.cost() == 0);

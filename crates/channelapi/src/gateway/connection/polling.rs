@@ -4,6 +4,7 @@ use super::super::disconnect::Disconnect;
 use super::Connection;
 use super::state::{PollMark, Polling, register};
 use crate::http::Concerned;
+use crate::waiting::Reader as _;
 use bytes::Bytes;
 use channelapi_protocol::engineio::{PollStart, Violation};
 use std::task::{Context, Poll, Waker};
@@ -46,10 +47,10 @@ impl Connection {
             }
             return Poll::Pending;
         }
-        if is_awaited && !state.outbox.may_set_out() {
+        if is_awaited && !state.outbox.may_set_out(self.owner()) {
             return Poll::Ready(None);
         }
-        let end = state.end_poll();
+        let end = state.end_poll(self.owner());
         drop(state);
         self.tell_if_drained();
         Poll::Ready(Some(end))
@@ -57,7 +58,7 @@ impl Connection {
 
     /// Ends a poll that was held back for an upgrade which has not come.
     pub(in crate::gateway) fn end_brief_poll(&self) -> PollEnd {
-        let end = self.state.lock().end_poll();
+        let end = self.state.lock().end_poll(self.owner());
         self.tell_if_drained();
         end
     }

@@ -7,6 +7,7 @@ use super::super::grants::Grants;
 use super::super::outbox::{Outbox, Pushed};
 use super::PollEnd;
 use crate::admission::Pace;
+use crate::waiting::Owner;
 use bytes::Bytes;
 use channelapi_protocol::engineio::{Frame, Heartbeat, Session};
 use std::task::{Context, Waker};
@@ -168,7 +169,7 @@ impl State {
     }
 
     /// Ends a poll with whatever there is to say.
-    pub(super) fn end_poll(&mut self) -> PollEnd {
+    pub(super) fn end_poll(&mut self, owner: Owner) -> PollEnd {
         let has_moved = !self.session.is_polling() && !self.session.is_over();
         let has_ended = self.session.is_over();
         self.session.end_poll();
@@ -181,7 +182,7 @@ impl State {
             }
             self.outbox.push(Frame::NOOP.wire(), usize::MAX);
         }
-        PollEnd::Payload(self.outbox.take_payload())
+        PollEnd::Payload(self.outbox.take_payload(owner))
     }
 }
 
