@@ -270,6 +270,51 @@ fn a_request_that_two_readers_could_end_in_two_places_is_answered_400_and_nothin
     assert_eq!(refused, (bad.len() * good.len()) as u64, "each of them is counted");
 }
 
+/// RFC 9110, section 7.8: nobody leaves HTTP in the middle of a request. Once, what was sent in place of its body was read as frames.
+#[test]
+fn a_request_for_a_websocket_that_announces_a_body_is_answered_400_and_nothing_behind_it() {
+    const REFUSED: &str = "channelapi_http_refused_total{reason=\"malformed\"}";
+    let node = Node::start("");
+    let began = std::time::Instant::now();
+    let open = node.request("GET", POLLING, &[], "").body;
+    let sid = format!("&sid={}", open.split('"').nth(3).unwrap());
+    let ask = |sid: &str, fields: &str, body: &[u8]| {
+        let mut stream = node.connect();
+        write!(stream, "GET /socket.io/?EIO=4&transport=websocket{sid} HTTP/1.1\r\nHost: x\r\n{fields}")
+            .unwrap();
+        for (name, value) in node::UPGRADE {
+            write!(stream, "{name}: {value}\r\n").unwrap();
+        }
+        stream.write_all(&[b"\r\n", body].concat()).unwrap();
+        stream
+    };
+    let frame = node::masked("2probe");
+    let bodies: [(&str, &[u8]); 6] = [
+        ("Transfer-Encoding: chunked\r\n", b"zz\r\n"),
+        ("Transfer-Encoding: chunked\r\n", b"0\r\n\r\n"),
+        ("Transfer-Encoding: chunked\r\n", &frame),
+        ("Content-Length: 100000\r\n", b""),
+        ("Content-Length: 3\r\n", b"abc"),
+        ("Content-Length: 3\r\nExpect: 100-continue\r\n", b""),
+    ];
+    for sid in ["", &sid] {
+        for (fields, body) in bodies {
+            let before = node.metric(REFUSED);
+            let mut answers = Vec::new();
+            _ = ask(sid, fields, body).read_to_end(&mut answers);
+            let answers = String::from_utf8_lossy(&answers);
+            assert!(answers.starts_with("HTTP/1.1 400 "), "{fields}: {answers}");
+            assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{fields}: {answers}");
+            assert_eq!(answers.to_ascii_lowercase().matches("connection: close").count(), 1, "{answers}");
+            assert_eq!(node.metric(REFUSED), before + 1, "{fields}: once");
+        }
+        // That there is none may be said.
+        let answer = read_answer(&mut ask(sid, "Content-Length: 0\r\n", &frame)).unwrap();
+        assert_eq!(answer.status, 101, "{answer:?}");
+    }
+    assert!(began.elapsed() < std::time::Duration::from_secs(18), "no body was waited for");
+}
+
 /// What is behind it may be frames of a WebSocket, so nobody looks at it. Once, it was read as requests all the same when there was no WebSocket.
 #[test]
 fn nothing_is_read_behind_a_request_that_could_have_left_http() {

@@ -50,6 +50,11 @@ impl Unread {
             Discarded::TooSlow => HttpTimeout::Body.count(),
         }
     }
+
+    /// Gives up the body that came back: its connection ends behind the answer, without waiting for it.
+    pub(crate) fn give_up(&self) {
+        *self.0.lock() = None;
+    }
 }
 
 impl Received {

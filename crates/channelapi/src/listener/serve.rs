@@ -13,7 +13,7 @@ use hyper::body::Body as _;
 use hyper::header::{CONNECTION, HOST, HeaderValue, UPGRADE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{StatusCode, Version};
+use hyper::{Method, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use std::convert::Infallible;
@@ -117,15 +117,25 @@ impl<S: Service> Serving<S> {
             let may_leave =
                 request.headers().get_all(UPGRADE).iter().any(|line| http::may_leave(line.as_bytes()));
             async move {
-                let mut response = match refusal_of(&request) {
+                let refusal = refusal_of(&request, may_leave);
+                let is_refused = refusal.is_some();
+                let mut response = match refusal {
                     None => service.serve(request, peer).await,
-                    Some(refusal) => refusal,
+                    Some(refusal) => {
+                        drop(request);
+                        refusal
+                    }
                 };
-                if may_leave && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                    // Nobody looked at what its client sent behind it.
+                // Nobody looked at what the client of one that may leave sent behind it.
+                if is_refused || may_leave && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                     end_behind(&mut response);
                 }
-                unread.discard().await;
+                // What is refused is so at once: its body may never come.
+                if is_refused {
+                    unread.give_up();
+                } else {
+                    unread.discard().await;
+                }
                 *receipt.lock() = response.body_mut().take_receipt();
                 if response.body().is_stream() {
                     progress.stream();
@@ -210,10 +220,14 @@ fn is_kept_alive(request: &Request) -> bool {
         && !options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
-/// Refuses, and counts, what two readers could take for requests to two hosts (RFC 9112 §3.2), and what asks at too great length.
-fn refusal_of(request: &Request) -> Option<Response> {
+/// Refuses, and counts, what two readers could take for requests to two hosts (RFC 9112 §3.2), what wants to leave HTTP before it has arrived as
+/// a whole (RFC 9110 §7.8), and what asks at too great length. No other request is read behind it.
+fn refusal_of(request: &Request, may_leave: bool) -> Option<Response> {
     let target = request.uri().path_and_query().map_or("", |target| target.as_str());
-    let (refused, status) = if request.headers().get_all(HOST).iter().nth(1).is_some() {
+    let has_several_hosts = request.headers().get_all(HOST).iter().nth(1).is_some();
+    // With other methods nobody leaves, whatever a proxy writes into all that it passes on.
+    let leaves_early = may_leave && request.method() == Method::GET && !request.body().is_end_stream();
+    let (refused, status) = if has_several_hosts || leaves_early {
         (HttpRefused::Malformed, StatusCode::BAD_REQUEST)
     } else if target.len() > HTTP_TARGET_BYTES_MAX {
         (HttpRefused::TooLarge, StatusCode::URI_TOO_LONG)
@@ -221,9 +235,7 @@ fn refusal_of(request: &Request) -> Option<Response> {
         return None;
     };
     refused.count();
-    let mut refusal = http::empty(status);
-    end_behind(&mut refusal);
-    Some(refusal)
+    Some(http::empty(status))
 }
 
 /// No other request is read from the connection. What else it says there, such as that `Upgrade` is for the next one, stays (RFC 9110 §7.8).
