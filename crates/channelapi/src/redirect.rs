@@ -63,7 +63,7 @@ impl Service for Redirect {
             return http::json(StatusCode::FORBIDDEN, body);
         }
         let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        let target = request.uri().path_and_query().map_or("", |target| target.as_str());
         let Some(location) = host.and_then(|host| location(host, self.port, target)) else {
             RequestRefused::Invalid.count();
             return http::empty(StatusCode::BAD_REQUEST);
@@ -74,8 +74,11 @@ impl Service for Redirect {
     }
 }
 
-/// The same place, with HTTPS.
+/// The same place, with HTTPS. `None` if it is none: `*`, or a host alone, is no path.
 fn location(host: &str, port: u16, target: &str) -> Option<HeaderValue> {
+    if !target.starts_with('/') {
+        return None;
+    }
     let authority: Authority = host.parse().ok()?;
     let host = authority.host();
     let port = if port == HTTPS_PORT { String::new() } else { format!(":{port}") };
@@ -99,6 +102,10 @@ mod tests {
         check("user:pass@push.example.com", 443, "/", Some("https://push.example.com/"));
         for host in ["", "a b", "a/b", "a\r\nSet-Cookie: x", "a?b"] {
             check(host, 443, "/", None);
+        }
+        // Once, `*` was behind the port.
+        for target in ["*", "", "a", "?a"] {
+            check("push.example.com", 8443, target, None);
         }
     }
 }

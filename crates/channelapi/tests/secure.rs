@@ -175,6 +175,29 @@ fn a_key_that_was_sent_to_the_port_that_leads_to_https_is_said_to_be_exposed() {
     }
 }
 
+/// Once, `*` was sent on to a host whose port ended with it.
+#[test]
+fn the_port_that_leads_to_https_leads_to_paths_alone() {
+    let certified = Certified::new(&["127.0.0.1"]);
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let node = Node::start(&format!("{}redirect_port = {}\n", certified.settings(), free.port()));
+    let https = |path: &str| Some(format!("https://good:{}{path}", node.address.port()));
+    for (target, location) in [
+        ("/", https("/")),
+        ("/a?b", https("/a?b")),
+        ("http://elsewhere/a", https("/a")),
+        ("http://elsewhere", https("/")),
+        ("*", None),
+        ("elsewhere:80", None),
+    ] {
+        let mut stream = TcpStream::connect(free).unwrap();
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: good\r\n\r\n").unwrap();
+        let answer = node::read_answer(&mut stream).unwrap();
+        assert_eq!(answer.header("location").map(str::to_owned), location, "{target}: {answer:?}");
+        assert_eq!(answer.status, if location.is_some() { 308 } else { 400 }, "{target}");
+    }
+}
+
 #[test]
 fn a_certificate_in_other_files_is_taken_over_and_the_rest_waits_for_a_restart() {
     let (first, second) = (Certified::new(&["127.0.0.1"]), Certified::new(&["127.0.0.1"]));
