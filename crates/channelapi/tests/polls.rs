@@ -6,7 +6,7 @@ mod node;
 
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use node::{Answer, Node, eventually, read_answer};
 
@@ -14,18 +14,49 @@ use node::{Answer, Node, eventually, read_answer};
 struct Poller<'a> {
     node: &'a Node,
     sid: String,
+    /// What it comes back by: its pid, and the last cursor that it has read.
+    place: [String; 2],
 }
 
 impl<'a> Poller<'a> {
     fn new(node: &'a Node) -> Self {
+        let connect = format!(r#"40{{"token":"{}"}}"#, node.token("a"));
+        Self::connected(node, &connect).0
+    }
+
+    /// Enters with that, and polls for what is said to it first.
+    fn connected(node: &'a Node, connect: &str) -> (Self, String) {
         let open = node.request("GET", "/socket.io/?EIO=4&transport=polling", &[], "");
         let sid = open.body.split(r#""sid":""#).nth(1).unwrap().split('"').next().unwrap().to_owned();
-        let poller = Self { node, sid };
-        let connect = format!(r#"40{{"token":"{}"}}"#, node.token("a"));
-        assert_eq!(node.request("POST", &poller.path(None), &[], &connect).status, 200);
-        let connected = poller.poll(&mut node.connect(), None);
-        assert!(connected.body.starts_with("40{"), "{connected:?}");
+        let mut poller = Self { node, sid, place: Default::default() };
+        assert_eq!(node.request("POST", &poller.path(None), &[], connect).status, 200);
+        let connected = poller.poll(&mut node.connect(), None).body;
+        assert!(connected.starts_with("40{"), "{connected:?}");
+        let pid = connected.split(r#""pid":""#).nth(1).unwrap().split('"').next().unwrap();
+        poller.place = [pid.to_owned(), checkpoint_in(&connected)];
+        (poller, connected)
+    }
+
+    /// One that has shown that it names its polls finely, by messages that come quickly.
+    fn with_fine_names(node: &'a Node) -> Self {
+        let mut poller = Self::new(node);
+        let mut stream = node.connect();
+        for number in 0..20 {
+            poller.publish(100 + number);
+            let answer = poller.poll(&mut stream, Some(&format!("fine{number}")));
+            poller.place[1] = checkpoint_in(&answer.body);
+        }
         poller
+    }
+
+    /// What is said to its client when that comes back.
+    fn comes_back(&self) -> String {
+        let [pid, cursor] = &self.place;
+        let token = self.node.token("a");
+        let connect = format!(r#"40{{"token":"{token}","pid":"{pid}","offset":"{cursor}"}}"#);
+        let (back, connected) = Self::connected(self.node, &connect);
+        assert_eq!(back.place[0], *pid, "all is there: {connected}");
+        connected
     }
 
     fn path(&self, name: Option<&str>) -> String {
@@ -42,7 +73,7 @@ impl<'a> Poller<'a> {
         read_answer(stream).unwrap()
     }
 
-    fn publish(&self, number: u32) {
+    fn publish(&self, number: usize) {
         let answer = self.node.call("POST", "/message/a", &format!(r#"{{"message":{number}}}"#));
         assert_eq!(answer.status, 200, "{answer:?}");
     }
@@ -73,6 +104,12 @@ impl<'a> Poller<'a> {
             _ => panic!("{answer:?}"),
         }
     }
+}
+
+fn checkpoint_in(body: &str) -> String {
+    let cursor = body.rsplit(r#"42["checkpoint",""#).next().unwrap().split('"').next().unwrap();
+    assert!(cursor.starts_with("ca1."), "{body}");
+    cursor.to_owned()
 }
 
 const LOST: &str = "channelapi_disconnects_total{reason=\"lost\"}";
@@ -150,7 +187,7 @@ fn names_that_come_again_are_no_repetition_where_nothing_was_lost() {
     let mut others = [node.connect(), node.connect()];
     for number in 0..4 {
         poller.publish(number);
-        assert_eq!(poller.poll(&mut others[number as usize % 2], Some("a")).status, 200);
+        assert_eq!(poller.poll(&mut others[number % 2], Some("a")).status, 200);
     }
     let poller = Poller::new(&node);
     for number in 0..3 {
@@ -160,4 +197,142 @@ fn names_that_come_again_are_no_repetition_where_nothing_was_lost() {
         assert_eq!(read_answer(&mut stream).unwrap().status, 200, "{number}");
     }
     assert_eq!(node.metric(LOST), 0);
+}
+
+/// What a proxy does with the connections to the server, while a browser that has lost an answer asks for it once more.
+#[derive(Debug, Clone, Copy)]
+enum Proxy {
+    /// It has a connection for each request: with the header that says so, or HTTP/1.0.
+    Closes,
+    Http10,
+    /// It has several, and takes another one.
+    Pools,
+    /// It takes the same one.
+    Keeps,
+    /// It takes another one, and closes the first later.
+    ClosesLater,
+}
+
+/// Once, this was noticed only if the server saw in time that the connection was closed: what had been in the answer was missed silently
+/// behind a proxy, which takes an answer and throws it away when the browser is gone.
+#[test]
+fn a_poll_that_is_repeated_through_a_proxy_ends_the_session_and_its_client_misses_nothing() {
+    let node = Node::start("");
+    for (round, proxy) in
+        [Proxy::Closes, Proxy::Http10, Proxy::Pools, Proxy::Keeps, Proxy::ClosesLater].into_iter().enumerate()
+    {
+        let poller = Poller::with_fine_names(&node);
+        let mut streams = [node.connect(), node.connect()];
+        poller.publish(7_000 + round);
+        match proxy {
+            Proxy::Closes => {
+                let path = poller.path(Some("a"));
+                write!(streams[0], "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+            }
+            Proxy::Http10 => poller.ask(&mut streams[0], Some("a"), "1.0"),
+            Proxy::Pools | Proxy::Keeps | Proxy::ClosesLater => {
+                poller.ask(&mut streams[0], Some("a"), "1.1");
+            }
+        }
+        let thrown_away = read_answer(&mut streams[0]).unwrap();
+        assert!(thrown_away.body.contains(&format!("{}", 7_000 + round)), "{proxy:?}: {thrown_away:?}");
+        // Later than the polls of somebody who names them by ticks of a clock.
+        std::thread::sleep(Duration::from_millis(50));
+        poller.publish(8_000 + round);
+        let before = node.metric(LOST);
+        let repeated = poller.poll(&mut streams[usize::from(!matches!(proxy, Proxy::Keeps))], Some("a"));
+        assert_eq!(repeated.status, 400, "{proxy:?}: {repeated:?}");
+        drop(streams);
+        assert_eq!(node.metric(LOST), before + 1, "{proxy:?}");
+        assert!(poller.ended(Some("b")), "{proxy:?}");
+        let missed = poller.comes_back();
+        let [first, second] = [7_000 + round, 8_000 + round].map(|number| missed.find(&number.to_string()));
+        assert!(first.is_some() && first < second, "{proxy:?}: {missed}");
+    }
+}
+
+/// Who gets a message now and then shows no three names within a second. But its polls wait, and no clock has the same second behind that.
+#[test]
+fn a_repeated_poll_that_had_waited_ends_the_session_of_a_client_that_gets_little() {
+    let node = Node::start("");
+    let poller = Poller::new(&node);
+    let mut stream = node.connect();
+    poller.publish(1);
+    assert_eq!(poller.poll(&mut stream, Some("a")).status, 200);
+    poller.ask(&mut stream, Some("b"), "1.1");
+    std::thread::sleep(Duration::from_millis(1_200));
+    poller.publish(7_002);
+    read_answer(&mut stream).unwrap();
+    poller.publish(7_003);
+    assert_eq!(poller.poll(&mut stream, Some("b")).status, 400);
+    assert_eq!(node.metric(LOST), 1);
+    let missed = poller.comes_back();
+    assert!(missed.contains("7002") && missed.contains("7003"), "{missed}");
+}
+
+/// Sent again while the first still waits, it is one poll too many, as it always was.
+#[test]
+fn a_poll_that_is_repeated_while_it_waits_is_one_too_many() {
+    let node = Node::start("");
+    let poller = Poller::with_fine_names(&node);
+    let mut first = node.connect();
+    poller.ask(&mut first, Some("a"), "1.1");
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(poller.ended(Some("a")));
+    assert_eq!(node.metric(LOST), 0);
+    assert_eq!(node.metric("channelapi_disconnects_total{reason=\"protocol_error\"}"), 1);
+}
+
+/// As a program does that names them by `time()`: some polls are answered at once and called the same, some wait for seconds.
+#[test]
+fn who_names_polls_by_the_second_or_always_the_same_or_not_at_all_is_served() {
+    let by_the_second = || Some(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().to_string());
+    let names: [fn() -> Option<String>; 3] = [by_the_second, || Some("a".to_owned()), || None];
+    std::thread::scope(|scope| {
+        for name in names {
+            scope.spawn(move || {
+                let node = Node::start("");
+                let poller = Poller::new(&node);
+                let mut kept = [node.connect(), node.connect()];
+                let ask = |stream: &mut TcpStream, version| poller.ask(stream, name().as_deref(), version);
+                let began = Instant::now();
+                for round in (0..).take_while(|_| began.elapsed() < Duration::from_millis(3_500)) {
+                    poller.publish(round);
+                    let mut closing = node.connect();
+                    let is_closing = round % 5 == 4;
+                    let stream = if is_closing { &mut closing } else { &mut kept[round / 2 % 2] };
+                    ask(stream, if is_closing { "1.0" } else { "1.1" });
+                    assert_eq!(read_answer(stream).unwrap().status, 200, "{round}");
+                }
+                for round in 0..4 {
+                    ask(&mut kept[0], "1.1");
+                    std::thread::sleep(Duration::from_millis(1_150));
+                    poller.publish(round);
+                    assert_eq!(read_answer(&mut kept[0]).unwrap().status, 200, "{round}");
+                }
+                assert_eq!(node.metric(LOST), 0);
+            });
+        }
+    });
+}
+
+#[test]
+fn what_one_session_shows_says_nothing_of_another() {
+    let node = Node::start("");
+    let (fine, other) = (Poller::with_fine_names(&node), Poller::new(&node));
+    let mut stream = node.connect();
+    for number in 0..5 {
+        std::thread::sleep(Duration::from_millis(30));
+        other.publish(number);
+        let name = format!("a{number}");
+        assert_eq!(fine.poll(&mut stream, Some(&name)).status, 200, "{number}");
+        // The same name as there, and the one that it always has.
+        let name = if number == 0 { &name } else { "a" };
+        assert_eq!(other.poll(&mut stream, Some(name)).status, 200, "{number}");
+    }
+    assert_eq!(node.metric(LOST), 0);
+    std::thread::sleep(Duration::from_millis(30));
+    assert!(fine.ended(Some("a4")));
+    other.publish(9);
+    assert!(!other.ended(Some("a")));
 }

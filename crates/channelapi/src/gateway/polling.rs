@@ -50,7 +50,7 @@ pub(super) async fn serve(session: Arc<Connection>, request: Request) -> Result<
 }
 
 /// What a client calls its poll, as a hash; 0 if it does not call it anything. Stock clients give each another `t`, so that no cache
-/// answers it; one that comes a second time was sent a second time by the browser, or by a proxy.
+/// answers it; one of theirs that comes a second time was sent a second time by the browser, or by a proxy.
 fn name_of(query: &str) -> u32 {
     let name = query.split('&').find_map(|part| part.strip_prefix("t=")).filter(|name| !name.is_empty());
     name.map_or(0, |name| crc32fast::hash(name.as_bytes()).max(1))

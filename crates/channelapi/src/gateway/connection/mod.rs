@@ -1,14 +1,15 @@
 //! One client: its session, its outbox, and what the layer above remembers of it.
 //!
 //! This file is what all connections have: sending, and ending once. `state.rs` is what they lock for it, `timing.rs` what time does to
-//! them; `polling.rs` is what polling requests do, `upgrade.rs` what a WebSocket does that takes over, `task.rs` what the task of a
-//! WebSocket does.
+//! them; `polling.rs` is what polling requests do, `poll_mark.rs` how a lost answer is told, `upgrade.rs` what a WebSocket does that takes
+//! over, `task.rs` what the task of a WebSocket does.
 //!
 //! Invariants:
 //! - `state` is locked for moments only, never while another connection's is, and never while the application is called.
 //! - A connection ends once: the first reason counts, and the application hears of it once.
 //! - On WebSocket, one task reads and writes what waits; everybody else only pushes into the outbox and wakes it.
 
+mod poll_mark;
 mod polling;
 mod state;
 mod task;
@@ -79,8 +80,9 @@ impl Connection {
         session: Session,
         outbox: Outbox,
     ) -> Self {
-        let heartbeat = Heartbeat::new(gateway.now(), &gateway.settings.timing);
-        let state = State::new(session, heartbeat, outbox);
+        let now = gateway.now();
+        let heartbeat = Heartbeat::new(now, &gateway.settings.timing);
+        let state = State::new(session, heartbeat, outbox, now);
         let address = pass.keep();
         Self { id, gateway, sid, address, state: Mutex::new(state), namespaces: Mutex::default() }
     }

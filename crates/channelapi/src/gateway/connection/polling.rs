@@ -2,7 +2,8 @@
 
 use super::super::disconnect::Disconnect;
 use super::Connection;
-use super::state::{PollMark, Polling, register};
+use super::poll_mark::PollMark;
+use super::state::{Polling, register};
 use crate::http::Concerned;
 use crate::waiting::Reader as _;
 use bytes::Bytes;
@@ -24,11 +25,13 @@ impl Connection {
     /// packets that nobody will send again: then the session ends, and its client comes back to where it stood.
     pub(in crate::gateway) fn begin_poll(&self, name: u32) -> Result<Option<(PollStart, u32)>, Violation> {
         let mut state = self.state.lock();
-        if let Some(polling) = &mut state.polling {
-            let Some(next) = polling.last.next(name) else { return Ok(None) };
+        // While one waits, there can be no other, whatever its name.
+        let is_polled = state.session.is_polled();
+        if let Some(polling) = state.polling.as_mut().filter(|_| !is_polled) {
+            let Some(next) = polling.last.next(name, self.gateway.now()) else { return Ok(None) };
             polling.last = next;
         }
-        let number = state.polling.as_ref().map_or(0, |polling| polling.last.number);
+        let number = state.polling.as_ref().map_or(0, |polling| polling.last.number());
         Ok(Some((state.session.begin_poll()?, number)))
     }
 
@@ -50,7 +53,7 @@ impl Connection {
         if is_awaited && !state.outbox.may_set_out(self.owner()) {
             return Poll::Ready(None);
         }
-        let end = state.end_poll(self.owner());
+        let end = state.end_poll(self.owner(), self.gateway.now());
         drop(state);
         self.tell_if_drained();
         Poll::Ready(Some(end))
@@ -58,7 +61,7 @@ impl Connection {
 
     /// Ends a poll that was held back for an upgrade which has not come.
     pub(in crate::gateway) fn end_brief_poll(&self) -> PollEnd {
-        let end = self.state.lock().end_poll(self.owner());
+        let end = self.state.lock().end_poll(self.owner(), self.gateway.now());
         self.tell_if_drained();
         end
     }

@@ -6,6 +6,7 @@ use super::super::disconnect::Disconnect;
 use super::super::grants::Grants;
 use super::super::outbox::{Outbox, Pushed};
 use super::PollEnd;
+use super::poll_mark::PollMark;
 use crate::admission::Pace;
 use crate::waiting::Owner;
 use bytes::Bytes;
@@ -38,7 +39,6 @@ pub(super) struct State {
 }
 
 /// What a session needs on top while it polls.
-#[derive(Default)]
 pub(super) struct Polling {
     /// The waiting GET.
     pub(super) poll: Option<Waker>,
@@ -50,39 +50,9 @@ pub(super) struct Polling {
     pub(super) last: PollMark,
 }
 
-/// What is known of a poll, to find out whether its answer was lost: then its client may poll once more without knowing.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct PollMark {
-    /// Polls of this session up to it.
-    pub(super) number: u32,
-    /// What its client called it, as a hash; 0 if it has no name.
-    pub(super) name: u32,
-    /// It has the name of the one before it.
-    pub(super) is_repeated: bool,
-    /// Its client has closed the connection that the answer went out on, which it may have read or not.
-    pub(super) is_abandoned: bool,
-}
-
-impl PollMark {
-    /// The next poll, if it can be one: not if the client asks again for what it may never have got.
-    pub(super) fn next(self, name: u32) -> Option<Self> {
-        let is_repeated = name != 0 && name == self.name;
-        if is_repeated && self.is_abandoned {
-            return None;
-        }
-        Some(Self { number: self.number.wrapping_add(1), name, is_repeated, is_abandoned: false })
-    }
-
-    /// Whether an answer that nobody got is missed. Who has asked for something new since then had it after all.
-    pub(super) fn is_last_or_repeated(self, answer: u32) -> bool {
-        answer == self.number || self.is_repeated && answer == self.number.wrapping_sub(1)
-    }
-
-    /// The client has closed the connection that an answer went out on. Returns whether it is lost: if not, it may be when the next poll comes.
-    pub(super) fn abandon(&mut self, answer: u32) -> bool {
-        let is_lost = answer != self.number && self.is_last_or_repeated(answer);
-        self.is_abandoned |= answer == self.number;
-        is_lost
+impl Polling {
+    fn new(now: u64) -> Self {
+        Self { poll: None, probe: None, post: None, last: PollMark::opened(now) }
     }
 }
 
@@ -91,8 +61,8 @@ pub(super) const NEVER: u64 = u64::MAX;
 
 impl State {
     /// Of a connection that has just been opened.
-    pub(super) fn new(session: Session, heartbeat: Heartbeat, outbox: Outbox) -> Self {
-        let polling = session.is_polling().then(Box::default);
+    pub(super) fn new(session: Session, heartbeat: Heartbeat, outbox: Outbox, now: u64) -> Self {
+        let polling = session.is_polling().then(|| Box::new(Polling::new(now)));
         Self {
             session,
             heartbeat,
@@ -169,7 +139,10 @@ impl State {
     }
 
     /// Ends a poll with whatever there is to say.
-    pub(super) fn end_poll(&mut self, owner: Owner) -> PollEnd {
+    pub(super) fn end_poll(&mut self, owner: Owner, now: u64) -> PollEnd {
+        if let Some(polling) = &mut self.polling {
+            polling.last.answer(now);
+        }
         let has_moved = !self.session.is_polling() && !self.session.is_over();
         let has_ended = self.session.is_over();
         self.session.end_poll();
