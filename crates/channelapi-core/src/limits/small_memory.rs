@@ -8,7 +8,7 @@ pub const MEMORY_HISTORY_FRACTION: u64 = 8;
 
 /// Of the memory, what is known of channels and of the publications that are kept of them may take one in so many bytes. Above it a
 /// publication to a channel that is not known is refused, so that whoever makes up names leaves the others theirs.
-pub const INDEX_FRACTION: u64 = 3;
+pub const INDEX_FRACTION: u64 = 4;
 
 /// Of a small memory, there may be an idempotency key for so many bytes, of which it takes a sixteenth.
 pub const IDEMPOTENCY_KEY_FRACTION: u64 = 4096;

@@ -447,7 +447,7 @@ const CLOSING: &str = "
 - **A small memory** holds less. Where the server may use fewer than 4 GiB (`limits.memory`, or what the container or the machine has), what
   waits for clients and publications that are kept in memory only get an eighth of it each at most, and a sixteenth each the newest part of the log,
   what is being stored, what waits for the fan-out, what is still to come as a whole, and a segment of the log; there is an idempotency key for each 4 KiB.
-- **What is known of channels**, some 400 bytes of each and its name, and 32 bytes of each message that is kept of them, takes a third of the memory
+- **What is known of channels**, some 400 bytes of each and its name, and 32 bytes of each message that is kept of them, takes a quarter of the memory
   at most (`limits.memory`, or what the container or the machine has). Above it, a message to a channel that is new gets 507 `too_many_channels`
   (`requests_refused{channels}`), and channels of which nothing is kept are forgotten; the others go on.
 - **File descriptors of the log** are kept from clients whether it has them already or not: one for each segment of 64 MiB that `store.max_disk` has room for, so 151 by
