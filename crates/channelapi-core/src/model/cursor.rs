@@ -23,9 +23,9 @@ pub struct Checkpoint {
     pub has_left: bool,
 }
 
-/// A text is no cursor of ours.
+/// A text does not have the form of a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("it is no cursor of this server")]
+#[error("it does not have the form of a cursor")]
 pub struct CursorError;
 
 /// What every cursor begins with; the digit is its format.

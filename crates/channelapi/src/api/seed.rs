@@ -250,7 +250,7 @@ impl Api {
             ),
             MessageError::Checkpoint => Refusal::new(
                 StatusCode::BAD_REQUEST,
-                "The message is a cursor of this server, which clients would take for their place. Put it into an object.",
+                "The message has the form of a cursor, which clients would take for their place. Put it into an object.",
             ),
         })?;
         if data.len() > DATA_BYTES_MAX {

@@ -90,7 +90,7 @@ codes! {
     ReservedEvent "reserved_event" BAD_REQUEST "The name of the event is reserved"
         "Choose another name: Socket.IO clients act upon this one themselves."
     /// The event would end like a checkpoint.
-    ReservedData "reserved_data" BAD_REQUEST "The data is a cursor of this server"
+    ReservedData "reserved_data" BAD_REQUEST "The data has the form of a cursor"
         "Put the cursor into an object or a list, or name the event differently if it has no data."
     /// It is no lifetime.
     InvalidTtl "invalid_ttl" BAD_REQUEST "The time to live is not valid"
