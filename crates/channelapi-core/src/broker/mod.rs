@@ -3,6 +3,7 @@
 mod embedded;
 mod history;
 mod permit;
+mod sink;
 
 #[cfg(feature = "fuzzing")]
 pub use embedded::fuzzing;
@@ -13,11 +14,4 @@ pub use embedded::{
 };
 pub use history::{Depth, Gap, History, Loss, Page, Reading, Since, SinceError, Start, Top};
 pub use permit::Permit;
-
-use crate::model::Publication;
-
-/// Where a broker hands publications to this node, in its order. It never waits.
-pub trait PublicationSink: Send + Sync + 'static {
-    /// Takes the next publication.
-    fn deliver(&self, publication: Publication);
-}
+pub use sink::PublicationSink;

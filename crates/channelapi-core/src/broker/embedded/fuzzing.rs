@@ -2,8 +2,8 @@
 //!
 //! Checksums keep whoever makes up bytes from being read at all, so they are put right here.
 
-use super::record::{Found, HEADER_BYTES, Record};
-use super::segment::{header, name_of};
+use super::log::record::{Found, HEADER_BYTES, Record};
+use super::log::segment::{header, name_of};
 
 /// Finds the record that has this body, and writes it again. `None` if no record has.
 pub fn rewritten_body(body: &[u8]) -> Option<Vec<u8>> {

@@ -9,25 +9,29 @@
 //! - For every segment it is counted what of it is in use: entries, and channels whose newest record lies there (they are
 //!   *anchored* in it).
 //!
-//! `index/trimming.rs` gives up what is too much, `index/names.rs` numbers the channels, `channel.rs` is what is known of one.
+//! `index/trimming.rs` gives up what is too much, `index/names.rs` numbers the channels, `index/channel.rs` is what is known of one.
 
+mod channel;
+pub(super) mod held;
 mod names;
 mod trimming;
+pub(super) mod usage;
 
-pub(super) use super::channel::{Channel, Entry, Expiries, MEMORY, Standing, Takeover};
-use super::held::{Held, HeldPublication};
-use super::record::Generation;
-use super::succession::succeeds;
-pub(super) use super::usage::Usage;
-use super::usage::UsageTable;
-use crate::broker::Gap;
+use super::epoch::succeeds;
+use super::log::MEMORY;
+use super::log::record::Generation;
+use crate::broker::history::Gap;
 use crate::model::{ChannelName, Durability, Policies, Policy};
+pub(super) use channel::{Channel, Entry, Expiries, Standing, Takeover};
 use foldhash::fast::RandomState;
+use held::{Held, HeldPublication};
 use slab::Slab;
 use std::collections::HashMap;
 use std::sync::Arc;
 #[cfg(test)]
 pub(super) use trimming::EXPIRED_KEPT;
+pub(super) use usage::Usage;
+use usage::UsageTable;
 
 /// All channels.
 pub(super) struct Index {

@@ -1,10 +1,10 @@
 //! Looking at a log from outside, and copying it: whether a server runs on it or not, nothing of it is changed.
 
-use super::disk::{Directory, Disk, is_gone};
+use super::log::disk::{Directory, Disk, is_gone};
+use super::log::record::Record;
+use super::log::segment::{End, EndKind, Part, first_of, name_of, scan};
+use super::open::replay::Replay;
 use super::open::{Listing, OpenError, Read, begins, list, was_never_written};
-use super::record::Record;
-use super::replay::Replay;
-use super::segment::{End, EndKind, Part, first_of, name_of, scan};
 use crate::limits::IDEMPOTENCY_KEYS_MAX;
 use crate::model::{ChannelName, Policies};
 use bytes::Bytes;

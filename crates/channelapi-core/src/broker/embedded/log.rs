@@ -8,19 +8,27 @@
 //!   file durable takes about twice as long as one that has not.
 //! - The first record that is written after a sync is marked, so that a start can tell what a power cut tore from damage.
 
-use super::StoreSettings;
-use super::disk::{Disk, LogFile, is_sync_failure};
-use super::index::MEMORY;
-use super::record::{Record, mark};
-use super::segment::{SEGMENT_HEADER_BYTES, header, name_of};
+pub(super) mod disk;
+pub(super) mod record;
+pub(super) mod reserve;
+pub(super) mod segment;
+pub(super) mod unreadable;
+
+use super::settings::StoreSettings;
 use crate::failpoint;
 use crate::fence::Fence;
+use disk::{Disk, LogFile, is_sync_failure};
+use record::{Record, mark};
+use segment::{SEGMENT_HEADER_BYTES, header, name_of};
 use std::io;
 use std::sync::Arc;
 use tracing::error;
 
 /// What is written ahead, in pieces that stay in the processor's cache.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// The segment of what is in none.
+pub(super) const MEMORY: u32 = 0;
 
 /// The log, open for appending.
 pub(super) struct Log {

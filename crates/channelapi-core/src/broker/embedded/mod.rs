@@ -1,14 +1,21 @@
 //! The embedded broker: publications in an append-only log of our own, on one disk, durable before anyone hears of them.
 //!
-//! - `record.rs` and `segment.rs` are the bytes on disk (`docs/storage.md` draws them), `disk.rs` is the seam to the file system,
-//!   `unreadable.rs` what is done where it cannot read; `log.rs` the end of the log, where it grows; `open.rs` and `replay.rs` read it all at the start.
-//! - `index.rs` is what is kept, in memory; `held.rs` holds what is kept nowhere else, `hot.rs` the newest bytes of the log;
-//!   `stored.rs` is all of that under its lock, and `reader.rs` looks things up in it; `place.rs` is where clients are told that they stand.
-//! - `writer.rs` is the one thread that writes: `plan.rs` is what it does with a batch, `group.rs` what it writes at once, `outcome.rs`
-//!   what comes of that, `answers.rs` how whoever waits hears of it, `repeats.rs` what it knows of idempotency keys; `notes.rs` is what it
-//!   writes that is no publication, `reserve.rs` what it gives up when the disk is full, `succession.rs` which epochs take over from others.
-//! - `upkeep.rs` is the thread that gives space back, `rewrite.rs` how it does so inside of a segment.
-//! - `inspect.rs` looks at a log from outside: checks, figures, copies.
+//! From the ground up, and imports run that way alone:
+//!
+//! - `settings.rs` and `request.rs`: how the log is kept, what publishers ask for and are told.
+//! - `log.rs` is the end of the log, where it grows, over the bytes on disk: `log/record.rs` and `log/segment.rs` (`docs/storage.md` draws
+//!   them), `log/disk.rs` is the seam to the file system, `log/unreadable.rs` what is done where it cannot read, `log/reserve.rs` what is set
+//!   aside for a full disk.
+//! - `index.rs` is what is kept, in memory, channel by channel (`index/channel.rs`); `index/held.rs` holds what is kept nowhere else.
+//!   `epoch.rs` says which epochs take over from others, `place.rs` is where clients are told that they stand.
+//! - `stored.rs` is all of that under its lock, with the newest bytes of the log (`stored/hot.rs`).
+//! - `writer.rs` is the one thread that writes, and `writer/command.rs` what it can be asked for: `writer/plan.rs` is what it does with a
+//!   batch, `writer/group.rs` what it writes at once, `writer/outcome.rs` what comes of that, `writer/answers.rs` how whoever waits hears of
+//!   it, `writer/repeats.rs` what it knows of idempotency keys, `writer/notes.rs` what it writes that is no publication,
+//!   `writer/full_disk.rs` what it does without room.
+//! - `upkeep.rs` is the thread that gives space back, `upkeep/rewrite.rs` how it does so inside of a segment.
+//! - `open.rs` and `open/replay.rs` read it all at the start; `inspect.rs` looks at a log from outside: checks, figures, copies.
+//! - `broker.rs` is the broker, with its two threads; `reader.rs` and `standing.rs` are what it can be asked.
 //!
 //! Invariants:
 //! - Whoever was answered "published" finds the publication after a crash or a power cut, at the same place.
@@ -19,459 +26,33 @@
 //! The sum of both is a publication's *turn*, which is only known to this process. A *place* is both, and the *generation*,
 //! one life of the log. A [`Cursor`] is a place that nobody else can read.
 
-mod answers;
-mod channel;
-mod disk;
+mod broker;
+mod epoch;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
-mod group;
-mod held;
-mod hot;
 mod index;
 mod inspect;
 mod log;
-mod notes;
 mod open;
-mod outcome;
 mod place;
-mod plan;
 mod reader;
-mod recognition;
-mod record;
-mod refusal;
-mod repeats;
-mod replay;
-mod reserve;
-mod rewrite;
-mod segment;
+mod request;
+mod settings;
+mod standing;
 mod stored;
-mod succession;
 #[cfg(test)]
 mod tests;
-mod unreadable;
 mod upkeep;
-mod usage;
 mod writer;
 
-pub use answers::carry_answers;
+pub use broker::{EmbeddedBroker, Figures, Publishing};
 pub use inspect::{
     Backup as LogBackup, CopyError, Damage, Report, SegmentStats, Stats, backup, stats, verify,
 };
 pub use open::OpenError;
-pub use reader::{HistoryPage, HistoryQuery, Standing};
-pub use refusal::PublishError;
-
-use super::{Permit, PublicationSink};
-use crate::clock::Clock;
-use crate::failpoint;
-use crate::fence::{Fence, Guard};
-use crate::limits::{
-    HOT_TAIL_BYTES_MAX, HOT_TAIL_FRACTION, IDEMPOTENCY_KEY_FRACTION, IDEMPOTENCY_KEYS_MAX, INDEX_FRACTION,
-    LOG_AHEAD_BYTES, LOG_QUEUE_MAX, LOG_SEGMENT_BYTES, LOG_SEGMENT_BYTES_MIN, LOG_SEGMENT_FRACTION,
-    MEMORY_HISTORY_BYTES_MAX, MEMORY_HISTORY_FRACTION, PUBLISH_ROOM_WAIT, RELAXED_SYNC_INTERVAL, share,
-};
-use crate::model::{ChannelName, Cursor, Durability, EventName, Policies, Position};
-use answers::Asker;
-use bytes::Bytes;
-use disk::{Directory, Disk};
-use open::Opened;
-use parking_lot::RwLock;
 pub use place::CursorKey;
-use repeats::KeysClock;
-use smallvec::smallvec;
-use std::any::Any;
-use std::cell::Cell;
-use std::path::Path;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc as std_mpsc};
-use std::task::{Context, Poll, ready};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
-use stored::Stored;
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
-use upkeep::{AGELESS, Upkeep};
-use writer::{Command, Outcome, Waiting, Writer};
-
-/// Stores publications on this machine's disk and carries them to this node.
-pub struct EmbeddedBroker {
-    /// `None` only while it is dropped.
-    commands: Option<mpsc::Sender<Command>>,
-    stored: Arc<RwLock<Stored>>,
-    policies: Arc<Policies>,
-    cursors: Arc<CursorKey>,
-    clock: Clock,
-    fence: Fence,
-    is_stopping: Arc<AtomicBool>,
-    is_refusing: Arc<AtomicBool>,
-    settings: StoreSettings,
-    threads: Vec<JoinHandle<()>>,
-    /// Let go of when the threads have ended.
-    hold: Option<Box<dyn Any + Send + Sync>>,
-    /// Asks for upkeep at once.
-    #[cfg(test)]
-    pokes: std_mpsc::SyncSender<upkeep::Poke>,
-}
-
-/// How the log is kept.
-#[derive(Debug, Clone, Copy)]
-pub struct StoreSettings {
-    /// Bytes of the whole log. Above it, the oldest segment is given up with everything in it.
-    pub disk_bytes_max: u64,
-    /// Bytes after which the log goes on in a new segment; less if that would be a large part of the whole.
-    pub segment_bytes: u64,
-    /// Zeros that are written ahead of the log's end; with 0, the file grows with every group.
-    pub ahead_bytes: u64,
-    /// How long what is kept `relaxed` may wait for being synced.
-    pub relaxed_sync: Duration,
-    /// Bytes of the newest part of the log that are kept in memory.
-    pub hot_bytes_max: usize,
-    /// Bytes of all publications that are kept in memory only. Above it the oldest are given up.
-    pub held_bytes_max: usize,
-    /// Bytes of what is known of channels and of the publications that are kept of them, about. Above it, nothing is stored of a channel
-    /// that is not known.
-    pub index_bytes_max: usize,
-    /// Idempotency keys that are remembered. Above it the oldest are forgotten early.
-    pub keys_max: usize,
-}
-
-impl Default for StoreSettings {
-    fn default() -> Self {
-        Self {
-            disk_bytes_max: crate::limits::LOG_BYTES_MAX,
-            segment_bytes: LOG_SEGMENT_BYTES,
-            ahead_bytes: LOG_AHEAD_BYTES,
-            relaxed_sync: RELAXED_SYNC_INTERVAL,
-            hot_bytes_max: HOT_TAIL_BYTES_MAX,
-            held_bytes_max: MEMORY_HISTORY_BYTES_MAX,
-            index_bytes_max: usize::MAX,
-            keys_max: IDEMPOTENCY_KEYS_MAX,
-        }
-    }
-}
-
-impl StoreSettings {
-    /// The same, on a node that may use so many bytes of memory: a small one holds less there, and reads smaller segments when it starts.
-    #[must_use]
-    pub fn within(self, memory: u64) -> Self {
-        Self {
-            segment_bytes: self.segment_bytes.min((memory / LOG_SEGMENT_FRACTION).max(LOG_SEGMENT_BYTES_MIN)),
-            hot_bytes_max: share(self.hot_bytes_max, memory, HOT_TAIL_FRACTION),
-            held_bytes_max: share(self.held_bytes_max, memory, MEMORY_HISTORY_FRACTION),
-            index_bytes_max: share(self.index_bytes_max, memory, INDEX_FRACTION),
-            keys_max: share(self.keys_max, memory, IDEMPOTENCY_KEY_FRACTION),
-            ..self
-        }
-    }
-
-    /// Files that the log may have open when it is full: each segment is one, and so is one that is being rewritten.
-    pub fn files_max(&self) -> u64 {
-        self.disk_bytes_max.div_ceil(self.segment_bytes_fitting().max(1)) + 1
-    }
-
-    /// Space is given back by segments: some must fit.
-    fn segment_bytes_fitting(&self) -> u64 {
-        self.segment_bytes.min(self.disk_bytes_max / 8)
-    }
-}
-
-/// What a publisher wants stored.
-#[derive(Debug, Clone)]
-pub struct PublishRequest {
-    /// Where.
-    pub channel: ChannelName,
-    /// The event it is to arrive as.
-    pub event: EventName,
-    /// JSON, byte for byte.
-    pub data: Bytes,
-    /// When it dies, in milliseconds since 1970; 0 is never.
-    pub expires_at: u64,
-    /// Under the same key, the same channel, event and data, nothing is stored twice.
-    pub idempotency_key: Option<Box<str>>,
-}
-
-/// Where a publication is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Published {
-    /// Its place in its channel.
-    pub position: Position,
-    /// Where a client stands that has received it and everything before.
-    pub cursor: Cursor,
-    /// How safely it is kept.
-    pub durability: Durability,
-    /// Whether it was stored before, by an earlier request under the same key.
-    pub is_duplicate: bool,
-}
-
-/// How large a log is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Figures {
-    /// Bytes of its segments.
-    pub bytes: u64,
-    /// Segments.
-    pub segments: u64,
-    /// Channels that are known, also those of which nothing is kept but where they stand.
-    pub channels: u64,
-}
-
-/// A publication on its way into the log: when it is done, it is kept as safely as its channel's policy says. Written by hand, so that one
-/// that waits for the disk holds nothing that it does not need.
-#[must_use]
-pub struct Publishing<'a> {
-    room: Option<Room<'a>>,
-    answered: oneshot::Receiver<Outcome>,
-}
-
-/// Waits until a batch is the writer's.
-type Room<'a> = Pin<Box<dyn Future<Output = Result<(), PublishError>> + Send + 'a>>;
-
-impl Future for Publishing<'_> {
-    type Output = Outcome;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Outcome> {
-        if let Some(room) = &mut self.room {
-            ready!(room.as_mut().poll(cx))?;
-            self.room = None;
-        }
-        let answered = ready!(Pin::new(&mut self.answered).poll(cx));
-        Poll::Ready(answered.unwrap_or(Err(PublishError::Stopped)))
-    }
-}
-
-/// What became of a batch that was to be given to the writer.
-enum Handed {
-    Over,
-    /// There is no room.
-    Waits(Box<Waiting>),
-}
-
-impl EmbeddedBroker {
-    /// Opens the log in a directory, making it if it is missing, and starts the thread that writes. Cursors that were given out with
-    /// another key are of a life that it does not know.
-    pub fn open(
-        path: &Path,
-        sink: Arc<dyn PublicationSink>,
-        clock: Clock,
-        policies: Policies,
-        settings: StoreSettings,
-        cursors: CursorKey,
-    ) -> Result<Self, OpenError> {
-        Self::open_on(Arc::new(Directory::make(path)?), sink, clock, policies, settings, cursors)
-    }
-
-    /// Keeps something until nothing writes to the log any more, and then drops it: whatever keeps others out of its directory.
-    pub fn keep(&mut self, hold: impl Any + Send + Sync) {
-        self.hold = Some(Box::new(hold));
-    }
-
-    fn open_on(
-        disk: Arc<dyn Disk>,
-        sink: Arc<dyn PublicationSink>,
-        clock: Clock,
-        policies: Policies,
-        mut settings: StoreSettings,
-        cursors: CursorKey,
-    ) -> Result<Self, OpenError> {
-        settings.segment_bytes = failpoint::segment_bytes().unwrap_or(settings.segment_bytes);
-        settings.segment_bytes = settings.segment_bytes_fitting();
-        let (policies, cursors) = (Arc::new(policies), Arc::new(cursors));
-        let fence = Fence::default();
-        let opened =
-            open::open(&disk, &policies, &settings, &fence, cursors.clone(), clock.cautious_millis())?;
-        let Opened { log, stored, repeats, keys_now, next, has_reserve } = opened;
-        let keys_clock = KeysClock::new(clock.clone(), keys_now);
-        let ages_from = clock.monotonic_millis() + AGELESS;
-        let stored = Arc::new(RwLock::new(stored));
-        let (commands, queue) = mpsc::channel(LOG_QUEUE_MAX);
-        let (pokes, wishes) = std_mpsc::sync_channel(1);
-        let is_stopping = Arc::new(AtomicBool::new(false));
-        let has_reserve = Arc::new(AtomicBool::new(has_reserve));
-        let upkeep = Upkeep {
-            disk: disk.clone(),
-            stored: stored.clone(),
-            clock: clock.clone(),
-            keys_clock: keys_clock.clone(),
-            settings,
-            ages_from,
-            writer: commands.downgrade(),
-            is_stopping: is_stopping.clone(),
-            has_reserve: has_reserve.clone(),
-            fence: fence.clone(),
-            was_full: Cell::default(),
-        };
-        let is_refusing = Arc::new(AtomicBool::new(!has_reserve.load(Ordering::Relaxed)));
-        let writer = Writer {
-            log,
-            disk,
-            stored: stored.clone(),
-            sink,
-            clock: clock.clone(),
-            keys_clock,
-            ages_from,
-            settings,
-            next,
-            repeats,
-            cursors: cursors.clone(),
-            told: None,
-            unsynced: None,
-            has_reserve,
-            is_refusing: is_refusing.clone(),
-            pokes: pokes.clone(),
-        };
-        let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
-            let guard = Guard(fence.clone());
-            thread::Builder::new().name(name.into()).spawn(move || {
-                let _guard = guard;
-                work();
-            })
-        };
-        let threads = vec![
-            start("log-writer", Box::new(move || writer.run(queue)))?,
-            start("log-upkeep", Box::new(move || upkeep.run(&wishes)))?,
-        ];
-        Ok(Self {
-            commands: Some(commands),
-            stored,
-            policies,
-            cursors,
-            clock,
-            fence,
-            is_stopping,
-            is_refusing,
-            threads,
-            settings,
-            hold: None,
-            #[cfg(test)]
-            pokes,
-        })
-    }
-
-    /// Stores a publication and hands it to the sink. It is on its way when this returns.
-    pub fn publish(&self, request: PublishRequest) -> Publishing<'_> {
-        self.publish_within(Permit::default(), request)
-    }
-
-    /// The same, within a permit that lasts until it is known what came of it.
-    pub fn publish_within(&self, permit: Permit, request: PublishRequest) -> Publishing<'_> {
-        let (asker, answered) = Asker::of_one();
-        let room = match self.hand_over(Waiting { requests: smallvec![request], asker, permit }) {
-            Handed::Over => None,
-            Handed::Waits(waiting) => Some(self.wait_for_room(waiting)),
-        };
-        Publishing { room, answered }
-    }
-
-    /// Stores publications next to each other: nothing comes between those of one channel, and they are stored all or not at all.
-    /// If one is refused for its own sake (a reused key), so are the others of its channel, but for repeats of what is stored.
-    pub async fn publish_all(&self, requests: Vec<PublishRequest>) -> Vec<Result<Published, PublishError>> {
-        self.publish_all_within(Permit::default(), requests).await
-    }
-
-    /// The same, within a permit that lasts until it is known what came of all of them.
-    pub async fn publish_all_within(
-        &self,
-        permit: Permit,
-        requests: Vec<PublishRequest>,
-    ) -> Vec<Result<Published, PublishError>> {
-        let count = requests.len();
-        let refused = |error| vec![Err(error); count];
-        let (asker, answered) = Asker::of_all();
-        if let Handed::Waits(waiting) = self.hand_over(Waiting { requests: requests.into(), asker, permit })
-            && let Err(error) = self.wait_for_room(waiting).await
-        {
-            return refused(error);
-        }
-        answered.await.unwrap_or_else(|_| refused(PublishError::Stopped))
-    }
-
-    /// Gives a batch to the writer, if there is room in front of it. Nobody is answered by a writer that has stopped.
-    fn hand_over(&self, waiting: Waiting) -> Handed {
-        let Some(commands) = &self.commands else { return Handed::Over };
-        match commands.try_reserve() {
-            Ok(room) => room.send(Command::Publish(waiting)),
-            Err(TrySendError::Full(())) => return Handed::Waits(Box::new(waiting)),
-            Err(TrySendError::Closed(())) => {}
-        }
-        Handed::Over
-    }
-
-    /// Waits for a moment for room in front of the writer, and gives it a batch.
-    fn wait_for_room(&self, waiting: Box<Waiting>) -> Room<'_> {
-        Box::pin(async move {
-            let commands = self.commands.as_ref().ok_or(PublishError::Stopped)?;
-            let room = tokio::time::timeout(PUBLISH_ROOM_WAIT, commands.reserve()).await;
-            let room = room.map_err(|_| PublishError::Congested)?.map_err(|_| PublishError::Stopped)?;
-            room.send(Command::Publish(*waiting));
-            Ok(())
-        })
-    }
-
-    /// Gives up everything a channel holds, durably, and says how many publications that were. The next one begins a new epoch;
-    /// whoever resumes from before is told so. Their bytes leave the disk when their segment is rewritten or removed.
-    pub async fn purge(&self, channel: &ChannelName) -> Result<usize, PublishError> {
-        let answered = self.ask(|answer| Command::Purge(channel.clone(), answer)).await;
-        answered.unwrap_or(Err(PublishError::Stopped))
-    }
-
-    /// Makes everything survive a power cut that was published so far. Says whether it does: if not, the log is fenced.
-    pub async fn settle(&self) -> bool {
-        self.ask(Command::Settle).await.unwrap_or(false)
-    }
-
-    /// How large the log is.
-    pub fn figures(&self) -> Figures {
-        let stored = self.stored.read();
-        Figures {
-            bytes: stored.segments.bytes(),
-            segments: stored.segments.list.len() as u64,
-            channels: stored.index.channel_count() as u64,
-        }
-    }
-
-    /// Files that it has open or may come to: as many as a full log, or a few more than there are, if those are smaller than they would
-    /// be now.
-    pub fn files_max(&self) -> u64 {
-        /// Before others have gone.
-        const MORE: u64 = 16;
-        self.settings.files_max().max(self.figures().segments + MORE)
-    }
-
-    /// Whether nothing more is stored, because a sync failed or a thread of the log ended. The process should end, too.
-    pub fn is_fenced(&self) -> bool {
-        self.fence.is_closed()
-    }
-
-    /// Whether the disk takes no publications: it refused one, and neither was one stored there since, nor did upkeep, which tries again and
-    /// again, find room.
-    pub fn is_refusing(&self) -> bool {
-        self.is_refusing.load(Ordering::Relaxed)
-    }
-
-    /// Waits until [`Self::is_fenced`].
-    pub async fn fenced(&self) {
-        self.fence.closed().await;
-    }
-
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
-        let (answer, answered) = oneshot::channel();
-        self.commands.as_ref()?.send(command(answer)).await.ok()?;
-        answered.await.ok()
-    }
-}
-
-impl Drop for EmbeddedBroker {
-    /// Waits until everything that waits is stored, so that another one can open the same directory.
-    fn drop(&mut self) {
-        self.is_stopping.store(true, Ordering::Relaxed);
-        self.commands = None;
-        #[cfg(test)]
-        {
-            self.pokes = std_mpsc::sync_channel(0).0;
-        }
-        for thread in self.threads.drain(..) {
-            // If it panicked, it has said so.
-            _ = thread.join();
-        }
-    }
-}
+pub use reader::{HistoryPage, HistoryQuery};
+pub use request::{PublishError, PublishRequest, Published};
+pub use settings::StoreSettings;
+pub use standing::Standing;
+pub use writer::answers::carry_answers;

@@ -1,21 +1,24 @@
 //! Opening a log: what lies on the disk becomes what is known in memory, leftovers of a crash are removed, and a new life begins.
 
-use super::StoreSettings;
-use super::disk::{Disk, LogFile, is_gone, is_sync_failure};
-use super::hot::Hot;
+pub(super) mod replay;
+
+use super::epoch::random;
+use super::log::disk::{Disk, LogFile, is_full, is_gone, is_sync_failure};
+use super::log::record::{Generation, RECORD_BYTES_MIN, Record};
+use super::log::reserve::{cut_reserve, make_reserve, remove_reserve, reserve_bytes};
+use super::log::segment::{
+    End, EndKind, Name, OtherFormat, Part, SEGMENT_HEADER_BYTES, first_of, name_of, parse_name, scan,
+    unsynced,
+};
 use super::log::{AppendError, Head, Log, start};
 use super::place::CursorKey;
-use super::record::{Generation, RECORD_BYTES_MIN, Record};
-use super::repeats::Repeats;
-use super::replay::Replay;
-use super::reserve::{cut_reserve, is_full, make_reserve, remove_reserve, reserve_bytes};
-use super::segment::{
-    End, EndKind, Name, Part, SEGMENT_HEADER_BYTES, first_of, name_of, parse_name, scan, unsynced,
-};
+use super::settings::StoreSettings;
+use super::stored::hot::Hot;
 use super::stored::{Segment, Segments, Stored};
-use super::writer::random;
+use super::writer::repeats::Repeats;
 use crate::fence::Fence;
 use crate::model::Policies;
+use replay::Replay;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, mpsc};
@@ -39,6 +42,12 @@ pub enum OpenError {
     /// A file that is not ours lies among the segments.
     #[error("{0} is no segment of the log: move it away")]
     Foreign(String),
+}
+
+impl From<OtherFormat> for OpenError {
+    fn from(other: OtherFormat) -> Self {
+        Self::Format(other.name)
+    }
 }
 
 /// What a log is opened into.

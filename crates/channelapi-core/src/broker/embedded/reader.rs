@@ -1,14 +1,16 @@
 //! Looking things up: where somebody stands, what follows, what is kept.
 
-use super::EmbeddedBroker;
-use super::disk::LogFile;
-use super::held::HeldPublication;
-use super::index::{Channel, Entry, MEMORY};
+use super::broker::EmbeddedBroker;
+use super::index::held::HeldPublication;
+use super::index::{Channel, Entry};
+use super::log::MEMORY;
+use super::log::disk::LogFile;
+use super::log::record::{Found as FoundRecord, Record, tag_of};
+use super::log::unreadable::{insist, is_damage};
 use super::place::{Life, Place};
-use super::record::{Found as FoundRecord, Record, tag_of};
+use super::standing::{Standing, standing_of};
 use super::stored::Stored;
-use super::unreadable::{insist, is_damage};
-use crate::broker::{Depth, Gap, History, Loss, Page, Reading, Since, Start, Top};
+use crate::broker::history::{Depth, Gap, History, Loss, Page, Reading, Since, Start, Top};
 use crate::limits::HISTORY_PAGE_BYTES_MAX;
 use crate::model::{ChannelName, Cursor, Durability, EventName, Kept, Policy, Position, Publication};
 use bytes::Bytes;
@@ -43,17 +45,6 @@ pub struct HistoryPage {
     pub cursor: Cursor,
     /// Where the channel stands.
     pub standing: Option<Standing>,
-}
-
-/// What a channel holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Standing {
-    /// Its history.
-    pub epoch: u64,
-    /// The offset of the oldest publication that is kept, or of the next one.
-    pub first_offset: u64,
-    /// The offset that the next publication will have.
-    pub next_offset: u64,
 }
 
 /// A place that says nothing about what is here: all of it may be new.
@@ -313,11 +304,6 @@ impl EmbeddedBroker {
         }))
     }
 
-    /// Where a channel stands, if anything is known of it.
-    pub fn standing(&self, channel: &ChannelName) -> Option<Standing> {
-        self.stored.read().index.channel(channel).map(standing_of)
-    }
-
     /// The settings of a channel.
     pub fn policy(&self, channel: &ChannelName) -> Policy {
         self.policies.of(channel)
@@ -489,8 +475,4 @@ fn locate_offset(known: &Channel, offset: u64) -> Result<u64, Start> {
         return Err(Start { after: known.newest, gap: Some(Gap::Ahead) });
     }
     known.turn_behind(offset).ok_or(Start { after: 0, gap: Some(known.loss) })
-}
-
-fn standing_of(known: &Channel) -> Standing {
-    Standing { epoch: known.epoch, first_offset: known.first_offset(), next_offset: known.next_offset }
 }

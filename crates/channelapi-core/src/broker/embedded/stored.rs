@@ -1,12 +1,14 @@
 //! What readers share with the writer: the index, the segments it points into, and the lives of the log.
 
-use super::disk::LogFile;
-use super::hot::Hot;
+pub(super) mod hot;
+
 use super::index::Index;
+use super::log::disk::LogFile;
+use super::log::record::{Generation, Preface};
 use super::place::{CursorKey, Place};
-use super::record::{Generation, Preface};
-use crate::broker::Top;
+use crate::broker::history::Top;
 use crate::limits::LOG_GENERATIONS_MAX;
+use hot::Hot;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -45,7 +47,7 @@ pub(super) struct Segment {
     pub(super) overhead: u64,
     /// Something in it is damaged: it is not touched until it is removed as a whole.
     pub(super) is_damaged: bool,
-    /// When the newest publication with an idempotency key in it was published, by the [`super::repeats::KeysClock`]; 0 if there
+    /// When the newest publication with an idempotency key in it was published, by the [`super::writer::repeats::KeysClock`]; 0 if there
     /// is none.
     pub(super) keyed_at: u64,
 }

@@ -10,23 +10,25 @@
 //! - A segment with a publication whose idempotency key may still be repeated stays, unless the log is over its limit.
 //! - What is written for the sake of tidying up is not tidied up at once: it comes to an end.
 
-use super::StoreSettings;
-use super::disk::Disk;
+mod rewrite;
+
 use super::index::Index;
-use super::notes::Refusal;
-use super::repeats::{self, KeysClock};
-use super::reserve::{is_full, reserve_bytes};
-use super::rewrite::{Failure, Rewritten, rewrite};
-use super::segment::name_of;
+use super::index::usage::TOP_BYTES_ABOUT;
+use super::log::disk::Disk;
+use super::log::disk::is_full;
+use super::log::reserve::reserve_bytes;
+use super::log::segment::name_of;
+use super::settings::StoreSettings;
 use super::stored::{Segment, Stored};
-use super::usage::TOP_BYTES_ABOUT;
-use super::writer::{Command, Done};
+use super::writer::command::{Command, Done, Poke, Refusal};
+use super::writer::repeats::{self, KeysClock};
 use crate::clock::Clock;
 use crate::counters::COUNTERS;
 use crate::failpoint;
 use crate::fence::Fence;
 use crate::limits::{IDLE_CHANNELS_MAX, LOG_SWEEP_INTERVAL, REWRITE_LIVE_FRACTION, UPKEEP_CHUNK};
 use parking_lot::{RwLock, RwLockWriteGuard};
+use rewrite::{Failure, Rewritten, rewrite};
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::io::ErrorKind;
@@ -36,13 +38,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as std_mpsc;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, warn};
-
-/// Asks upkeep to look now instead of later.
-#[derive(Default)]
-pub(super) struct Poke {
-    /// Told when it has.
-    pub(super) done: Option<std_mpsc::SyncSender<()>>,
-}
 
 pub(super) struct Upkeep {
     pub(super) disk: Arc<dyn Disk>,
@@ -356,7 +351,7 @@ fn is_done(segment: &Segment, now: u64) -> bool {
 fn most_dead(stored: &Stored, newest: u64, now: u64, failed: &Failed) -> Option<(u64, Segment)> {
     let head = *stored.segments.list.keys().next_back()?;
     // One with the log's lives stays in it, and another one is written before: tidying up must not be what fills the log.
-    let dead_min = super::rewrite::DEAD_BYTES_MIN + 3 * stored.preface_bytes();
+    let dead_min = rewrite::DEAD_BYTES_MIN + 3 * stored.preface_bytes();
     let worth = |segment: &Segment| {
         let live = stored.index.usage(segment.id).staying_bytes();
         let length = segment.length.saturating_sub(segment.overhead);

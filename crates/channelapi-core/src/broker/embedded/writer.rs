@@ -4,66 +4,38 @@
 //! not be stored is visible anywhere. A group without a publication that has to survive a power cut is not synced at once, but
 //! before [`StoreSettings::relaxed_sync`] has passed.
 
-use super::answers::Asker;
-use super::disk::Disk;
-use super::group::{Batch, Group, record_bytes_about};
+pub(super) mod answers;
+pub(super) mod command;
+mod full_disk;
+mod group;
+mod notes;
+mod outcome;
+mod plan;
+pub(super) mod repeats;
+mod times;
+
+use super::log::disk::Disk;
+use super::log::record::{NUMBER_MAX, Record};
 use super::log::{AppendError, Log};
-use super::notes::Refusal;
 use super::place::CursorKey;
-use super::record::{NUMBER_MAX, Record};
-use super::repeats::{KeysClock, Repeats};
+use super::settings::StoreSettings;
 use super::stored::{Segment, Stored};
-use super::upkeep::Poke;
-use super::{PublishError, PublishRequest, Published, StoreSettings};
-use crate::broker::{Permit, PublicationSink};
+use crate::broker::sink::PublicationSink;
 use crate::clock::Clock;
 use crate::failpoint;
 use crate::limits::{LOG_GROUP_BYTES_MAX, LOG_GROUP_MAX};
-use crate::model::ChannelName;
+use command::{Command, Poke, Waiting};
+use group::{Batch, Group, record_bytes_about};
 use parking_lot::RwLock;
-use smallvec::SmallVec;
+use repeats::{KeysClock, Repeats};
 use std::io;
 use std::iter::Peekable;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
-
-/// What came of a publication.
-pub(super) type Outcome = Result<Published, PublishError>;
-
-/// What came of each publication of a batch, in its order.
-pub(super) type Results = Vec<Outcome>;
-
-/// What the writer can be asked for.
-pub(super) enum Command {
-    /// To store a batch.
-    Publish(Waiting),
-    /// To give up a channel's history; answered with how many publications that were.
-    Purge(ChannelName, oneshot::Sender<Result<usize, PublishError>>),
-    /// To write down where channels stand of which nothing is kept, because the segment is to go that says so.
-    Anchor { channels: Vec<u32>, segment: u32, done: Done },
-    /// To write down that the log begins with another segment.
-    Begin { number: u64, done: Done },
-    /// To make everything survive that was published so far. Answered with whether it does.
-    Settle(oneshot::Sender<bool>),
-    /// To look after what only the writer has.
-    Tend,
-}
-
-/// Told whether something was written for upkeep.
-pub(super) type Done = oneshot::Sender<Result<(), Refusal>>;
-
-/// What is to be stored next to each other. Mostly it is one publication, which needs no memory of its own.
-pub(super) type Requests = SmallVec<[PublishRequest; 1]>;
-
-/// Publications that wait to be stored, next to each other.
-pub(super) struct Waiting {
-    pub(super) requests: Requests,
-    pub(super) asker: Asker,
-    pub(super) permit: Permit,
-}
+use times::Times;
+use tokio::sync::mpsc;
 
 pub(super) struct Writer {
     pub(super) log: Log,
@@ -89,6 +61,13 @@ pub(super) struct Writer {
     /// Whether the disk took nothing the last time, see [`EmbeddedBroker::is_refusing`](super::EmbeddedBroker::is_refusing).
     pub(super) is_refusing: Arc<AtomicBool>,
     pub(super) pokes: std_mpsc::SyncSender<Poke>,
+}
+
+/// What was appended, and where.
+pub(super) struct Appended {
+    pub(super) segment: u32,
+    pub(super) position: u64,
+    pub(super) bytes: Vec<u8>,
 }
 
 /// Waits for more as long as more comes each time that others are let run: with more in one group, one sync serves more. Where
@@ -318,42 +297,4 @@ impl Writer {
         self.repeats.forget_old(self.keys_clock.now());
         self.try_disk_again();
     }
-}
-
-/// What time it is for a group.
-#[derive(Clone, Copy)]
-pub(super) struct Times {
-    /// By [`Clock::unix_millis`].
-    pub(super) now: u64,
-    /// By [`Clock::cautious_millis`], by which is given up what is too old; 0 right after a start, when the clock may be one that somebody is
-    /// about to set.
-    pub(super) aging: u64,
-    /// By how much [`Clock::written_millis`] is later.
-    pub(super) ahead: u64,
-    /// By the [`KeysClock`].
-    pub(super) keys: u64,
-}
-
-impl Times {
-    /// When something is published now, as it is written down and told.
-    pub(super) fn published_at(self) -> u64 {
-        (self.now + self.ahead).min(NUMBER_MAX - 2)
-    }
-
-    /// An end by [`Clock::unix_millis`], as it is written down; 0 is never.
-    pub(super) fn end(self, expires_at: u64) -> u64 {
-        if expires_at == 0 { 0 } else { expires_at.saturating_add(self.ahead) }
-    }
-}
-
-/// What was appended, and where.
-pub(super) struct Appended {
-    pub(super) segment: u32,
-    pub(super) position: u64,
-    pub(super) bytes: Vec<u8>,
-}
-
-/// Never 0.
-pub(super) fn random() -> u64 {
-    getrandom::u64().expect("the operating system has random numbers").max(1)
 }

@@ -1,7 +1,8 @@
 //! Channels by name: each has a number as long as it is known.
 
-use super::{Channel, Expiries, Index, MEMORY, Takeover};
-use crate::broker::Gap;
+use super::super::log::MEMORY;
+use super::{Channel, Expiries, Index, Takeover};
+use crate::broker::history::Gap;
 use crate::model::ChannelName;
 use std::collections::VecDeque;
 

@@ -2,8 +2,9 @@
 //!
 //! Whatever is given up raises the turn since which the channel is complete, or, for a channel that is forgotten, the floor.
 
-use super::{Channel, Entry, Index, MEMORY};
-use crate::broker::Gap;
+use super::super::log::MEMORY;
+use super::{Channel, Entry, Index};
+use crate::broker::history::Gap;
 use crate::model::{ChannelName, Retention};
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -1,7 +1,7 @@
 //! Crashes, damage and failing disks.
 
 use super::*;
-use crate::broker::{Depth, History as _, Reading};
+use crate::broker::history::{Depth, History as _, Reading};
 use proptest::prelude::*;
 
 proptest! {
@@ -247,14 +247,14 @@ fn rotten_records_are_given_up_said_to_be_missing_and_the_rest_lives_on() {
         }
         broker.publish(request(1, "healthy")).await.unwrap();
         // Nothing is in memory any more.
-        broker.stored.write().hot = hot::Hot::with_room(0);
+        broker.stored.write().hot = Hot::with_room(0);
         disk.garble(b"number-2");
         assert_eq!(data_of(&broker, 0), ["number-3", "number-4"]);
         assert_eq!(gap(&broker, 0, published[1].cursor), Some(Gap::Epoch));
         assert_eq!(gap(&broker, 0, published[2].cursor), None);
         assert_eq!(data_of(&broker, 1), ["healthy"]);
         assert_eq!(broker.publish(request(0, "next")).await.unwrap().position.offset, 6);
-        broker.stored.write().hot = hot::Hot::with_room(0);
+        broker.stored.write().hot = Hot::with_room(0);
         disk.0.lock().reads_fail = Some(110);
         let kind = broker.history(&channel(0), EVERYTHING).map(drop).map_err(|error| error.kind());
         assert_eq!(kind, Err(std::io::ErrorKind::TimedOut), "which says nothing of what is on the disk");

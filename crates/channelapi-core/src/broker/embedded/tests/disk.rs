@@ -1,6 +1,6 @@
 //! A disk in memory that knows what was synced.
 
-use super::super::disk::{Disk, LogFile, sync_failed};
+use super::super::log::disk::{Disk, LogFile, sync_failed};
 use super::crashes::Damage;
 use bytes::Bytes;
 use parking_lot::Mutex;

@@ -1,7 +1,7 @@
 //! Channels of which something may be missing: what is told, and what is kept.
 
 use super::*;
-use crate::broker::{Depth, History as _, Reading};
+use crate::broker::history::{Depth, History as _, Reading};
 
 /// Publishes so many in a channel, one by one.
 async fn publish(broker: &EmbeddedBroker, number: usize, count: usize) -> Vec<Published> {
@@ -152,7 +152,7 @@ impl Inbox {
         for _ in 0..2 {
             let broker = open(disk);
             self.check(&broker, false);
-            broker.stored.write().hot = hot::Hot::with_room(0);
+            broker.stored.write().hot = Hot::with_room(0);
             self.check(&broker, false);
         }
     }
@@ -304,7 +304,7 @@ fn what_was_taken_over_lives_on_when_its_segment_is_rewritten() {
                 "{first}: it is rewritten"
             );
             inbox.check(&broker, false);
-            broker.stored.write().hot = hot::Hot::with_room(0);
+            broker.stored.write().hot = Hot::with_room(0);
             inbox.check(&broker, false);
             drop(broker);
             inbox.check_on(&disk.after_power_cut(0), |disk| open_edited(disk, edit, few));

@@ -1,6 +1,6 @@
 //! Looking at a log from outside.
 
-use super::super::disk::LogFile;
+use super::super::log::disk::LogFile;
 use super::*;
 use inspect::{stats_on, verify_on};
 use std::io;

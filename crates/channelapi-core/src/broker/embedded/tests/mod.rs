@@ -15,12 +15,27 @@ mod safety;
 mod space;
 mod starts;
 
+use super::log::disk::Disk;
+use super::stored::hot::Hot;
+use super::upkeep::AGELESS;
+use super::writer::command::Poke;
 use super::*;
-use crate::broker::{Gap, Since, Start};
-use crate::model::{Pattern, Policy, Publication, Retention};
+use crate::broker::history::{Gap, Since, Start};
+use crate::broker::permit::Permit;
+use crate::broker::sink::PublicationSink;
+use crate::clock::Clock;
+use crate::model::{
+    ChannelName, Cursor, Durability, EventName, Pattern, Policies, Policy, Position, Publication, Retention,
+};
+use bytes::Bytes;
 use disk::SimulatedDisk;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc as std_mpsc};
+use std::thread;
+use std::time::Duration;
 
 /// Remembers the turns it was handed.
 #[derive(Default)]
@@ -71,7 +86,7 @@ fn settings() -> StoreSettings {
 /// Lets upkeep do all it can.
 fn tidy(broker: &EmbeddedBroker) {
     let (done, is_done) = std_mpsc::sync_channel(1);
-    broker.pokes.send(upkeep::Poke { done: Some(done) }).unwrap();
+    broker.pokes.send(Poke { done: Some(done) }).unwrap();
     is_done.recv_timeout(Duration::from_mins(1)).expect("upkeep comes to an end");
 }
 

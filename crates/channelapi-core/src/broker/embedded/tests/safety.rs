@@ -1,7 +1,7 @@
 //! How safely things are kept, what is kept in memory, and what happens when nothing can be kept any more.
 
 use super::*;
-use crate::broker::{Depth, History as _, Reading};
+use crate::broker::history::{Depth, History as _, Reading};
 
 /// Waits until something is so.
 fn wait_until(what: &str, is_so: impl Fn() -> bool) {
@@ -187,7 +187,7 @@ fn what_is_kept_in_memory_only_is_bounded_over_all_channels() {
         let broker = open(&SimulatedDisk::default());
         let big = "x".repeat(crate::limits::DATA_BYTES_MAX);
         let first = broker.publish(on("memory-0", "first")).await.unwrap();
-        let count = MEMORY_HISTORY_BYTES_MAX / crate::limits::DATA_BYTES_MAX + 3;
+        let count = crate::limits::MEMORY_HISTORY_BYTES_MAX / crate::limits::DATA_BYTES_MAX + 3;
         for number in 0..count {
             broker.publish(on(&format!("memory-{}", number % 3 + 1), &big)).await.unwrap();
         }

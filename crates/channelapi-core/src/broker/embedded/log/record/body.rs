@@ -2,7 +2,7 @@
 
 use super::header;
 use super::{Generation, NUMBER_MAX, Preface, Purge, Record, StoredPublication, StoredTop};
-use crate::broker::Gap;
+use crate::broker::history::Gap;
 
 const PUBLICATION: u8 = 1;
 const PREFACE: u8 = 2;
@@ -19,7 +19,7 @@ const TAKES_OVER: u8 = 2;
 
 impl<'a> Record<'a> {
     /// Appends the record's bytes, and returns its checksum: the tag of a publication.
-    pub(in super::super) fn write(&self, out: &mut Vec<u8>) -> u32 {
+    pub(in super::super::super) fn write(&self, out: &mut Vec<u8>) -> u32 {
         header::write(out, |out| match self {
             Self::Publication(publication) => publication.write_body(out),
             Self::Preface(preface) => {

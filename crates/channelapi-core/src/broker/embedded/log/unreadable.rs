@@ -18,7 +18,7 @@ const BLOCK: usize = 4096;
 const STUMBLES: u32 = 8;
 
 /// Reads again where the operating system says that it cannot.
-pub(super) fn insist<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(in super::super) fn insist<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let mut pause = PAUSE;
     for _ in 0..TRIES {
         match read() {
@@ -31,7 +31,7 @@ pub(super) fn insist<T>(mut read: impl FnMut() -> io::Result<T>) -> io::Result<T
 }
 
 /// Whether it is the place that cannot be read, and not that nothing can be right now.
-pub(super) fn is_damage(error: &io::Error) -> bool {
+pub(in super::super) fn is_damage(error: &io::Error) -> bool {
     /// `EIO`, and what file systems say whose own checksums are wrong: `EBADMSG` and `EUCLEAN`.
     const DAMAGE: [i32; 3] = [5, 74, 117];
     // Without a number it is that there is less than there should be.

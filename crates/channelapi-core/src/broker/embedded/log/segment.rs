@@ -1,6 +1,5 @@
 //! The bytes of one segment: its name, its header, and the records behind it, damage included.
 
-use super::OpenError;
 use super::record::{Found, NUMBER_MAX, Record, extent_of, is_marked, may_begin};
 use std::ops::Range;
 
@@ -11,14 +10,14 @@ const MAGIC: [u8; 8] = *b"CHANLOG1";
 const FAMILY: &[u8] = b"CHANLOG";
 
 /// Magic, number, first sequence, and a checksum over them.
-pub(super) const SEGMENT_HEADER_BYTES: usize = 28;
+pub(in super::super) const SEGMENT_HEADER_BYTES: usize = 28;
 
 /// The file that is given up when the disk is full, so that there is room to tidy up.
 pub(super) const RESERVE: &str = "reserve";
 
 /// What a file in the log's directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Name {
+pub(in super::super) enum Name {
     /// A segment, by its number.
     Segment(u64),
     /// A segment that is being rewritten; nothing, once the process has ended.
@@ -28,17 +27,17 @@ pub(super) enum Name {
 }
 
 /// The file of a segment.
-pub(super) fn name_of(number: u64) -> String {
+pub(in super::super) fn name_of(number: u64) -> String {
     format!("{number:016x}.log")
 }
 
 /// The file a segment is rewritten into.
-pub(super) fn rewritten_name_of(number: u64) -> String {
+pub(in super::super) fn rewritten_name_of(number: u64) -> String {
     format!("{number:016x}.new")
 }
 
 /// What a file is; `None` if it is not ours.
-pub(super) fn parse_name(name: &str) -> Option<Name> {
+pub(in super::super) fn parse_name(name: &str) -> Option<Name> {
     if name == RESERVE {
         return Some(Name::Reserve);
     }
@@ -55,7 +54,7 @@ pub(super) fn parse_name(name: &str) -> Option<Name> {
 }
 
 /// The first bytes of a segment.
-pub(super) fn header(number: u64, first: u64) -> Vec<u8> {
+pub(in super::super) fn header(number: u64, first: u64) -> Vec<u8> {
     let mut header = Vec::with_capacity(SEGMENT_HEADER_BYTES);
     header.extend_from_slice(&MAGIC);
     header.extend_from_slice(&number.to_le_bytes());
@@ -66,7 +65,7 @@ pub(super) fn header(number: u64, first: u64) -> Vec<u8> {
 
 /// The first sequence of a segment; `None` if its header is damaged, which is no reason to give it up: the records behind it
 /// have checksums of their own. Another format is refused.
-pub(super) fn first_of(name: &str, number: u64, bytes: &[u8]) -> Result<Option<u64>, OpenError> {
+pub(in super::super) fn first_of(name: &str, number: u64, bytes: &[u8]) -> Result<Option<u64>, OtherFormat> {
     let Some((header, _)) = bytes.split_first_chunk::<SEGMENT_HEADER_BYTES>() else {
         return Ok(None);
     };
@@ -75,16 +74,23 @@ pub(super) fn first_of(name: &str, number: u64, bytes: &[u8]) -> Result<Option<u
         return Ok(None);
     }
     if front.starts_with(FAMILY) && !front.starts_with(&MAGIC) {
-        return Err(OpenError::Format(name.to_owned()));
+        return Err(OtherFormat { name: name.to_owned() });
     }
     let is_ours = front.starts_with(&MAGIC) && front[8..16] == number.to_le_bytes();
     let first = is_ours.then(|| u64::from_le_bytes(*front[16..].first_chunk().expect("it has eight bytes")));
     Ok(first.filter(|first| *first < NUMBER_MAX))
 }
 
+/// A segment is in another format than ours.
+#[derive(Debug)]
+pub(in super::super) struct OtherFormat {
+    /// The name of its file.
+    pub(in super::super) name: String,
+}
+
 /// A part of a segment.
 #[derive(Debug)]
-pub(super) enum Part<'a> {
+pub(in super::super) enum Part<'a> {
     /// A record, where it begins, and how many bytes it takes.
     Record(Record<'a>, u32, u32),
     /// Bytes that are no record, from here to there.
@@ -93,17 +99,17 @@ pub(super) enum Part<'a> {
 
 /// Where the records of a segment end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct End {
+pub(in super::super) struct End {
     /// Behind the last whole one.
-    pub(super) position: usize,
+    pub(in super::super) position: usize,
     /// Everything before this was synced once.
-    pub(super) synced: usize,
-    pub(super) kind: EndKind,
+    pub(in super::super) synced: usize,
+    pub(in super::super) kind: EndKind,
 }
 
 /// What is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum EndKind {
+pub(in super::super) enum EndKind {
     /// A seal: the log goes on in another segment.
     Sealed,
     /// Nothing, zeros, or parts of what was never written as a whole.
@@ -114,7 +120,7 @@ pub(super) enum EndKind {
 
 /// Hands every part of a segment to `on_part`, in order. The beginning of a batch whose end is missing at the end of the segment
 /// counts as never written.
-pub(super) fn scan<'a>(bytes: &'a [u8], mut on_part: impl FnMut(Part<'a>)) -> End {
+pub(in super::super) fn scan<'a>(bytes: &'a [u8], mut on_part: impl FnMut(Part<'a>)) -> End {
     let mut position = SEGMENT_HEADER_BYTES.min(bytes.len());
     let mut synced = 0;
     let mut batch: Vec<(Record<'a>, u32, u32)> = Vec::new();
@@ -161,7 +167,7 @@ pub(super) fn scan<'a>(bytes: &'a [u8], mut on_part: impl FnMut(Part<'a>)) -> En
 }
 
 /// Where records lie next to each other that were read whole, of what nobody knows to have been synced. Between these stretches is damage.
-pub(super) fn unsynced(bytes: &[u8], end: &End, has_header: bool) -> Vec<Range<usize>> {
+pub(in super::super) fn unsynced(bytes: &[u8], end: &End, has_header: bool) -> Vec<Range<usize>> {
     let mut position = end.synced.max(SEGMENT_HEADER_BYTES);
     let mut begin = if has_header { end.synced } else { position };
     let mut stretches = Vec::new();
@@ -242,7 +248,7 @@ mod tests {
         let mut other = whole[..SEGMENT_HEADER_BYTES - 4].to_vec();
         other[7] = b'2';
         other.extend_from_slice(&crc32fast::hash(&other).to_le_bytes());
-        assert!(matches!(first_of("x", 3, &other), Err(OpenError::Format(_))));
+        assert!(matches!(first_of("x", 3, &other), Err(OtherFormat { .. })));
         other[9] ^= 1;
         assert!(matches!(first_of("x", 3, &other), Ok(None)));
     }

@@ -1,12 +1,12 @@
 //! A group of publications on their way into the log, from plan to answer.
 
-use super::PublishRequest;
+use super::super::index::Standing;
+use super::super::log::record::{Record, StoredPublication};
+use super::super::request::{Outcome, PublishRequest};
 use super::answers::{Answers, Asker};
-use super::index::Standing;
-use super::record::{Record, StoredPublication};
 use super::repeats::{Identity, Key};
-use super::writer::{Outcome, Times};
-use crate::broker::Permit;
+use super::times::Times;
+use crate::broker::permit::Permit;
 use crate::counters::COUNTERS;
 use crate::model::{ChannelName, Durability, EventName};
 use bytes::Bytes;

@@ -6,129 +6,108 @@
 
 mod expiries;
 
-use super::{EmbeddedBroker, reader};
-use crate::broker::Gap;
+use crate::broker::history::Gap;
 use crate::model::ChannelName;
-pub(super) use expiries::Expiries;
+pub(in super::super) use expiries::Expiries;
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 
 /// What is known of one channel.
-pub(super) struct Channel {
-    pub(super) name: ChannelName,
-    pub(super) epoch: u64,
+pub(in super::super) struct Channel {
+    pub(in super::super) name: ChannelName,
+    pub(in super::super) epoch: u64,
     /// The offset of the next publication; 0 as long as there was none.
-    pub(super) next_offset: u64,
+    pub(in super::super) next_offset: u64,
     /// Every publication with at least this turn is here.
-    pub(super) complete_since: u64,
+    pub(in super::super) complete_since: u64,
     /// Publications up to this offset are missing for another reason than that their time to live is over.
-    pub(super) lost_through: u64,
+    pub(in super::super) lost_through: u64,
     /// Where its epoch began, if that took over what was kept.
-    pub(super) takeover: Takeover,
+    pub(in super::super) takeover: Takeover,
     /// The turn of the newest publication, kept or not: nothing of the channel follows.
-    pub(super) newest: u64,
+    pub(in super::super) newest: u64,
     /// In the log, nothing of the channel has a higher sequence.
-    pub(super) last: u64,
+    pub(in super::super) last: u64,
     /// What is kept, the oldest first.
-    pub(super) entries: VecDeque<Entry>,
+    pub(in super::super) entries: VecDeque<Entry>,
     /// When the oldest of them was published: a look at the entry itself is a wait for memory.
     pub(super) oldest_at: u64,
     /// When entries die that do not live for ever, by their turns.
-    pub(super) expiries: Expiries,
-    pub(super) bytes: u64,
+    pub(in super::super) expiries: Expiries,
+    pub(in super::super) bytes: u64,
     /// The segment with its newest record in the log.
-    pub(super) anchor: u32,
+    pub(in super::super) anchor: u32,
     /// The tag of the newest publication.
-    pub(super) tag: u32,
+    pub(in super::super) tag: u32,
     /// The tag of the publication before the oldest entry, which was given up; 0 if it is not known.
     pub(super) given_up_tag: u32,
     /// Stretches of damage that what is known of it has outlived.
     pub(super) touched: u32,
     pub(super) policy: u16,
     /// Why publications with a lower turn are not here.
-    pub(super) loss: Gap,
+    pub(in super::super) loss: Gap,
     /// Whether it is kept in memory only.
     pub(super) is_in_memory: bool,
     /// Publications may be missing behind the last entry: the next one begins a new epoch, which takes over what is kept.
-    pub(super) is_in_doubt: bool,
+    pub(in super::super) is_in_doubt: bool,
 }
 
 /// Where an epoch began that took over what was kept: something may be missing right before that. 0 for one that began with nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Takeover {
+pub(in super::super) struct Takeover {
     /// The offset of its own first publication.
-    pub(super) offset: u64,
+    pub(in super::super) offset: u64,
     /// Nothing is missing from this turn on.
     pub(super) since: u64,
 }
 
 /// One publication that is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry {
-    pub(super) turn: u64,
+pub(in super::super) struct Entry {
+    pub(in super::super) turn: u64,
     /// By [`Clock::unix_millis`](crate::clock::Clock::unix_millis), as are the ends of its channel: its record may have another time.
-    pub(super) published_at: u64,
-    pub(super) tag: u32,
+    pub(in super::super) published_at: u64,
+    pub(in super::super) tag: u32,
     /// The segment its record is in, or [`MEMORY`].
-    pub(super) segment: u32,
+    pub(in super::super) segment: u32,
     /// Where in it.
-    pub(super) position: u32,
+    pub(in super::super) position: u32,
     /// Bytes of the record, header included.
-    pub(super) length: u32,
+    pub(in super::super) length: u32,
 }
-
-/// The segment of what is in none.
-pub(super) const MEMORY: u32 = 0;
 
 /// Where a publication stands in its channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Standing {
-    pub(super) epoch: u64,
-    pub(super) offset: u64,
-}
-
-impl EmbeddedBroker {
-    /// Where a channel stands, if anything is known of it, and how much it keeps behind each of some offsets and shows to nobody any more,
-    /// because its time is over.
-    pub fn standing_and_expired(
-        &self,
-        channel: &ChannelName,
-        behind: impl FnOnce(&reader::Standing) -> Vec<u64>,
-    ) -> Option<(reader::Standing, Vec<u64>)> {
-        let now = self.clock.unix_millis();
-        let stored = self.stored.read();
-        let known = stored.index.channel(channel)?;
-        let (first_offset, next_offset) = (known.first_offset(), known.next_offset);
-        let standing = reader::Standing { epoch: known.epoch, first_offset, next_offset };
-        Some((standing, known.expired(&behind(&standing), now)))
-    }
+pub(in super::super) struct Standing {
+    pub(in super::super) epoch: u64,
+    pub(in super::super) offset: u64,
 }
 
 impl Channel {
     /// The offset of the oldest entry, or of the next publication if there is none.
-    pub(super) fn first_offset(&self) -> u64 {
+    pub(in super::super) fn first_offset(&self) -> u64 {
         self.next_offset - self.entries.len() as u64
     }
 
     /// Where the entries of a later turn begin.
-    pub(super) fn behind(&self, turn: u64) -> usize {
+    pub(in super::super) fn behind(&self, turn: u64) -> usize {
         self.entries.partition_point(|entry| entry.turn <= turn)
     }
 
     /// The entry at an offset.
-    pub(super) fn at(&self, offset: u64) -> Option<&Entry> {
+    pub(in super::super) fn at(&self, offset: u64) -> Option<&Entry> {
         let index = offset.checked_sub(self.first_offset())?;
         self.entries.get(usize::try_from(index).ok()?)
     }
 
     /// The offset of an entry.
-    pub(super) fn offset_of(&self, entry: &Entry) -> u64 {
+    pub(in super::super) fn offset_of(&self, entry: &Entry) -> u64 {
         self.first_offset() + self.behind(entry.turn) as u64 - 1
     }
 
     /// The turn behind which everything lies that follows the publication at an offset: it is kept, or its time to live is over. `None` if
     /// something of that is missing. The channel has got so far.
-    pub(super) fn turn_behind(&self, offset: u64) -> Option<u64> {
+    pub(in super::super) fn turn_behind(&self, offset: u64) -> Option<u64> {
         if offset + 1 == self.next_offset {
             return Some(self.newest);
         }
@@ -137,7 +116,7 @@ impl Channel {
     }
 
     /// The tag of the publication at an offset, as far as it is known.
-    pub(super) fn tag_at(&self, offset: u64) -> Option<u32> {
+    pub(in super::super) fn tag_at(&self, offset: u64) -> Option<u32> {
         if offset == self.next_offset - 1 {
             return Some(self.tag);
         }
@@ -154,7 +133,7 @@ impl Channel {
     }
 
     /// The place of the first entry that may still be shown, from one place on and before another; that one if there is none.
-    pub(super) fn shown_from(&self, mut place: usize, before: usize, now: u64) -> usize {
+    pub(in super::super) fn shown_from(&self, mut place: usize, before: usize, now: u64) -> usize {
         while place < before {
             let Some(end) = self.expiries.find(self.entries[place].turn) else { return place };
             if !self.expiries.is_over(end, now) {
@@ -174,7 +153,7 @@ impl Channel {
     }
 
     /// The same backwards: behind the last one that may still be shown, from one place on and before another.
-    pub(super) fn shown_before(&self, mut before: usize, place: usize, now: u64) -> usize {
+    pub(in super::super) fn shown_before(&self, mut before: usize, place: usize, now: u64) -> usize {
         while place < before {
             let Some(end) = self.expiries.find(self.entries[before - 1].turn) else { return before };
             if !self.expiries.is_over(end, now) {
@@ -194,7 +173,7 @@ impl Channel {
 
     /// The newest entry that may be shown and has so many behind it that may. Whoever asks chooses how many: of a channel whose publications
     /// live for ever, that costs nothing, and of another one little more for each block of ends.
-    pub(super) fn before_newest(&self, count: usize, now: u64) -> Option<&Entry> {
+    pub(in super::super) fn before_newest(&self, count: usize, now: u64) -> Option<&Entry> {
         let mut place = self.entries.len().checked_sub(count.checked_add(1)?)?;
         for piece in self.expiries.pieces(0..self.expiries.len()).rev() {
             if self.expiries.turn(piece.end - 1) < self.entries[place].turn {
@@ -223,7 +202,7 @@ impl Channel {
     }
 
     /// How many entries behind each of some offsets may not be shown any more.
-    pub(super) fn expired(&self, behind: &[u64], now: u64) -> Vec<u64> {
+    pub(in super::super) fn expired(&self, behind: &[u64], now: u64) -> Vec<u64> {
         let mut expired = vec![0; behind.len()];
         if self.expiries.len() == 0 {
             return expired;

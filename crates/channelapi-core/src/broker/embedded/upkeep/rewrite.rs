@@ -8,13 +8,14 @@
 //! the channel stood then, without the data, which may have been purged; so it does of one of which nothing is kept. The last purge of each
 //! channel stays while there are older segments: if what follows it is damaged one day, what is before it must not come back.
 
-use super::disk::{Disk, is_gone};
-use super::index::{Entry, Index, MEMORY};
-use super::notes::Refusal;
-use super::record::{Preface, Record, StoredPublication, StoredTop, tag_of};
-use super::segment::{EndKind, Part, first_of, header, name_of, rewritten_name_of, scan};
-use super::stored::{Segment, Stored};
-use crate::broker::Gap;
+use super::super::index::{Entry, Index};
+use super::super::log::MEMORY;
+use super::super::log::disk::{Disk, is_gone};
+use super::super::log::record::{Preface, Record, StoredPublication, StoredTop, tag_of};
+use super::super::log::segment::{EndKind, Part, first_of, header, name_of, rewritten_name_of, scan};
+use super::super::stored::{Segment, Stored};
+use super::super::writer::command::Refusal;
+use crate::broker::history::Gap;
 use crate::failpoint;
 use crate::model::ChannelName;
 use parking_lot::RwLock;

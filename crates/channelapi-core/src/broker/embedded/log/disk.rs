@@ -1,7 +1,6 @@
 //! The few things the log asks of a file system, as a seam: the tests put one under it that forgets what was not synced, cuts
 //! files anywhere and fails when it is told to.
 
-use super::reserve::is_full;
 use super::unreadable::{is_damage, read_around};
 use crate::folder;
 use bytes::Bytes;
@@ -13,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// A directory of files.
-pub(super) trait Disk: Send + Sync + 'static {
+pub(in super::super) trait Disk: Send + Sync + 'static {
     /// The names of all files.
     fn list(&self) -> io::Result<Vec<String>>;
 
@@ -42,7 +41,7 @@ pub(super) trait Disk: Send + Sync + 'static {
 }
 
 /// One file of the log.
-pub(super) trait LogFile: Send + Sync {
+pub(in super::super) trait LogFile: Send + Sync {
     /// Writes at `position`, which is not behind the end. After an error, any part of `bytes` may have been written.
     fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()>;
 
@@ -63,22 +62,32 @@ pub(super) trait LogFile: Send + Sync {
 struct SyncFailed(io::Error);
 
 /// Says of an error that a sync ended so. On a full disk nothing is in doubt: what was to be synced is made anew.
-pub(super) fn sync_failed(error: io::Error) -> io::Error {
+pub(in super::super) fn sync_failed(error: io::Error) -> io::Error {
     if is_full(&error) { error } else { io::Error::new(error.kind(), SyncFailed(error)) }
 }
 
 /// Whether a sync failed, so that it must not be tried again.
-pub(super) fn is_sync_failure(error: &io::Error) -> bool {
+pub(in super::super) fn is_sync_failure(error: &io::Error) -> bool {
     error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<SyncFailed>)
 }
 
+/// Whether a disk that failed so takes no more bytes.
+pub(in super::super) fn is_full(error: &io::Error) -> bool {
+    has_no_room(error) || error.kind() == io::ErrorKind::ReadOnlyFilesystem
+}
+
+/// Whether it would take some if others were given up.
+pub(in super::super) fn has_no_room(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Whether a file is not there, or not any more.
-pub(super) fn is_gone(error: &io::Error) -> bool {
+pub(in super::super) fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
 }
 
 /// A directory of the operating system.
-pub(super) struct Directory {
+pub(in super::super) struct Directory {
     path: PathBuf,
     /// Files in it are opened for reading alone: whoever only looks needs no disk that can be written.
     is_read_only: bool,
@@ -86,13 +95,13 @@ pub(super) struct Directory {
 
 impl Directory {
     /// Makes the directory, for this user only, if it is missing. Its name survives a power cut when this returns.
-    pub(super) fn make(path: &Path) -> io::Result<Self> {
+    pub(in super::super) fn make(path: &Path) -> io::Result<Self> {
         folder::make(path)?;
         Ok(Self { path: path.to_owned(), is_read_only: false })
     }
 
     /// A directory that is there, to look at.
-    pub(super) fn existing(path: &Path) -> Self {
+    pub(in super::super) fn existing(path: &Path) -> Self {
         Self { path: path.to_owned(), is_read_only: true }
     }
 

@@ -17,22 +17,22 @@
 mod body;
 mod header;
 
-pub(super) use header::{HEADER_BYTES, extent_of, is_marked, mark, may_begin, tag_of};
+pub(in super::super) use header::{HEADER_BYTES, extent_of, is_marked, mark, may_begin, tag_of};
 
-use crate::broker::Gap;
+use crate::broker::history::Gap;
 use header::Framed;
 
 /// Sequences, offsets and times stay below this, which is what a cursor has room for, and so does the next one of each: nobody counts on
 /// from a larger one. A channel that comes to its last offset begins a new epoch, and a log that comes to its last sequence takes nothing
 /// more; in practice only somebody else can have written such numbers.
-pub(super) const NUMBER_MAX: u64 = 1 << 48;
+pub(in super::super) const NUMBER_MAX: u64 = 1 << 48;
 
 /// The shortest record that has a sequence of its own: a purge of a channel whose name has one byte.
-pub(super) const RECORD_BYTES_MIN: usize = HEADER_BYTES + 1 + 2 * 8 + 1;
+pub(in super::super) const RECORD_BYTES_MIN: usize = HEADER_BYTES + 1 + 2 * 8 + 1;
 
 /// What is written into the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Record<'a> {
+pub(in super::super) enum Record<'a> {
     /// Something was published.
     Publication(StoredPublication<'a>),
     /// What whoever reads on from here has to know of what came before: at the beginning of each segment and of each life.
@@ -57,57 +57,57 @@ pub(super) enum Record<'a> {
 
 /// A publication with everything that must survive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StoredPublication<'a> {
+pub(in super::super) struct StoredPublication<'a> {
     /// The next record belongs to the same batch: if it is missing at the end of the log, this one counts for nothing.
-    pub(super) continues: bool,
+    pub(in super::super) continues: bool,
     /// Its epoch begins with it and takes over what the channel has kept: something may be missing before it, and its offset is the next one of
     /// what is known.
-    pub(super) takes_over: bool,
-    pub(super) sequence: u64,
+    pub(in super::super) takes_over: bool,
+    pub(in super::super) sequence: u64,
     /// Nothing of the channel has a sequence between this one and the publication's own.
-    pub(super) previous: u64,
+    pub(in super::super) previous: u64,
     /// Milliseconds since 1970.
-    pub(super) published_at: u64,
+    pub(in super::super) published_at: u64,
     /// When it dies, in milliseconds since 1970; 0 is never.
-    pub(super) expires_at: u64,
-    pub(super) epoch: u64,
-    pub(super) offset: u64,
-    pub(super) channel: &'a str,
+    pub(in super::super) expires_at: u64,
+    pub(in super::super) epoch: u64,
+    pub(in super::super) offset: u64,
+    pub(in super::super) channel: &'a str,
     /// The event it arrives as; empty for the usual one.
-    pub(super) event: &'a str,
+    pub(in super::super) event: &'a str,
     /// What repeats are recognised by, if the publisher gave one: a key, and a hash of what was published under it.
-    pub(super) idempotency: Option<(&'a str, [u8; 16])>,
+    pub(in super::super) idempotency: Option<(&'a str, [u8; 16])>,
     /// JSON, as it was published.
-    pub(super) data: &'a [u8],
+    pub(in super::super) data: &'a [u8],
 }
 
 /// What came before.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Preface {
+pub(in super::super) struct Preface {
     /// The sequence of the next record that has one.
-    pub(super) next: u64,
+    pub(in super::super) next: u64,
     /// The log begins with the segment of this number; older ones are not missing but given up.
-    pub(super) begins: u64,
+    pub(in super::super) begins: u64,
     /// Of a channel that the log does not know, nothing with a lower sequence is provably known.
-    pub(super) floor: u64,
+    pub(in super::super) floor: u64,
     /// The lives of the log, the oldest first.
-    pub(super) generations: Vec<Generation>,
+    pub(in super::super) generations: Vec<Generation>,
 }
 
 /// One run of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Generation {
+pub(in super::super) struct Generation {
     /// Random; 0 for a stretch of damage that may have held one.
-    pub(super) id: u64,
+    pub(in super::super) id: u64,
     /// The first sequence that belongs to it.
-    pub(super) first: u64,
+    pub(in super::super) first: u64,
     /// Which channels were kept in memory only; 0 for none.
-    pub(super) layout: u64,
+    pub(in super::super) layout: u64,
 }
 
 impl Generation {
     /// Whether channels may have been kept in memory only that are not by a layout.
-    pub(super) fn may_hold_others(&self, than: u64) -> bool {
+    pub(in super::super) fn may_hold_others(&self, than: u64) -> bool {
         match self.id {
             0 => than != 0,
             _ => self.layout != 0 && self.layout != than,
@@ -117,30 +117,30 @@ impl Generation {
 
 /// Where a channel stands of which nothing is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct StoredTop<'a> {
-    pub(super) epoch: u64,
-    pub(super) next_offset: u64,
+pub(in super::super) struct StoredTop<'a> {
+    pub(in super::super) epoch: u64,
+    pub(in super::super) next_offset: u64,
     /// Nothing of the channel has a higher sequence.
-    pub(super) last: u64,
+    pub(in super::super) last: u64,
     /// The tag of the newest publication.
-    pub(super) tag: u32,
+    pub(in super::super) tag: u32,
     /// Why it is not kept.
-    pub(super) loss: Gap,
-    pub(super) channel: &'a str,
+    pub(in super::super) loss: Gap,
+    pub(in super::super) channel: &'a str,
 }
 
 /// A channel's history was given up on request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Purge<'a> {
-    pub(super) sequence: u64,
+pub(in super::super) struct Purge<'a> {
+    pub(in super::super) sequence: u64,
     /// The history that begins with the next publication.
-    pub(super) epoch: u64,
-    pub(super) channel: &'a str,
+    pub(in super::super) epoch: u64,
+    pub(in super::super) channel: &'a str,
 }
 
 /// What lies at some place of a segment.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found<'a> {
+pub(in super::super) enum Found<'a> {
     /// A record, and how many bytes it takes.
     Record(Record<'a>, usize),
     /// The end: nothing but zeros, or nothing, or the beginning of a record whose end was never written.
@@ -151,7 +151,7 @@ pub(super) enum Found<'a> {
 
 impl<'a> Record<'a> {
     /// The record's own sequence, if it has one.
-    pub(super) fn sequence(&self) -> Option<u64> {
+    pub(in super::super) fn sequence(&self) -> Option<u64> {
         match self {
             Self::Publication(publication) => Some(publication.sequence),
             Self::Purge(purge) => Some(purge.sequence),
@@ -160,7 +160,7 @@ impl<'a> Record<'a> {
     }
 
     /// Reads what lies at the beginning of `bytes`, which reach to the end of the segment.
-    pub(super) fn find(bytes: &'a [u8]) -> Found<'a> {
+    pub(in super::super) fn find(bytes: &'a [u8]) -> Found<'a> {
         let body = match header::look(bytes) {
             Framed::Body(body) => body,
             Framed::End => return Found::End,

@@ -1,7 +1,7 @@
 //! What was published under which idempotency key, for as long as a publisher may repeat it.
 
-use super::PublishError;
-use super::place::Place;
+use super::super::place::Place;
+use super::super::request::PublishError;
 use crate::clock::{Clock, millis_of};
 use crate::counters::COUNTERS;
 use crate::limits::IDEMPOTENCY_WINDOW;
@@ -11,7 +11,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 /// The keys that are known.
-pub(super) struct Repeats {
+pub(in super::super) struct Repeats {
     known: HashMap<Key, Known>,
     by_age: VecDeque<(u64, Key)>,
     /// How many there may be.
@@ -27,7 +27,7 @@ pub(super) type Identity = (Key, [u8; 16]);
 /// The time by which keys are aged: milliseconds of the log's lives, one behind the other. The time between them does not count,
 /// because a wall clock that was set meanwhile would let a repeat be stored twice.
 #[derive(Clone)]
-pub(super) struct KeysClock {
+pub(in super::super) struct KeysClock {
     clock: Clock,
     /// What [`Clock::monotonic_millis`] said when this life began.
     began: u64,
@@ -36,11 +36,11 @@ pub(super) struct KeysClock {
 }
 
 impl KeysClock {
-    pub(super) fn new(clock: Clock, before: u64) -> Self {
+    pub(in super::super) fn new(clock: Clock, before: u64) -> Self {
         Self { began: clock.monotonic_millis(), before, clock }
     }
 
-    pub(super) fn now(&self) -> u64 {
+    pub(in super::super) fn now(&self) -> u64 {
         self.before + self.clock.monotonic_millis().saturating_sub(self.began)
     }
 }
@@ -53,26 +53,26 @@ struct Known {
 
 /// Where what was published under a key is, and how safely.
 #[derive(Clone, Copy)]
-pub(super) struct Stands {
-    pub(super) position: Position,
-    pub(super) place: Place,
-    pub(super) durability: Durability,
+pub(in super::super) struct Stands {
+    pub(in super::super) position: Position,
+    pub(in super::super) place: Place,
+    pub(in super::super) durability: Durability,
 }
 
 /// A hash of what is published, to tell a repeat from another publication under the same key.
-pub(super) fn fingerprint(event: &EventName, data: &[u8]) -> [u8; 16] {
+pub(in super::super) fn fingerprint(event: &EventName, data: &[u8]) -> [u8; 16] {
     let hash = Sha256::new().chain_update(event.as_str()).chain_update([0]).chain_update(data).finalize();
     *hash.first_chunk().expect("a hash is longer")
 }
 
 /// Whether what was published then may still be repeated, both by the [`KeysClock`].
-pub(super) fn is_fresh(published_at: u64, now: u64) -> bool {
+pub(in super::super) fn is_fresh(published_at: u64, now: u64) -> bool {
     now.saturating_sub(published_at) <= millis_of(IDEMPOTENCY_WINDOW)
 }
 
 impl Repeats {
     /// None, with room for so many.
-    pub(super) fn with_room(most: usize) -> Self {
+    pub(in super::super) fn with_room(most: usize) -> Self {
         Self { known: HashMap::new(), by_age: VecDeque::new(), most }
     }
 
@@ -89,7 +89,13 @@ impl Repeats {
     }
 
     /// Keeps in mind what was published under a key.
-    pub(super) fn remember(&mut self, key: Key, fingerprint: [u8; 16], published_at: u64, stands: Stands) {
+    pub(in super::super) fn remember(
+        &mut self,
+        key: Key,
+        fingerprint: [u8; 16],
+        published_at: u64,
+        stands: Stands,
+    ) {
         self.by_age.push_back((published_at, key.clone()));
         self.known.insert(key, Known { fingerprint, published_at, stands });
         if self.by_age.len() > self.most {
@@ -100,14 +106,14 @@ impl Repeats {
     }
 
     /// What was read from the log belongs to this life from now on.
-    pub(super) fn adopt(&mut self, generation: u64) {
+    pub(in super::super) fn adopt(&mut self, generation: u64) {
         for known in self.known.values_mut() {
             known.stands.place.generation = generation;
         }
     }
 
     /// Forgets what nobody may repeat any more.
-    pub(super) fn forget_old(&mut self, now: u64) {
+    pub(in super::super) fn forget_old(&mut self, now: u64) {
         while self.by_age.front().is_some_and(|(at, _)| !is_fresh(*at, now)) {
             self.forget_oldest();
         }

@@ -1,27 +1,19 @@
 //! What the writer writes down that is no publication: purges, where channels stand, and where the log begins.
 
-use super::PublishError;
-use super::index::Reset;
-use super::log::AppendError;
+use super::super::epoch::random;
+use super::super::index::Reset;
+use super::super::log::AppendError;
+use super::super::log::disk::has_no_room;
+use super::super::log::record::{Purge, Record, StoredTop};
+use super::super::request::PublishError;
+use super::super::stored::Stored;
+use super::command::{Poke, Refusal};
 use super::outcome::refusal;
-use super::record::{Purge, Record, StoredTop};
-use super::reserve::has_no_room;
-use super::stored::Stored;
-use super::upkeep::Poke;
-use super::writer::{Appended, Writer, random};
-use crate::broker::Gap;
+use super::{Appended, Writer};
+use crate::broker::history::Gap;
 use crate::model::ChannelName;
 use std::sync::atomic::Ordering;
 use tracing::warn;
-
-/// Why nothing was written for upkeep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// The disk has no room for it.
-    Full,
-    /// The disk is read-only, or the log is closed, or something else that less to write does not help.
-    Other,
-}
 
 impl Writer {
     /// Gives up a channel's history; the next publication begins a new one. It is written down also of a channel that is kept in memory

@@ -1,14 +1,16 @@
 //! What comes of a group: what is stored is indexed, delivered and answered, in this order; what is not stored is refused.
 
+use super::super::index::held::HeldPublication;
+use super::super::index::{Arrival, Entry};
+use super::super::log::AppendError;
+use super::super::log::MEMORY;
+use super::super::log::disk::is_full;
+use super::super::request::{PublishError, Published};
+use super::super::stored::Stored;
 use super::group::{Group, Planned};
-use super::held::HeldPublication;
-use super::index::{Arrival, Entry, MEMORY};
-use super::log::AppendError;
 use super::repeats::Stands;
-use super::reserve::is_full;
-use super::stored::Stored;
-use super::writer::{Appended, Times, Writer};
-use super::{PublishError, Published};
+use super::times::Times;
+use super::{Appended, Writer};
 use crate::failpoint;
 use crate::model::{Kept, Position, Publication};
 use bytes::Bytes;

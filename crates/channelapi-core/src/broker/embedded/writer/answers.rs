@@ -2,7 +2,7 @@
 //!
 //! A thread that drives a runtime of its own may run [`carry_answers`]; for whoever waits elsewhere, the writer answers by itself.
 
-use super::writer::{Outcome, Results};
+use super::super::request::{Outcome, Results};
 use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl Answer {
 }
 
 /// Somebody who waits for what comes of a batch.
-pub(super) struct Asker {
+pub(in super::super) struct Asker {
     desk: Option<Arc<Desk>>,
     answer: Question,
 }
@@ -50,13 +50,13 @@ enum Question {
 
 impl Asker {
     /// Waits on this thread for what comes of a single publication.
-    pub(super) fn of_one() -> (Self, oneshot::Receiver<Outcome>) {
+    pub(in super::super) fn of_one() -> (Self, oneshot::Receiver<Outcome>) {
         let (answer, answered) = oneshot::channel();
         (Self::here(Question::One(answer)), answered)
     }
 
     /// Waits on this thread for what comes of several.
-    pub(super) fn of_all() -> (Self, oneshot::Receiver<Results>) {
+    pub(in super::super) fn of_all() -> (Self, oneshot::Receiver<Results>) {
         let (answer, answered) = oneshot::channel();
         (Self::here(Question::All(answer)), answered)
     }
@@ -74,7 +74,7 @@ pub(super) struct Answers {
 
 impl Answers {
     /// One more, which arrives at the latest when all of them are [`sent`](Self::send): what came of each publication of a batch.
-    pub(super) fn add(&mut self, asker: Asker, mut outcomes: impl Iterator<Item = Outcome>) {
+    pub(in super::super) fn add(&mut self, asker: Asker, mut outcomes: impl Iterator<Item = Outcome>) {
         let Asker { desk, answer } = asker;
         let answer = match answer {
             Question::One(asker) => Answer::One(asker, outcomes.next().expect("a batch is not empty")),
@@ -122,7 +122,7 @@ pub async fn carry_answers() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::embedded::PublishError;
+    use crate::broker::embedded::request::PublishError;
     use std::iter;
 
     const REFUSED: Outcome = Err(PublishError::Fenced);

@@ -1,12 +1,15 @@
-//! Epochs that take over what the one before them has kept.
+//! The numbers of epochs: new ones, and those of epochs that take over what the one before them has kept.
 //!
 //! A record says that its epoch takes over, and the epoch's number says from which: damage may have hidden that there was another one in
 //! between, or a purge, and then what is kept is not what was taken over.
 
-use super::writer::random;
-
 /// The half of an epoch's number that says whose successor it is.
 const LINK: u64 = 0xFFFF_FFFF;
+
+/// A number that nothing else has: of an epoch that takes over from none, or of a life of the log. Never 0.
+pub(super) fn random() -> u64 {
+    getrandom::u64().expect("the operating system has random numbers").max(1)
+}
 
 /// A new epoch, of those that may take over from this one. Never 0.
 pub(super) fn successor(of: u64) -> u64 {

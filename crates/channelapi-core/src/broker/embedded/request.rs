@@ -1,4 +1,35 @@
-//! Why the broker does not store a publication.
+//! What a publisher asks for, and what it is told.
+
+use crate::model::{ChannelName, Cursor, Durability, EventName, Position};
+use bytes::Bytes;
+
+/// What a publisher wants stored.
+#[derive(Debug, Clone)]
+pub struct PublishRequest {
+    /// Where.
+    pub channel: ChannelName,
+    /// The event it is to arrive as.
+    pub event: EventName,
+    /// JSON, byte for byte.
+    pub data: Bytes,
+    /// When it dies, in milliseconds since 1970; 0 is never.
+    pub expires_at: u64,
+    /// Under the same key, the same channel, event and data, nothing is stored twice.
+    pub idempotency_key: Option<Box<str>>,
+}
+
+/// Where a publication is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// Its place in its channel.
+    pub position: Position,
+    /// Where a client stands that has received it and everything before.
+    pub cursor: Cursor,
+    /// How safely it is kept.
+    pub durability: Durability,
+    /// Whether it was stored before, by an earlier request under the same key.
+    pub is_duplicate: bool,
+}
 
 /// Why a publication was not stored. None of them was delivered to anyone, but those in doubt may be found after a restart.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,3 +76,9 @@ pub enum PublishError {
     #[error("the broker has stopped")]
     Stopped,
 }
+
+/// What came of a publication.
+pub(super) type Outcome = Result<Published, PublishError>;
+
+/// What came of each publication of a batch, in its order.
+pub(super) type Results = Vec<Outcome>;

@@ -2,14 +2,15 @@
 //!
 //! Invariant: of the items of one batch, those of one channel are planned all or not at all.
 
+use super::super::epoch::{random, successor};
+use super::super::index::{Next, Standing};
+use super::super::log::record::NUMBER_MAX;
+use super::super::request::{PublishError, PublishRequest, Published};
+use super::super::stored::Stored;
+use super::Writer;
+use super::command::{Requests, Waiting};
 use super::group::{Group, Planned, Planning, Ticket, record_bytes_about};
-use super::index::{Next, Standing};
-use super::record::NUMBER_MAX;
 use super::repeats::{Identity, Stands, fingerprint};
-use super::stored::Stored;
-use super::succession::successor;
-use super::writer::{Requests, Waiting, Writer, random};
-use super::{PublishError, PublishRequest, Published};
 use crate::limits::DATA_BYTES_MAX;
 use crate::model::{ChannelName, Durability};
 use std::collections::{HashMap, HashSet};

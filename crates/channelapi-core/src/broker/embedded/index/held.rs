@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 /// All of them, by their turns.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(in super::super) struct Held {
     publications: BTreeMap<u64, Arc<HeldPublication>>,
     bytes: usize,
     bytes_max: usize,
@@ -15,15 +15,15 @@ pub(super) struct Held {
 
 /// One of them.
 #[derive(Debug)]
-pub(super) struct HeldPublication {
-    pub(super) channel: ChannelName,
-    pub(super) event: EventName,
+pub(in super::super) struct HeldPublication {
+    pub(in super::super) channel: ChannelName,
+    pub(in super::super) event: EventName,
     /// A copy: a part of a request would keep all of it in memory.
-    pub(super) data: Bytes,
+    pub(in super::super) data: Bytes,
     /// The newest sequence of the log when it was published.
-    pub(super) sequence: u64,
+    pub(in super::super) sequence: u64,
     /// As it was told.
-    pub(super) published_at: u64,
+    pub(in super::super) published_at: u64,
 }
 
 /// What a publication costs besides its data.
@@ -35,23 +35,23 @@ impl Held {
         Self { publications: BTreeMap::new(), bytes: 0, bytes_max }
     }
 
-    pub(super) fn insert(&mut self, turn: u64, publication: HeldPublication) {
+    pub(in super::super) fn insert(&mut self, turn: u64, publication: HeldPublication) {
         self.bytes += publication.data.len() + OVERHEAD;
         self.publications.insert(turn, Arc::new(publication));
     }
 
-    pub(super) fn remove(&mut self, turn: u64) {
+    pub(in super::super) fn remove(&mut self, turn: u64) {
         if let Some(publication) = self.publications.remove(&turn) {
             self.bytes -= publication.data.len() + OVERHEAD;
         }
     }
 
-    pub(super) fn get(&self, turn: u64) -> Option<&Arc<HeldPublication>> {
+    pub(in super::super) fn get(&self, turn: u64) -> Option<&Arc<HeldPublication>> {
         self.publications.get(&turn)
     }
 
     /// The oldest publication, if there are too many.
-    pub(super) fn excess(&self) -> Option<&HeldPublication> {
+    pub(in super::super) fn excess(&self) -> Option<&HeldPublication> {
         let oldest = self.publications.first_key_value().filter(|_| self.bytes > self.bytes_max)?;
         Some(oldest.1)
     }

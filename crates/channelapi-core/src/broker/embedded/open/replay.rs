@@ -2,27 +2,27 @@
 //!
 //! Damage is stepped over and never read; what it may have hidden is in doubt until a later record proves the contrary.
 
-use super::index::{Arrival, Entry, Index, Reset, Standing};
-use super::place::Place;
-use super::record::{Generation, Preface, Record, StoredPublication, tag_of};
-use super::repeats::{Repeats, Stands};
-use super::segment::{End, EndKind, Part, SEGMENT_HEADER_BYTES, scan};
-use super::stored::Segment;
+use super::super::index::{Arrival, Entry, Index, Reset, Standing};
+use super::super::log::record::{Generation, Preface, Record, StoredPublication, tag_of};
+use super::super::log::segment::{End, EndKind, Part, SEGMENT_HEADER_BYTES, scan};
+use super::super::place::Place;
+use super::super::stored::Segment;
+use super::super::writer::repeats::{Repeats, Stands};
 use crate::model::{ChannelName, Policies, Position};
 use std::sync::Arc;
 use tracing::warn;
 
 /// What the log says, as it is read.
-pub(super) struct Replay {
-    pub(super) index: Index,
+pub(in super::super) struct Replay {
+    pub(in super::super) index: Index,
     pub(super) repeats: Repeats,
     pub(super) policies: Arc<Policies>,
-    pub(super) generations: Vec<Generation>,
+    pub(in super::super) generations: Vec<Generation>,
     /// The time at the start. Whatever is said to be from later is from a time when the machine's clock was ahead: it counts as new.
     started_at: u64,
     /// The number of the segment with which the log begins.
-    pub(super) begins: u64,
-    /// The time of the newest publication so far, by the [`super::repeats::KeysClock`].
+    pub(in super::super) begins: u64,
+    /// The time of the newest publication so far, by the [`super::super::writer::repeats::KeysClock`].
     pub(super) keys_now: u64,
     /// The same, by its own record; `None` if none was read since its life began or the clock was set.
     newest: Option<u64>,
@@ -39,7 +39,7 @@ fn place_of(sequence: u64) -> usize {
 }
 
 impl Replay {
-    pub(super) fn new(policies: &Arc<Policies>, keys_max: usize, started_at: u64) -> Self {
+    pub(in super::super) fn new(policies: &Arc<Policies>, keys_max: usize, started_at: u64) -> Self {
         Self {
             index: Index::new(policies.clone()),
             repeats: Repeats::with_room(keys_max),
@@ -80,7 +80,13 @@ impl Replay {
     }
 
     /// Reads all records of a segment.
-    pub(super) fn segment(&mut self, name: &str, bytes: &[u8], is_last: bool, segment: &mut Segment) -> End {
+    pub(in super::super) fn segment(
+        &mut self,
+        name: &str,
+        bytes: &[u8],
+        is_last: bool,
+        segment: &mut Segment,
+    ) -> End {
         let end = scan(bytes, |part| match part {
             Part::Record(record, position, length) => {
                 let tag = tag_of(&bytes[position as usize..]);

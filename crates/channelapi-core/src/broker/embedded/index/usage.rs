@@ -2,25 +2,26 @@
 //!
 //! A segment of which nothing is in use says nothing that is not said elsewhere.
 
-use super::channel::{Entry, MEMORY};
+use super::super::log::MEMORY;
+use super::channel::Entry;
 
 /// What is in use of a segment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Usage {
+pub(in super::super) struct Usage {
     /// Entries.
-    pub(super) live: u32,
+    pub(in super::super) live: u32,
     /// Channels whose newest record is in it.
     pub(super) anchors: u32,
     /// Bytes of the entries' records.
-    pub(super) live_bytes: u64,
+    pub(in super::super) live_bytes: u64,
 }
 
 /// About how many bytes of a segment say where a channel stands, but for its name.
-pub(super) const TOP_BYTES_ABOUT: u64 = 64;
+pub(in super::super) const TOP_BYTES_ABOUT: u64 = 64;
 
 impl Usage {
     /// Bytes that stay when the segment is rewritten, at least. Where a channel stands that has nothing in it takes some, too.
-    pub(super) fn staying_bytes(self) -> u64 {
+    pub(in super::super) fn staying_bytes(self) -> u64 {
         let tops = self.anchors.saturating_sub(self.live);
         self.live_bytes + u64::from(tops) * TOP_BYTES_ABOUT
     }
@@ -28,11 +29,11 @@ impl Usage {
 
 /// What is in use of each segment, by its id.
 #[derive(Default)]
-pub(super) struct UsageTable(Vec<Usage>);
+pub(in super::super) struct UsageTable(Vec<Usage>);
 
 impl UsageTable {
     /// What is in use of a segment.
-    pub(super) fn of(&self, segment: u32) -> Usage {
+    pub(in super::super) fn of(&self, segment: u32) -> Usage {
         self.0.get(segment as usize).copied().unwrap_or_default()
     }
 

@@ -3,12 +3,12 @@
 //! It holds groups of records as they were written: nothing is done for a single publication, neither when it is stored nor
 //! when it is given up, and no request's body is kept alive by a part of it.
 
-use super::index::Entry;
+use super::super::index::Entry;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
 /// The newest groups, the oldest first.
-pub(super) struct Hot {
+pub(in super::super) struct Hot {
     groups: VecDeque<Group>,
     bytes: usize,
     bytes_max: usize,
@@ -27,17 +27,17 @@ const GROUP_OVERHEAD: usize = 128;
 
 impl Hot {
     /// Nothing, with room for so many bytes.
-    pub(super) fn with_room(bytes_max: usize) -> Self {
+    pub(in super::super) fn with_room(bytes_max: usize) -> Self {
         Self { groups: VecDeque::new(), bytes: 0, bytes_max }
     }
 
     /// How many bytes there is room for.
-    pub(super) fn room(&self) -> usize {
+    pub(in super::super) fn room(&self) -> usize {
         self.bytes_max
     }
 
     /// Keeps a group, which lies behind all earlier ones.
-    pub(super) fn push(&mut self, segment: u32, position: u64, group: Vec<u8>) {
+    pub(in super::super) fn push(&mut self, segment: u32, position: u64, group: Vec<u8>) {
         let cost = group.capacity() + GROUP_OVERHEAD;
         self.bytes += cost;
         self.groups.push_back(Group { segment, position, bytes: group.into(), cost });
@@ -49,7 +49,7 @@ impl Hot {
     }
 
     /// The record of an entry, if it is here.
-    pub(super) fn find(&self, entry: &Entry) -> Option<Bytes> {
+    pub(in super::super) fn find(&self, entry: &Entry) -> Option<Bytes> {
         let place = (entry.segment, u64::from(entry.position));
         let behind = self.groups.partition_point(|group| (group.segment, group.position) <= place);
         let group = self.groups.get(behind.checked_sub(1)?).filter(|group| group.segment == entry.segment)?;

@@ -12,7 +12,7 @@ use std::ops::Range;
 const BLOCK: usize = if cfg!(test) { 8 } else { 2_048 };
 
 #[derive(Default)]
-pub(in super::super) struct Expiries(Option<Box<Ends>>);
+pub(in super::super::super) struct Expiries(Option<Box<Ends>>);
 
 #[derive(Default)]
 struct Ends {
@@ -39,12 +39,12 @@ struct Block {
 
 impl Expiries {
     /// A publication came, behind all others.
-    pub(in super::super) fn push(&mut self, turn: u64, dies_at: u64) {
+    pub(in super::super::super) fn push(&mut self, turn: u64, dies_at: u64) {
         self.0.get_or_insert_default().push(End { turn, dies_at });
     }
 
     /// The oldest or the newest publication of the channel is gone. It may be one that lives for ever.
-    pub(in super::super) fn remove(&mut self, turn: u64) {
+    pub(in super::super::super) fn remove(&mut self, turn: u64) {
         if let Some(ends) = &mut self.0 {
             ends.remove(turn);
             if ends.list.is_empty() {
@@ -68,7 +68,7 @@ impl Expiries {
     }
 
     /// When the publication with a turn dies, unless it lives for ever.
-    pub(in super::super) fn of(&self, turn: u64) -> Option<u64> {
+    pub(in super::super::super) fn of(&self, turn: u64) -> Option<u64> {
         self.find(turn).map(|place| self.at(place).dies_at)
     }
 

@@ -1,7 +1,7 @@
 //! What stands in front of every body: its length, the mark, and the checksums.
 
 /// Bytes in front of every body.
-pub(in super::super) const HEADER_BYTES: usize = 12;
+pub(in super::super::super) const HEADER_BYTES: usize = 12;
 
 /// The longest body that is written. Whatever claims to be longer is damage.
 const BODY_BYTES_MAX: usize = crate::limits::DATA_BYTES_MAX + 4 * 1024;
@@ -44,7 +44,7 @@ pub(super) fn look(bytes: &[u8]) -> Framed<'_> {
 }
 
 /// Whether a record could begin here, judged by the header alone: a quick look for whoever searches behind damage.
-pub(in super::super) fn may_begin(bytes: &[u8]) -> bool {
+pub(in super::super::super) fn may_begin(bytes: &[u8]) -> bool {
     bytes.first_chunk::<8>().is_some_and(|&[l0, l1, l2, l3, k0, k1, k2, k3]| {
         let length = [l0, l1, l2, l3];
         length != [0; 4] && crc32fast::hash(&length) == u32::from_le_bytes([k0, k1, k2, k3])
@@ -66,13 +66,13 @@ pub(super) fn write(out: &mut Vec<u8>, write_body: impl FnOnce(&mut Vec<u8>)) ->
 }
 
 /// The checksum of the record at the beginning of `bytes`: the tag of a publication.
-pub(in super::super) fn tag_of(bytes: &[u8]) -> u32 {
+pub(in super::super::super) fn tag_of(bytes: &[u8]) -> u32 {
     let tag = bytes.get(8..HEADER_BYTES).and_then(|tag| tag.first_chunk());
     tag.map_or(0, |tag| u32::from_le_bytes(*tag))
 }
 
 /// Marks the record at the beginning of `bytes`: everything before it in its segment was synced when it was written.
-pub(in super::super) fn mark(bytes: &mut [u8]) {
+pub(in super::super::super) fn mark(bytes: &mut [u8]) {
     let [l0, l1, l2, l3, ..] = *bytes else {
         return;
     };
@@ -82,12 +82,12 @@ pub(in super::super) fn mark(bytes: &mut [u8]) {
 }
 
 /// See [`mark`].
-pub(in super::super) fn is_marked(bytes: &[u8]) -> bool {
+pub(in super::super::super) fn is_marked(bytes: &[u8]) -> bool {
     bytes.first_chunk().is_some_and(|length| u32::from_le_bytes(*length) & MARK != 0)
 }
 
 /// How many bytes the record takes that begins here, judged by its header; no more than the header if that is damaged.
-pub(in super::super) fn extent_of(bytes: &[u8]) -> usize {
+pub(in super::super::super) fn extent_of(bytes: &[u8]) -> usize {
     let body = bytes
         .first_chunk()
         .filter(|_| may_begin(bytes))
