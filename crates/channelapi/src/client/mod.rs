@@ -29,7 +29,12 @@ pub struct Failed(pub String);
 /// Publishes, and says what became of it.
 pub fn publish(request: Publish) -> Result<(), Failed> {
     warn(&request.target);
-    run(publish::run(request))
+    let json = match &request.source {
+        Source::Lines => return run(lines::run(request)),
+        Source::Stdin => publish::read_all(request.form)?,
+        Source::Data(json) => json.clone(),
+    };
+    run(publish::run(request, &json))
 }
 
 /// Prints what is published until it is told to stop.

@@ -13,7 +13,6 @@ use serde_json::value::RawValue;
 use super::{
     Failed, Form, Target,
     call::{Call, Client},
-    lines,
     problem::{Body, GivenUp, Problem},
 };
 use crate::output::{Output, try_print};
@@ -98,16 +97,8 @@ impl Outcome {
     }
 }
 
-pub(super) async fn run(request: Publish) -> Result<(), Failed> {
-    let json = match &request.source {
-        Source::Lines => return lines::run(request).await,
-        Source::Data(json) => json.clone(),
-        Source::Stdin => read_all(request.form)?,
-    };
-    one(request, &json).await
-}
-
-async fn one(request: Publish, json: &RawValue) -> Result<(), Failed> {
+/// Publishes one thing.
+pub(super) async fn run(request: Publish, json: &RawValue) -> Result<(), Failed> {
     let Publish { target, channel, output, is_volatile, .. } = request;
     let may_be_older = request.idempotency_key.is_some();
     let key = match request.idempotency_key {
@@ -186,7 +177,7 @@ pub(super) fn random_key() -> Result<String, Failed> {
     Ok(format!("cli-{}", BASE64_URL_SAFE_NO_PAD.encode(bytes)))
 }
 
-fn read_all(form: Form) -> Result<Box<RawValue>, Failed> {
+pub(super) fn read_all(form: Form) -> Result<Box<RawValue>, Failed> {
     let mut bytes = Vec::new();
     let read = io::stdin().take(INPUT_BYTES_MAX + 1).read_to_end(&mut bytes);
     read.map_err(|error| Failed(format!("cannot read standard input: {error}")))?;

@@ -7,7 +7,8 @@
 
 use super::super::idempotency;
 use super::super::message::shared;
-use super::json::{Fields, Object, invalid, wrong_type};
+use super::fields::{Fields, invalid, wrong_type};
+use super::json::Object;
 use super::problem::{Code, Problem};
 use super::publish::{Draft, status_of, store, stored};
 use super::{answer, utf8};

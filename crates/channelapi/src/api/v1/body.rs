@@ -1,6 +1,6 @@
 //! The body of a request: read as a whole where there is one, and not there where none means anything.
 
-use super::json::{self, Fields};
+use super::fields::{self, Fields};
 use super::problem::{Code, Problem};
 use crate::http::{self, BodyError, Received};
 use crate::receiving::Sender;
@@ -20,7 +20,7 @@ pub(super) async fn read(headers: &HeaderMap, body: Received, sender: Sender) ->
     http::read_body(body, API_BODY_BYTES_MAX, sender).await.map_err(|error| match error {
         BodyError::TooLarge => too_large(),
         BodyError::TooSlow => Problem::new(Code::BodyTimeout, "The body did not arrive in time."),
-        BodyError::Broken => json::invalid("The body could not be read."),
+        BodyError::Broken => fields::invalid("The body could not be read."),
         BodyError::NoRoom => Problem::new(Code::Overloaded, "Too many large bodies are on their way."),
     })
 }
@@ -37,5 +37,5 @@ pub(super) async fn none(headers: &HeaderMap, body: Received, sender: Sender) ->
 
 /// The text of a body.
 pub(super) fn utf8(body: &Bytes) -> Result<&str, Problem> {
-    std::str::from_utf8(body).map_err(|_| json::invalid("The body is not UTF-8."))
+    std::str::from_utf8(body).map_err(|_| fields::invalid("The body is not UTF-8."))
 }

@@ -1,6 +1,7 @@
 //! Consumers of a channel: who has confirmed what.
 
-use super::json::{Fields, Object, invalid, wrong_type};
+use super::fields::{Fields, invalid, wrong_type};
+use super::json::Object;
 use super::problem::{Code, Problem, sentence};
 use super::{answer, time, utf8};
 use crate::http::Response;

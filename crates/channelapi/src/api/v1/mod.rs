@@ -5,6 +5,7 @@ mod body;
 mod channel;
 mod consumers;
 mod denied;
+mod fields;
 mod history;
 mod json;
 mod problem;

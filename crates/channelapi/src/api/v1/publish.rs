@@ -2,7 +2,8 @@
 
 use super::super::in_time::{TooLate, in_time};
 use super::super::message::{DEPTH_MAX, is_checkpoint, shared};
-use super::json::{Fields, Object};
+use super::fields::Fields;
+use super::json::Object;
 use super::problem::{Code, Problem};
 use super::{short_answer, time, utf8};
 use crate::http::Answer;
@@ -163,7 +164,7 @@ fn checked(raw: &RawValue) -> Result<&str, Problem> {
     }
     if is_deeper_than(DEPTH_MAX, data) {
         let detail = format!("The data is nested deeper than {DEPTH_MAX} levels.");
-        return Err(super::json::invalid(detail));
+        return Err(super::fields::invalid(detail));
     }
     Ok(data)
 }

@@ -1,6 +1,7 @@
 //! Revoking JWTs, and sending clients away.
 
-use super::json::{Fields, Object, invalid, wrong_type};
+use super::fields::{Fields, invalid, wrong_type};
+use super::json::Object;
 use super::problem::{Code, Problem, sentence};
 use super::query::{self, Query};
 use super::{answer, time, utf8};

@@ -1,6 +1,6 @@
 //! Points in time as people and programs write them (RFC 3339), and lifetimes.
 
-use super::json::invalid;
+use super::fields::invalid;
 use super::problem::{Code, Problem};
 use crate::config::moment::Moment;
 use crate::config::value::Value as _;

@@ -1,6 +1,7 @@
 //! Tokens of channels: given, replaced and taken away.
 
-use super::json::{Fields, Object, wrong_type};
+use super::fields::{Fields, wrong_type};
+use super::json::Object;
 use super::problem::{Code, Problem};
 use super::{answer, time, utf8};
 use crate::auth::{Denied, Key};
