@@ -11,7 +11,7 @@ use super::log::segment::{
     unsynced,
 };
 use super::log::{AppendError, Head, Log, start};
-use super::place::CursorKey;
+use super::place::{CursorKey, GENERATION_MAX};
 use super::settings::StoreSettings;
 use super::stored::hot::Hot;
 use super::stored::{Segment, Segments, Stored};
@@ -350,7 +350,11 @@ fn finish(
     replay.index.settle();
     replay.index.hold(settings.held_bytes_max);
     // From here on the log goes on under another name: a position of a life that this disk has not seen is recognised.
-    let generation = Generation { id: random(), first: next, layout: replay.policies.memory_layout() };
+    let generation = Generation {
+        id: (random() & GENERATION_MAX).max(1),
+        first: next,
+        layout: replay.policies.memory_layout(),
+    };
     replay.generations.push(generation);
     replay.repeats.adopt(generation.id);
     let number = head.as_ref().map_or(1, |head| head.number + 1);

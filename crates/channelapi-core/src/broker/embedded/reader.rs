@@ -286,7 +286,7 @@ impl EmbeddedBroker {
         let cursor = match (following, last) {
             (Some(_), Some(kept)) => kept.cursor,
             (Some(following), None) => self.before(following, life)?,
-            (None, Some(kept)) if kept.turn == top.turn => kept.cursor,
+            // Not the last one's own, not even with nothing behind it: it would say that.
             (None, _) => top.cursor,
         };
         Ok(Some(HistoryPage { publications, has_more, cursor, standing: Some(standing) }))
@@ -374,9 +374,8 @@ impl EmbeddedBroker {
             found.into_iter().map(|found| self.load(found, life)).collect::<Result<Vec<_>, _>>()?;
         let last = publications.last().and_then(|last| last.kept);
         let reached = match last {
-            Some(kept) if !is_complete || kept.turn == top.turn => {
-                Top { turn: kept.turn, cursor: kept.cursor }
-            }
+            Some(kept) if !is_complete => Top { turn: kept.turn, cursor: kept.cursor },
+            // Also if the last one is the newest of all: who gets the same cursor twice would know that nothing was stored in between.
             _ => top,
         };
         Ok(Some(Page { publications, reached, is_complete, losses }))

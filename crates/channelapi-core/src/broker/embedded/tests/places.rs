@@ -2,6 +2,7 @@
 
 use super::super::place::Place;
 use super::*;
+use crate::broker::history::{Depth, History as _, Reading};
 
 #[test]
 fn a_repeat_is_answered_with_the_first_and_stored_once() {
@@ -446,5 +447,30 @@ fn place_from_before_a_life_stays_where_it_is_in_the_next_one() {
         let places = [broker.cursor_from(Some(Since::Cursor(endless)), 1), broker.cursor_at(1)];
         let [from, at] = places.map(|cursor| key().open(cursor));
         assert_eq!(from, at);
+    });
+}
+
+/// The cursor of the newest publication, told to whoever reads up to it, said that nothing was stored behind it in any channel.
+#[test]
+fn who_reads_everything_again_gets_another_cursor_whether_others_published_or_not() {
+    run(async {
+        let broker = open(&SimulatedDisk::default());
+        let own = broker.publish(request(0, "own")).await.unwrap().cursor;
+        let mut told = vec![own];
+        for is_busy in [false, true, false] {
+            if is_busy {
+                broker.publish(request(1, "of another channel")).await.unwrap();
+            }
+            for _ in 0..2 {
+                told.push(broker.history(&channel(0), EVERYTHING).unwrap().cursor);
+                let readings = [Reading { channel: channel(0), after: 0, is_first: false }];
+                let page = broker.read(&readings, Depth::Disk).unwrap().unwrap();
+                assert_eq!((page.publications.len(), page.is_complete), (1, true));
+                told.push(page.reached.cursor);
+                told.push(broker.top().cursor);
+            }
+        }
+        told.sort_unstable_by_key(|cursor| cursor.to_bytes());
+        assert!(told.windows(2).all(|pair| pair[0] != pair[1]), "{told:?}");
     });
 }
