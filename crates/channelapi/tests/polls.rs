@@ -4,6 +4,7 @@
 
 mod node;
 
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,17 +21,23 @@ struct Poller<'a> {
 
 impl<'a> Poller<'a> {
     fn new(node: &'a Node) -> Self {
+        Self::named(node, [None, None])
+    }
+
+    /// Its first requests have these names: to open the session, and to poll.
+    fn named(node: &'a Node, names: [Option<&str>; 2]) -> Self {
         let connect = format!(r#"40{{"token":"{}"}}"#, node.token("a"));
-        Self::connected(node, &connect).0
+        Self::connected(node, &connect, names).0
     }
 
     /// Enters with that, and polls for what is said to it first.
-    fn connected(node: &'a Node, connect: &str) -> (Self, String) {
-        let open = node.request("GET", "/socket.io/?EIO=4&transport=polling", &[], "");
+    fn connected(node: &'a Node, connect: &str, names: [Option<&str>; 2]) -> (Self, String) {
+        let name = names[0].map_or_else(String::new, |name| format!("&t={name}"));
+        let open = node.request("GET", &format!("/socket.io/?EIO=4&transport=polling{name}"), &[], "");
         let sid = open.body.split(r#""sid":""#).nth(1).unwrap().split('"').next().unwrap().to_owned();
         let mut poller = Self { node, sid, place: Default::default() };
         assert_eq!(node.request("POST", &poller.path(None), &[], connect).status, 200);
-        let connected = poller.poll(&mut node.connect(), None).body;
+        let connected = poller.poll(&mut node.connect(), names[1]).body;
         assert!(connected.starts_with("40{"), "{connected:?}");
         let pid = connected.split(r#""pid":""#).nth(1).unwrap().split('"').next().unwrap();
         poller.place = [pid.to_owned(), checkpoint_in(&connected)];
@@ -54,7 +61,7 @@ impl<'a> Poller<'a> {
         let [pid, cursor] = &self.place;
         let token = self.node.token("a");
         let connect = format!(r#"40{{"token":"{token}","pid":"{pid}","offset":"{cursor}"}}"#);
-        let (back, connected) = Self::connected(self.node, &connect);
+        let (back, connected) = Self::connected(self.node, &connect, [None, None]);
         assert_eq!(back.place[0], *pid, "all is there: {connected}");
         connected
     }
@@ -115,19 +122,19 @@ fn checkpoint_in(body: &str) -> String {
 const LOST: &str = "channelapi_disconnects_total{reason=\"lost\"}";
 
 /// A browser repeats a GET by itself on another connection when one that it had used before ends without an answer. Stock clients call each
-/// poll something else, so one whose name comes twice is such a repetition.
+/// request something else, which the first three show, so a poll whose name comes twice is such a repetition.
 #[test]
 fn a_poll_that_is_repeated_because_its_connection_was_closed_ends_the_session() {
     let node = Node::start("");
     for is_reset in [false, true] {
         let before = node.metric(LOST);
-        let poller = Poller::new(&node);
+        let poller = Poller::named(&node, [Some("one"), Some("two")]);
         poller.lose_answer(Some("a"), is_reset);
         assert!(poller.ended(Some("a")));
         assert_eq!(node.metric(LOST), before + 1);
 
         // The other one has the answer, and asks for the next. A proxy may have reset what it did not need any more.
-        let poller = Poller::new(&node);
+        let poller = Poller::named(&node, [Some("one"), Some("two")]);
         poller.lose_answer(Some("a"), is_reset);
         assert!(!poller.ended(Some("b")));
         let unnamed = Poller::new(&node);
@@ -157,46 +164,6 @@ fn an_answer_that_could_not_be_written_ends_the_session() {
         node.await_metric(LOST, |lost| lost == 1);
         assert!(poller.ended(Some("b")), "HTTP/{version}");
     }
-}
-
-/// The repetition may be here before the end of the connection is.
-#[test]
-fn a_poll_that_is_repeated_before_its_connection_has_ended_ends_the_session() {
-    let node = Node::start("");
-    let poller = Poller::new(&node);
-    let (mut first, mut second) = (node.connect(), node.connect());
-    poller.publish(1);
-    assert_eq!(poller.poll(&mut first, Some("a")).status, 200);
-    poller.ask(&mut second, Some("a"), "1.1");
-    std::thread::sleep(Duration::from_millis(100));
-    drop(first);
-    node.await_metric(LOST, |lost| lost == 1);
-    assert!(poller.ended(Some("b")));
-}
-
-/// Some clients call a poll by the second, and connect anew for each through a proxy that speaks HTTP/1.0.
-#[test]
-fn names_that_come_again_are_no_repetition_where_nothing_was_lost() {
-    let node = Node::start("");
-    let poller = Poller::new(&node);
-    let mut kept = node.connect();
-    for number in 0..3 {
-        poller.publish(number);
-        assert_eq!(poller.poll(&mut kept, Some("a")).status, 200);
-    }
-    let mut others = [node.connect(), node.connect()];
-    for number in 0..4 {
-        poller.publish(number);
-        assert_eq!(poller.poll(&mut others[number % 2], Some("a")).status, 200);
-    }
-    let poller = Poller::new(&node);
-    for number in 0..3 {
-        poller.publish(number);
-        let mut stream = node.connect();
-        poller.ask(&mut stream, Some("a"), "1.0");
-        assert_eq!(read_answer(&mut stream).unwrap().status, 200, "{number}");
-    }
-    assert_eq!(node.metric(LOST), 0);
 }
 
 /// What a proxy does with the connections to the server, while a browser that has lost an answer asks for it once more.
@@ -283,34 +250,60 @@ fn a_poll_that_is_repeated_while_it_waits_is_one_too_many() {
     assert_eq!(node.metric("channelapi_disconnects_total{reason=\"protocol_error\"}"), 1);
 }
 
-/// As a program does that names them by `time()`: some polls are answered at once and called the same, some wait for seconds.
+/// What becomes of the connection of a poll.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// It has served others, and will serve more.
+    Kept,
+    /// It has one of its own, which the server closes.
+    Http10,
+    /// It has one of its own, which the client closes before it polls again.
+    Closed,
+    /// Which it closes later.
+    ClosedLater,
+}
+
+/// As a program does that names them by `time()`: some polls are answered at once and called the same, some wait for seconds. Once, such a
+/// client never got past connecting where each of its polls has a connection of its own that is closed behind the answer, as many proxies
+/// do: with the second poll of a second its session ended.
 #[test]
 fn who_names_polls_by_the_second_or_always_the_same_or_not_at_all_is_served() {
     let by_the_second = || Some(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().to_string());
     let names: [fn() -> Option<String>; 3] = [by_the_second, || Some("a".to_owned()), || None];
     std::thread::scope(|scope| {
-        for name in names {
+        for (name, way) in names
+            .into_iter()
+            .flat_map(|name| [Way::Kept, Way::Http10, Way::Closed, Way::ClosedLater].map(|way| (name, way)))
+        {
             scope.spawn(move || {
                 let node = Node::start("");
-                let poller = Poller::new(&node);
+                let names = [name(), name()];
+                let poller = Poller::named(&node, names.each_ref().map(Option::as_deref));
                 let mut kept = [node.connect(), node.connect()];
-                let ask = |stream: &mut TcpStream, version| poller.ask(stream, name().as_deref(), version);
+                let mut closing = VecDeque::new();
+                let mut poll = |number: usize, waits: Duration| {
+                    let version = if let Way::Http10 = way { "1.0" } else { "1.1" };
+                    let mut own = node.connect();
+                    let stream = if let Way::Kept = way { &mut kept[number / 2 % 2] } else { &mut own };
+                    poller.ask(stream, name().as_deref(), version);
+                    std::thread::sleep(waits);
+                    poller.publish(number);
+                    assert_eq!(read_answer(stream).unwrap().status, 200, "{number}, {way:?}");
+                    if let Way::ClosedLater = way {
+                        closing.push_front(own);
+                        closing.truncate(3);
+                    }
+                };
                 let began = Instant::now();
-                for round in (0..).take_while(|_| began.elapsed() < Duration::from_millis(3_500)) {
-                    poller.publish(round);
-                    let mut closing = node.connect();
-                    let is_closing = round % 5 == 4;
-                    let stream = if is_closing { &mut closing } else { &mut kept[round / 2 % 2] };
-                    ask(stream, if is_closing { "1.0" } else { "1.1" });
-                    assert_eq!(read_answer(stream).unwrap().status, 200, "{round}");
+                for number in (0..).take_while(|_| began.elapsed() < Duration::from_millis(3_500)) {
+                    // So that the next one is answered at once, sometimes.
+                    if number % 3 == 0 {
+                        poller.publish(number);
+                    }
+                    poll(number, Duration::ZERO);
                 }
-                for round in 0..4 {
-                    ask(&mut kept[0], "1.1");
-                    std::thread::sleep(Duration::from_millis(1_150));
-                    poller.publish(round);
-                    assert_eq!(read_answer(&mut kept[0]).unwrap().status, 200, "{round}");
-                }
-                assert_eq!(node.metric(LOST), 0);
+                (0..4).for_each(|number| poll(number, Duration::from_millis(1_150)));
+                assert_eq!(node.metric(LOST), 0, "{way:?}");
             });
         }
     });

@@ -179,7 +179,9 @@ impl Gateway {
                 Ok(response)
             }
             (Transport::Polling, Arrival::Again(session)) => polling::serve(session, request).await,
-            (Transport::Polling, Arrival::New(_, pass)) => Ok(polling::open(self, pass)),
+            (Transport::Polling, Arrival::New(_, pass)) => {
+                Ok(polling::open(self, pass, request.uri().query().unwrap_or_default()))
+            }
         }
     }
 

@@ -6,11 +6,9 @@ use std::sync::Weak;
 /// Who must know which of its answers may not have arrived.
 pub(crate) trait Concerned: Send + Sync {
     /// This answer could not be written as a whole.
+    ///
+    /// That its connection ends later says nothing: some proxies close one behind each answer, or reset what they do not need any more.
     fn broken(&self, answer: u32);
-
-    /// The client has closed the connection behind this answer, which it may have read or not. Some proxies reset connections that they do
-    /// not need any more, so that is no sign either.
-    fn abandoned(&self, answer: u32);
 }
 
 /// One of its answers, kept by the connection on which it goes out. Dropped before it is [written](Self::written), it is broken.
@@ -29,14 +27,6 @@ impl Receipt {
     /// The system has all of it, or we have closed the connection behind it ourselves.
     pub(crate) fn written(&mut self) {
         self.is_written = true;
-    }
-
-    /// Its client has ended the connection behind it.
-    pub(crate) fn abandoned(&mut self) {
-        self.is_written = true;
-        if let Some(whose) = self.whose.upgrade() {
-            whose.abandoned(self.answer);
-        }
     }
 }
 

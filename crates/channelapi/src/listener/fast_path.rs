@@ -14,8 +14,8 @@ use super::serve::{Serving, has_changed};
 use super::service::{Leaving, Pace, Service};
 use crate::admission::SocketPass;
 use crate::http::{
-    Head, Headers as _, Parsed, Peer, Progress, Receipt, Received, Request, Response, Socket, Wire,
-    headers_room, to_wire,
+    Head, Headers as _, Parsed, Peer, Progress, Received, Request, Response, Socket, Wire, headers_room,
+    to_wire,
 };
 use crate::receiving::{NoRoom, Receiving};
 use crate::stream::with_read_buffer;
@@ -46,8 +46,6 @@ pub(super) struct FastPath<'a, S> {
     reader: Reader<'a, S>,
     progress: &'a Progress,
     pass: SocketPass,
-    /// Of the last answer, until another request shows that it has arrived.
-    receipt: Option<Box<Receipt>>,
 }
 
 /// What becomes of a connection.
@@ -71,7 +69,6 @@ impl<'a, S: Service> FastPath<'a, S> {
             reader: Reader { serving, socket, begun: Vec::new(), receiving: Receiving::default() },
             progress,
             pass,
-            receipt: None,
         }
     }
 
@@ -119,11 +116,6 @@ impl<'a, S: Service> FastPath<'a, S> {
                     Read::End => return End::Closed,
                 }
                 read = self.reader.read().await;
-                if let Some(mut receipt) = self.receipt.take()
-                    && let Read::End = read
-                {
-                    receipt.abandoned();
-                }
             }
         }
     }
@@ -165,8 +157,7 @@ impl<'a, S: Service> FastPath<'a, S> {
         // A stop waits for what is done, and only a moment for who takes the answer.
         drop(under_way);
         self.answer(&wire).await?;
-        self.receipt = receipt;
-        if let Some(receipt) = &mut self.receipt {
+        if let Some(receipt) = &mut receipt {
             receipt.written();
         }
         if is_last {

@@ -13,13 +13,12 @@ use hyper::body::Body as _;
 use hyper::header::{CONNECTION, HOST, HeaderValue, UPGRADE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Method, StatusCode, Version};
+use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
@@ -97,9 +96,8 @@ impl<S: Service> Serving<S> {
         let unread = Unread::default();
         // A stream has been answered when its client has taken the end of it, which is behind the end of its body.
         let streaming = &OnceLock::new();
-        // Of the last answer, until another request shows that it has arrived, or it was the last by its client's wish.
+        // Of the last answer, until another request shows that it has left.
         let receipt = &Mutex::new(None::<Box<Receipt>>);
-        let goes_on = &AtomicBool::new(false);
         let answer = service_fn(move |request| {
             let service = service.clone();
             let progress = progress.clone();
@@ -111,7 +109,6 @@ impl<S: Service> Serving<S> {
             if let Some(receipt) = &mut *receipt.lock() {
                 receipt.written();
             }
-            goes_on.store(is_kept_alive(&request), Ordering::Relaxed);
             let peer = arrival.peer(request.headers(), entry.trusted_proxies.as_ref());
             let unread = unread.clone();
             let may_leave =
@@ -181,11 +178,7 @@ impl<S: Service> Serving<S> {
                 }
             }
         };
-        if let Some(receipt) = &mut *receipt.lock()
-            && watched.has_left()
-        {
-            if goes_on.load(Ordering::Relaxed) { receipt.abandoned() } else { receipt.written() }
-        }
+        rested();
         if let Err(error) = ended {
             count_refused(&error);
             debug!(%error, "an HTTP connection broke");
@@ -210,14 +203,6 @@ impl Rests for Progress {
 /// Whether the connections are to end.
 pub(super) fn has_changed(stop: &watch::Receiver<()>) -> bool {
     stop.has_changed().unwrap_or(true)
-}
-
-/// Whether the connection is to be kept behind the answer to a request (RFC 9112 §9.3).
-fn is_kept_alive(request: &Request) -> bool {
-    let lines = request.headers().get_all(CONNECTION).iter();
-    let mut options = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    request.version() == Version::HTTP_11
-        && !options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"))
 }
 
 /// Refuses, and counts, what two readers could take for requests to two hosts (RFC 9112 §3.2), what wants to leave HTTP before it has arrived as

@@ -19,8 +19,7 @@ pub(super) struct PollMark {
     names: Names,
     /// It has the name of the one before it.
     is_repeated: bool,
-    /// Its name cannot come again unless its answer was lost: its client has closed the connection that the answer went out on, which it may
-    /// have read or not, or the answer came so late that no clock had the same second still.
+    /// Its name cannot come again unless its answer was lost: that came so late that its client's clock had gone on.
     is_unrepeatable: bool,
 }
 
@@ -29,12 +28,20 @@ const SECOND_MS: u32 = 1_050;
 
 /// For how long a poll that is called as the one before it may be one of a client with fine names. Some of those are made of milliseconds
 /// and nothing else, or by a clock that goes on every 16 ms (Python's on Windows).
+///
+/// By when polls arrive, that is a guess: one may be late on its way. Once a client has shown that it has such a clock, only what an answer
+/// has waited counts, which is less than what has passed for its client.
 const TICK_MS: u32 = 20;
 
 impl PollMark {
     /// Of a session that has just opened.
     pub(super) fn opened(now: u64) -> Self {
         Self { arrived: fitting(now), ..Self::default() }
+    }
+
+    /// What the client called the request that opened the session. It has had the answer to that, or it would not know the session.
+    pub(super) fn name_opening(&mut self, name: u32) {
+        self.name = name;
     }
 
     pub(super) fn number(self) -> u32 {
@@ -46,11 +53,11 @@ impl PollMark {
         let arrived = fitting(now);
         let gap = arrived.wrapping_sub(self.arrived);
         let is_repeated = name != 0 && name == self.name;
-        if is_repeated && (self.is_unrepeatable || self.names.are_fine() && gap > TICK_MS) {
+        if is_repeated && (self.is_unrepeatable || self.names.are_unique() && gap > TICK_MS) {
             return None;
         }
         let is_other = name != 0 && self.name != 0 && !is_repeated;
-        let names = self.names.next(is_other, gap);
+        let names = if is_repeated { self.names.repeated(gap) } else { self.names.next(is_other, gap) };
         let number = self.number.wrapping_add(1);
         Some(Self { number, name, arrived, names, is_repeated, is_unrepeatable: false })
     }
@@ -58,19 +65,13 @@ impl PollMark {
     /// Its answer goes out.
     pub(super) fn answer(&mut self, now: u64) {
         let waited = fitting(now).wrapping_sub(self.arrived);
-        self.is_unrepeatable |= self.names.have_changed && waited > SECOND_MS;
+        let has_ticked = self.names.are_fine() && waited > TICK_MS;
+        self.is_unrepeatable |= has_ticked || self.names.have_changed && waited > SECOND_MS;
     }
 
     /// Whether an answer that nobody got is missed. Who has asked for something new since then had it after all.
     pub(super) fn is_last_or_repeated(self, answer: u32) -> bool {
         answer == self.number || self.is_repeated && answer == self.number.wrapping_sub(1)
-    }
-
-    /// The client has closed the connection that an answer went out on. Returns whether it is lost: if not, it may be when the next poll comes.
-    pub(super) fn abandon(&mut self, answer: u32) -> bool {
-        let is_lost = answer != self.number && self.is_last_or_repeated(answer);
-        self.is_unrepeatable |= answer == self.number;
-        is_lost
     }
 }
 
@@ -89,7 +90,8 @@ fn fitting(millis: u64) -> u32 {
 /// `lead` is by how much it has more changes than seconds, with the first poll for which that is most.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Names {
-    /// In steps of 20 ms. [`FINE`] once it was too much for somebody who names by the second.
+    /// In steps of 20 ms. [`FINE`] once it was too much for somebody who names by the second, and [`TICKING`] if names come again all the same
+    /// while nothing was lost.
     lead: i8,
     /// There was more than one, so the client does not call all its polls the same.
     have_changed: bool,
@@ -100,18 +102,29 @@ const STEP_MS: u32 = 20;
 const CHANGE: i8 = 49;
 /// The lead that one who names by the second never exceeds.
 const LEAD_MAX: i8 = 50;
+const TICKING: i8 = i8::MAX - 1;
 const FINE: i8 = i8::MAX;
 
 impl Names {
     fn are_fine(self) -> bool {
+        self.lead >= TICKING
+    }
+
+    /// As far as is known.
+    fn are_unique(self) -> bool {
         self.lead == FINE
+    }
+
+    /// With a poll that comes `gap` milliseconds behind the last one and is called as that.
+    fn repeated(self, gap: u32) -> Self {
+        if self.are_fine() { Self { lead: TICKING, ..self } } else { self.next(false, gap) }
     }
 
     /// With the poll that comes `gap` milliseconds behind the last one, and whose name is another one than that had, or may not be.
     fn next(self, is_other: bool, gap: u32) -> Self {
         let have_changed = self.have_changed || is_other;
         if self.are_fine() {
-            return Self { lead: FINE, have_changed };
+            return Self { have_changed, ..self };
         }
         let change = if is_other { CHANGE } else { 0 };
         // Behind the last poll, instead of the best one before it, there is no change yet.
@@ -215,11 +228,54 @@ mod tests {
         assert!(session.polls(3, 0, 5_000) && session.polls(0, 5, 5_000) && session.polls(0, 5, 0));
     }
 
+    /// Stock clients call every request something else: three of them are enough.
+    #[test]
+    fn the_name_of_the_opening_counts() {
+        let opened = |name| {
+            let mut session = Session::opened(5_000);
+            session.mark.name_opening(name);
+            session
+        };
+        assert!(!opened(1).all_poll(&[2, 3], 30).polls(3, 30, 0));
+        assert!(opened(0).all_poll(&[2, 3], 30).polls(3, 30, 0));
+        // Of a poll that is called as the opening there is no other.
+        let mut same = opened(1);
+        assert!(same.polls(1, 0, 0) && same.polls(1, 30, 5_000) && same.polls(1, 0, 0));
+        assert!(!same.mark.is_last_or_repeated(1));
+        // The answer to the opening has arrived, however long it took to come for more.
+        assert!(opened(1).polls(1, 60_000, 0));
+    }
+
+    /// Python on Windows: a poll that is late on its way must not be taken for another one once it has shown its clock.
+    #[test]
+    fn who_names_by_ticks_repeats_a_name_though_it_comes_late() {
+        let mut session = Session::opened(0);
+        session.all_poll(&[1, 2, 3, 3], 10);
+        assert!(session.polls(3, 45, 3), "late on its way");
+        assert!(session.polls(4, 5, 25) && !session.polls(4, 5, 0), "its clock has gone on while it waited");
+        // Whatever it does on the way.
+        let mut seed = 7_u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % below
+        };
+        let mut session = Session::opened(0);
+        session.all_poll(&[1, 2, 3, 4, 5, 5], 3);
+        let mut client = 1_000_000;
+        for round in 0..10_000 {
+            let (travels, waits) = (random(80), random(20) * random(2));
+            let name = u32::try_from(client / 16).unwrap();
+            assert!(session.polls(name, travels, waits), "round {round}");
+            client += travels + waits;
+        }
+    }
+
     #[test]
     fn one_that_comes_within_a_tick_may_be_called_as_the_last() {
-        let mut session = Session::opened(u64::from(u32::MAX) - 12);
-        session.all_poll(&[1, 2, 3, 4, 5, 6, 6, 6, 7], 5);
-        assert!(session.polls(7, 20, 0) && !session.polls(7, 21, 0));
+        for (after, may_be) in [(0, true), (20, true), (21, false)] {
+            let mut session = Session::opened(u64::from(u32::MAX) - 12);
+            assert_eq!(session.all_poll(&[1, 2, 3, 4, 5, 6, 7], 5).polls(7, after, 0), may_be, "{after}");
+        }
     }
 
     /// Whatever its answers, its way to us and its pauses take: it never says that an answer was lost.

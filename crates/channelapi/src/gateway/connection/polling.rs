@@ -99,6 +99,13 @@ impl Connection {
         self.gateway.forget_if_over(self);
     }
 
+    /// What the client called the request that opened the session.
+    pub(in crate::gateway) fn name_opening(&self, name: u32) {
+        if let Some(polling) = &mut self.state.lock().polling {
+            polling.last.name_opening(name);
+        }
+    }
+
     pub(in crate::gateway) fn begin_post(&self) -> Result<(), Violation> {
         self.state.lock().session.begin_post()
     }
@@ -136,13 +143,13 @@ impl Connection {
 
 impl Connection {
     /// Ends the session if its last poll says that an answer is lost.
-    fn note_answer(&self, is_lost: impl FnOnce(&mut PollMark) -> bool) {
+    fn note_answer(&self, is_lost: impl FnOnce(PollMark) -> bool) {
         let is_lost = {
-            let mut state = self.state.lock();
+            let state = self.state.lock();
             // Whoever has moved to a WebSocket had all answers before.
             let is_open = state.ended.is_none() && state.session.is_polling();
-            let polling = state.polling.as_mut().filter(|_| is_open);
-            polling.is_some_and(|polling| is_lost(&mut polling.last))
+            let polling = state.polling.as_ref().filter(|_| is_open);
+            polling.is_some_and(|polling| is_lost(polling.last))
         };
         if is_lost {
             self.lose_answer();
@@ -153,9 +160,5 @@ impl Connection {
 impl Concerned for Connection {
     fn broken(&self, answer: u32) {
         self.note_answer(|last| last.is_last_or_repeated(answer));
-    }
-
-    fn abandoned(&self, answer: u32) {
-        self.note_answer(|last| last.abandon(answer));
     }
 }
