@@ -52,6 +52,10 @@ pub struct Counters {
     pub out_of_order: Counter,
     /// Publications of histories that were given up early because the log was over its limit on disk.
     pub given_up: Counter,
+    /// Publications that are kept in memory only, and were given up early because all of them took too much.
+    pub given_up_in_memory: Counter,
+    /// Channels of which nothing was kept, and that were forgotten because there were too many of them.
+    pub channels_forgotten: Counter,
     /// Idempotency keys that were forgotten while a publisher might have repeated them, because there were too many.
     pub keys_forgotten: Counter,
     /// Renewals of tokens that were not made, because the disk took none and too many waited for it.
@@ -69,6 +73,8 @@ pub static COUNTERS: Counters = Counters {
     gaps: Counter::new(),
     out_of_order: Counter::new(),
     given_up: Counter::new(),
+    given_up_in_memory: Counter::new(),
+    channels_forgotten: Counter::new(),
     keys_forgotten: Counter::new(),
     renewals_dropped: Counter::new(),
 };

@@ -3,6 +3,7 @@
 mod answers;
 mod front;
 mod going;
+mod readings;
 #[cfg(test)]
 mod sizes;
 
@@ -24,12 +25,10 @@ use crate::identity::{self, Identity, Issuers};
 use crate::listener::{Bound, Entry, HttpConnections, Leaving, Listener, Pace};
 use crate::live::Live;
 use crate::logging::Verbosity;
-use crate::metrics::{self, Readings, RequestRefused};
+use crate::metrics::{self, RequestRefused};
 use crate::page::Page;
-use crate::receiving::receiving_bytes;
 use crate::reload::{Part, Reloader, Reread, Used};
 use crate::tls::Certificates;
-use crate::waiting::waiting_bytes;
 use crate::{custody, drain, health, listener, reload, watch};
 use answers::{key_in_url, no_metrics, not_found};
 use channelapi_core::broker::{EmbeddedBroker, StoreSettings, carry_answers};
@@ -203,29 +202,7 @@ impl Server {
         if let Err(denied) = self.api.admit_reader(head) {
             return no_metrics(denied);
         }
-        let store = self.hub.broker.figures();
-        let (memory_used, memory_limit) = self.admission.memory();
-        let readings = Readings {
-            connections: self.gateway.connections() as u64,
-            tasks: self.cores.tasks() as u64,
-            channels: self.hub.active_channels() as u64,
-            is_ready: self.readiness() == Ready::Yes,
-            event_streams: self.admission.streams() as u64,
-            connections_max: self.admission.limits().connections as u64,
-            websockets: self.admission.websockets() as u64,
-            sockets: self.admission.sockets() as u64,
-            handshakes: self.admission.waiting() as u64,
-            waiting_bytes: waiting_bytes() as u64,
-            publishing_bytes: self.hub.gate.bytes() as u64,
-            receiving_bytes: receiving_bytes() as u64,
-            memory_used,
-            memory_limit,
-            store_bytes: store.bytes,
-            store_segments: store.segments,
-            store_channels: store.channels,
-            certificate_end: self.certificates.as_ref().and_then(|certificates| certificates.end()),
-        };
-        http::fresh(StatusCode::OK, metrics::CONTENT_TYPE, metrics::page(&readings))
+        http::fresh(StatusCode::OK, metrics::CONTENT_TYPE, metrics::page(&self.readings()))
     }
 }
 

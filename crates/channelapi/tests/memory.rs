@@ -372,6 +372,8 @@ fn names_that_are_made_up_take_a_quarter_of_the_memory_and_channels_that_are_kno
         assert!(made < 120_000, "they take more than a quarter");
     };
     assert!(made > 30_000, "a quarter of 128 MiB has room for more than {made}");
+    assert_eq!(node.metric("channelapi_index_limit_bytes"), 32 << 20);
+    assert!(node.metric("channelapi_index_bytes") > 32 << 20);
     let answer = publish(&node, "new");
     assert!(answer.status == 507 && answer.body.contains("too_many_channels"), "{answer:?}");
     assert_eq!(node.call("POST", "/message/new", r#"{"message":1}"#).status, 507);

@@ -1,45 +1,10 @@
 //! `docs/limits.md`: every limit that somebody outside can meet, with its value from where it is enforced.
 
-use crate::config::options::spec;
+mod row;
+
 use channelapi_core::limits as core;
+use row::{Row, bytes, fixed, set, time};
 use std::fmt::Write as _;
-use std::time::Duration;
-
-/// One limit: what, how much, what happens, and what counts it.
-type Row = (&'static str, String, &'static str, &'static str);
-
-/// One that can be set.
-fn set(what: &'static str, key: &'static str, happens: &'static str, counter: &'static str) -> Row {
-    let default = match (spec(key).default.expect("a limit has a default"), key) {
-        ("0", "limits.connections") => "what the file descriptors allow",
-        ("0", "limits.memory") => "that of the container, or of the machine",
-        ("0", _) => "none",
-        (default, _) => default,
-    };
-    (what, format!("{default} (`{key}`)"), happens, counter)
-}
-
-/// A number that is fixed.
-fn fixed(what: &'static str, value: usize, happens: &'static str, counter: &'static str) -> Row {
-    (what, value.to_string(), happens, counter)
-}
-
-fn bytes(what: &'static str, value: usize, happens: &'static str, counter: &'static str) -> Row {
-    let text = match value {
-        mebibytes if mebibytes % (1 << 20) == 0 => format!("{} MiB", mebibytes >> 20),
-        kibibytes if kibibytes % (1 << 10) == 0 => format!("{} KiB", kibibytes >> 10),
-        bytes => format!("{bytes} bytes"),
-    };
-    (what, text, happens, counter)
-}
-
-fn time(what: &'static str, value: Duration, happens: &'static str, counter: &'static str) -> Row {
-    let text = match value.as_secs() {
-        0 => format!("{} ms", value.as_millis()),
-        seconds => format!("{seconds} s"),
-    };
-    (what, text, happens, counter)
-}
 
 const PROTOCOL: &str = "`disconnects{protocol_error}`";
 const WEBSOCKET: &str = "`disconnects{websocket_error}`";
@@ -196,6 +161,7 @@ fn http() -> Vec<Row> {
         bytes("Data of a message", core::DATA_BYTES_MAX, "413", "`requests_refused{too_large}`"),
         fixed("Levels of the data of a message", core::DATA_DEPTH_MAX, "400", "`requests_refused{invalid}`"),
         fixed("Messages of a batch", core::BATCH_ITEMS_MAX, "413", "`requests_refused{too_large}`"),
+        fixed("Fields of an object", core::FIELDS_MAX, "400", "`requests_refused{invalid}`"),
         bytes("Name of a channel", core::CHANNEL_NAME_BYTES_MAX, "400", "`requests_refused{invalid}`"),
         bytes("Name of an event", core::EVENT_NAME_BYTES_MAX, "400", "`requests_refused{invalid}`"),
         bytes(
@@ -210,6 +176,24 @@ fn http() -> Vec<Row> {
             core::IDEMPOTENCY_KEYS_MAX,
             "the oldest are forgotten before their 10 minutes are over",
             "`idempotency_keys_forgotten`",
+        ),
+        set(
+            "Size of the log",
+            "store.max_disk",
+            "the oldest segment is given up with everything in it; clients that come back for it are told",
+            "`publications_given_up`, `gaps`",
+        ),
+        bytes(
+            "Messages that are kept in memory only, of all channels",
+            core::MEMORY_HISTORY_BYTES_MAX,
+            "the oldest are given up, of whatever channel; clients that come back for them are told",
+            "`memory_publications_given_up`, `gaps`",
+        ),
+        fixed(
+            "Channels of which nothing is kept but where they stand",
+            core::IDLE_CHANNELS_MAX,
+            "the longest idle are forgotten; clients that come back to them are told that something may be missing",
+            "`channels_forgotten`, `gaps`",
         ),
         fixed("Messages of a page of history", core::HISTORY_LIMIT_MAX, "400", "`requests_refused{invalid}`"),
         fixed("Revocations", core::REVOCATIONS_MAX, "409", "`requests_refused{conflict}`"),
@@ -448,8 +432,10 @@ const CLOSING: &str = "
   waits for clients and publications that are kept in memory only get an eighth of it each at most, and a sixteenth each the newest part of the log,
   what is being stored, what waits for the fan-out, what is still to come as a whole, and a segment of the log; there is an idempotency key for each 4 KiB.
 - **What is known of channels**, some 400 bytes of each and its name, and 32 bytes of each message that is kept of them, takes a quarter of the memory
-  at most (`limits.memory`, or what the container or the machine has). Above it, a message to a channel that is new gets 507 `too_many_channels`
-  (`requests_refused{channels}`), and channels of which nothing is kept are forgotten; the others go on.
+  at most (`limits.memory`, or what the container or the machine has). Above it, a message to a channel that is new gets 507 `too_many_channels`,
+  and so does a purge of one that is not known (`requests_refused{channels}`); the others go on. Above three quarters of it, channels of which nothing is kept are
+  forgotten, the longest idle first, but for a sixteenth of the room, which they keep (`channels_forgotten`). The metrics `channelapi_index_bytes` and
+  `channelapi_index_limit_bytes` say how much it is.
 - **File descriptors of the log** are kept from clients whether it has them already or not: one for each segment of 64 MiB that `store.max_disk` has room for, so 151 by
   default, but never more than half of all. A log that may become larger needs a higher limit of open files (`LimitNOFILE`).
 - **A user** is the `sub` of a JWT together with its issuer. Whoever comes back through the handshake door with its `pid` takes over the place that its former

@@ -320,6 +320,12 @@ totals! {
     "publications_out_of_order" &COUNTERS.out_of_order;
     /// Publications of histories that were given up early because the log was over `store.max_disk`.
     "publications_given_up" &COUNTERS.given_up;
+    /// Publications of channels that are kept in memory only (`durability = "memory"`), and were given up early because those of all such
+    /// channels took more memory than they may.
+    "memory_publications_given_up" &COUNTERS.given_up_in_memory;
+    /// Channels of which nothing was kept but where they stand, and that were forgotten because there were too many. Clients that come back to one
+    /// are told that something may be missing.
+    "channels_forgotten" &COUNTERS.channels_forgotten;
     /// Idempotency keys that were forgotten before their ten minutes were over, because there were more than a million.
     "idempotency_keys_forgotten" &COUNTERS.keys_forgotten;
     /// Renewals of tokens that were not made, because `state.db` could not be written and too many waited. Such a token lives no longer than before.

@@ -40,6 +40,10 @@ pub(crate) struct Readings {
     pub(crate) store_segments: u64,
     /// Channels that the log knows.
     pub(crate) store_channels: u64,
+    /// Bytes of memory that what the log knows of channels takes.
+    pub(crate) index_bytes: u64,
+    /// Bytes that it may take.
+    pub(crate) index_limit: u64,
     /// When the certificate that is shown ends, in seconds since 1970. None without TLS, and while there is no certificate.
     pub(crate) certificate_end: Option<u64>,
 }
@@ -80,6 +84,10 @@ gauges! {
     "channelapi_store_segments" "gauge" |now| Some(float(now.store_segments));
     /// Channels that the log knows, also those of which nothing is kept but where they stand.
     "channelapi_store_channels" "gauge" |now| Some(float(now.store_channels));
+    /// Memory that is taken by what the log knows of channels and of the publications that it keeps of them, about.
+    "channelapi_index_bytes" "gauge" |now| Some(float(now.index_bytes));
+    /// Memory that it may take: above it, publications to new channels are refused.
+    "channelapi_index_limit_bytes" "gauge" |now| Some(float(now.index_limit));
     /// When the certificate that new connections get ends, in seconds since 1970. Missing without TLS, and until there is one.
     "channelapi_certificate_end_time_seconds" "gauge" |now| now.certificate_end.map(float);
     /// Memory of the process.

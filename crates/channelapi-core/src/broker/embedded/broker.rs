@@ -60,6 +60,10 @@ pub struct Figures {
     pub segments: u64,
     /// Channels that are known, also those of which nothing is kept but where they stand.
     pub channels: u64,
+    /// Bytes of memory that what is known of channels and of their publications takes, about.
+    pub index_bytes: u64,
+    /// Bytes that it may take.
+    pub index_bytes_max: u64,
 }
 
 /// A publication on its way into the log: when it is done, it is kept as safely as its channel's policy says. Written by hand, so that one
@@ -272,6 +276,8 @@ impl EmbeddedBroker {
             bytes: stored.segments.bytes(),
             segments: stored.segments.list.len() as u64,
             channels: stored.index.channel_count() as u64,
+            index_bytes: stored.index.bytes() as u64,
+            index_bytes_max: self.settings.index_bytes_max as u64,
         }
     }
 

@@ -21,6 +21,7 @@ use super::epoch::succeeds;
 use super::log::MEMORY;
 use super::log::record::Generation;
 use crate::broker::history::Gap;
+use crate::counters::COUNTERS;
 use crate::model::{ChannelName, Durability, Policies, Policy};
 pub(super) use channel::{Channel, Entry, Expiries, Standing, Takeover};
 use foldhash::fast::RandomState;
@@ -56,7 +57,7 @@ pub(super) struct Index {
 }
 
 /// Bytes that a channel takes beside its name, about: what is known of it, its place in the table of names, and room for its first entries.
-const CHANNEL_BYTES: usize = size_of::<Channel>() + 4 * size_of::<Entry>() + 64;
+pub(super) const CHANNEL_BYTES: usize = size_of::<Channel>() + 4 * size_of::<Entry>() + 64;
 
 /// Of a channel that is not known, nothing older is provably known: by the turns of this life, and by the log's sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -281,7 +282,9 @@ impl Index {
                 Some((id, self.channels[id as usize].entries.front()?.turn))
             })
         {
+            let before = self.publications;
             self.trim_through(channel, turn, Gap::Trimmed);
+            COUNTERS.given_up_in_memory.add((before - self.publications) as u64);
         }
     }
 

@@ -12,8 +12,8 @@
 
 mod rewrite;
 
-use super::index::Index;
 use super::index::usage::TOP_BYTES_ABOUT;
+use super::index::{CHANNEL_BYTES, Index};
 use super::log::disk::Disk;
 use super::log::disk::is_full;
 use super::log::reserve::reserve_bytes;
@@ -26,7 +26,9 @@ use crate::clock::Clock;
 use crate::counters::COUNTERS;
 use crate::failpoint;
 use crate::fence::Fence;
-use crate::limits::{IDLE_CHANNELS_MAX, LOG_SWEEP_INTERVAL, REWRITE_LIVE_FRACTION, UPKEEP_CHUNK};
+use crate::limits::{
+    IDLE_CHANNELS_FRACTION, IDLE_CHANNELS_MAX, LOG_SWEEP_INTERVAL, REWRITE_LIVE_FRACTION, UPKEEP_CHUNK,
+};
 use parking_lot::{RwLock, RwLockWriteGuard};
 use rewrite::{Failure, Rewritten, rewrite};
 use std::cell::Cell;
@@ -112,8 +114,8 @@ impl Upkeep {
         }
         self.was_full.set(is_full);
         // Those of which nothing is kept would keep others out.
-        let is_nearly_full = bytes > most / 4 * 3;
-        self.forget_idle(if is_nearly_full { 0 } else { IDLE_CHANNELS_MAX });
+        let too_many = bytes.saturating_sub(most / 4 * 3).div_ceil(CHANNEL_BYTES);
+        self.forget_idle(too_many, most / IDLE_CHANNELS_FRACTION / CHANNEL_BYTES);
         self.tend();
         // Not what is written meanwhile for the sake of tidying up: that could go on for ever.
         let newest = self.stored.read().segments.list.keys().next_back().copied().unwrap_or_default();
@@ -148,22 +150,26 @@ impl Upkeep {
         }
     }
 
-    /// Forgets channels of which nothing is kept, the longest idle first, if there are more of them than so many.
-    fn forget_idle(&self, most: usize) {
+    /// Forgets channels of which nothing is kept, the longest idle first: so many, but for those that always may stay, and all that are
+    /// too many in any case.
+    fn forget_idle(&self, too_many: usize, may_stay: usize) {
         let (channels, end) = {
             let stored = self.stored.read();
             (stored.index.size().0, stored.index.ids())
         };
-        if channels <= most {
+        if too_many == 0 && channels <= IDLE_CHANNELS_MAX {
             return;
         }
         let mut idle = Vec::new();
         for ids in chunks(end) {
             idle.extend(self.stored.read().index.idle(ids));
         }
+        let most = idle.len().saturating_sub(too_many).max(may_stay).min(IDLE_CHANNELS_MAX);
         let Some((mut count, since)) = excess(idle, most) else { return };
         for ids in chunks(end) {
+            let before = count;
             self.stored.write().index.forget_idle(ids, since, &mut count);
+            COUNTERS.channels_forgotten.add((before - count) as u64);
         }
     }
 

@@ -3,6 +3,7 @@
 //! It is read strictly: each key once, none that means nothing, and each value of its own type.
 
 use super::problem::{Code, Problem};
+use channelapi_core::limits::FIELDS_MAX;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -134,9 +135,6 @@ impl<'de> Deserialize<'de> for Fields<'de> {
         deserializer.deserialize_map(Object)
     }
 }
-
-/// No object of ours has as many fields; comparing each with each must stay cheap.
-const FIELDS_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {

@@ -358,7 +358,7 @@ impl From<PublishError> for Problem {
         match error {
             PublishError::StorageFull => Self::new(Code::StorageFull, "The message was not stored."),
             PublishError::TooManyChannels => {
-                Self::new(Code::TooManyChannels, "The channel is new, and the message was not stored.")
+                Self::new(Code::TooManyChannels, "The channel is not known, and nothing was stored.")
             }
             PublishError::KeyReused => {
                 Self::new(Code::KeyReused, "In this channel, the key belongs to another event or other data.")

@@ -11,6 +11,7 @@ mod inspection;
 mod model;
 mod places;
 mod rewriting;
+mod room;
 mod safety;
 mod space;
 mod starts;

@@ -21,8 +21,14 @@ impl Writer {
     pub(super) fn purge(&mut self, channel: &ChannelName) -> Result<usize, PublishError> {
         {
             let stored = self.stored.read();
-            if stored.index.channel(channel).is_none() && !stored.index.may_have_forgotten() {
-                return Ok(0);
+            if stored.index.channel(channel).is_none() {
+                if !stored.index.may_have_forgotten() {
+                    return Ok(0);
+                }
+                // It would be known from then on, whoever made up its name.
+                if stored.index.bytes() > self.settings.index_bytes_max {
+                    return Err(PublishError::TooManyChannels);
+                }
             }
         }
         let (epoch, sequence) = (random(), self.next);
