@@ -81,7 +81,7 @@ fn what_no_server_would_take_is_a_wrong_command() {
         &["key", "create", "a", "--expires", "2020-01-01"],
         "2020-01-01 is over, so the key would let nobody in",
     );
-    let secret = "[[jwt]]\nsecret = '0123456789abcdef0123456789abcdef'\n";
+    let secret = "[[jwt]]\nsecret = 'a secret of the tests, with more than 32 bytes'\n";
     fs::write(dir.path().join("channelapi.toml"), secret).unwrap();
     check(&["jwt", "sign", "--channels", " , "], "--channels: name one or more");
     check(&["jwt", "sign", "--channels", "a", "--ttl", "400d"], "good for more than 366 days");
@@ -120,7 +120,7 @@ fn an_api_on_a_socket_is_said_to_be_out_of_reach() {
 #[test]
 fn a_result_that_nobody_gets_is_an_error_unless_the_pipe_is_closed() {
     let dir = tempfile::tempdir().unwrap();
-    let secret = "[[jwt]]\nsecret = '0123456789abcdef0123456789abcdef'\n";
+    let secret = "[[jwt]]\nsecret = 'a secret of the tests, with more than 32 bytes'\n";
     fs::write(dir.path().join("channelapi.toml"), secret).unwrap();
     let run_into = |output: Stdio, args: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_channelapi"));
@@ -198,11 +198,12 @@ fn the_reference_page_is_the_one_in_the_repository() {
 #[test]
 fn keys_for_jwts_that_cannot_be_used_are_refused_by_check_and_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
-    let short = ["error: jwt.secret: the secret is 20 bytes, and must have 32 or more"];
-    let missing = ["error: the keys of a jwt entry cannot be read: /nonexistent.json: No such file"];
+    let short = ["error: channelapi.toml:3: jwt.secret: the secret is 20 bytes, and must have 32 or more"];
+    let missing =
+        ["error: channelapi.toml:3: the keys of a jwt entry cannot be read: /nonexistent.json: No such file"];
     let entries = [("secret = '0123456789abcdef0123'", short), ("jwks_file = '/nonexistent.json'", missing)];
     for (entry, told) in entries {
-        fs::write(dir.path().join("channelapi.toml"), format!("[[jwt]]\n{entry}\n")).unwrap();
+        fs::write(dir.path().join("channelapi.toml"), format!("[[jwt]]\nissuer = 'a'\n{entry}\n")).unwrap();
         check(&run(dir.path(), &["check"], &[]), 2, &[], &told);
         let server = run(dir.path(), &["--port=0", "--address=127.0.0.1", "--log-format=pretty"], &[]);
         assert_eq!(server.status.code(), Some(78), "{entry}");

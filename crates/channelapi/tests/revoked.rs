@@ -22,7 +22,7 @@ const PUBLISHERS: usize = 1;
 /// Until it is.
 const WARM_UP: Duration = Duration::from_millis(500);
 
-const SECRET: &str = "secret = '0123456789abcdef0123456789abcdef'\n";
+const SECRET: &str = "secret = 'a secret of the tests, with more than 32 bytes'\n";
 
 /// A JWT of somebody for the channel `a`.
 fn sign(node: &Node, subject: &str) -> String {

@@ -157,6 +157,20 @@ impl Issuer {
     }
 }
 
+impl Issuer {
+    /// Where the configuration says what the keys are.
+    pub fn keys_source(&self) -> Option<&Source> {
+        let key = match self.keys {
+            KeySource::Secret(_) => "jwt.secret",
+            KeySource::SecretFile(_) => "jwt.secret_file",
+            KeySource::PublicKeyFile(_) => "jwt.public_key_file",
+            KeySource::JwksFile(_) => "jwt.jwks_file",
+            KeySource::JwksUrl { .. } => "jwt.jwks_url",
+        };
+        self.settings.iter().find(|setting| setting.key == key).map(|setting| &setting.source)
+    }
+}
+
 /// Where keys can be.
 const SOURCES: &str = "`secret`, `secret_file`, `public_key_file`, `jwks_file` and `jwks_url`";
 

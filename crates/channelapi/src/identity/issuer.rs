@@ -64,6 +64,14 @@ pub(crate) enum SetUpError {
         /// What is wrong with it.
         error: KeyError,
     },
+    /// Something is wrong with an entry of the configuration.
+    #[error("{place}: {error}")]
+    At {
+        /// Where it says what its keys are.
+        place: String,
+        /// What it is.
+        error: Box<Self>,
+    },
     /// There is nobody to trust.
     #[error("a JWKS cannot be fetched over TLS: {0}")]
     Trust(TrustError),
@@ -144,7 +152,11 @@ impl Issuers {
     pub(crate) fn set_up(settings: &[Settings], before: Option<&Self>) -> Result<Self, SetUpError> {
         let mut issuers = Vec::with_capacity(settings.len());
         for settings in settings {
-            let mut issuer = Issuer::set_up(settings, Times::default())?;
+            let issuer = Issuer::set_up(settings, Times::default());
+            let mut issuer = issuer.map_err(|error| match settings.keys_source() {
+                Some(place) => SetUpError::At { place: place.to_string(), error: Box::new(error) },
+                None => error,
+            })?;
             let known = before.into_iter().flat_map(|before| &before.present);
             let same = known.into_iter().find_map(|known| known.same_keys(&issuer));
             if let Some(known) = same {

@@ -1,6 +1,7 @@
 //! Keys that verify JWTs, each with the algorithms that it may be used with.
 
 use super::base64url;
+use super::weak_secrets::weakness;
 use channelapi_core::limits::{JWKS_KEYS_MAX, JWT_KEYS_TRIED_MAX};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, crypto};
 use serde::Deserialize;
@@ -29,6 +30,11 @@ pub(crate) enum KeyError {
         "the secret is {0} bytes, and must have 32 or more that nobody can guess: `openssl rand -base64 48` makes one"
     )]
     ShortSecret(usize),
+    /// Somebody may have it.
+    #[error(
+        "the secret {0}, so that others can make JWTs with it: `openssl rand -base64 48` makes another one"
+    )]
+    WeakSecret(&'static str),
     /// A secret is none.
     #[error("the secret is a public key, which everybody may know; name its file in `public_key_file`")]
     PublicSecret,
@@ -72,6 +78,9 @@ impl KeySet {
         }
         if secret.len() < SECRET_BYTES_MIN {
             return Err(KeyError::ShortSecret(secret.len()));
+        }
+        if let Some(weakness) = weakness(secret) {
+            return Err(KeyError::WeakSecret(weakness));
         }
         Self::single(DecodingKey::from_secret(secret), Algorithm::HS256, algorithms)
     }

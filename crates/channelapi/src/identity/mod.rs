@@ -19,6 +19,7 @@ mod keys;
 mod signing;
 #[cfg(test)]
 mod tests;
+mod weak_secrets;
 
 pub(crate) use claims::Claims;
 pub(crate) use issuer::Issuers;

@@ -72,7 +72,8 @@ lists! {
 
         /// Secret that the issuer signs with.
         ///
-        /// 32 bytes or more that nobody can guess. One of this and the next four must be there; prefer a file.
+        /// 32 bytes or more that nobody can guess; those that stand in well-known documentation, or repeat themselves, are refused. One of this and the next four must be
+        /// there; prefer a file.
         "secret": Option<Secret>, like "…";
 
         /// File that holds such a secret.
