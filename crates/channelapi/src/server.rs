@@ -166,8 +166,8 @@ impl Server {
             request.extensions_mut().insert(attempt.clone());
         }
         let response = self.api.serve(request, address).await;
-        if attempt.as_ref().is_some_and(Attempt::has_failed) {
-            self.admission.failed_token_of(address);
+        if let Some(token) = attempt.as_ref().and_then(Attempt::failed) {
+            self.admission.failed_token_of(address, token);
         }
         response
     }

@@ -177,9 +177,9 @@ fn a_client_that_sends_too_much_is_put_out_and_stays_away() {
 fn guessing_tokens_ends_for_the_address_that_does_it() {
     let node = Node::start(&format!("{STRANGERS}failed_tokens = 3\n"));
     let token = node.token("a");
-    for _ in 0..3 {
+    for guess in 0..3 {
         let mut guesser = status_of_open(&node, "203.0.113.1").unwrap_or_else(|status| panic!("{status}"));
-        guesser.send(r#"40{"token":"guessed"}"#).unwrap();
+        guesser.send(&format!(r#"40{{"token":"guessed{guess}"}}"#)).unwrap();
         guesser.await_text("token_invalid");
     }
     assert_eq!(status_of_open(&node, "203.0.113.1").err(), Some(429));
@@ -190,19 +190,36 @@ fn guessing_tokens_ends_for_the_address_that_does_it() {
     other.await_text("42[\"clientevent\"");
 
     for number in 0..4 {
-        let path = "/v1/channels/a/stream?token=guessed";
-        let status = node.request("GET", path, &from("203.0.113.3"), "").status;
+        let path = format!("/v1/channels/a/stream?token=guessed{number}");
+        let status = node.request("GET", &path, &from("203.0.113.3"), "").status;
         assert_eq!(status, if number < 3 { 403 } else { 429 }, "{number}");
     }
     assert_eq!(node.metric("channelapi_requests_refused_total{reason=\"token_rate\"}"), 1);
+}
+
+/// Old stock clients come back with a token that was rotated for as long as they run, and kept out whoever had the new one at their address.
+#[test]
+fn clients_with_a_token_that_was_rotated_keep_nobody_out() {
+    let node = Node::start(&format!("{STRANGERS}failed_tokens = 5\n"));
+    let enter = |token: &str, expected: &str| {
+        let mut client = status_of_open(&node, "203.0.113.1").unwrap_or_else(|status| panic!("{status}"));
+        client.send(&format!(r#"40{{"token":"{token}"}}"#)).unwrap();
+        client.await_text(expected);
+    };
+    (0..40).for_each(|_| enter("it was rotated", "token_invalid"));
+    enter(&node.token("a"), "42[\"clientevent\"");
+    for _ in 0..20 {
+        let path = "/v1/channels/a/stream?token=rotated";
+        assert_eq!(node.request("GET", path, &from("203.0.113.3"), "").status, 403);
+    }
 }
 
 #[test]
 fn a_connection_that_guesses_is_told_that_it_was_too_much() {
     let node = Node::start(&format!("{STRANGERS}failed_tokens = 2\n"));
     let mut guesser = status_of_open(&node, "203.0.113.1").unwrap_or_else(|status| panic!("{status}"));
-    for expected in ["token_invalid", "token_invalid", "too_many_attempts"] {
-        guesser.send(r#"40{"token":"guessed"}"#).unwrap();
+    for (guess, expected) in ["token_invalid", "token_invalid", "too_many_attempts"].iter().enumerate() {
+        guesser.send(&format!(r#"40{{"token":"guessed{guess}"}}"#)).unwrap();
         guesser.await_text(expected);
     }
     assert_eq!(node.metric("channelapi_joins_refused_total{reason=\"token_rate\"}"), 1);

@@ -216,7 +216,7 @@ fn a_page_that_cannot_have_its_stream_now_is_told_to_come_again() {
         ("Origin", "https://page.example"),
     ];
     assert_eq!(stream(&node, "?token=guessed", &page).1, 403, "what is not good does not become good");
-    let again = node.request("GET", "/v1/channels/a/stream?token=guessed", &page, "");
+    let again = node.request("GET", "/v1/channels/a/stream?token=guessed2", &page, "");
     assert!(again.status == 200 && (2_500..=7_500).contains(&pause_in(&again.body)), "{again:?}");
     assert_eq!(again.header("content-type"), Some("text/event-stream"));
     assert_eq!(again.header("access-control-allow-origin"), Some("*"), "or the page would not get it");

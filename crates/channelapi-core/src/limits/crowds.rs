@@ -5,6 +5,12 @@ use std::time::Duration;
 /// Addresses that are remembered although they have nothing open, about 200 bytes each.
 pub const ADDRESSES_REMEMBERED_MAX: usize = 65_536;
 
+/// Tokens that were not good, the last ones of an address, of which is remembered that they were presented.
+pub const FAILED_TOKENS_REMEMBERED: usize = 4;
+
+/// So many times one of these may be presented again for what another one counts.
+pub const SAME_FAILED_TOKENS: u32 = 16;
+
 /// How long an HTTP connection must have rested before it may have to go in favour of others: longer than it takes a client to come with
 /// its next request when it has one.
 pub const HTTP_REST_MIN: Duration = Duration::from_secs(1);

@@ -6,7 +6,10 @@
 use super::rate::{Pace, Rate};
 use super::resting::{LOOK_PAUSE_MILLIS, REST_FRACTION, Rests, end_rest_of_one_in};
 use crate::metrics::RestEnded;
-use channelapi_core::limits::{ADDRESSES_REMEMBERED_MAX, FURTHER_CONNECTIONS, HTTP_REST_MIN};
+use channelapi_core::limits::{
+    ADDRESSES_REMEMBERED_MAX, FAILED_TOKENS_REMEMBERED, FURTHER_CONNECTIONS, HTTP_REST_MIN,
+    SAME_FAILED_TOKENS,
+};
 use slab::Slab;
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -40,6 +43,8 @@ pub(super) struct Entry {
     /// Those that may be opened beyond it, by clients that have a session.
     further: u32,
     pub(super) failed_tokens: Pace,
+    /// The last ones, by their hashes, the newest first.
+    failed: [u64; FAILED_TOKENS_REMEMBERED],
     pub(super) unknown_sessions: Pace,
 }
 
@@ -70,6 +75,7 @@ impl Addresses {
                 first: 0,
                 further: 0,
                 failed_tokens: Pace::default(),
+                failed: [0; FAILED_TOKENS_REMEMBERED],
                 unknown_sessions: Pace::default(),
             })
         });
@@ -184,6 +190,16 @@ impl Entry {
             let most = rate.burst().saturating_mul(FURTHER_CONNECTIONS);
             self.further = self.further.saturating_add(FURTHER_CONNECTIONS).min(most);
         }
+    }
+
+    /// A token is not good, of which this is remembered. Says whether there may be more.
+    pub(super) fn fails(&mut self, presented: u64, rate: Rate, now: u64) -> bool {
+        if self.failed.contains(&presented) {
+            return self.failed_tokens.takes(rate.of_parts(SAME_FAILED_TOKENS), now);
+        }
+        self.failed.rotate_right(1);
+        self.failed[0] = presented;
+        self.failed_tokens.takes(rate, now)
     }
 
     fn is_open(&self) -> bool {

@@ -23,6 +23,7 @@ mod settings;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod users;
 mod waiting;
 mod websockets;
@@ -44,6 +45,7 @@ use channelapi_core::limits::{
 };
 use parking_lot::Mutex;
 use resting::{NextLook, end_rest_of_one_in};
+use std::hash::RandomState;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -75,6 +77,8 @@ pub(crate) struct Admission {
     memory_used: AtomicU64,
     memory_limit: AtomicU64,
     is_draining: AtomicBool,
+    /// Makes of a token what is remembered of it: nobody can find two of which that is the same.
+    presented: RandomState,
 }
 
 /// Which address something is counted for: its number, or [`AddressNumber::NONE`].
@@ -117,6 +121,7 @@ impl Admission {
             memory_used: AtomicU64::new(0),
             memory_limit: AtomicU64::new(0),
             is_draining: AtomicBool::new(false),
+            presented: RandomState::default(),
         })
     }
 
@@ -303,33 +308,6 @@ impl Admission {
     pub(crate) fn end_session(&self, number: AddressNumber) {
         self.sessions.fetch_sub(1, Ordering::Relaxed);
         self.release(number, |entry| entry.sessions -= 1);
-    }
-
-    /// A client presented a token that is not good. Says whether its address may go on trying.
-    pub(crate) fn failed_token(&self, number: AddressNumber) -> bool {
-        let Some(index) = number.index() else { return true };
-        let now = self.clock.monotonic_millis();
-        let rate = self.limits().failed_tokens;
-        self.addresses.lock().held(index).failed_tokens.takes(rate, now)
-    }
-
-    /// Whether the address of a session has presented too many tokens that are not good.
-    pub(crate) fn is_out_of_tokens(&self, number: AddressNumber) -> bool {
-        let Some(index) = number.index() else { return false };
-        let (rate, now) = (self.limits().failed_tokens, self.clock.monotonic_millis());
-        self.addresses.lock().held(index).failed_tokens.is_spent(rate, now)
-    }
-
-    /// A stranger without a session presented a token that is not good. Says whether its address may go on trying.
-    pub(crate) fn failed_token_of(&self, address: Option<IpAddr>) -> bool {
-        self.counts(address, |entry, limits, now| entry.failed_tokens.takes(limits.failed_tokens, now))
-    }
-
-    /// Whether an address may present a token.
-    pub(crate) fn may_present_token(&self, address: Option<IpAddr>) -> bool {
-        let Some(address) = address else { return true };
-        let (rate, now) = (self.limits().failed_tokens, self.clock.monotonic_millis());
-        self.addresses.lock().known(address).is_none_or(|entry| !entry.failed_tokens.is_spent(rate, now))
     }
 
     /// A request names a session that is unknown. Says whether its address may go on so.

@@ -29,6 +29,12 @@ impl Rate {
         Self::new(permits, 60_000, permits)
     }
 
+    /// The same, for what is worth one in so many permits.
+    pub(crate) fn of_parts(self, parts: u32) -> Self {
+        let least = u32::from(self.interval > 0);
+        Self { interval: (self.interval / parts).max(least), ..self }
+    }
+
     /// How many may come at once.
     pub(crate) fn burst(self) -> u32 {
         self.ahead.checked_div(self.interval).map_or(u32::MAX, |further| further.saturating_add(1))

@@ -100,7 +100,7 @@ fn an_address_connects_and_fails_only_so_often() {
     assert_eq!((0..9).take_while(|_| connect(A).is_ok()).count(), 2);
 
     let number = admission.admit_session(A).unwrap().keep();
-    assert_eq!((0..9).take_while(|_| admission.failed_token(number)).count(), 3);
+    assert_eq!((0..9).take_while(|guess| admission.failed_token(number, guess)).count(), 3);
     assert!(admission.is_out_of_tokens(number));
     assert_eq!(admission.admit_session(A).err(), Some(HandshakeRefused::TokenRate));
     assert!(!admission.may_present_token(A) && admission.may_present_token(B));
@@ -108,6 +108,26 @@ fn an_address_connects_and_fails_only_so_often() {
     assert!(admission.unknown_session(B) && admission.unknown_session(None));
     clock.advance(Duration::from_mins(1));
     assert!(admission.admit_session(A).is_ok() && admission.unknown_session(A));
+}
+
+/// After a token was rotated, those who still had the old one kept everybody else at their address out: old stock clients come back with it
+/// for as long as they run.
+#[test]
+fn the_same_token_again_is_hardly_another_guess() {
+    let (admission, clock) = admission(|limits| limits.failed_tokens = Rate::per_minute(10));
+    let number = admission.admit_session(A).unwrap().keep();
+    let others = ["a", "b", "c"];
+    for other in others {
+        assert!(admission.failed_token(number, other));
+    }
+    let old = (0..999).take_while(|_| admission.failed_token(number, "old")).count();
+    assert!((80..=97).contains(&old), "one, and sixteen for each of six: {old}");
+    assert!(admission.is_out_of_tokens(number));
+    clock.advance(Duration::from_secs(30));
+    assert!(others.iter().all(|other| admission.failed_token_of(A, *other)), "they are remembered, too");
+    assert!((0..5).all(|guess| admission.failed_token(number, &guess)));
+    let again = (0..99).take_while(|_| admission.failed_token(number, "old")).count();
+    assert_eq!(again, 0, "others came since then");
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Doors {
             Err(refusal) => {
                 refusal.counted().count();
                 if refusal.is_guess() {
-                    connection.failed_token();
+                    connection.failed_token(&auth.tokens);
                 }
                 connection.send(&refusal.frame());
             }

@@ -82,7 +82,7 @@ impl Doors {
                 JoinRefused::Channels.count();
                 return self.turn_away(connection).await;
             }
-            Err(unopened) => return self.refuse(connection, ack, unopened).await,
+            Err(unopened) => return self.refuse(connection, ack, &token, unopened).await,
         };
         // Before anything is changed: a client that is refused here stays as it was.
         let beginning = match replay {
@@ -110,7 +110,7 @@ impl Doors {
             Ok(())
         });
         if let Err(UserFull) = admitted {
-            return self.refuse(connection, ack, Unopened::UserFull).await;
+            return self.refuse(connection, ack, &token, Unopened::UserFull).await;
         }
         match beginning {
             None => self.join_live(connection, ack, channel).await,
@@ -120,7 +120,7 @@ impl Doors {
     }
 
     /// Turns a client away whose token does not open what it wants, as with the original, or tells it why.
-    async fn refuse(&self, connection: &Arc<Connection>, ack: Option<u64>, unopened: Unopened) {
+    async fn refuse(&self, connection: &Arc<Connection>, ack: Option<u64>, token: &str, unopened: Unopened) {
         // The token may well be good: the client should come back.
         let is_to_come_back = matches!(unopened, Unopened::Denied(Denied::Unavailable));
         // A client with a JWT that asks for an answer can act upon it, and stays.
@@ -128,7 +128,7 @@ impl Doors {
         let refusal = Refusal::from(unopened);
         refusal.counted().count();
         if refusal.is_guess() {
-            connection.failed_token();
+            connection.failed_token(token);
         }
         if is_to_come_back {
             connection.close(Disconnect::Unavailable);

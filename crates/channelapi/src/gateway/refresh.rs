@@ -16,13 +16,13 @@ impl Doors {
     /// Takes new JWTs in the place of all those before. Channels that they do not open are left; none is joined. If one of them is not
     /// good, nothing changes.
     pub(super) async fn refresh(&self, connection: &Arc<Connection>, ack: Option<u64>, fresh: Option<Fresh>) {
-        match self.renewed(connection, fresh).await {
+        match self.renewed(connection, fresh.as_ref()).await {
             Ok(answer) if ack.is_some() => connection.send(&frames::answer(ack, &format!("[{answer}]"))),
             Ok(_) => {}
             Err(refusal) => {
                 refusal.counted().count();
                 if refusal.is_guess() {
-                    connection.failed_token();
+                    connection.failed_token(fresh.map(|fresh| fresh.tokens).as_deref().unwrap_or_default());
                 }
                 answer_error(connection, ack, &refusal);
             }
@@ -32,7 +32,7 @@ impl Doors {
         }
     }
 
-    async fn renewed(&self, connection: &Arc<Connection>, fresh: Option<Fresh>) -> Result<Value, Refusal> {
+    async fn renewed(&self, connection: &Arc<Connection>, fresh: Option<&Fresh>) -> Result<Value, Refusal> {
         let bad = |message| Refusal::new("bad_request", message);
         if connection.is_out_of_tokens() {
             return Err(Refusal::new(

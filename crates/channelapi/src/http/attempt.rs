@@ -1,20 +1,20 @@
 //! What whoever judges the token of a request tells whoever counts those that try tokens.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Whether a request tried a token that is none. It goes along with the request, among its extensions.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Attempt(Arc<AtomicBool>);
+pub(crate) struct Attempt(Arc<OnceLock<Box<str>>>);
 
 impl Attempt {
-    /// The token is none.
-    pub(crate) fn fail(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    /// This is none.
+    pub(crate) fn fail(&self, token: &str) {
+        // There is one in a request.
+        _ = self.0.set(token.into());
     }
 
-    /// Whether it was none.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// The one that is none, if it was so.
+    pub(crate) fn failed(&self) -> Option<&str> {
+        self.0.get().map(AsRef::as_ref)
     }
 }

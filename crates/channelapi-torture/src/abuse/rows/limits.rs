@@ -76,23 +76,23 @@ async fn unknown_sessions(yard: Arc<Yard>) -> Result<()> {
 }
 
 async fn guesses(yard: Arc<Yard>) -> Result<()> {
-    let guess = async |address: &str| {
+    let guess = async |address: &str, number: usize| {
         let (mut socket, _) =
             WebSocket::open(yard.address, "EIO=4&transport=websocket", &from(address)).await?;
         heard(&mut socket).await?;
-        socket.send(r#"40{"token":"a guess"}"#).await?;
+        socket.send(&format!(r#"40{{"token":"guess {number}"}}"#)).await?;
         heard(&mut socket).await
     };
     let mut refused = 0;
-    for _ in 0..MANY {
-        match guess("203.0.113.3").await {
+    for number in 0..MANY {
+        match guess("203.0.113.3", number).await {
             Ok(answer) if answer.contains("token_invalid") => {}
             // Either the guess is not looked at, or its client is not even let in.
             _ => refused += 1,
         }
     }
     ensure!(refused >= MANY - 11, "only {refused} guesses were refused");
-    let other = guess("203.0.113.4").await?;
+    let other = guess("203.0.113.4", MANY).await?;
     ensure!(other.contains("token_invalid"), "another address is answered {other}");
     Ok(())
 }

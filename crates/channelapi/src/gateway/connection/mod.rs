@@ -39,6 +39,7 @@ use channelapi_protocol::engineio::{Frame, Heartbeat, Session};
 use channelapi_protocol::socketio::ROOT;
 use parking_lot::Mutex;
 use state::State;
+use std::hash::Hash;
 use std::sync::Arc;
 use tracing::debug;
 
@@ -129,9 +130,9 @@ impl Connection {
         })
     }
 
-    /// The client presented a token that is not good.
-    pub(super) fn failed_token(&self) {
-        self.gateway.admission.failed_token(self.address);
+    /// The client presented something that is not good.
+    pub(super) fn failed_token(&self, presented: &(impl Hash + ?Sized)) {
+        self.gateway.admission.failed_token(self.address, presented);
     }
 
     /// Whether too many came from where it comes from.

@@ -197,7 +197,7 @@ pub(super) async fn opened_by_token(
     let Some(token) = query.take("token") else { return Ok(None) };
     let verified = identity.verify(&token).await;
     if let (Err(Denied::Invalid), Some(attempt)) = (&verified, head.extensions.get::<Attempt>()) {
-        attempt.fail();
+        attempt.fail(&token);
     }
     match verified.map_err(refused)? {
         Credential::Token(opened) if opened == *channel => Ok(Some(StreamGrant::Token(token))),
