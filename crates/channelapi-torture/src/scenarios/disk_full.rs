@@ -27,6 +27,8 @@ const SIZE: &str = "64m";
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 const HEAL_MAX: Duration = Duration::from_secs(20);
 const NOTICE_MAX: Duration = Duration::from_secs(20);
+/// So often may the log tell of it, where hundreds of publications are refused.
+const TOLD_MAX: usize = 10;
 const POLL: Duration = Duration::from_millis(10);
 const LOAD: std::ops::RangeInclusive<u64> = 200..=600;
 /// Long enough for a client that breaks its connection after 300 ms at the latest to be seen coming back.
@@ -100,6 +102,10 @@ async fn round(orders: &Orders, obstacle: Obstacle, seed: u64, report: &mut Repo
         sleep(POLL).await;
     }
     println!("it is published again {} ms after the disk was well", given_back.elapsed().as_millis());
+    let log = server.whole_log();
+    let told = log.matches("publications could not be stored").count();
+    // Upkeep may find room for a moment, again and again.
+    ensure!((1..=TOLD_MAX).contains(&told), "the log told {told} times that nothing could be stored");
     sleep(choices.millis(LOAD)).await;
     crowd.complain().await?;
 

@@ -7,7 +7,7 @@ use super::command::Poke;
 use super::{Appended, Writer};
 use std::io;
 use std::sync::atomic::Ordering;
-use tracing::warn;
+use tracing::{info, warn};
 
 impl Writer {
     /// Gives up the reserve if the disk is full, so that upkeep can go on.
@@ -18,7 +18,10 @@ impl Writer {
         {
             match self.give_up_reserve() {
                 // The disk is read-only rather than full: there is nothing to make room for.
-                Err(error) => warn!(%error, "the reserve could not be given up"),
+                Err(error) if !self.is_refusing.load(Ordering::Relaxed) => {
+                    warn!(%error, "the reserve could not be given up");
+                }
+                Err(_) => {}
                 Ok(()) => _ = self.pokes.try_send(Poke::default()),
             }
         }
@@ -55,8 +58,17 @@ impl Writer {
         if is_refusing && self.has_reserve.load(Ordering::Relaxed) && self.give_up_reserve().is_err() {
             return;
         }
-        if self.restore_reserve().is_ok() && is_refusing {
+        if self.restore_reserve().is_ok() {
+            self.note_disk_takes();
+        }
+    }
+
+    /// The disk has taken something.
+    pub(super) fn note_disk_takes(&self) {
+        // Almost always there is nothing to write.
+        if self.is_refusing.load(Ordering::Relaxed) {
             self.is_refusing.store(false, Ordering::Relaxed);
+            info!("the disk takes publications again");
         }
     }
 

@@ -16,7 +16,7 @@ use crate::model::{Kept, Position, Publication};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use tracing::error;
+use tracing::{debug, error};
 
 impl Writer {
     /// A group is as durable as it was to be: now it is indexed, delivered and answered, in this order.
@@ -36,9 +36,7 @@ impl Writer {
                 places.push(self.keep(&mut stored, planned, place, times));
             }
             if let Some(Appended { segment, position, bytes }) = appended {
-                if self.is_refusing.load(Ordering::Relaxed) {
-                    self.is_refusing.store(false, Ordering::Relaxed);
-                }
+                self.note_disk_takes();
                 let head = &self.log.head;
                 if let Some(known) = stored.segments.list.get_mut(&head.number) {
                     known.length = head.length;
@@ -117,9 +115,13 @@ impl Writer {
     /// What should have gone into the log is not stored. What is kept in memory only needs no disk.
     pub(super) fn refuse(&mut self, group: &mut Group, failure: &AppendError, times: Times) {
         let error = refusal(failure);
-        error!(error = %failure, publications = group.logged, "publications could not be stored");
-        if matches!(failure, AppendError::NotStored(_)) {
-            self.is_refusing.store(true, Ordering::Relaxed);
+        let may_pass = matches!(failure, AppendError::NotStored(_));
+        // Once, and not for every publication that is refused until it is over: the log may be on the same disk.
+        if may_pass && self.is_refusing.swap(true, Ordering::Relaxed) {
+            debug!(error = %failure, publications = group.logged, "publications could not be stored");
+        } else {
+            let until = if may_pass { ", nor are others before the disk takes something again" } else { "" };
+            error!(error = %failure, publications = group.logged, "publications could not be stored{until}");
         }
         let repeats = std::mem::take(&mut group.repeats);
         let (mut kept, mut places) = (Vec::new(), HashMap::new());
