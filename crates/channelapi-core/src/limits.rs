@@ -295,8 +295,8 @@ pub const RECEIVING_FREE_BYTES: usize = 4 * 1024;
 /// the largest publication.
 pub const ON_THEIR_WAY_FRACTION: usize = 2;
 
-/// The longest time between two closes while a node drains: with few clients, a stop is soon over.
-pub const DRAIN_PACE_MAX: Duration = Duration::from_millis(10);
+/// The longest time between two closes while a node drains, but for chance: with few clients, a stop is soon over.
+pub const DRAIN_PACE_MAX: Duration = Duration::from_millis(100);
 
 /// How long a drain may take when the disk has failed: clients should go elsewhere soon.
 pub const FENCED_DRAIN_TIMEOUT: Duration = Duration::from_millis(500);

@@ -399,6 +399,7 @@ pub(crate) async fn run(
         let error = anyhow::anyhow!("{}: {fence}", config.data_dir.display());
         return Err(Failure { error, code: EXIT_IO });
     }
+    info!("stopped");
     Ok(())
 }
 

@@ -28,6 +28,8 @@ fn a_stopping_server_is_not_ready_but_serves_until_its_delay_is_over() {
     client.await_text(r#"42["message",1]"#);
     assert_eq!(client.rest().1, None, "no close frame and no 41: the client comes back by itself");
     assert_eq!(node.ended(), Some(0));
+    // Who reads the log later can tell it from a kill.
+    node.await_log("stopped");
 }
 
 #[test]
@@ -61,7 +63,12 @@ fn clients_are_sent_away_one_after_the_other() {
     ends.sort_unstable();
     // From the beginning, and not from the first end that somebody noticed: on a busy machine that may be late.
     let took = ends[ends.len() - 1] - asked;
-    assert!(took > Duration::from_millis(500), "{took:?} for a hundred, ten milliseconds each");
+    assert!(took > Duration::from_secs(3), "{took:?} for a hundred, half of the time");
+    for begin in &ends {
+        let soon =
+            ends.iter().filter(|end| **end >= *begin && **end - *begin < Duration::from_secs(1)).count();
+        assert!(soon < 50, "{soon} in a second, of a hundred in eight");
+    }
     assert_ne!(came, ends, "in no order that anything has to do with where they come from");
     assert_eq!(node.ended(), Some(0));
 }
@@ -94,7 +101,7 @@ fn event_streams_end_one_after_the_other() {
     let ends: Vec<_> = ends.into_iter().map(|end| end.join().unwrap()).collect();
     let came: Vec<Instant> = ends.iter().map(|(at, _)| *at).collect();
     let last = *came.iter().max().unwrap() - asked;
-    assert!(last > Duration::from_millis(500), "{last:?} for a hundred, ten milliseconds each");
+    assert!(last > Duration::from_secs(3), "{last:?} for a hundred, half of the time");
     assert!(!came.is_sorted(), "in no order that anything has to do with where they come from");
     let pauses: BTreeSet<&str> = ends
         .iter()
