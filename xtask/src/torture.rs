@@ -17,6 +17,7 @@ type Scenario = &'static [&'static str];
 const SHORT: &[Scenario] = &[
     &["kill", "--cycles", "50", "--longest", "800"],
     &["double-kill", "--cycles", "10", "--longest", "500"],
+    &["restart", "--cycles", "5"],
     &["restored-backup", "--cycles", "2"],
     &["second-process", "--cycles", "1"],
     &["slow", "--cycles", "1"],
@@ -38,6 +39,7 @@ const SHORT: &[Scenario] = &[
 const LONG: &[Scenario] = &[
     &["kill", "--cycles", "1000"],
     &["double-kill", "--cycles", "200"],
+    &["restart", "--cycles", "100"],
     &["restored-backup", "--cycles", "100"],
     &["second-process", "--cycles", "10"],
     &["slow", "--cycles", "5"],

@@ -45,8 +45,8 @@ use crate::machine::Skipped;
 use crate::scenarios::disk_full::Obstacle;
 use crate::scenarios::kill::Lives;
 use crate::scenarios::{
-    Orders, bit_rot, clock, clock_jump, disk_full, failing, half_open, kill, power_cut, restored_backup,
-    rolling, second_process, short_memory, slow, slow_link, suspend, sync_order,
+    Orders, bit_rot, clock, clock_jump, disk_full, failing, half_open, kill, power_cut, restart,
+    restored_backup, rolling, second_process, short_memory, slow, slow_link, suspend, sync_order,
 };
 
 /// Breaks the server on purpose and proves that nothing accepted was lost.
@@ -78,6 +78,11 @@ enum Scenario {
         cycles: Cycles,
         #[command(flatten)]
         lives: LivesArguments,
+    },
+    /// SIGTERM under load, as in a rolling restart
+    Restart {
+        #[command(flatten)]
+        cycles: Cycles,
     },
     /// A second server on the same directory
     SecondProcess {
@@ -308,6 +313,7 @@ async fn run(scenario: &Scenario, binary: PathBuf, seed: u64) -> Result<()> {
         Scenario::Suspend { cycles } => suspend::run(&orders(cycles, 1)).await,
         Scenario::HalfOpen { cycles } => half_open::run(&orders(cycles, 1)).await,
         Scenario::Kill { cycles, lives } => kill::run(&orders(cycles, 50), &lives.read(false)?).await,
+        Scenario::Restart { cycles } => restart::run(&orders(cycles, 10)).await,
         Scenario::DoubleKill { cycles, lives } => kill::run(&orders(cycles, 20), &lives.read(true)?).await,
         Scenario::SecondProcess { cycles } => second_process::run(&orders(cycles, 2)).await,
         Scenario::RestoredBackup { cycles } => restored_backup::run(&orders(cycles, 5)).await,

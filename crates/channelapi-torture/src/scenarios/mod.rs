@@ -10,6 +10,7 @@ pub(crate) mod half_open;
 pub(crate) mod kill;
 pub(crate) mod power_cut;
 pub(crate) mod read_only;
+pub(crate) mod restart;
 pub(crate) mod restored_backup;
 pub(crate) mod rolling;
 pub(crate) mod second_process;

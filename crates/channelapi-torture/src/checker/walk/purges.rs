@@ -43,12 +43,26 @@ impl Walk<'_, '_> {
             Event::Connected(_) | Event::Joined(Joined { incomplete: Some(_), .. }) => None,
             _ => self.connected_before(entry),
         };
-        let given = given.map_or(Time::default(), |connected| connected.began);
+        let given = given.map_or(Time::default(), |connected| {
+            self.sent_before(entry).map_or(connected.began, |sent| sent.min(connected.began))
+        });
         let since = match stood {
             Stand::At(_, id) => self.sent(id).max(given),
             Stand::Beginning | Stand::Since(_) | Stand::Confirmed { .. } => given,
         };
         self.ledger.purges.perhaps(channel, connection.connected.branch, since, at).next().is_some()
+    }
+
+    /// When that was sent which a client had got last, before an entry, on the same connection. As long as it is served from history, that is what
+    /// its cursors are about, and it may break off there: what happened since is told again.
+    fn sent_before(&self, entry: usize) -> Option<Time> {
+        let events = self.client.events[..entry].iter().rev().map(|entry| &entry.event);
+        let mut events = events.take_while(|event| !matches!(event, Event::Connected(_)));
+        let last = events.find_map(|event| match event {
+            Event::Delivered(delivered) => Some(delivered.id),
+            _ => None,
+        });
+        last.map(|id| self.sent(id))
     }
 
     fn sent(&self, id: MessageId) -> Time {
