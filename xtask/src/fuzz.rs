@@ -89,10 +89,24 @@ fn targets(tree: &Tree) -> Result<Vec<String>> {
 fn fuzz(tree: &Tree, target: &str, seconds: u32) -> Result<Command> {
     let mut command = cargo_fuzz(tree, "run")?;
     command.arg(target).args(seeds_of(tree, target)?);
-    command.arg("--").arg(format!("-max_total_time={seconds}")).arg("-print_final_stats=1");
-    // libFuzzer joins this with a file name as it is, so it has to end with a separator.
-    command.arg(format!("-artifact_prefix={}/", tree.target("fuzz-findings").join(target).display()));
+    command.arg("--").args(settings(tree, target, seconds));
     Ok(command)
+}
+
+/// How long a target runs, and what is a finding besides a panic: an input that takes more than `TIMEOUT` seconds, which is thousands of
+/// times what any takes, or for which more than `ALLOCATION_MAX` MiB are asked for at once.
+fn settings(tree: &Tree, target: &str, seconds: u32) -> [String; 5] {
+    const TIMEOUT: u32 = 25;
+    const ALLOCATION_MAX: u32 = 32;
+    // libFuzzer joins this with a file name as it is, so it has to end with a separator.
+    let findings = tree.target("fuzz-findings").join(target);
+    [
+        format!("-max_total_time={seconds}"),
+        format!("-timeout={TIMEOUT}"),
+        format!("-malloc_limit_mb={ALLOCATION_MAX}"),
+        "-print_final_stats=1".to_owned(),
+        format!("-artifact_prefix={}/", findings.display()),
+    ]
 }
 
 /// Where a target begins. What it finds goes to the first directory; the seeds are only read.

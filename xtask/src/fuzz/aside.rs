@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{building, seeds_of, targets};
+use super::{building, seeds_of, settings, targets};
 use crate::step::Outcome;
 use crate::tools::CARGO_FUZZ;
 use crate::tree::Tree;
@@ -81,8 +81,7 @@ fn fuzzing(tree: &Tree, target: &str) -> Result<Command> {
     let built = format!("fuzz/{}/release/{target}", host()?);
     let mut command = Command::new(tree.target(&built));
     command.args(seeds_of(tree, target)?);
-    command.arg(format!("-max_total_time={SECONDS}")).arg("-print_final_stats=1");
-    command.arg(format!("-artifact_prefix={}/", tree.target("fuzz-findings").join(target).display()));
+    command.args(settings(tree, target, SECONDS));
     Ok(command)
 }
 
