@@ -108,6 +108,14 @@ fn an_api_on_a_socket_is_said_to_be_out_of_reach() {
             "the API is on the socket ./all.sock, which this command cannot reach",
         ),
         ("[http]\nunix = './all.sock'\n[internal]\nport = 1\n", "nothing listens at http://127.0.0.1:1"),
+        (
+            "[http]\ntrusted_proxies = ['127.0.0.0/8']\nproxy_protocol = true\n",
+            "expects a PROXY header from it (http.proxy_protocol), which this command does not send",
+        ),
+        (
+            "[http]\ntrusted_proxies = ['127.0.0.0/8']\nproxy_protocol = true\n[internal]\nport = 1\n",
+            "nothing listens at http://127.0.0.1:1",
+        ),
     ] {
         fs::write(dir.path().join("channelapi.toml"), settings).unwrap();
         let output = run(dir.path(), &["publish", "demo", "x", "--key", "a-key-for-the-tests"], &[]);

@@ -33,9 +33,9 @@ pub enum DataDirectoryError {
     #[error("the data directory {0} is a file, and no directory; choose another with --data-dir")]
     File(PathBuf),
     /// The operating system says no.
-    #[error("the data directory {path} cannot be used: {error}; choose another with --data-dir")]
+    #[error("the data directory cannot be used: {path}: {error}; {advice}", advice = advice(error))]
     Io {
-        /// What was tried on.
+        /// What was tried on: the directory, or a file in it.
         path: PathBuf,
         /// What it said.
         error: io::Error,
@@ -55,13 +55,14 @@ impl DataDirectory {
             return Err(DataDirectoryError::File(path.to_owned()));
         }
         folder::make(path).map_err(failed)?;
+        let lock_path = path.join("lock");
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .mode(0o600)
-            .open(path.join("lock"))
-            .map_err(failed)?;
+            .open(&lock_path)
+            .map_err(|error| DataDirectoryError::Io { path: lock_path, error })?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), hold: Hold(Arc::new(lock)) }),
             Err(TryLockError::WouldBlock) => Err(DataDirectoryError::InUse(path.to_owned())),
@@ -113,6 +114,18 @@ impl DataDirectory {
     }
 }
 
+/// What to do about it. Another directory is an empty one, without the tokens and the messages of this one.
+pub(super) fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "give it, with everything in it, to the user that runs channelapi (`chown -R`)"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on its disk",
+        io::ErrorKind::ReadOnlyFilesystem => "mount its file system for writing",
+        _ => "choose another with --data-dir",
+    }
+}
+
 /// See [`DataDirectory::missing`].
 pub(super) fn missing(directory: &Path) -> Vec<&'static str> {
     let is_segment = |file: io::Result<DirEntry>| {
@@ -144,6 +157,17 @@ pub(super) fn read_secret(directory: &Path) -> Result<Option<[u8; 32]>, DataDire
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn what_keeps_us_out_is_told_with_its_name_and_what_to_do() {
+        let told = |kind: io::ErrorKind| {
+            DataDirectoryError::Io { path: PathBuf::from("d/lock"), error: kind.into() }.to_string()
+        };
+        let denied = told(io::ErrorKind::PermissionDenied);
+        assert!(denied.contains("d/lock: permission denied") && denied.contains("chown -R"), "{denied}");
+        assert!(told(io::ErrorKind::StorageFull).contains("make room"));
+        assert!(told(io::ErrorKind::NotADirectory).contains("--data-dir"));
+    }
 
     #[test]
     fn a_second_process_is_refused_and_the_first_goes_on() {

@@ -1,7 +1,7 @@
 //! The two threads that own the state file: one writes, one reads. What they write and read is the business of `tokens.rs`,
 //! `consumers.rs` and `revocations.rs`.
 
-use super::directory::DataDirectory;
+use super::directory::{DataDirectory, advice};
 use super::{backup, schema};
 use crate::fence::{Fence, Guard};
 use crate::limits::{STATE_BATCH_MAX, STATE_BUSY_TIMEOUT, STATE_QUEUE_MAX};
@@ -247,7 +247,8 @@ fn open_writer(path: &Path) -> Result<Connection, StateError> {
     let failed = |error| StateError::Open { path: path.to_owned(), error };
     // SQLite would make a file that everybody can read; the files beside it take this one's mode.
     let private = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
-    private.map_err(|error| StateError::Failed(format!("{}: {error}", path.display())))?;
+    private
+        .map_err(|error| StateError::Failed(format!("{}: {error}; {}", path.display(), advice(&error))))?;
     let mut connection = Connection::open(path).map_err(failed)?;
     match schema::version(&connection).map_err(failed)? {
         Ok(version) => {

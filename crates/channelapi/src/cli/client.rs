@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    net::Ipv4Addr,
     path::PathBuf,
     time::Duration,
 };
@@ -273,6 +274,17 @@ pub(super) fn target(
             "the API is on the socket {socket}, which this command cannot reach; give it a port with internal.port, \
              or use curl --unix-socket {socket}"
         )));
+    }
+    let here = Some(Ipv4Addr::LOCALHOST.into());
+    let expects_header = config.http.proxy_protocol
+        && config.internal.port.is_none()
+        && config.http.trusted_proxies.as_ref().is_some_and(|trusted| trusted.names(here));
+    if server.is_none() && expects_header {
+        return Err(wrong(
+            "the server takes this machine for a proxy (http.trusted_proxies) and expects a PROXY header from it \
+             (http.proxy_protocol), which this command does not send; give the API a port of its own with \
+             internal.port, or name the proxy with --server",
+        ));
     }
     let own = ServerUrl::of_settings(address, port, is_secure);
     // Only those verbs have it that are clients themselves.

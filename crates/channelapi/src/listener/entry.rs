@@ -10,7 +10,8 @@ use channelapi_core::limits::{PROXY_HEADER_TIMEOUT, TLS_HANDSHAKE_TIMEOUT};
 use rustls::ServerConfig;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
+use tracing::warn;
 
 /// How connections come in.
 #[derive(Debug, Default)]
@@ -79,7 +80,10 @@ impl Entry {
         let trusted = self.trusted_proxies.as_ref();
         if self.is_introduced(arrival) {
             let header = proxy::read_header(&mut stream).await;
-            let client = header.inspect_err(|_| ConnectionRefused::Proxy.count())?;
+            let client = header.inspect_err(|error| {
+                ConnectionRefused::Proxy.count();
+                tell_of_missing_header(error);
+            })?;
             arrival = client.map_or(Arrival::Unannounced, |client| Arrival::announced(client, trusted));
         }
         match (stream, &self.tls) {
@@ -95,6 +99,22 @@ impl Entry {
             (stream, _) => Ok((stream, arrival)),
         }
     }
+}
+
+/// Says in the log, once, that a trusted proxy sends no header that can be read: nothing that it passes on is answered.
+fn tell_of_missing_header(error: &io::Error) {
+    static TOLD: Once = Once::new();
+    // Balancers only look whether somebody listens.
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return;
+    }
+    TOLD.call_once(|| {
+        warn!(
+            %error,
+            "a connection from http.trusted_proxies was closed, because it did not begin with a PROXY header as http.proxy_protocol wants it; \
+             channelapi_connections_refused_total counts others"
+        );
+    });
 }
 
 /// A connection has to go, because others want to come in.

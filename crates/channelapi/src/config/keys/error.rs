@@ -120,7 +120,8 @@ pub enum KeyError {
 }
 
 impl KeyError {
-    /// The code the process exits with: 78 (`EX_CONFIG`) says that a restart will not help, 2 that it might.
+    /// The code the process exits with: 78 (`EX_CONFIG`) says that a restart will not help, 2 that something must be changed first, 1 that it
+    /// passes.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Weak { .. }
@@ -131,6 +132,11 @@ impl KeyError {
             | Self::UnusableListed { .. }
             | Self::BadListedFile { .. }
             | Self::Same { .. } => 78,
+            Self::Io { error, .. }
+                if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) =>
+            {
+                1
+            }
             Self::Io { .. } | Self::ListedIo { .. } | Self::NoDirectory(_) | Self::Random(_) => 2,
         }
     }
