@@ -27,7 +27,7 @@ use self::case::Case;
 use self::yard::Yard;
 
 /// As it is started, but for what it says.
-const DEFAULT: &str = "[log]\nlevel = \"warn\"\n";
+const DEFAULT: &str = "[log]\nlevel = \"trace\"\n";
 /// Cases that run at the same time. Those that wait for a deadline of the server are a minority.
 const AT_ONCE: usize = 48;
 /// Longer than any deadline of the server.
@@ -138,6 +138,8 @@ async fn attack(yard: Yard, cases: Vec<Case>, alone: bool) -> Result<Outcome> {
     let log = yard.server.whole_log();
     let panics: Vec<&str> = log.lines().filter(|line| line.contains("panicked at")).collect();
     judge(if panics.is_empty() { Ok(()) } else { Err(anyhow!("the server panicked: {panics:#?}")) });
+    let tokens = yard.tokens.lock().expect("nobody panics with it").clone();
+    judge(rows::keeps_secrets(&log, &tokens));
     let line = match honest {
         Ok((heard, slowest)) => format!(
             "{count} cases: honest clients heard all of {heard} messages, the slowest after {} ms; memory grew by {} MiB at most",

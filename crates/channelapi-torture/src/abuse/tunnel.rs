@@ -24,7 +24,7 @@ const KEY: &str = "key.pem";
 
 /// What a configuration says so that there is one.
 pub(super) const CONFIGURATION: &str =
-    "[log]\nlevel = \"warn\"\n[tls]\ncert = \"certificate.pem\"\nkey = \"key.pem\"\n";
+    "[log]\nlevel = \"trace\"\n[tls]\ncert = \"certificate.pem\"\nkey = \"key.pem\"\n";
 
 pub(super) struct Tunnel {
     /// Where it begins.

@@ -1,8 +1,10 @@
 //! Where the attacks take place: one server, the honest on it, and what attackers and their witnesses can do there.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -28,6 +30,8 @@ pub(super) struct Yard {
     pub(super) server: Server,
     provider: Option<Provider>,
     tunnel: Option<Tunnel>,
+    /// All that were given out.
+    pub(super) tokens: Mutex<BTreeSet<String>>,
 }
 
 impl Yard {
@@ -41,7 +45,13 @@ impl Yard {
         let tunnel = if is_secure { Some(Tunnel::open(&server).await?) } else { None };
         server.door = tunnel.as_ref().map(|tunnel| tunnel.address);
         server.start().await?;
-        Ok(Self { address: server.door.unwrap_or(server.address), server, provider, tunnel })
+        Ok(Self {
+            address: server.door.unwrap_or(server.address),
+            server,
+            provider,
+            tunnel,
+            tokens: Mutex::default(),
+        })
     }
 
     /// The way to this server through TLS.
@@ -97,7 +107,9 @@ impl Yard {
     pub(super) async fn token(&self, channel: &str) -> Result<String> {
         let answer = self.api("POST", &format!("/channel/{channel}"), "", "").await?;
         let token = json(&answer.body)?["token"].as_str().map(str::to_owned);
-        token.with_context(|| format!("no token in {}", answer.body))
+        let token = token.with_context(|| format!("no token in {}", answer.body))?;
+        self.tokens.lock().expect("nobody panics with it").insert(token.clone());
+        Ok(token)
     }
 
     /// Publishes JSON.

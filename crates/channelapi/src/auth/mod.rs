@@ -101,7 +101,18 @@ fn bearer(presented: &[u8]) -> Option<&[u8]> {
 
 /// Whether a query has a parameter that is meant for a key. Whatever its value is, it is in the logs of every proxy on the way.
 pub(crate) fn is_key_in_query(query: Option<&str>) -> bool {
-    const NAMES: [&str; 6] = ["key", "apikey", "xapikey", "authkey", "authorization", "accesstoken"];
+    const NAMES: [&str; 10] = [
+        "key",
+        "apikey",
+        "xapikey",
+        "authkey",
+        "authorization",
+        "accesstoken",
+        "auth",
+        "bearer",
+        "secret",
+        "password",
+    ];
     query.is_some_and(|query| {
         query.split('&').any(|pair| {
             let name = pair.split('=').next().unwrap_or_default();
@@ -217,6 +228,10 @@ mod tests {
             "auth_key=x",
             "Authorization=Bearer%20x",
             "access_token=x",
+            "auth=x",
+            "bearer=x",
+            "secret=x",
+            "password=x",
             "%6bey=x",
         ] {
             assert!(is_key_in_query(Some(query)), "{query}");

@@ -24,7 +24,7 @@ connection_burst = 200
 handshakes = 64
 
 [log]
-level = "warn"
+level = "trace"
 
 "#;
 

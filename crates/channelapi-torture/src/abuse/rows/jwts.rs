@@ -16,7 +16,7 @@ use super::super::yard::{Yard, expect, heard, took_about};
 use crate::jwt::{hs256, part, sign};
 use crate::websocket::WebSocket;
 
-const SECRET: &str = "a secret of the yard, with more than 32 bytes";
+pub(super) const SECRET: &str = "a secret of the yard, with more than 32 bytes";
 /// What everybody can have: the published key, as the text that it comes in, and in PEM form.
 const PUBLIC_PEM: &str = "-----BEGIN PUBLIC KEY-----\n\
     MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEHqQcV5IBmrZcDkEgC8fUbZ6pHK/j\n\

@@ -18,7 +18,7 @@ failed_tokens = 10
 unknown_sessions = 10
 
 [log]
-level = "warn"
+level = "trace"
 "#;
 
 /// More than an address may have or do here.

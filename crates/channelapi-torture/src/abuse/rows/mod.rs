@@ -48,6 +48,8 @@ pub(super) fn on_talkative_server() -> Vec<Case> {
     secrets::cases()
 }
 
+pub(super) use secrets::keeps_secrets;
+
 /// Its configuration.
 pub(super) fn talkative() -> String {
     secrets::configuration()

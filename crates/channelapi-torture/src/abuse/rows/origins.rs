@@ -12,7 +12,7 @@ pub(super) const CONFIGURATION: &str = r#"[http]
 cors_origins = ["https://good.com"]
 
 [log]
-level = "warn"
+level = "trace"
 "#;
 
 pub(super) fn cases() -> Vec<Case> {

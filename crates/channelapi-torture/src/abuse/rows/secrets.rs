@@ -1,5 +1,6 @@
 //! What must never be written down where others read: looked for in everything that a server says at its most talkative.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::super::case::{Case, case};
 use super::super::wire::PATIENCE;
 use super::super::yard::{Yard, expect, heard, with_key};
-use super::jwts::now;
+use super::jwts::{self, now};
 use crate::jwt::{hs256, sign};
 use crate::server::AUTH_KEY;
 use crate::websocket::WebSocket;
@@ -49,6 +50,25 @@ pub(super) fn cases() -> Vec<Case> {
         case("A10", "no secret is in logs, metrics, errors, settings or the list of processes", everything),
         case("A10", "a crash leaves no core behind", no_core),
     ]
+}
+
+/// Whether the log of a server, however it was attacked, holds nothing of what opens something.
+pub(in super::super) fn keeps_secrets(log: &str, tokens: &BTreeSet<String>) -> Result<()> {
+    let tokens = tokens.iter().map(|token| ("a token", token.as_str()));
+    let known = [
+        ("the key", AUTH_KEY),
+        ("the scoped key", SCOPED_KEY),
+        ("the secret of an issuer", JWT_SECRET),
+        ("the secret of another", jwts::SECRET),
+        ("a wrong key", WRONG_KEY),
+        ("a wrong token", WRONG_TOKEN),
+        ("what was published", DATA),
+    ];
+    for (what, secret) in known.into_iter().chain(tokens) {
+        let line = log.lines().find(|line| line.contains(secret));
+        ensure!(line.is_none(), "the log holds {what}: {line:?}");
+    }
+    Ok(())
 }
 
 async fn everything(yard: Arc<Yard>) -> Result<()> {

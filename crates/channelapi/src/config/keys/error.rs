@@ -54,7 +54,7 @@ pub enum KeyError {
     /// Strangers may know or guess a key of the list.
     #[error(
         "the auth key `{name}` {why}, so anybody who can reach this server could use it\n  \
-         make a better one:  channelapi key create\n  \
+         make a better one:  channelapi key create NAME\n  \
          or, while developing, listen on this machine only, and name no trusted proxies:  --address 127.0.0.1"
     )]
     WeakListed {
@@ -65,7 +65,7 @@ pub enum KeyError {
     },
     /// No client could present a key of the list.
     #[error(
-        "the auth key `{name}` {why}; make one of letters, digits and punctuation:  channelapi key create"
+        "the auth key `{name}` {why}; make one of letters, digits and punctuation:  channelapi key create NAME"
     )]
     UnusableListed {
         /// What the key is called.

@@ -33,7 +33,8 @@ use super::{
 /// How long before its end a key is worth a warning: two weeks are enough to give another to whoever uses it.
 const LAST_MILLIS: u64 = 14 * DAY_MILLIS;
 
-const DAY_MILLIS: u64 = 24 * 3_600_000;
+const DAY_MILLIS: u64 = 24 * HOUR_MILLIS;
+const HOUR_MILLIS: u64 = 3_600_000;
 
 /// Who can reach the server, which decides whether a weak key is an error.
 #[derive(Debug, Clone, Copy)]
@@ -208,9 +209,13 @@ fn about_end(key: &AuthKey, now: u64) -> Option<String> {
     match millis.checked_sub(now) {
         None | Some(0) => Some(format!("the auth key `{name}` ended at {at} and lets nobody in; remove it")),
         Some(left) if left < LAST_MILLIS => {
-            let days = left / DAY_MILLIS;
+            let left = match (left / DAY_MILLIS, left / HOUR_MILLIS) {
+                (0, 0) => "within an hour".to_owned(),
+                (0, hours) => format!("in {hours} h"),
+                (days, _) => format!("in {days} d"),
+            };
             Some(format!(
-                "the auth key `{name}` ends at {at}, in {days} days; add another and give it to whoever uses this one"
+                "the auth key `{name}` ends at {at}, {left}; add another and give it to whoever uses this one"
             ))
         }
         Some(_) => None,
@@ -435,8 +440,9 @@ mod tests {
         let about = |now| about_end(&key, now);
         assert_eq!(about(end - LAST_MILLIS), None);
         let soon = about(end - LAST_MILLIS + 1).unwrap();
-        assert!(soon.contains("`a` ends at 2030-01-31, in 13 days"), "{soon}");
-        assert!(about(end - 1).unwrap().contains("in 0 days"));
+        assert!(soon.contains("`a` ends at 2030-01-31, in 13 d;"), "{soon}");
+        assert!(about(end - 1).unwrap().contains(", within an hour;"));
+        assert!(about(end - 5 * HOUR_MILLIS).unwrap().contains(", in 5 h;"));
         assert!(about(end).unwrap().contains("ended at 2030-01-31 and lets nobody in"));
         let warnings = resolve(&config("2020-01-31"), ANYBODY).unwrap().warnings;
         assert!(warnings[0].contains("ended at 2020-01-31"), "{warnings:?}");
