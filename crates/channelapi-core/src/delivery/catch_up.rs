@@ -135,9 +135,12 @@ pub(super) fn encode(
     }
     let behind = |top: Option<Top>| later(stands, top.filter(|_| catch_up.counts)).map(|top| top.cursor);
     let mut checkpoints = Checkpoints::new(catch_up.form);
-    for publication in &page.publications {
+    let last = page.publications.len().wrapping_sub(1);
+    for (index, publication) in page.publications.iter().enumerate() {
         encoder.publication(publication, catch_up.form.base(), &mut frames);
-        let top = publication.kept.map(|kept| Top { turn: kept.turn, cursor: kept.cursor });
+        let own = publication.kept.map(|kept| Top { turn: kept.turn, cursor: kept.cursor });
+        // Behind the last one, the client stands where the page ends.
+        let top = if index == last { Some(page.reached) } else { own };
         checkpoints.follow(publication, behind(top), encoder, &mut frames);
     }
     match behind(Some(page.reached)) {
