@@ -1,7 +1,7 @@
 //! What the official protocol suites talk to: an Engine.IO echo, and a small Socket.IO application.
 
-use super::application::{Application, Handled, Inbound};
 use super::connection::Connection;
+use super::connection::application::{Application, Handled, Inbound};
 use super::frames;
 use super::socketio::{Event, Events, admit};
 use channelapi_protocol::engineio::Frame;

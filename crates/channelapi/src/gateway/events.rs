@@ -1,8 +1,8 @@
 //! The events of clients: `join_channel`, `auth` and `ack` in; what they mean is in the doors.
 
 use super::acks;
-use super::application::Handled;
 use super::connection::Connection;
+use super::connection::application::Handled;
 use super::doors::{Doors, Refusal};
 use super::frames;
 use super::join::form_of;

@@ -9,7 +9,6 @@
 //!   `grants.rs` is what their JWTs have opened and until when, and `refresh.rs` takes new ones.
 
 mod acks;
-mod application;
 pub(crate) mod conformance;
 mod connection;
 mod cors;
@@ -37,7 +36,7 @@ mod sizes;
 mod socketio;
 mod websocket;
 
-pub(crate) use application::Application;
+pub(crate) use connection::application::Application;
 pub(crate) use events::ChannelEvents;
 pub(crate) use socketio::SocketIo;
 pub(crate) use websocket::Upgrade;

@@ -1,7 +1,7 @@
 //! Engine.IO over plain HTTP: GET waits for packets, POST brings some.
 
 use super::Gateway;
-use super::application::{Handled, Inbound};
+use super::connection::application::{Handled, Inbound};
 use super::connection::{Connection, PollEnd};
 use super::disconnect::Disconnect;
 use super::random_id;

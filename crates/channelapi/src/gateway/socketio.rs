@@ -4,8 +4,8 @@
 //! - A client is registered in a namespace before it is told so: an event that it sends at once finds it there.
 //! - Events of one client are handled in the order they came.
 
-use super::application::{Application, Handled, Inbound};
 use super::connection::Connection;
+use super::connection::application::{Application, Handled, Inbound};
 use super::disconnect::Disconnect;
 use super::namespaces::Incomplete;
 use super::{frames, random_id};

@@ -1,6 +1,6 @@
 //! The head of a request where it lies in a buffer, for requests that hyper does not read.
 
-use super::Headers as _;
+use super::Headers;
 use super::heads::has_line_feed_alone;
 use channelapi_core::limits::HTTP_TARGET_BYTES_MAX;
 use hyper::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING};
@@ -124,6 +124,12 @@ fn length_of(value: &[u8]) -> Option<usize> {
     let digits =
         std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     digits.filter(|_| is_short)?.parse().ok()
+}
+
+impl Headers for Head<'_> {
+    fn all<'a>(&'a self, name: &'a HeaderName) -> impl DoubleEndedIterator<Item = &'a [u8]> {
+        self.named(name.as_str())
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! The headers of a request, wherever they are.
 
-use super::Head;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 
 /// Whatever has headers.
@@ -37,11 +36,5 @@ impl Headers for HeaderMap {
 
     fn first<'a>(&'a self, name: &'a HeaderName) -> Option<&'a [u8]> {
         self.get(name).map(HeaderValue::as_bytes)
-    }
-}
-
-impl Headers for Head<'_> {
-    fn all<'a>(&'a self, name: &'a HeaderName) -> impl DoubleEndedIterator<Item = &'a [u8]> {
-        self.named(name.as_str())
     }
 }

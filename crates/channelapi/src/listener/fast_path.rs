@@ -10,8 +10,8 @@
 //! - A connection that idles, or waits for an answer, has no buffer.
 
 use super::entry::make_room;
-use super::serve::{Serving, has_changed};
 use super::service::{Leaving, Pace, Service};
+use super::serving::{Serving, has_changed};
 use crate::admission::SocketPass;
 use crate::http::{
     Head, Headers as _, Parsed, Peer, Progress, Received, Request, Response, Socket, Wire, headers_room,

@@ -1,7 +1,7 @@
 //! Accepts connections and serves HTTP/1.1 on them, with a limit on everything a stranger can make us wait for or keep.
 //!
 //! - `bind.rs` opens the sockets, `entry.rs` is what comes before HTTP, `proxy.rs` what a proxy says about a connection.
-//! - `serve.rs` is HTTP on one connection, `fast_path.rs` the short way through it. `peer.rs` finds out who sent a request, and
+//! - `serve.rs` is HTTP on one connection (with what is in `serving.rs`), `fast_path.rs` the short way through it. `peer.rs` finds out who sent a request, and
 //!   `service.rs` is who answers it.
 
 mod bind;
@@ -12,6 +12,7 @@ mod place;
 mod proxy;
 mod serve;
 mod service;
+mod serving;
 mod spare;
 
 pub(crate) use bind::Bound;
@@ -25,7 +26,7 @@ use crate::metrics::ConnectionRefused;
 use crate::stream::{Stream, Travelling};
 use channelapi_core::limits::LAST_ANSWERS_TIMEOUT;
 use peer::Arrival;
-use serve::Serving;
+use serving::Serving;
 use spare::Spare;
 use std::convert::Infallible;
 use std::io;

@@ -1,9 +1,9 @@
 //! Serves HTTP/1.1 on one connection: first the fast path, and behind it hyper, which knows everything.
 
-use super::entry::{Entry, make_room};
+use super::entry::make_room;
 use super::fast_path::{End, FastPath};
-use super::peer::Arrival;
 use super::service::Service;
+use super::serving::{Serving, has_changed};
 use crate::admission::{Rests, SocketPass};
 use crate::http::{self, Progress, Receipt, Request, Response, Socket, Unread};
 use crate::metrics::{HttpRefused, RestEnded};
@@ -24,15 +24,6 @@ use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::watch;
 use tracing::debug;
-
-/// Who serves a connection, and who is told of it.
-pub(super) struct Serving<S> {
-    pub(super) service: Arc<S>,
-    pub(super) entry: Arc<Entry>,
-    pub(super) arrival: Arrival,
-    /// Each request holds a receiver, until it is answered.
-    pub(super) requests: Arc<watch::Sender<()>>,
-}
 
 impl<S: Service> Serving<S> {
     /// Serves a connection until it ends, or `stop` changes and what was begun is answered.
@@ -198,11 +189,6 @@ impl Rests for Progress {
     fn is_leaving(&self) -> bool {
         self.is_leaving()
     }
-}
-
-/// Whether the connections are to end.
-pub(super) fn has_changed(stop: &watch::Receiver<()>) -> bool {
-    stop.has_changed().unwrap_or(true)
 }
 
 /// Refuses, and counts, what two readers could take for requests to two hosts (RFC 9112 §3.2), what wants to leave HTTP before it has arrived as

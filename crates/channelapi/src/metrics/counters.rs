@@ -343,18 +343,3 @@ totals! {
     /// Panics. Each ends one task, and is a bug worth reporting; the log says more.
     "panics" &PANICS;
 }
-
-#[cfg(test)]
-mod tests {
-    use super::super::{Readings, page};
-    use super::*;
-
-    #[test]
-    fn what_is_counted_is_shown() {
-        let before = JoinRefused::counters()[JoinRefused::Channels as usize].value();
-        JoinRefused::Channels.count();
-        let line = format!("channelapi_joins_refused_total{{reason=\"channels\"}} {}\n", before + 1);
-        assert!(page(&Readings::default()).contains(&line), "{line}");
-        assert_eq!(JoinRefused::Channels.as_str(), "channels");
-    }
-}

@@ -1,6 +1,5 @@
 //! The three forms in which metrics are written down, and what the pages read of each.
 
-use super::Readings;
 use channelapi_core::counters::Counter;
 
 /// A group of counters with a reason each.
@@ -21,14 +20,6 @@ pub(super) struct Total {
     /// Where it is in the code.
     #[cfg(test)]
     pub(super) place: &'static str,
-}
-
-/// One number that goes up and down, or is read elsewhere.
-pub(super) struct Gauge {
-    pub(super) name: &'static str,
-    pub(super) help: &'static str,
-    pub(super) kind: &'static str,
-    pub(super) read: fn(&Readings) -> Option<f64>,
 }
 
 /// Declares enums whose variants are counters.

@@ -3,8 +3,8 @@
 //! Invariant: nothing on it needs escaping, because no text of it is from outside. `docs/adr/0008-metrics-text-by-hand.md` has the reasons.
 
 use super::counters::{families, totals};
-use super::declare::{Family, Gauge, Total};
-use super::readings::{Readings, gauges};
+use super::declare::{Family, Total};
+use super::readings::{Gauge, Readings, gauges};
 use std::fmt::Write as _;
 
 /// The `Content-Type` of [`page`].
@@ -93,7 +93,21 @@ neither users nor channels make the page grow. Whatever is refused, closed or dr
 
 #[cfg(test)]
 mod tests {
+    use super::super::counters::JoinRefused;
     use super::*;
+
+    #[test]
+    fn what_is_counted_is_shown() {
+        const SHOWN: &str = "channelapi_joins_refused_total{reason=\"channels\"} ";
+        let shown = || -> u64 {
+            let page = page(&Readings::default());
+            page.lines().find_map(|line| line.strip_prefix(SHOWN)).unwrap().parse().unwrap()
+        };
+        let before = shown();
+        JoinRefused::Channels.count();
+        assert!(shown() > before);
+        assert_eq!(JoinRefused::Channels.as_str(), "channels");
+    }
 
     #[test]
     fn the_page_is_what_prometheus_reads() {

@@ -1,7 +1,14 @@
 //! What goes up and down, or is counted elsewhere: it is read when somebody asks.
 
-use super::declare::Gauge;
 use super::process::{self, max_files, resident_bytes};
+
+/// One number that goes up and down, or is read elsewhere.
+pub(super) struct Gauge {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    pub(super) kind: &'static str,
+    pub(super) read: fn(&Readings) -> Option<f64>,
+}
 
 /// What the parts of the server say of themselves at one moment.
 #[derive(Debug, Clone, Copy, Default)]

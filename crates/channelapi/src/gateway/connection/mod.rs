@@ -9,6 +9,7 @@
 //! - A connection ends once: the first reason counts, and the application hears of it once.
 //! - On WebSocket, one task reads and writes what waits; everybody else only pushes into the outbox and wakes it.
 
+pub(super) mod application;
 mod poll_mark;
 mod polling;
 mod state;
@@ -16,10 +17,9 @@ mod task;
 mod timing;
 mod upgrade;
 
-pub(super) use polling::PollEnd;
+pub(super) use state::PollEnd;
 
 use super::Gateway;
-use super::application::{Handled, Inbound};
 use super::disconnect::Disconnect;
 use super::frames;
 use super::grants::Grants;
@@ -30,6 +30,7 @@ use crate::metrics::PUT_OUT;
 use crate::spread::Guest;
 use crate::stream::WriteHalf;
 use crate::waiting::{Owner, Reader, Slowest};
+use application::{Handled, Inbound};
 use bytes::Bytes;
 use channelapi_core::clock::millis_of;
 use channelapi_core::delivery::{Delivery, End, Subscriber};

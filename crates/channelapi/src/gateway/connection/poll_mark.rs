@@ -300,9 +300,4 @@ mod tests {
             assert!(!session.mark.names.are_fine(), "round {round}");
         }
     }
-
-    #[test]
-    fn an_idle_session_that_polls_takes_no_more_for_it_than_before() {
-        assert_eq!((size_of::<PollMark>(), size_of::<super::super::state::Polling>()), (16, 64));
-    }
 }

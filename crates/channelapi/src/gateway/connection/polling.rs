@@ -3,22 +3,11 @@
 use super::super::disconnect::Disconnect;
 use super::Connection;
 use super::poll_mark::PollMark;
-use super::state::{Polling, register};
+use super::state::{PollEnd, Polling, register};
 use crate::http::Concerned;
 use crate::waiting::Reader as _;
-use bytes::Bytes;
 use channelapi_protocol::engineio::{PollStart, Violation};
 use std::task::{Context, Poll, Waker};
-
-/// How a poll ends.
-pub(in crate::gateway) enum PollEnd {
-    /// With packets.
-    Payload(Bytes),
-    /// The session has moved to a WebSocket.
-    Moved,
-    /// The session has ended without a farewell; the client should come back.
-    Ended,
-}
 
 impl Connection {
     /// A poll begins, which its client calls `name`. Returns its number, too. `None` if it is one whose answer may have been lost, with

@@ -5,7 +5,6 @@
 use super::super::disconnect::Disconnect;
 use super::super::grants::Grants;
 use super::super::outbox::{Outbox, Pushed};
-use super::PollEnd;
 use super::poll_mark::PollMark;
 use crate::admission::Pace;
 use crate::waiting::Owner;
@@ -36,6 +35,16 @@ pub(super) struct State {
     pub(super) task: Option<Waker>,
     /// Only while the session polls, so that an idle WebSocket does not pay for it.
     pub(super) polling: Option<Box<Polling>>,
+}
+
+/// How a poll ends.
+pub(in crate::gateway) enum PollEnd {
+    /// With packets.
+    Payload(Bytes),
+    /// The session has moved to a WebSocket.
+    Moved,
+    /// The session has ended without a farewell; the client should come back.
+    Ended,
 }
 
 /// What a session needs on top while it polls.
@@ -164,5 +173,15 @@ pub(super) fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
     match slot {
         Some(waker) => waker.clone_from(cx.waker()),
         None => *slot = Some(cx.waker().clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_that_polls_takes_no_more_for_it_than_before() {
+        assert_eq!((size_of::<PollMark>(), size_of::<Polling>()), (16, 64));
     }
 }

@@ -4,8 +4,8 @@
 //! - An idle connection has no read buffer: its task waits for the socket, then reads into one that all tasks of a thread share.
 //! - While a message is handled, nothing is read: whoever sends too fast waits.
 
-use crate::gateway::application::{Handled, Inbound};
 use crate::gateway::connection::Connection;
+use crate::gateway::connection::application::{Handled, Inbound};
 use crate::gateway::disconnect::Disconnect;
 use crate::receiving::Receiving;
 use crate::stream::{ReadHalf, with_read_buffer};

@@ -1,6 +1,6 @@
 //! The seam between Engine.IO and what speaks on top of it.
 
-use super::connection::Connection;
+use super::Connection;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ pub(crate) enum Handled {
     Later(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
-/// What runs on the connections of a [`super::Gateway`].
+/// What runs on the connections of a [`Gateway`](crate::gateway::Gateway).
 pub(crate) trait Application: Send + Sync + 'static {
     /// A session has opened.
     fn opened(&self, connection: &Arc<Connection>);
