@@ -1,10 +1,10 @@
 //! A copy of the state file that may be taken while a server runs on it.
 
-use super::store::{StateError, file_in, open_from_outside};
+use super::store::{StateError, StateStore, file_in, open_from_outside, stopped};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Copies the state of a data directory, as it is at one moment, to a new file that only this user can read. No lock is needed.
 ///
@@ -13,7 +13,7 @@ pub fn backup(directory: &Path, destination: &Path) -> Result<(), StateError> {
     copy(&file_in(directory), destination)
 }
 
-pub(super) fn copy(path: &Path, destination: &Path) -> Result<(), StateError> {
+fn copy(path: &Path, destination: &Path) -> Result<(), StateError> {
     let failed = |error: io::Error| StateError::Failed(format!("{}: {error}", destination.display()));
     let Some(text) = destination.to_str() else {
         return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "the file's name is not UTF-8")));
@@ -37,6 +37,16 @@ pub(super) fn copy(path: &Path, destination: &Path) -> Result<(), StateError> {
 
 fn folder_of(file: &Path) -> &Path {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+impl StateStore {
+    /// Copies the state, as it is at one moment, to a new file. See [`backup`].
+    pub async fn backup(&self, destination: PathBuf) -> Result<(), StateError> {
+        let path = self.path.clone();
+        // Not on the reading thread: clients that join need not wait for it.
+        let copied = tokio::task::spawn_blocking(move || copy(&path, &destination));
+        copied.await.map_err(|_| stopped())?
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::directory::{missing, read_secret};
 use super::store::{StateError, file_in, open_from_outside};
 use super::{consumers, revocations, schema, tokens};
-use rusqlite::{Connection, Row};
+use rusqlite::Connection;
 use std::path::Path;
 
 /// What is wrong with a data directory, but for the bytes of its log: a line for each thing, which begins with the file that it is
@@ -59,12 +59,6 @@ fn wrong_rows(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     rows.extend(consumers::unreadable(connection)?.iter().map(ToString::to_string));
     rows.extend(revocations::unreadable(connection)?);
     Ok(rows)
-}
-
-/// The bytes in a column, which may be no text any more, as they can be shown.
-pub(super) fn shown(row: &Row<'_>, column: usize) -> String {
-    let bytes = row.get::<_, Vec<u8>>(column).unwrap_or_default();
-    format!("{:?}", String::from_utf8_lossy(&bytes))
 }
 
 #[cfg(test)]

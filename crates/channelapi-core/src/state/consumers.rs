@@ -1,6 +1,6 @@
 //! Consumers' positions in the state file: how far each consumer of a channel has come.
 
-use super::check::shown;
+use super::row::shown;
 use super::store::{StateError, StateStore};
 use crate::limits::{CONSUMER_RENEWAL_STEP, CONSUMERS_PER_CHANNEL_MAX};
 use crate::model::{ChannelName, ConsumerName};

@@ -10,6 +10,7 @@ mod check;
 mod consumers;
 mod directory;
 mod revocations;
+mod row;
 mod schema;
 mod store;
 mod tokens;

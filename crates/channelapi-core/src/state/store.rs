@@ -2,7 +2,7 @@
 //! `consumers.rs` and `revocations.rs`.
 
 use super::directory::{DataDirectory, advice};
-use super::{backup, schema};
+use super::schema;
 use crate::fence::{Fence, Guard};
 use crate::limits::{STATE_BATCH_MAX, STATE_BUSY_TIMEOUT, STATE_QUEUE_MAX};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction};
@@ -16,7 +16,7 @@ use tracing::error;
 /// The state of this server. Cheap to clone; the threads end with the last clone.
 #[derive(Clone)]
 pub struct StateStore {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     writes: mpsc::Sender<Write>,
     reads: mpsc::Sender<Read>,
     fence: Fence,
@@ -103,14 +103,6 @@ impl StateStore {
     /// Waits until [`Self::is_fenced`].
     pub async fn fenced(&self) {
         self.fence.closed().await;
-    }
-
-    /// Copies the state, as it is at one moment, to a new file. See [`backup`](backup::backup).
-    pub async fn backup(&self, destination: PathBuf) -> Result<(), StateError> {
-        let path = self.path.clone();
-        // Not on the reading thread: clients that join need not wait for it.
-        let copied = tokio::task::spawn_blocking(move || backup::copy(&path, &destination));
-        copied.await.map_err(|_| stopped())?
     }
 
     /// Changes something. When this returns, it is on disk.
@@ -230,7 +222,7 @@ fn failed(error: rusqlite::Error) -> StateError {
     StateError::Failed(error.to_string())
 }
 
-fn stopped() -> StateError {
+pub(super) fn stopped() -> StateError {
     StateError::Failed("its thread has stopped".into())
 }
 

@@ -1,6 +1,6 @@
 //! Tokens in the state file: one per channel.
 
-use super::check::shown;
+use super::row::shown;
 use super::store::{StateError, StateStore};
 use crate::model::{ChannelName, TokenHash};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};

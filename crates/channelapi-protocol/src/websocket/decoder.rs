@@ -6,8 +6,10 @@
 //!   only an incomplete one is kept.
 //! - However the bytes are cut into reads, the messages and the error are the same.
 
+use super::close::CloseFrame;
+use super::error::DecodeError;
 use super::frame::{CONTROL_BYTES_MAX, Opcode};
-use super::{CloseCode, CloseFrame, mask};
+use super::mask;
 use std::ops::Range;
 
 /// What a client sent.
@@ -32,31 +34,6 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Fragments of one message.
     pub fragments: u16,
-}
-
-/// Why bytes were refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum DecodeError {
-    /// A rule of RFC 6455 was broken.
-    #[error("{0}")]
-    Protocol(&'static str),
-    /// A message is over [`Limits::message_bytes`] or [`Limits::fragments`].
-    #[error("the message is too big")]
-    TooBig,
-    /// A text message or a close reason is not UTF-8.
-    #[error("the text is not UTF-8")]
-    InvalidUtf8,
-}
-
-impl DecodeError {
-    /// The code to close the connection with.
-    pub fn close_code(self) -> CloseCode {
-        match self {
-            Self::Protocol(_) => CloseCode::PROTOCOL_ERROR,
-            Self::TooBig => CloseCode::TOO_BIG,
-            Self::InvalidUtf8 => CloseCode::INVALID_DATA,
-        }
-    }
 }
 
 /// Reads the frames of one client. Feed it with [`Decoder::next`].

@@ -2,7 +2,9 @@
 //!
 //! The client's half is here too, for our own: it reads such frames and masks what it sends.
 
-use super::{CloseCode, DecodeError, mask};
+use super::code::CloseCode;
+use super::error::DecodeError;
+use super::mask;
 
 /// The kind of a frame (RFC 6455 §5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

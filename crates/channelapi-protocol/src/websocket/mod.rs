@@ -5,11 +5,15 @@
 //! - [`handshake`] checks an upgrade request and computes its answer.
 
 mod close;
+mod code;
 mod decoder;
+mod error;
 pub mod frame;
 pub mod handshake;
 mod mask;
 
-pub use close::{CloseCode, CloseFrame};
-pub use decoder::{DecodeError, Decoder, Limits, Message};
+pub use close::CloseFrame;
+pub use code::CloseCode;
+pub use decoder::{Decoder, Limits, Message};
+pub use error::DecodeError;
 pub use mask::apply as mask;
