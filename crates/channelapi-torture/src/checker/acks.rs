@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use super::context::context;
 use super::findings::{Findings, Law};
-use super::walk::context;
 use crate::history::{Branch, ChannelId, Client, Connected, Entry, Event, History, Life, Time};
 
 /// What is known of where one client's consumer stands in the branch that it is in.

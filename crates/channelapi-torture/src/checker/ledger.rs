@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 
-use super::expiry::may_be_over;
 use super::findings::{Findings, Law};
 use super::is_refused;
+use super::lives::may_be_over;
 use super::purges::Purges;
 use crate::history::{Branch, ChannelId, Event, History, MessageId, Position, Publish, Time};
 

@@ -5,11 +5,14 @@
 
 mod acks;
 mod batches;
+mod context;
 mod expiry;
 mod findings;
 mod ledger;
+mod lives;
 #[cfg(test)]
 mod mutants;
+mod purged;
 mod purges;
 #[cfg(test)]
 mod simulation;
@@ -177,7 +180,7 @@ fn check_dump(ledger: &Ledger<'_>, dump: &Dump, findings: &mut Findings) {
         }
     }
     expiry::check(ledger, dump, findings);
-    purges::check(ledger, dump, findings);
+    purged::check(ledger, dump, findings);
     if is_complete(history, dump.channel) {
         check_complete(ledger, dump, findings);
     }
@@ -198,7 +201,7 @@ fn check_complete(ledger: &Ledger<'_>, dump: &Dump, findings: &mut Findings) {
     let kept: std::collections::HashSet<_> = dump.messages.iter().map(|(_, id)| *id).collect();
     for publish in history.publishes.iter().filter(|publish| publish.channel == dump.channel) {
         let is_owed = is_accepted(history, publish, dump.branch)
-            && !expiry::may_be_over(publish, dump.ended)
+            && !lives::may_be_over(publish, dump.ended)
             && !ledger.purges.may_be_gone(publish, dump.branch, dump.ended);
         if is_owed && !kept.contains(&publish.id) {
             let text = format!("{} was accepted and is not in the history", publish.id);

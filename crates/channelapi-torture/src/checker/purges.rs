@@ -5,9 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::findings::{Findings, Law};
-use super::ledger::Ledger;
-use crate::history::{Branch, ChannelId, Dump, History, Publish, Purge, Time};
+use crate::history::{Branch, ChannelId, History, Publish, Purge, Time};
 
 pub(crate) struct Purges<'h> {
     history: &'h History,
@@ -62,16 +60,4 @@ impl<'h> Purges<'h> {
 
 fn is_older(publish: &Publish, purge: &Purge) -> bool {
     publish.answers().first().is_some_and(|answer| answer.at < purge.invoked)
-}
-
-/// Whoever reads a channel's history is shown nothing of what was purged before.
-pub(super) fn check(ledger: &Ledger<'_>, dump: &Dump, findings: &mut Findings) {
-    for &(position, id) in &dump.messages {
-        let publish =
-            ledger.publish(id).filter(|publish| ledger.purges.is_gone(publish, dump.branch, dump.began));
-        let Some(publish) = publish else { continue };
-        let name = &ledger.history.channel(dump.channel).name;
-        let text = format!("{name} holds {id} at {position}, which was purged");
-        findings.add(Law::PurgedStaysOut, text, || vec![ledger.history.publish_line(publish)]);
-    }
 }

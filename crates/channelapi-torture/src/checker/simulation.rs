@@ -4,6 +4,7 @@
 
 mod clients;
 mod confirming;
+pub(super) mod flaw;
 mod publishers;
 mod purging;
 mod server;
@@ -14,11 +15,11 @@ use std::time::Duration;
 use self::clients::Player;
 use self::publishers::{Pending, Publisher};
 use self::server::Log;
-use super::mutants::Flaw;
 use crate::choices::Choices;
 use crate::history::{
     Branch, Channel, ChannelId, Client, Door, History, Life, Position, Publish, Purge, Restore, Time,
 };
+use flaw::Flaw;
 
 const DURABLE: ChannelId = ChannelId(0);
 const OTHER: ChannelId = ChannelId(1);

@@ -11,13 +11,15 @@ mod verdicts;
 use std::collections::{BTreeMap, HashSet};
 
 use super::acks::Book;
-use super::expiry::{is_over, may_be_over, may_follow};
+use super::context::context;
+use super::expiry::may_follow;
 use super::findings::{Findings, Law};
 use super::is_refused;
 use super::ledger::{Ledger, Stored};
+use super::lives::{is_over, may_be_over};
 use crate::history::{
-    Branch, ChannelId, Client, Connected, Delivered, Door, Event, History, Joined, MessageId, Pid, Position,
-    Publish, Reason, Time,
+    Branch, ChannelId, Client, Connected, Delivered, Door, Event, Joined, MessageId, Pid, Position, Publish,
+    Reason, Time,
 };
 
 /// Messages of a hole that are shown.
@@ -408,18 +410,4 @@ impl<'a, 'h> Walk<'a, 'h> {
     fn opening(&self) -> Option<usize> {
         self.connection.as_ref().map(|connection| connection.entry)
     }
-}
-
-/// The entries that led to this one: the connection's beginning, and the last few.
-pub(super) fn context(
-    history: &History,
-    client: &Client,
-    opening: Option<usize>,
-    entry: usize,
-) -> Vec<String> {
-    const BEFORE: usize = 4;
-    let first = entry.saturating_sub(BEFORE);
-    let opening = opening.filter(|opening| *opening < first);
-    let end = client.events.len().min(entry + 1);
-    opening.into_iter().chain(first..end).map(|entry| history.client_line(client, entry)).collect()
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use super::flaw::Flaw;
 use super::{DURABLE, MEMORY, Simulation, TRIMMED};
-use crate::checker::mutants::Flaw;
 use crate::history::{
     Asked, Branch, ChannelId, Client, Connected, Delivered, Door, Entry, Event, Joined, Life, Pid, Position,
     Reason, Time,

@@ -2,7 +2,7 @@
 
 use super::Simulation;
 use super::clients::Item;
-use crate::checker::mutants::Flaw;
+use super::flaw::Flaw;
 use crate::history::{Asked, ChannelId, Counted, Delivered, Event, Joined, Position, Reason};
 
 impl Simulation {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use super::flaw::Flaw;
 use super::{
     DURABLE, EXPIRING, KEPT, LONG_LIFE, MEMORY, OTHER, PURGED, PURGER, SHORT_LIFE, Simulation, TRIMMED,
 };
-use crate::checker::mutants::Flaw;
 use crate::history::{Answer, ChannelId, MessageId, Outcome, Position, Publish, Time};
 
 pub(super) struct Publisher {

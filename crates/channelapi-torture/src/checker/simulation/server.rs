@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::clients::{Cursor, Item};
+use super::flaw::Flaw;
 use super::publishers::Pending;
 use super::{Copy, DURABLE, MEMORY, PURGED, Simulation, TRIMMED};
-use crate::checker::mutants::Flaw;
 use crate::choices::Choices;
 use crate::history::{
     Answer, ChannelId, Delivered, Door, Dump, Event, MessageId, Position, Reason, Restore, Time,
