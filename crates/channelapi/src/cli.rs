@@ -3,6 +3,7 @@
 //! Nothing here prints or exits, so every line and every mistake can be tested. The flags of the options are made
 //! from the table in `config::options`; here are only the verbs.
 
+mod arguments;
 mod bench;
 mod client;
 mod command;
@@ -17,8 +18,9 @@ use std::{ffi::OsString, net::IpAddr, path::PathBuf};
 use clap::ArgMatches;
 
 use self::{
+    arguments::values,
     command::command,
-    settings::{check, configuration, show, values},
+    settings::{check, configuration, show},
 };
 use crate::{
     client::{Publish, Subscribe, bench::Bench},

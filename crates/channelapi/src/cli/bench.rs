@@ -6,7 +6,8 @@ use clap::{ArgMatches, Command};
 
 use super::{
     Exit,
-    client::{is_on, switch, target, target_args, text, value, wrong},
+    arguments::{is_on, switch, text, value, wrong},
+    client::{target, target_args},
 };
 use crate::{
     client::bench::{

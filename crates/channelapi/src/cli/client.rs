@@ -1,18 +1,13 @@
 //! The verbs that talk to a running server: what is typed, and what is asked for with it.
 
-use std::{
-    ffi::{OsStr, OsString},
-    net::Ipv4Addr,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
 
-use clap::{Arg, ArgAction, ArgMatches, Command, builder::OsStringValueParser};
+use clap::{Arg, ArgMatches, Command, builder::OsStringValueParser};
 
 use super::{
     Exit,
-    command::{config_arg, option_arg},
-    settings::{EXPOSED, configuration, is_given, values},
+    arguments::{config_arg, is_given, is_on, option_arg, output, output_arg, switch, text, value, wrong},
+    settings::{EXPOSED, configuration},
 };
 use crate::{
     client::{Form, Publish, ServerUrl, Since, Source, Subscribe, Target},
@@ -25,7 +20,6 @@ use crate::{
         secret::Secret,
         value::Value,
     },
-    output::Output,
 };
 
 /// Longest name of a channel, event and idempotency key, as the server has it: said here, before anything is sent.
@@ -111,27 +105,6 @@ fn channel_arg(purpose: &str) -> Arg {
         Arg::new("channel").value_name("CHANNEL").required(true).value_parser(OsStringValueParser::new());
     arg.help(format!("Channel to {purpose}"))
 }
-
-pub(super) fn value(name: &'static str, placeholder: &'static str, help: &'static str) -> Arg {
-    Arg::new(name)
-        .long(name)
-        .value_name(placeholder)
-        .value_parser(OsStringValueParser::new())
-        .overrides_with(name)
-        .help(help)
-}
-
-pub(super) fn switch(name: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).action(ArgAction::SetTrue).overrides_with(name).help(help)
-}
-
-/// `-o`, for every verb that prints a result.
-pub(super) fn output_arg() -> Arg {
-    value("output", "FORM", "How the result is printed: table, json or quiet [default: table]").short('o')
-}
-
-/// The verbs that talk to a server.
-pub(super) const VERBS: [&str; 3] = ["publish", "subscribe", "bench"];
 
 pub(super) fn target_args() -> [Arg; 5] {
     let heading = "Server";
@@ -353,16 +326,6 @@ fn from_list(list: &[AuthKey], scopes: &[Scope]) -> (Option<Secret>, String) {
     (None, text)
 }
 
-/// How the result is to be printed.
-pub(super) fn output(levels: &[&ArgMatches]) -> Result<Output, Exit> {
-    match text(levels, "output")?.as_deref() {
-        None | Some("table") => Ok(Output::Table),
-        Some("json") => Ok(Output::Json),
-        Some("quiet") => Ok(Output::Quiet),
-        Some(other) => Err(wrong(&format!("--output: `{other}` is none; write table / json / quiet"))),
-    }
-}
-
 fn channel(levels: &[&ArgMatches]) -> Result<String, Exit> {
     let channel = text(levels, "channel")?.unwrap_or_default();
     match channel.len() {
@@ -378,19 +341,4 @@ fn seconds(text: &str) -> Result<u64, String> {
         (seconds @ 1.., 0) => Ok(seconds),
         _ => Err(format!("--ttl: `{text}` is not a whole number of seconds; write 1s or more")),
     }
-}
-
-/// The value of an argument, as text.
-pub(super) fn text(levels: &[&ArgMatches], id: &str) -> Result<Option<String>, Exit> {
-    let value = values(levels, id).first().map(|value| OsStr::to_owned(value));
-    let value = value.map(OsString::into_string).transpose();
-    value.map_err(|_| wrong(&format!("{id}: the value is not UTF-8 text")))
-}
-
-pub(super) fn is_on(levels: &[&ArgMatches], id: &str) -> bool {
-    levels.iter().any(|level| matches!(level.try_get_one::<bool>(id), Ok(Some(true))))
-}
-
-pub(super) fn wrong(why: &str) -> Exit {
-    Exit::unusable(format!("error: {why}\n"))
 }

@@ -1,11 +1,9 @@
 //! Everything that can be typed.
 
-use clap::{
-    Arg, ArgAction, Command,
-    builder::{OsStringValueParser, PathBufValueParser},
-};
+use clap::{Arg, Command, builder::OsStringValueParser};
 
 use super::{
+    arguments::{config_arg, option_arg, optional},
     bench::bench_command,
     client::{publish_command, subscribe_command},
     jwt::jwt_command,
@@ -13,9 +11,8 @@ use super::{
     store::store_command,
 };
 use crate::config::{
-    options::{OPTIONS, Spec, spec},
+    options::{OPTIONS, spec},
     tornado,
-    value::Shape,
 };
 
 /// Everything that can be typed.
@@ -78,54 +75,17 @@ Examples:
 Every option is also a variable (CHANNELAPI_LOG_LEVEL) and a key of the file (level below [log]).
 Flags win over variables, variables over the file. `channelapi config doc` explains each option.";
 
-pub(super) fn config_arg() -> Arg {
-    Arg::new("config")
-        .short('c')
-        .long("config")
-        .value_name("FILE")
-        .value_parser(PathBufValueParser::new())
-        .overrides_with("config")
-        .help_heading(OPTIONS[0].title)
-        .help("Configuration file [default: ./channelapi.toml, then /etc/channelapi/channelapi.toml]")
-}
-
 fn option_args() -> Vec<Arg> {
     let config = config_arg();
     let options = OPTIONS.iter().map(|spec| option_arg(spec).help_heading(spec.title).hide(!spec.in_file));
     [config].into_iter().chain(options).collect()
 }
 
-pub(super) fn option_arg(spec: &'static Spec) -> Arg {
-    let arg = Arg::new(spec.key)
-        .long(spec.flag())
-        .value_name(spec.placeholder)
-        .value_parser(OsStringValueParser::new())
-        // A random key may begin with a dash.
-        .allow_hyphen_values(spec.secret);
-    let arg = match spec.shape {
-        // `--debug` alone turns it on; a value needs the equals sign, or the next word might be one.
-        Shape::Boolean => switch(arg).overrides_with(spec.key),
-        Shape::List => arg.action(ArgAction::Append),
-        // The last one wins, so that a script can append to a line it was given.
-        _ => arg.overrides_with(spec.key),
-    };
-    match spec.default {
-        Some(default) if spec.shape != Shape::Boolean => {
-            arg.help(format!("{} [default: {default}]", spec.summary()))
-        }
-        _ => arg.help(spec.summary()),
-    }
-}
-
-fn switch(arg: Arg) -> Arg {
-    arg.num_args(0..=1).require_equals(true).default_missing_value("true")
-}
-
 fn tornado_args() -> Vec<Arg> {
     let logging = Arg::new(tornado::LOGGING).long(tornado::LOGGING);
     let ignored = tornado::IGNORED.iter().map(|name| {
         let arg = Arg::new(*name).long(name.replace('_', "-"));
-        if *name == "log_to_stderr" { switch(arg) } else { arg }
+        if *name == "log_to_stderr" { optional(arg) } else { arg }
     });
     [logging]
         .into_iter()

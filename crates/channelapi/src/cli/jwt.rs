@@ -7,8 +7,8 @@ use clap::{Arg, ArgMatches, Command, builder::OsStringValueParser};
 
 use super::{
     Exit,
-    command::config_arg,
-    settings::{configuration, values},
+    arguments::{config_arg, values},
+    settings::configuration,
 };
 use crate::{
     config::{env::Environment, jwt::Issuer, value::Value},

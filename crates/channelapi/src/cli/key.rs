@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, builder::OsStringValueParser};
 
-use super::{Exit, settings::values};
+use super::{Exit, arguments::values};
 use crate::{
     config::{
         auth_keys::KeyName, moment::Moment, options::list_spec, pattern::ChannelPatterns, scope::Scopes,

@@ -1,16 +1,11 @@
 //! The settings that a command line results in, and the verbs that show them.
 
-use std::{
-    ffi::{OsStr, OsString},
-    fmt::Write,
-    path::PathBuf,
-    time::SystemTime,
-};
+use std::{fmt::Write, path::PathBuf, time::SystemTime};
 
 use clap::ArgMatches;
 
 use super::Exit;
-use super::client::VERBS;
+use super::arguments::{VERBS, is_given, values};
 use crate::config::{
     self, Config, Rejected, env, keys,
     options::{OPTIONS, Spec, spec},
@@ -142,14 +137,4 @@ fn flag(levels: &[&ArgMatches], spec: &'static Spec) -> Option<Result<Given, Pro
         Some(texts) => Ok(Given { spec, text: texts.join(","), source }),
         None => Err(Problem::at(source, "the value is not UTF-8 text")),
     })
-}
-
-/// The values of a flag at the innermost level that has any.
-pub(super) fn values<'a>(levels: &[&'a ArgMatches], id: &str) -> Vec<&'a OsStr> {
-    let at = |level: &&'a ArgMatches| level.try_get_many::<OsString>(id).ok().flatten();
-    levels.iter().find_map(at).into_iter().flatten().map(OsString::as_os_str).collect()
-}
-
-pub(super) fn is_given(levels: &[&ArgMatches], id: &str) -> bool {
-    levels.iter().any(|level| matches!(level.try_contains_id(id), Ok(true)))
 }

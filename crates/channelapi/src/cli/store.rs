@@ -6,8 +6,7 @@ use clap::{Arg, ArgMatches, Command, builder::PathBufValueParser};
 
 use super::{
     Exit,
-    client::{output, output_arg},
-    command::{config_arg, option_arg},
+    arguments::{config_arg, option_arg, output, output_arg},
     settings::configuration,
 };
 use crate::{
