@@ -1,10 +1,12 @@
-//! Proves that imports run one way: every arrow between rooms must be in the table of `imports/rooms.rs`.
+//! Proves that imports run one way: every arrow between rooms must be in the table of `imports/rooms.rs`, and no files know each other in
+//! a circle (`imports/circles.rs`).
 //!
 //! A room is a module at the root of a crate, with everything inside it; the root file is the room `lib` or
 //! `main`. The table itself may have no cycle, so code that follows it has none either. A new room gets its
 //! row here, with the reason for what it may know. Test modules count: a test that needs the rooms above is
 //! a test of those rooms, or of the whole server, and belongs there.
 
+mod circles;
 mod house;
 mod paths;
 mod rooms;
@@ -16,14 +18,15 @@ use std::path::{Component, Path};
 
 use anyhow::{Result, ensure};
 
+use self::circles::circles;
 use self::house::House;
 use self::rooms::ROOMS;
 use self::table::{Room, Table};
 use crate::tree::Tree;
 
 /// What to do about a forbidden arrow.
-const REMEDY: &str = "Move what is shared down to a room that both may know, or hand it in as a trait from \
-                      above. If the arrow is right, add it to ROOMS in xtask/src/imports/rooms.rs, with the reason.";
+const REMEDY: &str = "Move what is shared down to a room that both may know, or to a file below both, or hand it in as \
+                      a trait from above. If the arrow is right, add it to ROOMS in xtask/src/imports/rooms.rs, with the reason.";
 
 pub(crate) fn check(tree: &Tree) -> Result<()> {
     let mut sources = Vec::new();
@@ -58,7 +61,7 @@ struct Verdict {
 fn judge(rooms: &[Room], sources: &[(String, String)]) -> Verdict {
     let table = Table::new(rooms);
     let house = House::new(sources);
-    let mut complaints: Vec<String> = table.cycle().into_iter().collect();
+    let mut complaints: Vec<String> = table.cycle().into_iter().chain(circles(&house)).collect();
     let (mut rooms, mut arrows) = (BTreeSet::new(), BTreeSet::new());
 
     for file in &house.files {
@@ -156,8 +159,33 @@ mod tests {
     #[test]
     fn a_crate_that_is_one_room_may_do_inside_as_it_likes_and_no_more() {
         let inside = ("crates/tool/src/client.rs", "use crate::server::Port;");
-        assert_eq!(complaints(&[inside, ("crates/tool/src/server.rs", "use crate::client::X;")]), [""; 0]);
+        assert_eq!(complaints(&[inside, ("crates/tool/src/server.rs", "use crate::wire::X;")]), [""; 0]);
         check_forbidden("crates/tool/src/client.rs", "use core::Hub;", "`tool/*` must not know `core/hub`");
+    }
+
+    #[test]
+    fn files_that_know_each_other_in_a_circle_are_caught_with_what_ties_them() {
+        let client = ("crates/tool/src/client.rs", "use crate::server::Port;");
+        let found = complaints(&[client, ("crates/tool/src/server.rs", "\nfn f() { crate::client::X; }")]);
+        let expected = "  2 files know each other in a circle:\
+            \n    crates/tool/src/client.rs:1 -> crates/tool/src/server.rs (server::Port)\
+            \n    crates/tool/src/server.rs:2 -> crates/tool/src/client.rs (client::X)";
+        assert_eq!(found, [expected]);
+        // A face passes names on: whoever takes one from it knows the file that has it.
+        let face = ("crates/tool/src/wire/mod.rs", "mod a; mod b; pub use a::A; pub use b::B;");
+        let a = ("crates/tool/src/wire/a.rs", "use crate::wire::B;");
+        let circle = complaints(&[face, a, ("crates/tool/src/wire/b.rs", "use super::a::A;")]);
+        assert!(circle.len() == 1 && circle[0].contains("2 files"), "{circle:?}");
+        assert_eq!(complaints(&[face, a, ("crates/tool/src/wire/b.rs", "")]), [""; 0]);
+    }
+
+    #[test]
+    fn parts_may_know_the_whole_and_tests_everything() {
+        let whole = ("crates/tool/src/wire.rs", "mod part; use part::Part; pub struct Wire;");
+        assert_eq!(complaints(&[whole, ("crates/tool/src/wire/part.rs", "use super::Wire;")]), [""; 0]);
+        let client = ("crates/tool/src/client.rs", "use crate::server::Port;");
+        let tested = ("crates/tool/src/server.rs", "mod tests { use crate::client::X; }");
+        assert_eq!(complaints(&[client, tested]), [""; 0]);
     }
 
     #[test]

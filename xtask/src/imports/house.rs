@@ -15,7 +15,9 @@ pub(super) struct House {
 
 pub(super) struct File {
     pub(super) name: String,
-    krate: String,
+    pub(super) krate: String,
+    /// The module that it is, from its crate's root; empty for the root file.
+    pub(super) module: Vec<String>,
     pub(super) room: String,
     pub(super) paths: Vec<Path>,
 }
@@ -69,7 +71,7 @@ impl File {
             module.clear();
         }
         let paths = paths(source, &Place { module: &module, crates });
-        Self { name: name.to_owned(), krate: krate.to_owned(), room, paths }
+        Self { name: name.to_owned(), krate: krate.to_owned(), module, room, paths }
     }
 
     fn is_root(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The paths that one source file names, written out from the root of the crate they lead to.
 //!
-//! Seen are `use` trees and paths in code that begin with `crate`, `self`, `super` or one of our crates.
-//! In a crate's root file, a path may also begin with one of its modules. Inline modules count for `super`.
+//! Seen are `use` trees and paths in code that begin with `crate`, `self`, `super`, one of our crates, or a module that the file declares.
+//! Inline modules count for `super`.
 
 use super::tokens::{Kind, Token, tokens};
 
@@ -13,6 +13,8 @@ pub(super) struct Path {
     pub(super) segments: Vec<String>,
     /// The name it has in this file, if it comes from a `pub use`; an asterisk for everything in it.
     pub(super) exported_as: Option<String>,
+    /// Whether it is in the file's own tests.
+    pub(super) is_of_tests: bool,
     pub(super) line: usize,
 }
 
@@ -26,7 +28,7 @@ pub(super) struct Place<'a> {
 
 pub(super) fn paths(source: &str, place: &Place) -> Vec<Path> {
     let tokens = tokens(source);
-    let own_modules = if place.module.is_empty() { modules_declared(&tokens) } else { Vec::new() };
+    let own_modules = modules_declared(&tokens);
     let mut scanner = Scanner {
         tokens: &tokens,
         at: 0,
@@ -185,7 +187,8 @@ impl Scanner<'_> {
 
     fn add(&mut self, path: &[String], exported_as: Option<String>, line: usize) {
         if let Some((krate, segments)) = self.resolve(path) {
-            self.found.push(Path { krate, segments, exported_as, line });
+            let is_of_tests = self.inline.iter().any(|(name, _)| name == "tests");
+            self.found.push(Path { krate, segments, exported_as, is_of_tests, line });
         }
     }
 
@@ -208,7 +211,7 @@ impl Scanner<'_> {
                 here.truncate(here.len().checked_sub(ups)?);
                 &path[ups + usize::from(first == "self")..]
             }
-            _ if here.is_empty() && self.own_modules.contains(first) => path,
+            _ if self.inline.is_empty() && self.own_modules.contains(first) => path,
             _ => return None,
         };
         here.extend(rest.iter().cloned());
@@ -284,13 +287,13 @@ mod tests {
     }
 
     #[test]
-    fn root_files_may_start_with_their_modules() {
+    fn files_may_start_with_their_modules() {
         check(
             "",
             "mod server; use server::Server; fn main() { cli::run() } mod cli;",
             &["crate::server::Server", "crate::cli::run"],
         );
-        check("hub", "mod server; use server::Server;", &[]);
+        check("hub", "mod server; use server::Server; use other::X;", &["crate::hub::server::Server"]);
     }
 
     #[test]

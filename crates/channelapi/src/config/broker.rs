@@ -16,7 +16,12 @@ impl Config {
     /// What is kept of which channels, and how safely.
     pub fn policies(&self) -> Policies {
         let patterns = self.policy.iter().map(|policy| {
-            let settings = settings(policy.durability, &policy.history, policy.replay_on_join);
+            let kept = History {
+                max_messages: policy.max_messages,
+                max_age: policy.max_age,
+                max_bytes: policy.max_bytes,
+            };
+            let settings = settings(policy.durability, &kept, policy.replay_on_join);
             (Pattern::new(&policy.pattern.show()), settings)
         });
         let otherwise = settings(self.store.durability.into(), &self.history, Replay::Nothing);

@@ -10,31 +10,12 @@ use std::{
 use channelapi_core::limits::CONFIG_FILE_BYTES_MAX;
 
 use super::{
-    document,
-    source::{Given, GivenItem, Problem},
+    document::{self, Contents},
+    source::Problem,
 };
 
 /// Looked at in this order when no file is named.
 pub const SEARCH: [&str; 2] = ["./channelapi.toml", "/etc/channelapi/channelapi.toml"];
-
-/// What a file said.
-#[derive(Default)]
-pub struct Contents {
-    /// The file, unless none was found.
-    pub path: Option<PathBuf>,
-    /// The values in it.
-    pub given: Vec<Given>,
-    /// The policies in it, in their order.
-    pub policies: Vec<GivenItem>,
-    /// The issuers of JWTs in it, in their order.
-    pub issuers: Vec<GivenItem>,
-    /// The API keys in it, in their order.
-    pub auth_keys: Vec<GivenItem>,
-    /// Why it cannot be used.
-    pub problems: Vec<Problem>,
-    /// What its owner should know.
-    pub warnings: Vec<String>,
-}
 
 /// Reads the named file, or else the first that exists of `search`, or else nothing.
 pub fn load(named: Option<&Path>, search: &[PathBuf]) -> Contents {

@@ -12,6 +12,7 @@ pub mod file;
 pub mod jwt;
 pub mod keys;
 mod listening;
+mod lists;
 pub mod moment;
 pub mod nearest;
 pub mod options;
@@ -61,9 +62,9 @@ pub fn load(
     let mut config = Config::resolve(&mut values);
 
     config.settings = values.settings;
-    let policies = policy::resolve(&file.policies, &config);
-    let auth_keys = auth_keys::resolve(&file.auth_keys);
-    let jwt = jwt::resolve(&file.issuers);
+    let policies = lists::policy::resolve(&file.policies, &config);
+    let auth_keys = lists::auth_keys::resolve(&file.auth_keys);
+    let jwt = lists::jwt::resolve(&file.issuers);
 
     let warnings = [environment.warnings, file.warnings, jwt.warnings, policies.warnings].concat();
     let of_lists = [auth_keys.problems, jwt.problems, policies.problems].concat();

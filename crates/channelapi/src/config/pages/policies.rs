@@ -77,8 +77,8 @@ mod tests {
     fn the_sample_is_valid_and_means_what_it_says() {
         let config = LIST.sampled();
         let [inbox, cursors] = &config.policy[..] else { panic!("{:?}", config.policy) };
-        assert_eq!((inbox.history.max_messages, inbox.replay_on_join), (500, Replay::Newest(50)));
-        assert_eq!((cursors.history.max_messages, cursors.durability), (0, Durability::Memory));
+        assert_eq!((inbox.max_messages, inbox.replay_on_join), (500, Replay::Newest(50)));
+        assert_eq!((cursors.max_messages, cursors.durability), (0, Durability::Memory));
     }
 
     #[test]
