@@ -19,6 +19,8 @@ mod claims;
 mod issuer;
 #[path = "../../crates/channelapi/src/identity/keys.rs"]
 mod keys;
+#[path = "../../crates/channelapi/src/identity/weak_secrets.rs"]
+mod weak_secrets;
 
 pub(crate) use claims::Claims;
 
