@@ -43,12 +43,11 @@ pub(crate) fn check(tree: &Tree) -> Result<()> {
     Ok(())
 }
 
-/// `crates/*/src/**.rs`.
+/// `crates/*/src/**.rs` and `xtask/src/**.rs`.
 fn is_source(file: &Path) -> bool {
     let parts: Vec<_> = file.components().collect();
-    parts.len() > 3
-        && parts[0] == Component::Normal("crates".as_ref())
-        && parts[2] == Component::Normal("src".as_ref())
+    let is = |part: usize, name: &str| parts.get(part) == Some(&Component::Normal(name.as_ref()));
+    (is(0, "crates") && is(2, "src") || is(0, "xtask") && is(1, "src"))
         && file.extension().is_some_and(|extension| extension == "rs")
 }
 

@@ -14,6 +14,7 @@ mod instructions;
 mod materials;
 mod release;
 mod run;
+mod rustc;
 mod setup;
 mod soak;
 mod step;

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::tree::Tree;
-use crate::{release, step};
+use crate::{rustc, step};
 
 /// The package that is published.
 const PACKAGE: &str = "channelapi";
@@ -98,7 +98,7 @@ fn document(parts: &BTreeMap<String, Part>) -> Result<Value> {
 
 /// Everything that the published package needs, directly or not.
 fn parts(tree: &Tree) -> Result<BTreeMap<String, Part>> {
-    let host = release::host(tree)?;
+    let host = rustc::host(tree)?;
     let metadata =
         said(tree, &["metadata", "--locked", "--format-version", "1", "--filter-platform", &host])?;
     // The metadata also has what is wanted only by features that nobody enables, and by other packages of the workspace.

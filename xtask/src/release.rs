@@ -13,6 +13,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest as _, Sha256};
 
+use crate::rustc::{host, said};
 use crate::step;
 use crate::tree::Tree;
 use crate::{materials, step::announce};
@@ -255,19 +256,6 @@ fn cargo_home() -> Result<PathBuf> {
 
 fn toolchain(tree: &Tree) -> Result<PathBuf> {
     Ok(said(tree, &["--print", "sysroot"])?.into())
-}
-
-/// The machine that it is built for: this one.
-pub(crate) fn host(tree: &Tree) -> Result<String> {
-    said(tree, &["--print", "host-tuple"])
-}
-
-fn said(tree: &Tree, arguments: &[&str]) -> Result<String> {
-    let rustc = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let output = Command::new(rustc).current_dir(tree.path("")).args(arguments).output();
-    let output = output.context("cannot start rustc")?;
-    ensure!(output.status.success(), "rustc does not answer {arguments:?}");
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
 fn checksum(file: &Path) -> Result<String> {

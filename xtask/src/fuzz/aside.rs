@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::{building, seeds_of, settings, targets};
+use crate::rustc;
 use crate::step::Outcome;
 use crate::tools::CARGO_FUZZ;
 use crate::tree::Tree;
@@ -78,19 +79,11 @@ fn fuzz_all(tree: &Tree, stop: &AtomicBool) -> Result<Outcome> {
 
 /// The target itself, without cargo around it: whoever ends it has ended all of it.
 fn fuzzing(tree: &Tree, target: &str) -> Result<Command> {
-    let built = format!("fuzz/{}/release/{target}", host()?);
+    let built = format!("fuzz/{}/release/{target}", rustc::host(tree)?);
     let mut command = Command::new(tree.target(&built));
     command.args(seeds_of(tree, target)?);
     command.args(settings(tree, target, SECONDS));
     Ok(command)
-}
-
-/// The platform that this is built for, by which cargo-fuzz names a directory.
-fn host() -> Result<String> {
-    let said = Command::new("rustc").arg("-vV").output().context("cannot ask rustc for its host")?.stdout;
-    let said = String::from_utf8(said)?;
-    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned).context("rustc did not say what its host is")
 }
 
 /// A program in the background.

@@ -24,7 +24,7 @@
 //!
 //! The order of everything: a publication in the log has a *sequence*; one that is kept in memory only has none, but is counted.
 //! The sum of both is a publication's *turn*, which is only known to this process. A *place* is both, and the *generation*,
-//! one life of the log. A [`Cursor`] is a place that nobody else can read.
+//! one life of the log. A [`Cursor`](crate::model::Cursor) is a place that nobody else can read.
 
 mod broker;
 mod epoch;

@@ -68,7 +68,7 @@ pub(in super::super) struct Entry {
     /// By [`Clock::unix_millis`](crate::clock::Clock::unix_millis), as are the ends of its channel: its record may have another time.
     pub(in super::super) published_at: u64,
     pub(in super::super) tag: u32,
-    /// The segment its record is in, or [`MEMORY`].
+    /// The segment its record is in, or [`MEMORY`](super::super::log::MEMORY).
     pub(in super::super) segment: u32,
     /// Where in it.
     pub(in super::super) position: u32,
