@@ -6,7 +6,7 @@ use std::time::Duration;
 pub const ADDRESSES_REMEMBERED_MAX: usize = 65_536;
 
 /// Tokens that were not good, the last ones of an address, of which is remembered that they were presented.
-pub const FAILED_TOKENS_REMEMBERED: usize = 4;
+pub const FAILED_TOKENS_REMEMBERED: usize = 8;
 
 /// So many times one of these may be presented again for what another one counts.
 pub const SAME_FAILED_TOKENS: u32 = 16;

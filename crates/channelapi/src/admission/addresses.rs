@@ -43,7 +43,7 @@ pub(super) struct Entry {
     /// Those that may be opened beyond it, by clients that have a session.
     further: u32,
     pub(super) failed_tokens: Pace,
-    /// The last ones, by their hashes, the newest first.
+    /// The last ones, by their hashes, the last that was presented first.
     failed: [u64; FAILED_TOKENS_REMEMBERED],
     pub(super) unknown_sessions: Pace,
 }
@@ -194,12 +194,11 @@ impl Entry {
 
     /// A token is not good, of which this is remembered. Says whether there may be more.
     pub(super) fn fails(&mut self, presented: u64, rate: Rate, now: u64) -> bool {
-        if self.failed.contains(&presented) {
-            return self.failed_tokens.takes(rate.of_parts(SAME_FAILED_TOKENS), now);
-        }
-        self.failed.rotate_right(1);
+        let known = self.failed.iter().position(|known| *known == presented);
+        self.failed[..=known.unwrap_or(FAILED_TOKENS_REMEMBERED - 1)].rotate_right(1);
         self.failed[0] = presented;
-        self.failed_tokens.takes(rate, now)
+        let parts = if known.is_some() { SAME_FAILED_TOKENS } else { 1 };
+        self.failed_tokens.takes_part(rate, parts, now)
     }
 
     fn is_open(&self) -> bool {

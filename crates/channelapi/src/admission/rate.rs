@@ -29,12 +29,6 @@ impl Rate {
         Self::new(permits, 60_000, permits)
     }
 
-    /// The same, for what is worth one in so many permits.
-    pub(crate) fn of_parts(self, parts: u32) -> Self {
-        let least = u32::from(self.interval > 0);
-        Self { interval: (self.interval / parts).max(least), ..self }
-    }
-
     /// How many may come at once.
     pub(crate) fn burst(self) -> u32 {
         self.ahead.checked_div(self.interval).map_or(u32::MAX, |further| further.saturating_add(1))
@@ -60,6 +54,11 @@ pub(crate) struct Pace(u32);
 impl Pace {
     /// Takes a permit, or says that there is none. `now` is in milliseconds that only grow.
     pub(crate) fn takes(&mut self, rate: Rate, now: u64) -> bool {
+        self.takes_part(rate, 1, now)
+    }
+
+    /// The same, for what is worth one in so many `parts` of a permit.
+    pub(crate) fn takes_part(&mut self, rate: Rate, parts: u32, now: u64) -> bool {
         if rate.interval == 0 {
             return true;
         }
@@ -68,7 +67,7 @@ impl Pace {
         if lead > rate.ahead {
             return false;
         }
-        self.0 = now.wrapping_add(lead).wrapping_add(rate.interval);
+        self.0 = now.wrapping_add(lead).wrapping_add((rate.interval / parts).max(1));
         true
     }
 
