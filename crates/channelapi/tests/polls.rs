@@ -122,19 +122,19 @@ fn checkpoint_in(body: &str) -> String {
 const LOST: &str = "channelapi_disconnects_total{reason=\"lost\"}";
 
 /// A browser repeats a GET by itself on another connection when one that it had used before ends without an answer. Stock clients call each
-/// request something else, which the first three show, so a poll whose name comes twice is such a repetition.
+/// poll something else, so one whose name comes twice is such a repetition.
 #[test]
 fn a_poll_that_is_repeated_because_its_connection_was_closed_ends_the_session() {
     let node = Node::start("");
     for is_reset in [false, true] {
         let before = node.metric(LOST);
-        let poller = Poller::named(&node, [Some("one"), Some("two")]);
+        let poller = Poller::with_fine_names(&node);
         poller.lose_answer(Some("a"), is_reset);
         assert!(poller.ended(Some("a")));
         assert_eq!(node.metric(LOST), before + 1);
 
         // The other one has the answer, and asks for the next. A proxy may have reset what it did not need any more.
-        let poller = Poller::named(&node, [Some("one"), Some("two")]);
+        let poller = Poller::with_fine_names(&node);
         poller.lose_answer(Some("a"), is_reset);
         assert!(!poller.ended(Some("b")));
         let unnamed = Poller::new(&node);

@@ -178,9 +178,7 @@ impl Gateway {
                 Ok(response)
             }
             (Transport::Polling, Arrival::Again(session)) => polling::serve(session, request).await,
-            (Transport::Polling, Arrival::New(_, pass)) => {
-                Ok(polling::open(self, pass, request.uri().query().unwrap_or_default()))
-            }
+            (Transport::Polling, Arrival::New(_, pass)) => Ok(polling::open(self, pass)),
         }
     }
 

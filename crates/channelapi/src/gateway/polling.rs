@@ -15,8 +15,8 @@ use hyper::{Method, StatusCode};
 use std::future::poll_fn;
 use std::sync::{Arc, Weak};
 
-/// Opens a session, as a request with this query asks for it.
-pub(super) fn open(gateway: &Arc<Gateway>, pass: SessionPass, query: &str) -> Response {
+/// Opens a session.
+pub(super) fn open(gateway: &Arc<Gateway>, pass: SessionPass) -> Response {
     let sid = random_id();
     let opened = gateway.open(&sid, true, pass, Vec::new(), |id, gateway, pass| {
         Connection::polling(id, gateway, pass, sid.clone())
@@ -24,7 +24,6 @@ pub(super) fn open(gateway: &Arc<Gateway>, pass: SessionPass, query: &str) -> Re
     let Some(connection) = opened else {
         return http::try_later(StatusCode::SERVICE_UNAVAILABLE, "The server is stopping.", "1");
     };
-    connection.name_opening(name_of(query));
     let PollEnd::Payload(open) = connection.end_brief_poll() else {
         return http::empty(StatusCode::SERVICE_UNAVAILABLE);
     };
@@ -238,7 +237,7 @@ mod tests {
         let admission = Admission::unlimited(clock.clone());
         let gateway = Gateway::new(settings, Box::new(application), clock.clone(), admission.clone());
         let pass = admission.admit_session(None).unwrap();
-        assert_eq!(open(&gateway, pass, "").status(), StatusCode::OK);
+        assert_eq!(open(&gateway, pass).status(), StatusCode::OK);
         (gateway, admission)
     }
 

@@ -88,13 +88,6 @@ impl Connection {
         self.gateway.forget_if_over(self);
     }
 
-    /// What the client called the request that opened the session.
-    pub(in crate::gateway) fn name_opening(&self, name: u32) {
-        if let Some(polling) = &mut self.state.lock().polling {
-            polling.last.name_opening(name);
-        }
-    }
-
     pub(in crate::gateway) fn begin_post(&self) -> Result<(), Violation> {
         self.state.lock().session.begin_post()
     }
