@@ -38,7 +38,7 @@ pub enum StateError {
         known: i64,
     },
     /// SQLite cannot use the file.
-    #[error("{path}: {error}; nothing was changed: restore a backup, or move the file away to start empty")]
+    #[error("{path}: {error}; nothing was changed: {advice}", advice = about_file(error))]
     Open {
         /// The file.
         path: PathBuf,
@@ -70,6 +70,24 @@ pub enum StateError {
     /// A request failed. It was not carried out.
     #[error("the state store failed: {0}")]
     Failed(String),
+}
+
+/// What to do about a file that cannot be used. A full disk is no reason to lose what is in it.
+fn about_file(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "make room on its disk",
+        Some(ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+            "let the user that runs channelapi read and write it, with everything beside it (`chown -R`)"
+        }
+        Some(ErrorCode::ReadOnly) => {
+            "let the user that runs channelapi write it, and its file system be written"
+        }
+        Some(ErrorCode::SystemIoFailure) => {
+            "look whether its disk is well and has room; if it is damaged, restore a backup"
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => "stop what else has it open",
+        _ => "restore a backup, or move the file away to start empty",
+    }
 }
 
 /// Something to write. It is answered after the commit. Without a transaction it is not tried.
@@ -312,6 +330,18 @@ mod tests {
 
     const ADD: &str =
         "INSERT INTO consumer (channel, consumer, epoch, offset, acked_at) VALUES ('a', ?1, '0', 1, 1)";
+
+    #[test]
+    fn a_full_disk_is_no_reason_to_move_the_state_away() {
+        let told = |code| {
+            let error = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None);
+            StateError::Open { path: "state.db".into(), error }.to_string()
+        };
+        assert!(told(rusqlite::ffi::SQLITE_FULL).ends_with("nothing was changed: make room on its disk"));
+        assert!(told(rusqlite::ffi::SQLITE_CANTOPEN).contains("chown -R"));
+        assert!(!told(rusqlite::ffi::SQLITE_IOERR).contains("start empty"));
+        assert!(told(rusqlite::ffi::SQLITE_NOTADB).ends_with("or move the file away to start empty"));
+    }
 
     /// When the disk is full, SQLite takes back the whole transaction in the middle of it. The writes behind that were on disk one by
     /// one, and were called failed.

@@ -167,6 +167,7 @@ impl EmbeddedBroker {
             unsynced: None,
             has_reserve,
             is_refusing: is_refusing.clone(),
+            told_failure: None,
             pokes: pokes.clone(),
         };
         let start = |name: &str, work: Box<dyn FnOnce() + Send>| {

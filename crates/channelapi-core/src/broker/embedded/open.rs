@@ -374,7 +374,11 @@ fn finish(
     let mut has_reserve = has_reserve
         || match make_reserve(&**disk, settings.segment_bytes) {
             Err(error) if is_sync_failure(&error) => return Err(OpenError::Io(error)),
-            made => made.is_ok(),
+            Err(error) => {
+                warn!(%error, "no room could be set aside on the disk: publications are refused until it takes something again");
+                false
+            }
+            Ok(()) => true,
         };
     let begin = || match &head {
         Some(head) if !head.is_sealed && head.length < settings.segment_bytes => {

@@ -338,13 +338,11 @@ fn chunks(end: u32) -> impl Iterator<Item = Range<u32>> {
     (0..end.div_ceil(chunk)).map(move |place| place * chunk..(place * chunk).saturating_add(chunk).min(end))
 }
 
-/// How many idle channels are to go so that so many stay, and since when the last of them is idle. More than are too many, so that they are
-/// not looked for again with every new one.
+/// How many idle channels are to go so that so many stay, and since when the last of them is idle.
 fn excess(mut idle: Vec<u64>, most: usize) -> Option<(usize, u64)> {
     let excess = idle.len().checked_sub(most).filter(|excess| *excess > 0)?;
-    let count = (excess + most / 8).min(idle.len());
-    let (_, since, _) = idle.select_nth_unstable(count - 1);
-    Some((count, *since))
+    let (_, since, _) = idle.select_nth_unstable(excess - 1);
+    Some((excess, *since))
 }
 
 /// Whether no publication in a segment may be repeated any more.
@@ -385,7 +383,7 @@ mod tests {
         assert_eq!(excess(vec![5, 1, 9, 3], 4), None);
         assert_eq!(excess(vec![5, 1, 9, 3], 2), Some((2, 3)));
         assert_eq!(excess(vec![5, 1, 9, 3], 0), Some((4, 9)));
-        assert_eq!(excess((0..17).rev().collect(), 16), Some((3, 2)), "an eighth more than must");
+        assert_eq!(excess((0..17).rev().collect(), 16), Some((1, 0)));
         assert_eq!(excess(Vec::new(), 0), None);
     }
 }

@@ -60,6 +60,8 @@ pub(super) struct Writer {
     pub(super) has_reserve: Arc<AtomicBool>,
     /// Whether the disk took nothing the last time, see [`EmbeddedBroker::is_refusing`](super::EmbeddedBroker::is_refusing).
     pub(super) is_refusing: Arc<AtomicBool>,
+    /// What the log has been told of why, until the disk takes something again.
+    pub(super) told_failure: Option<io::ErrorKind>,
     pub(super) pokes: std_mpsc::SyncSender<Poke>,
 }
 

@@ -72,7 +72,7 @@ lists! {
 
         /// Secret that the issuer signs with.
         ///
-        /// 32 bytes or more that nobody can guess; those that stand in well-known documentation, or repeat themselves, are refused. One of this and the next four must be
+        /// 32 bytes or more that nobody can guess; those that stand in well-known documentation, or are the same few characters over and over, are refused. One of this and the next four must be
         /// there; prefer a file.
         "secret": Option<Secret>, like "…";
 

@@ -278,7 +278,7 @@ options! {
 
         /// Tokens that are not good, in a minute from one address.
         ///
-        /// Beyond it, its clients are refused until the next ones are due. One of the last four again counts a sixteenth: clients that come back with a token that was
+        /// Beyond it, its clients are refused until the next ones are due. One of the last eight again counts a sixteenth: clients that come back with a token that was
         /// rotated are no guesses. `0` is no limit.
         failed_tokens: u64 = "300" in "0" ..= "100000";
 

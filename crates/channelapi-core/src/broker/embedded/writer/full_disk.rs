@@ -18,7 +18,7 @@ impl Writer {
         {
             match self.give_up_reserve() {
                 // The disk is read-only rather than full: there is nothing to make room for.
-                Err(error) if !self.is_refusing.load(Ordering::Relaxed) => {
+                Err(error) if self.told_failure.is_none() => {
                     warn!(%error, "the reserve could not be given up");
                 }
                 Err(_) => {}
@@ -64,10 +64,11 @@ impl Writer {
     }
 
     /// The disk has taken something.
-    pub(super) fn note_disk_takes(&self) {
+    pub(super) fn note_disk_takes(&mut self) {
         // Almost always there is nothing to write.
         if self.is_refusing.load(Ordering::Relaxed) {
             self.is_refusing.store(false, Ordering::Relaxed);
+            self.told_failure = None;
             info!("the disk takes publications again");
         }
     }

@@ -115,13 +115,20 @@ impl Writer {
     /// What should have gone into the log is not stored. What is kept in memory only needs no disk.
     pub(super) fn refuse(&mut self, group: &mut Group, failure: &AppendError, times: Times) {
         let error = refusal(failure);
-        let may_pass = matches!(failure, AppendError::NotStored(_));
-        // Once, and not for every publication that is refused until it is over: the log may be on the same disk.
-        if may_pass && self.is_refusing.swap(true, Ordering::Relaxed) {
+        let passing = match failure {
+            AppendError::NotStored(error) => Some(error.kind()),
+            AppendError::InDoubt(_) | AppendError::Fenced => None,
+        };
+        // Once for each reason, and not for every publication that is refused until it is over: the log may be on the same disk.
+        if passing.is_some() && self.told_failure == passing {
             debug!(error = %failure, publications = group.logged, "publications could not be stored");
         } else {
-            let until = if may_pass { ", nor are others before the disk takes something again" } else { "" };
+            let until = passing.map_or("", |_| ", nor are others before the disk takes something again");
             error!(error = %failure, publications = group.logged, "publications could not be stored{until}");
+        }
+        if passing.is_some() {
+            self.is_refusing.store(true, Ordering::Relaxed);
+            self.told_failure = passing;
         }
         let repeats = std::mem::take(&mut group.repeats);
         let (mut kept, mut places) = (Vec::new(), HashMap::new());
