@@ -6,7 +6,7 @@
 mod lists;
 mod policies;
 
-use std::{ops::Range, path::PathBuf};
+use std::ops::Range;
 
 use toml::{
     Spanned,
@@ -14,31 +14,13 @@ use toml::{
 };
 
 use super::{
+    contents::Contents,
     nearest::did_you_mean,
     options::{AUTH_KEYS, JWT, LISTS, OPTIONS, POLICY, Spec},
-    source::{Given, GivenItem, Problem, Source},
+    source::{Given, Problem, Source},
     syntax,
     value::Shape,
 };
-
-/// What a file said.
-#[derive(Default)]
-pub struct Contents {
-    /// The file, unless none was found.
-    pub path: Option<PathBuf>,
-    /// The values in it.
-    pub given: Vec<Given>,
-    /// The policies in it, in their order.
-    pub policies: Vec<GivenItem>,
-    /// The issuers of JWTs in it, in their order.
-    pub issuers: Vec<GivenItem>,
-    /// The API keys in it, in their order.
-    pub auth_keys: Vec<GivenItem>,
-    /// Why it cannot be used.
-    pub problems: Vec<Problem>,
-    /// What its owner should know.
-    pub warnings: Vec<String>,
-}
 
 /// Reads the text of a file; `name` is what messages call it.
 pub(super) fn parse(name: &str, text: &str) -> Contents {

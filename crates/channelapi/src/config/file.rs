@@ -9,10 +9,7 @@ use std::{
 
 use channelapi_core::limits::CONFIG_FILE_BYTES_MAX;
 
-use super::{
-    document::{self, Contents},
-    source::Problem,
-};
+use super::{contents::Contents, document, source::Problem};
 
 /// Looked at in this order when no file is named.
 pub const SEARCH: [&str; 2] = ["./channelapi.toml", "/etc/channelapi/channelapi.toml"];

@@ -6,6 +6,7 @@
 pub mod acme;
 pub mod auth_keys;
 mod broker;
+mod contents;
 mod document;
 pub mod env;
 pub mod file;
