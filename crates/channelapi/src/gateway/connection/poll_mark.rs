@@ -4,8 +4,8 @@
 //! what was in the answer is gone. But some clients name their polls by the second, always the same, or not at all, and with those a name that
 //! comes again says nothing.
 //!
-//! Invariant: no client is taken to have lost an answer because it names its polls by the second, or by a clock that is finer. `docs/GUARANTEES.md`
-//! says what is noticed and what is not.
+//! Invariant: no client is taken to have lost an answer because it names its polls by the second, and hardly one because its clock is a little
+//! finer ([`TICK_MS`]). `docs/GUARANTEES.md` says what is noticed and what is not.
 
 /// What is known of the last poll of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
