@@ -93,10 +93,10 @@ fn fuzz(tree: &Tree, target: &str, seconds: u32) -> Result<Command> {
     Ok(command)
 }
 
-/// How long a target runs, and what is a finding besides a panic: an input that takes more than `TIMEOUT` seconds, which is thousands of
-/// times what any takes, or for which more than `ALLOCATION_MAX` MiB are asked for at once.
+/// How long a target runs, and what is a finding besides a panic: an input that takes more than `TIMEOUT` seconds, or for which more than `ALLOCATION_MAX` MiB are asked for at once.
 fn settings(tree: &Tree, target: &str, seconds: u32) -> [String; 5] {
-    const TIMEOUT: u32 = 25;
+    // Thousands of times what any takes, because a process of the lowest priority may stand still for many seconds.
+    const TIMEOUT: u32 = 60;
     const ALLOCATION_MAX: u32 = 32;
     // libFuzzer joins this with a file name as it is, so it has to end with a separator.
     let findings = tree.target("fuzz-findings").join(target);
