@@ -93,7 +93,8 @@ fn fuzz(tree: &Tree, target: &str, seconds: u32) -> Result<Command> {
     Ok(command)
 }
 
-/// How long a target runs, and what is a finding besides a panic: an input that takes more than `TIMEOUT` seconds, or for which more than `ALLOCATION_MAX` MiB are asked for at once.
+/// How long a target runs, and what is a finding besides a panic: an input that takes more than `TIMEOUT` seconds, or for which more than
+/// `ALLOCATION_MAX` MiB are asked for at once.
 fn settings(tree: &Tree, target: &str, seconds: u32) -> [String; 5] {
     // Thousands of times what any takes, because a process of the lowest priority may stand still for many seconds.
     const TIMEOUT: u32 = 60;
