@@ -7,7 +7,7 @@ use clap::{Arg, ArgMatches, Command, builder::OsStringValueParser};
 
 use super::{
     Exit,
-    arguments::{config_arg, values},
+    arguments::{config_arg, text, value, wrong},
     settings::configuration,
 };
 use crate::{
@@ -60,15 +60,6 @@ Examples:
   channelapi jwt sign --channels a | channelapi jwt verify -
 
 Keys behind a jwks_url are fetched. What clients are told is less: only that it is not valid.";
-
-fn value(name: &'static str, placeholder: &'static str, help: &'static str) -> Arg {
-    Arg::new(name)
-        .long(name)
-        .value_name(placeholder)
-        .value_parser(OsStringValueParser::new())
-        .overrides_with(name)
-        .help(help)
-}
 
 /// Understands `jwt …`.
 pub(super) fn jwt(
@@ -139,10 +130,6 @@ fn wish(levels: &[&ArgMatches]) -> Result<Wish, Exit> {
     })
 }
 
-fn wrong(why: &str) -> Exit {
-    Exit::unusable(format!("error: {why}\n"))
-}
-
 fn token(levels: &[&ArgMatches]) -> Result<String, Exit> {
     let token = text(levels, "jwt")?.unwrap_or_default();
     if token != "-" {
@@ -153,12 +140,4 @@ fn token(levels: &[&ArgMatches]) -> Result<String, Exit> {
     let read = std::io::stdin().take(2 * TOKEN_BYTES_MAX as u64).read_to_string(&mut token);
     read.map_err(|error| Exit::unusable(format!("error: standard input: {error}\n")))?;
     Ok(token)
-}
-
-fn text(levels: &[&ArgMatches], name: &str) -> Result<Option<String>, Exit> {
-    let Some(value) = values(levels, name).first().copied() else { return Ok(None) };
-    let text = value
-        .to_str()
-        .ok_or_else(|| Exit::unusable(format!("error: {name}: the value is not UTF-8 text\n")))?;
-    Ok(Some(text.to_owned()))
 }
