@@ -192,13 +192,14 @@ impl Entry {
         }
     }
 
-    /// A token is not good, of which this is remembered. Says whether there may be more.
-    pub(super) fn fails(&mut self, presented: u64, rate: Rate, now: u64) -> bool {
+    /// A token is not good, of which this is remembered. Those that are judged at the same time, beyond what there are permits for, are
+    /// owed: with many connections there would be as many guesses for each permit that comes.
+    pub(super) fn fails(&mut self, presented: u64, rate: Rate, now: u64) {
         let known = self.failed.iter().position(|known| *known == presented);
         self.failed[..=known.unwrap_or(FAILED_TOKENS_REMEMBERED - 1)].rotate_right(1);
         self.failed[0] = presented;
         let parts = if known.is_some() { SAME_FAILED_TOKENS } else { 1 };
-        self.failed_tokens.takes_part(rate, parts, now)
+        self.failed_tokens.owes_part(rate, parts, now);
     }
 
     fn is_open(&self) -> bool {

@@ -313,16 +313,21 @@ impl Admission {
     /// A request names a session that is unknown. Says whether its address may go on so.
     pub(crate) fn unknown_session(&self, address: Option<IpAddr>) -> bool {
         self.counts(address, |entry, limits, now| entry.unknown_sessions.takes(limits.unknown_sessions, now))
+            .unwrap_or(true)
     }
 
-    fn counts(&self, address: Option<IpAddr>, take: impl FnOnce(&mut Entry, &Limits, u64) -> bool) -> bool {
-        let Some(address) = address else { return true };
+    fn counts<T>(
+        &self,
+        address: Option<IpAddr>,
+        take: impl FnOnce(&mut Entry, &Limits, u64) -> T,
+    ) -> Option<T> {
+        let address = address?;
         let (limits, now) = (self.limits(), self.clock.monotonic_millis());
         let mut addresses = self.addresses.lock();
         let (number, entry) = addresses.entry(address, &limits.rates(), now);
         let taken = take(entry, &limits, now);
         addresses.forget_if_rested(number, &limits.rates(), now);
-        taken
+        Some(taken)
     }
 
     fn release(&self, number: AddressNumber, release: impl FnOnce(&mut Entry)) {

@@ -34,11 +34,16 @@ impl Rate {
         self.ahead.checked_div(self.interval).map_or(u32::MAX, |further| further.saturating_add(1))
     }
 
+    /// Steps that a kept moment may lie ahead, with what is owed: all that may come at once is used up, and as much again.
+    fn furthest(self) -> u32 {
+        self.ahead.saturating_add(self.interval).saturating_mul(2)
+    }
+
     fn new(permits: u64, millis: u64, burst: u64) -> Self {
         if permits == 0 {
             return Self::UNLIMITED;
         }
-        let steps = |of: u64| u32::try_from(of).unwrap_or(u32::MAX / 4).min(u32::MAX / 4);
+        let steps = |of: u64| u32::try_from(of).unwrap_or(u32::MAX / 8).min(u32::MAX / 8);
         let interval = steps(millis * u64::from(STEPS) / permits).max(1);
         Self { interval, ahead: steps(u64::from(interval) * burst.max(1).saturating_sub(1)) }
     }
@@ -54,21 +59,22 @@ pub(crate) struct Pace(u32);
 impl Pace {
     /// Takes a permit, or says that there is none. `now` is in milliseconds that only grow.
     pub(crate) fn takes(&mut self, rate: Rate, now: u64) -> bool {
-        self.takes_part(rate, 1, now)
-    }
-
-    /// The same, for what is worth one in so many `parts` of a permit.
-    pub(crate) fn takes_part(&mut self, rate: Rate, parts: u32, now: u64) -> bool {
-        if rate.interval == 0 {
-            return true;
-        }
-        let now = step(now);
-        let lead = self.lead(rate, now);
-        if lead > rate.ahead {
+        if self.is_spent(rate, now) {
             return false;
         }
-        self.0 = now.wrapping_add(lead).wrapping_add((rate.interval / parts).max(1));
+        self.owes_part(rate, 1, now);
         true
+    }
+
+    /// Pays for what has happened already, and is worth one in so many `parts` of a permit. Who has no permit owes it: the next one comes
+    /// later by as much. Nobody owes more than what may come at once.
+    pub(crate) fn owes_part(&mut self, rate: Rate, parts: u32, now: u64) {
+        if rate.interval == 0 {
+            return;
+        }
+        let now = step(now);
+        let lead = self.lead(rate, now).saturating_add((rate.interval / parts).max(1));
+        self.0 = now.wrapping_add(lead.min(rate.furthest()));
     }
 
     /// Whether there is no permit left. Takes none.
@@ -84,7 +90,7 @@ impl Pace {
     /// How far the kept moment lies ahead; what lies further than it can was kept long ago.
     fn lead(self, rate: Rate, now: u32) -> u32 {
         let lead = self.0.wrapping_sub(now);
-        if lead <= rate.ahead.saturating_add(rate.interval) { lead } else { 0 }
+        if lead <= rate.furthest() { lead } else { 0 }
     }
 }
 
@@ -135,6 +141,20 @@ mod tests {
         let mut pace = Pace::default();
         assert_eq!(taken(&mut pace, rate, 1), 300);
         assert_eq!(taken(&mut pace, rate, 60_001), 300);
+    }
+
+    #[test]
+    fn what_came_without_a_permit_is_owed() {
+        let rate = Rate::per_minute(60);
+        let mut pace = Pace::default();
+        let start = 1_000_000;
+        (0..75).for_each(|_| pace.owes_part(rate, 1, start));
+        assert_eq!(taken(&mut pace, rate, start + 15_900), 0);
+        assert_eq!(taken(&mut pace, rate, start + 16_100), 1);
+        (0..1_000).for_each(|_| pace.owes_part(rate, 1, start + 17_000));
+        assert!(pace.is_spent(rate, start + 77_000), "as much as may come at once");
+        assert!(!pace.is_spent(rate, start + 78_100), "and no more");
+        assert!(pace.is_rested(rate, start + 140_000));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::rate::Rate;
 use super::resting::tests::Resting;
 use super::*;
+use std::hash::Hash;
 use std::time::Duration;
 
 fn admission(change: impl FnOnce(&mut Limits)) -> (Arc<Admission>, Clock) {
@@ -100,7 +101,7 @@ fn an_address_connects_and_fails_only_so_often() {
     assert_eq!((0..9).take_while(|_| connect(A).is_ok()).count(), 2);
 
     let number = admission.admit_session(A).unwrap().keep();
-    assert_eq!((0..9).take_while(|guess| admission.failed_token(number, guess)).count(), 3);
+    assert_eq!(failed(&admission, number, 0..9), 3);
     assert!(admission.is_out_of_tokens(number));
     assert_eq!(admission.admit_session(A).err(), Some(HandshakeRefused::TokenRate));
     assert!(!admission.may_present_token(A) && admission.may_present_token(B));
@@ -117,25 +118,49 @@ fn the_same_token_again_is_hardly_another_guess() {
     let (admission, clock) = admission(|limits| limits.failed_tokens = Rate::per_minute(10));
     let number = admission.admit_session(A).unwrap().keep();
     let others = ["a", "b", "c"];
-    for other in others {
-        assert!(admission.failed_token(number, other));
-    }
-    let old = (0..999).take_while(|_| admission.failed_token(number, "old")).count();
+    assert_eq!(failed(&admission, number, others), 3);
+    let old = failed(&admission, number, ["old"; 999]);
     assert!((80..=97).contains(&old), "one, and sixteen for each of six: {old}");
     assert!(admission.is_out_of_tokens(number));
-    // Two that are judged at once, when there is one permit left.
-    for guess in 0..50 {
-        admission.failed_token(number, &guess);
-        admission.failed_token(number, &guess);
-        admission.failed_token(number, "old");
-        assert!(admission.is_out_of_tokens(number), "{guess}");
-    }
     clock.advance(Duration::from_secs(6));
-    assert!(admission.failed_token(number, "another") && !admission.failed_token(number, "another"));
+    assert_eq!(failed(&admission, number, ["another"]), 1);
+    admission.failed_token(number, "another");
     assert!(admission.is_out_of_tokens(number), "also when a new one took the last");
-    clock.advance(Duration::from_mins(1));
-    let fresh = (0..99).take_while(|guess| admission.failed_token(number, guess)).count();
-    assert_eq!(fresh, 10, "others count as ever");
+    clock.advance(Duration::from_mins(2));
+    assert_eq!(failed(&admission, number, 0..99), 10, "others count as ever");
+}
+
+/// With many connections there were as many guesses for each permit that came.
+#[test]
+fn tokens_that_are_judged_at_the_same_time_are_owed() {
+    let (admission, clock) = admission(|limits| limits.failed_tokens = Rate::per_minute(60));
+    let number = admission.admit_session(A).unwrap().keep();
+    assert_eq!(failed(&admission, number, 0..99), 60);
+    let mut judged = 0;
+    for second in 0..600 {
+        clock.advance(Duration::from_secs(1));
+        if !admission.is_out_of_tokens(number) {
+            (0..16).for_each(|connection| admission.failed_token(number, &(second, connection)));
+            judged += 16;
+        }
+    }
+    assert!((580..=616).contains(&judged), "one in a second: {judged}");
+}
+
+/// How many of these an address may present.
+fn failed<T: Hash>(
+    admission: &Admission,
+    number: AddressNumber,
+    tokens: impl IntoIterator<Item = T>,
+) -> usize {
+    let judged = tokens.into_iter().take_while(|token| {
+        let may = !admission.is_out_of_tokens(number);
+        if may {
+            admission.failed_token(number, token);
+        }
+        may
+    });
+    judged.count()
 }
 
 #[test]

@@ -8,18 +8,18 @@ use std::hash::{BuildHasher as _, Hash};
 use std::net::IpAddr;
 
 impl Admission {
-    /// A client presented something that is not good. Says whether its address may go on trying.
-    pub(crate) fn failed_token(&self, number: AddressNumber, presented: &(impl Hash + ?Sized)) -> bool {
-        let Some(index) = number.index() else { return true };
+    /// A client presented something that is not good.
+    pub(crate) fn failed_token(&self, number: AddressNumber, presented: &(impl Hash + ?Sized)) {
+        let Some(index) = number.index() else { return };
         let (rate, now) = (self.limits().failed_tokens, self.clock.monotonic_millis());
         let presented = self.presented.hash_one(presented);
-        self.addresses.lock().held(index).fails(presented, rate, now)
+        self.addresses.lock().held(index).fails(presented, rate, now);
     }
 
-    /// A stranger without a session presented something that is not good. Says whether its address may go on trying.
-    pub(crate) fn failed_token_of(&self, address: Option<IpAddr>, presented: &(impl Hash + ?Sized)) -> bool {
+    /// A stranger without a session presented something that is not good.
+    pub(crate) fn failed_token_of(&self, address: Option<IpAddr>, presented: &(impl Hash + ?Sized)) {
         let presented = self.presented.hash_one(presented);
-        self.counts(address, |entry, limits, now| entry.fails(presented, limits.failed_tokens, now))
+        self.counts(address, |entry, limits, now| entry.fails(presented, limits.failed_tokens, now));
     }
 
     /// Whether the address of a session has presented too many tokens that are not good.
