@@ -9,7 +9,7 @@ pub const ADDRESSES_REMEMBERED_MAX: usize = 65_536;
 pub const FAILED_TOKENS_REMEMBERED: usize = 8;
 
 /// So many times one of these may be presented again for what another one counts.
-pub const SAME_FAILED_TOKENS: u32 = 16;
+pub const SAME_FAILED_TOKENS: u64 = 16;
 
 /// How long an HTTP connection must have rested before it may have to go in favour of others: longer than it takes a client to come with
 /// its next request when it has one.

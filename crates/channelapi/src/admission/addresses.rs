@@ -48,21 +48,13 @@ pub(super) struct Entry {
     pub(super) unknown_sessions: Pace,
 }
 
-/// The rates that addresses are held to.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Rates {
-    pub(super) connecting: Rate,
-    pub(super) failed_tokens: Rate,
-    pub(super) unknown_sessions: Rate,
-}
-
 impl Addresses {
     /// An address, remembered from now on.
-    pub(super) fn entry(&mut self, address: IpAddr, rates: &Rates, now: u64) -> (usize, &mut Entry) {
+    pub(super) fn entry(&mut self, address: IpAddr, now: u64) -> (usize, &mut Entry) {
         if self.entries.len() >= self.full_at.max(ADDRESSES_REMEMBERED_MAX)
             && !self.numbers.contains_key(&address)
         {
-            self.forget_rested(rates, now);
+            self.forget_rested(now);
         }
         let number = *self.numbers.entry(address).or_insert_with(|| {
             self.entries.insert(Entry {
@@ -98,8 +90,8 @@ impl Addresses {
     }
 
     /// Forgets an address of which nothing need be remembered.
-    pub(super) fn forget_if_rested(&mut self, number: usize, rates: &Rates, now: u64) {
-        if self.entries[number].is_rested(rates, now) {
+    pub(super) fn forget_if_rested(&mut self, number: usize, now: u64) {
+        if self.entries[number].is_rested(now) {
             let entry = self.entries.remove(number);
             self.numbers.remove(&entry.address);
         }
@@ -107,8 +99,8 @@ impl Addresses {
 
     /// Forgets all addresses that have nothing open and have not done anything lately. If that makes no room, those that have nothing
     /// open are forgotten although they did: attackers with so many addresses are not held up by rates for each.
-    fn forget_rested(&mut self, rates: &Rates, now: u64) {
-        self.entries.retain(|_, entry| !entry.is_rested(rates, now));
+    fn forget_rested(&mut self, now: u64) {
+        self.entries.retain(|_, entry| !entry.is_rested(now));
         if self.entries.len() >= ADDRESSES_REMEMBERED_MAX {
             self.entries.retain(|_, entry| entry.is_open());
         }
@@ -206,11 +198,11 @@ impl Entry {
         self.sockets > 0 || self.sessions > 0
     }
 
-    fn is_rested(&self, rates: &Rates, now: u64) -> bool {
+    fn is_rested(&self, now: u64) -> bool {
         !self.is_open()
-            && self.connecting.is_rested(rates.connecting, now)
-            && self.failed_tokens.is_rested(rates.failed_tokens, now)
-            && self.unknown_sessions.is_rested(rates.unknown_sessions, now)
+            && self.connecting.is_rested(now)
+            && self.failed_tokens.is_rested(now)
+            && self.unknown_sessions.is_rested(now)
     }
 }
 
@@ -219,23 +211,17 @@ mod tests {
     use super::*;
     use std::net::Ipv4Addr;
 
-    const RATES: Rates = Rates {
-        connecting: Rate::UNLIMITED,
-        failed_tokens: Rate::UNLIMITED,
-        unknown_sessions: Rate::UNLIMITED,
-    };
-
     fn address(number: usize) -> IpAddr {
         Ipv4Addr::from_bits(u32::try_from(number).unwrap()).into()
     }
 
     #[test]
     fn a_flood_of_addresses_is_forgotten_and_open_ones_are_not() {
-        let rates = Rates { connecting: Rate::per_second(1, 10), ..RATES };
+        let rate = Rate::per_second(1, 10);
         let mut addresses = Addresses::default();
         for number in 0..3 * ADDRESSES_REMEMBERED_MAX {
-            let (_, entry) = addresses.entry(address(number), &rates, 5);
-            assert!(entry.connecting.takes(rates.connecting, 5));
+            let (_, entry) = addresses.entry(address(number), 5);
+            assert!(entry.connecting.takes(rate, 5));
             entry.sessions = u32::from(number % 1_000 == 0);
         }
         assert!(addresses.count() <= 2 * ADDRESSES_REMEMBERED_MAX);
@@ -246,13 +232,13 @@ mod tests {
 
     #[test]
     fn an_address_is_remembered_until_it_has_rested() {
-        let rates = Rates { failed_tokens: Rate::per_minute(60), ..RATES };
+        let rate = Rate::per_minute(60);
         let mut addresses = Addresses::default();
-        let (number, entry) = addresses.entry(address(1), &rates, 5);
-        assert!(entry.failed_tokens.takes(rates.failed_tokens, 5));
-        addresses.forget_if_rested(number, &rates, 500);
+        let (number, entry) = addresses.entry(address(1), 5);
+        assert!(entry.failed_tokens.takes(rate, 5));
+        addresses.forget_if_rested(number, 500);
         assert_eq!(addresses.count(), 1);
-        addresses.forget_if_rested(number, &rates, 1_500);
+        addresses.forget_if_rested(number, 1_500);
         assert_eq!(addresses.count(), 0);
     }
 }

@@ -38,7 +38,7 @@ pub(crate) use users::{UserFull, UserPass};
 use crate::live::Live;
 use crate::metrics::{ConnectionRefused, HandshakeRefused, RestEnded};
 use crate::waiting::Owner;
-use addresses::{Addresses, Entry, Rates};
+use addresses::{Addresses, Entry};
 use channelapi_core::clock::Clock;
 use channelapi_core::limits::{
     HTTP_CONNECTIONS_OF_POLLING, HTTP_CONNECTIONS_WHEN_SHORT, HTTP_REST_MARGIN_WHEN_SHORT, HTTP_REST_MIN,
@@ -256,7 +256,7 @@ impl Admission {
         }
         let now = self.clock.monotonic_millis();
         let mut addresses = self.addresses.lock();
-        let (number, entry) = addresses.entry(address, &limits.rates(), now);
+        let (number, entry) = addresses.entry(address, now);
         // Nobody goes in favour of a connection that comes too soon.
         if entry.is_out_of_connections(limits.connecting, now) {
             return Err(ConnectionRefused::AddressRate);
@@ -288,7 +288,7 @@ impl Admission {
         let Some(address) = address else { return Ok(pass(AddressNumber::NONE)) };
         let now = self.clock.monotonic_millis();
         let mut addresses = self.addresses.lock();
-        let (number, entry) = addresses.entry(address, &limits.rates(), now);
+        let (number, entry) = addresses.entry(address, now);
         let refusal = if entry.sessions >= limits.connections_per_address {
             Some(HandshakeRefused::Address)
         } else if entry.failed_tokens.is_spent(limits.failed_tokens, now) {
@@ -324,9 +324,9 @@ impl Admission {
         let address = address?;
         let (limits, now) = (self.limits(), self.clock.monotonic_millis());
         let mut addresses = self.addresses.lock();
-        let (number, entry) = addresses.entry(address, &limits.rates(), now);
+        let (number, entry) = addresses.entry(address, now);
         let taken = take(entry, &limits, now);
-        addresses.forget_if_rested(number, &limits.rates(), now);
+        addresses.forget_if_rested(number, now);
         Some(taken)
     }
 
@@ -334,7 +334,7 @@ impl Admission {
         let Some(index) = number.index() else { return };
         let mut addresses = self.addresses.lock();
         release(addresses.held(index));
-        addresses.forget_if_rested(index, &self.limits().rates(), self.clock.monotonic_millis());
+        addresses.forget_if_rested(index, self.clock.monotonic_millis());
     }
 }
 
@@ -458,16 +458,6 @@ impl Drop for SessionPass {
     fn drop(&mut self) {
         if self.number != AddressNumber::KEPT {
             self.admission.end_session(self.number);
-        }
-    }
-}
-
-impl Limits {
-    fn rates(&self) -> Rates {
-        Rates {
-            connecting: self.connecting,
-            failed_tokens: self.failed_tokens,
-            unknown_sessions: self.unknown_sessions,
         }
     }
 }

@@ -1,60 +1,59 @@
 //! How often something may happen: so much at once, and so often afterwards.
 //!
-//! Instead of a number of permits that grows with time, only the moment is kept until which all permits are used up. It takes four
+//! Instead of a number of permits that grows with time, only the moment is kept until which all permits are used up. It takes eight
 //! bytes, so that every connection and every address can have several.
-
-/// Steps of time in a millisecond. Finer ones would let [`Pace`] come round too soon, coarser ones limit the rates there can be.
-const STEPS: u32 = 16;
+//!
+//! The moment does not come round. In four bytes it did, every three days: what had never been used looked used up then.
 
 /// A rate, and what may come at once on top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rate {
-    /// Steps between two permits; 0 for no limit.
-    interval: u32,
-    /// Steps that the moment of the last permit may lie ahead.
-    ahead: u32,
+    /// Microseconds between two permits; 0 for no limit.
+    interval: u64,
+    /// How many may come at once.
+    burst: u64,
 }
 
 impl Rate {
     /// No limit.
-    pub(crate) const UNLIMITED: Self = Self { interval: 0, ahead: 0 };
+    pub(crate) const UNLIMITED: Self = Self { interval: 0, burst: u64::MAX };
 
     /// So many a second, and a burst of so many. 0 a second is no limit.
     pub(crate) fn per_second(permits: u64, burst: u64) -> Self {
-        Self::new(permits, 1_000, burst)
+        Self::new(permits, 1_000_000, burst)
     }
 
     /// So many a minute, all of which may come at once.
     pub(crate) fn per_minute(permits: u64) -> Self {
-        Self::new(permits, 60_000, permits)
+        Self::new(permits, 60_000_000, permits)
     }
 
     /// How many may come at once.
     pub(crate) fn burst(self) -> u32 {
-        self.ahead.checked_div(self.interval).map_or(u32::MAX, |further| further.saturating_add(1))
+        u32::try_from(self.burst).unwrap_or(u32::MAX)
     }
 
-    /// Steps that a kept moment may lie ahead, with what is owed: all that may come at once is used up, and as much again.
-    fn furthest(self) -> u32 {
-        self.ahead.saturating_add(self.interval).saturating_mul(2)
-    }
-
-    fn new(permits: u64, millis: u64, burst: u64) -> Self {
-        if permits == 0 {
-            return Self::UNLIMITED;
+    fn new(permits: u64, micros: u64, burst: u64) -> Self {
+        match micros.checked_div(permits) {
+            Some(interval) => Self { interval: interval.max(1), burst: burst.max(1) },
+            None => Self::UNLIMITED,
         }
-        let steps = |of: u64| u32::try_from(of).unwrap_or(u32::MAX / 8).min(u32::MAX / 8);
-        let interval = steps(millis * u64::from(STEPS) / permits).max(1);
-        Self { interval, ahead: steps(u64::from(interval) * burst.max(1).saturating_sub(1)) }
+    }
+
+    /// Microseconds that the moment may lie ahead for another permit.
+    fn ahead(self) -> u64 {
+        self.interval.saturating_mul(self.burst - 1)
+    }
+
+    /// Microseconds that it lies ahead at most: all that may come at once, and as much again that is owed.
+    fn furthest(self) -> u64 {
+        self.interval.saturating_mul(self.burst).saturating_mul(2)
     }
 }
 
-/// Where somebody stands who is held to a [`Rate`].
-///
-/// The moment is kept in 32 bits, which come round every three days. Whoever was silent for that long may find some permits used that
-/// are not; after a burst's time they are back.
+/// Where somebody stands who is held to a [`Rate`]: the microsecond until which the permits are used up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Pace(u32);
+pub(crate) struct Pace(u64);
 
 impl Pace {
     /// Takes a permit, or says that there is none. `now` is in milliseconds that only grow.
@@ -68,38 +67,33 @@ impl Pace {
 
     /// Pays for what has happened already, and is worth one in so many `parts` of a permit. Who has no permit owes it: the next one comes
     /// later by as much. Nobody owes more than what may come at once.
-    pub(crate) fn owes_part(&mut self, rate: Rate, parts: u32, now: u64) {
+    pub(crate) fn owes_part(&mut self, rate: Rate, parts: u64, now: u64) {
         if rate.interval == 0 {
             return;
         }
-        let now = step(now);
         let lead = self.lead(rate, now).saturating_add((rate.interval / parts).max(1));
-        self.0 = now.wrapping_add(lead.min(rate.furthest()));
+        self.0 = micros(now).saturating_add(lead.min(rate.furthest()));
     }
 
     /// Whether there is no permit left. Takes none.
     pub(crate) fn is_spent(self, rate: Rate, now: u64) -> bool {
-        rate.interval != 0 && self.lead(rate, step(now)) > rate.ahead
+        rate.interval != 0 && self.lead(rate, now) > rate.ahead()
     }
 
     /// Whether all permits are there: nothing needs to be remembered.
-    pub(crate) fn is_rested(self, rate: Rate, now: u64) -> bool {
-        self.lead(rate, step(now)) == 0
+    pub(crate) fn is_rested(self, now: u64) -> bool {
+        self.0 <= micros(now)
     }
 
-    /// How far the kept moment lies ahead; what lies further than it can was kept long ago.
-    fn lead(self, rate: Rate, now: u32) -> u32 {
-        let lead = self.0.wrapping_sub(now);
+    /// How far the kept moment lies ahead. One that is further ahead than it can be was kept when the rate was another.
+    fn lead(self, rate: Rate, now: u64) -> u64 {
+        let lead = self.0.saturating_sub(micros(now));
         if lead <= rate.furthest() { lead } else { 0 }
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "moments are compared within a part of what 32 bits hold"
-)]
-fn step(millis: u64) -> u32 {
-    millis.wrapping_mul(u64::from(STEPS)) as u32
+fn micros(millis: u64) -> u64 {
+    millis.saturating_mul(1_000)
 }
 
 #[cfg(test)]
@@ -121,8 +115,8 @@ mod tests {
         assert_eq!(taken(&mut pace, rate, start + 49), 0);
         assert_eq!(taken(&mut pace, rate, start + 50), 1);
         assert_eq!(taken(&mut pace, rate, start + 1_050), 20);
-        assert!(!pace.is_rested(rate, start + 2_000));
-        assert!(pace.is_rested(rate, start + 4_000));
+        assert!(!pace.is_rested(start + 2_000));
+        assert!(pace.is_rested(start + 4_000));
         assert_eq!(taken(&mut pace, rate, start + 3_600_000), 50, "what is not used is not saved up");
     }
 
@@ -154,24 +148,36 @@ mod tests {
         (0..1_000).for_each(|_| pace.owes_part(rate, 1, start + 17_000));
         assert!(pace.is_spent(rate, start + 77_000), "as much as may come at once");
         assert!(!pace.is_spent(rate, start + 78_100), "and no more");
-        assert!(pace.is_rested(rate, start + 140_000));
+        assert!(pace.is_rested(start + 140_000));
     }
 
     #[test]
     fn nothing_is_no_limit() {
         let mut pace = Pace::default();
         assert_eq!(taken(&mut pace, Rate::UNLIMITED, 5), 100_000);
-        assert!(!pace.is_spent(Rate::UNLIMITED, 5) && pace.is_rested(Rate::UNLIMITED, 5));
+        assert!(!pace.is_spent(Rate::UNLIMITED, 5) && pace.is_rested(5));
     }
 
     #[test]
-    fn whoever_comes_back_after_days_is_not_refused_for_long() {
+    fn who_was_held_to_a_slower_rate_is_not_held_to_it_any_more() {
+        let (slow, quick) = (Rate::per_second(1, 1_000), Rate::per_second(10, 10));
+        let mut pace = Pace::default();
+        assert_eq!(taken(&mut pace, slow, 5), 1_000);
+        assert_eq!(taken(&mut pace, quick, 10), 10);
+    }
+
+    /// When moments had 32 bits, a fresh client was put out with its first join for thirteen seconds of every three days.
+    #[test]
+    fn who_is_new_or_comes_back_has_all_permits_at_any_time() {
         let rate = Rate::per_second(20, 50);
-        for days in 1..60 {
-            let mut pace = Pace::default();
-            assert_eq!(taken(&mut pace, rate, 1_000), 50);
-            let back = 1_000 + days * 86_400_000;
-            assert!(taken(&mut pace, rate, back + 4_000) + taken(&mut pace, rate, back) >= 50, "{days}");
+        for shift in 20..53 {
+            for before in [0, 1, 3_000, 15_000, 59_900, 120_000] {
+                let now = (1_u64 << shift).saturating_sub(before);
+                let mut pace = Pace::default();
+                assert!(pace.is_rested(now));
+                assert_eq!(taken(&mut pace, rate, now), 50, "2^{shift} - {before}");
+                assert_eq!(taken(&mut pace, rate, 2 * now + 2_500), 50, "2^{shift} - {before}");
+            }
         }
     }
 }
