@@ -43,7 +43,6 @@ use client::Failed;
 use config::Config;
 use cores::Cores;
 use server::Failure;
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -95,7 +94,7 @@ fn main() -> ExitCode {
             run(|cores| server::run_conformance(address, port, cores))
         }
         Err(exit) if exit.to_stderr => {
-            _ = std::io::stderr().write_all(exit.text.as_bytes());
+            output::tell(exit.text.trim_end_matches('\n'));
             return ExitCode::from(exit.code);
         }
         Err(exit) => {

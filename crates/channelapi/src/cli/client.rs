@@ -1,6 +1,10 @@
 //! The verbs that talk to a running server: what is typed, and what is asked for with it.
 
-use std::{net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, UdpSocket},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::{Arg, ArgMatches, Command, builder::OsStringValueParser};
 
@@ -203,6 +207,11 @@ pub(super) fn subscribe(
     })
 }
 
+/// Whether a server could listen there.
+fn is_of_this_machine(address: IpAddr) -> bool {
+    address.is_unspecified() || address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
+}
+
 /// Where the server is and the key for it. What is not given is what the server itself would run with here: its port,
 /// its key. But a key that lies around here is not sent to another machine unless somebody says so.
 pub(super) fn target(
@@ -258,6 +267,12 @@ pub(super) fn target(
              (http.proxy_protocol), which this command does not send; give the API a port of its own with \
              internal.port, or name the proxy with --server",
         ));
+    }
+    if server.is_none() && !is_of_this_machine(address) {
+        return Err(wrong(&format!(
+            "the settings here say that the server is at {address}, which is no address of this machine, and a key that lies around here \
+             is not sent to another; say where it is with --server"
+        )));
     }
     let own = ServerUrl::of_settings(address, port, is_secure);
     // Only those verbs have it that are clients themselves.

@@ -1,13 +1,18 @@
 //! The TOML file: where it is looked for, and what its text and its permissions say.
+//!
+//! It says who may publish, where the keys are and where a command sends them. So the one that lies where somebody happens to stand is
+//! believed only if nobody else can have written it.
 
 use std::{
-    fs::File,
+    env,
+    fs::{File, Metadata},
     io::{self, Read},
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt as _, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use channelapi_core::limits::CONFIG_FILE_BYTES_MAX;
+use rustix::process::geteuid;
 
 use super::{contents::Contents, document, source::Problem};
 
@@ -23,7 +28,7 @@ pub fn load(named: Option<&Path>, search: &[PathBuf]) -> Contents {
         };
     }
     for path in search {
-        match open(path) {
+        match open_found(path) {
             Ok(file) => return read(path, file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return unreadable(path, &error),
@@ -40,8 +45,37 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens a file that nobody has named. A pipe in its place would never end.
+fn open_found(path: &Path) -> io::Result<File> {
+    let refuse = |why: String| Err(io::Error::other(why));
+    let found = path.metadata()?;
+    if !found.is_file() {
+        return refuse("it is no file".to_owned());
+    }
+    let (file, shown) = (open(path)?, name_of(path));
+    match distrusted(&shown, &file.metadata()?) {
+        Some(why) if path.is_relative() => {
+            refuse(format!("{why}, or name it with --config {shown} if you trust it nevertheless"))
+        }
+        _ => Ok(file),
+    }
+}
+
+/// Why what a file says may be the word of somebody else on this machine.
+fn distrusted(path: &str, file: &Metadata) -> Option<String> {
+    let (me, owner) = (geteuid().as_raw(), file.uid());
+    let asked_by = || env::var("SUDO_UID").ok()?.parse::<u32>().ok();
+    if owner != me && owner != 0 && !(me == 0 && asked_by() == Some(owner)) {
+        return Some(format!(
+            "it belongs to another user of this machine ({owner}), who can change what it says; run `chown {me} {path}`"
+        ));
+    }
+    (file.permissions().mode() & 0o002 != 0)
+        .then(|| format!("every user of this machine can change what it says; run `chmod o-w {path}`"))
+}
+
 fn read(path: &Path, file: File) -> Contents {
-    let mode = file.metadata().map_or(0, |metadata| metadata.permissions().mode());
+    let metadata = file.metadata();
     let mut bytes = Vec::new();
     if let Err(error) = file.take(CONFIG_FILE_BYTES_MAX + 1).read_to_end(&mut bytes) {
         return unreadable(path, &error);
@@ -55,12 +89,16 @@ fn read(path: &Path, file: File) -> Contents {
     let mut contents = document::parse(&name_of(path), &text);
     contents.path = Some(path.to_owned());
     let of_issuers = contents.issuers.iter().flat_map(|issuer| &issuer.given);
+    let Ok(metadata) = metadata else { return contents };
+    let mode = metadata.permissions().mode();
+    let shown = name_of(path);
+    let distrusted = distrusted(&shown, &metadata).map(|why| format!("{shown}: {why}"));
+    contents.warnings.extend(distrusted);
     let mut all = contents.given.iter().chain(of_issuers);
     let exposed = all.find(|given| given.spec.secret && mode & 0o004 != 0);
     if let Some(given) = exposed {
-        let path = name_of(path);
         contents.warnings.push(format!(
-            "{path} contains {} and every user of this machine can read it; run `chmod o-rwx {path}`",
+            "{shown} contains {} and every user of this machine can read it; run `chmod o-rwx {shown}`",
             given.spec.key
         ));
     }
@@ -121,6 +159,46 @@ mod tests {
             std::fs::write(&path, bytes).unwrap();
             assert!(load(Some(&path), &[]).problems[0].message.contains(part));
         }
+    }
+
+    #[test]
+    fn what_others_can_change_is_told_and_not_believed_where_somebody_happens_to_stand() {
+        let here = tempfile::tempdir_in(".").unwrap();
+        let there = here.path().canonicalize().unwrap();
+        let here = here.path().strip_prefix(env::current_dir().unwrap()).unwrap_or(here.path());
+        assert!(here.is_relative() && there.is_absolute());
+        let change = |mode, owner| {
+            std::fs::write(there.join("c.toml"), "port = 1").unwrap();
+            std::fs::set_permissions(there.join("c.toml"), std::fs::Permissions::from_mode(mode)).unwrap();
+            std::os::unix::fs::chown(there.join("c.toml"), owner, None)
+        };
+        let check = |why: &str| {
+            let (near, far) = (here.join("c.toml"), there.join("c.toml"));
+            let found = load(None, std::slice::from_ref(&near));
+            assert!(found.given.is_empty() && found.problems.len() == 1, "{why}");
+            let problem = found.problems[0].to_string();
+            assert!(problem.contains(why) && problem.contains("--config"), "{problem}");
+            for told in [load(Some(&near), &[]), load(None, &[far])] {
+                assert_eq!((told.given.len(), told.problems.len(), told.warnings.len()), (1, 0, 1));
+                assert!(told.warnings[0].contains(why), "{:?}", told.warnings);
+            }
+        };
+        change(0o664, None).unwrap();
+        assert!(load(None, &[here.join("c.toml")]).warnings.is_empty());
+        change(0o646, None).unwrap();
+        check("every user of this machine can change what it says; run `chmod o-w ");
+        if change(0o644, Some(4_711)).is_ok() {
+            check("belongs to another user of this machine (4711)");
+        }
+    }
+
+    #[test]
+    fn a_pipe_where_a_file_is_looked_for_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).unwrap();
+        assert!(load(None, &[path]).problems[0].to_string().contains("it is no file"));
     }
 
     #[test]

@@ -9,9 +9,10 @@
 //! - For every segment it is counted what of it is in use: entries, and channels whose newest record lies there (they are
 //!   *anchored* in it).
 //!
-//! `index/trimming.rs` gives up what is too much, `index/names.rs` numbers the channels, `index/channel.rs` is what is known of one.
+//! `index/trimming.rs` gives up what is too much, `index/forgetting.rs` channels of which nothing is left, `index/names.rs` numbers the channels, `index/channel.rs` is what is known of one.
 
 mod channel;
+pub(super) mod forgetting;
 pub(super) mod held;
 mod names;
 mod trimming;

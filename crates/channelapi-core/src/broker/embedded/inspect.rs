@@ -297,7 +297,8 @@ pub(super) fn stats_on(disk: &Arc<dyn Disk>, policies: &Policies, now: u64) -> R
     let (numbers, begins) = look(&**disk)?;
     let newest = numbers.last().copied();
     let policies = Arc::new(policies.clone());
-    let (mut replay, mut read) = (Replay::new(&policies, IDEMPOTENCY_KEYS_MAX, now), Read::with_room(0));
+    let (mut replay, mut read) =
+        (Replay::new(&policies, IDEMPOTENCY_KEYS_MAX, usize::MAX, now), Read::with_room(0));
     let mut walk = Walk { disk: &**disk, begins, next: None };
     for number in numbers {
         // Whether something is missing is found again by whoever takes the segment in.
@@ -307,7 +308,8 @@ pub(super) fn stats_on(disk: &Arc<dyn Disk>, policies: &Policies, now: u64) -> R
         }
         if walk.next.is_none() {
             // All that was read has been given up.
-            (replay, read) = (Replay::new(&policies, IDEMPOTENCY_KEYS_MAX, now), Read::with_room(0));
+            (replay, read) =
+                (Replay::new(&policies, IDEMPOTENCY_KEYS_MAX, usize::MAX, now), Read::with_room(0));
             replay.begins = walk.begins;
         }
         let bytes = disk.read(&name_of(number)).map_err(OpenError::from);

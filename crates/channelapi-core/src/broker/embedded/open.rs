@@ -74,7 +74,7 @@ pub(super) fn open(
 ) -> Result<Opened, OpenError> {
     let Listing { mut numbers, longest, leftovers, reserve } = list(&**disk)?;
     let has_reserve = reserve >= reserve_bytes(settings.segment_bytes);
-    let mut replay = Replay::new(policies, settings.keys_max, now);
+    let mut replay = Replay::new(policies, settings.keys_max, settings.index_bytes_max, now);
     let (oldest, mut last) = begins(&**disk, &numbers, longest)?;
     replay.begins = oldest;
     for name in leftovers {
@@ -348,6 +348,7 @@ fn finish(
     let Read { mut segments, hot, head } = read;
     let next = replay.index.next_sequence();
     replay.index.settle();
+    replay.index.make_room(settings.index_bytes_max);
     replay.index.hold(settings.held_bytes_max);
     // From here on the log goes on under another name: a position of a life that this disk has not seen is recognised.
     let generation = Generation {

@@ -12,8 +12,9 @@
 
 mod rewrite;
 
+use super::index::Index;
+use super::index::forgetting::Room;
 use super::index::usage::TOP_BYTES_ABOUT;
-use super::index::{CHANNEL_BYTES, Index};
 use super::log::disk::Disk;
 use super::log::disk::is_full;
 use super::log::reserve::reserve_bytes;
@@ -26,9 +27,7 @@ use crate::clock::Clock;
 use crate::counters::COUNTERS;
 use crate::failpoint;
 use crate::fence::Fence;
-use crate::limits::{
-    IDLE_CHANNELS_FRACTION, IDLE_CHANNELS_MAX, LOG_SWEEP_INTERVAL, REWRITE_LIVE_FRACTION, UPKEEP_CHUNK,
-};
+use crate::limits::{IDLE_CHANNELS_MAX, LOG_SWEEP_INTERVAL, REWRITE_LIVE_FRACTION, UPKEEP_CHUNK};
 use parking_lot::{RwLock, RwLockWriteGuard};
 use rewrite::{Failure, Rewritten, rewrite};
 use std::cell::Cell;
@@ -114,8 +113,7 @@ impl Upkeep {
         }
         self.was_full.set(is_full);
         // Those of which nothing is kept would keep others out.
-        let too_many = bytes.saturating_sub(most / 4 * 3).div_ceil(CHANNEL_BYTES);
-        self.forget_idle(too_many, most / IDLE_CHANNELS_FRACTION / CHANNEL_BYTES);
+        self.forget_idle(Room { taken: bytes, most });
         self.tend();
         // Not what is written meanwhile for the sake of tidying up: that could go on for ever.
         let newest = self.stored.read().segments.list.keys().next_back().copied().unwrap_or_default();
@@ -150,26 +148,22 @@ impl Upkeep {
         }
     }
 
-    /// Forgets channels of which nothing is kept, the longest idle first: so many, but for those that always may stay, and all that are
-    /// too many in any case.
-    fn forget_idle(&self, too_many: usize, may_stay: usize) {
+    /// Forgets channels of which nothing is kept, as far as others need the room.
+    fn forget_idle(&self, room: Room) {
         let (channels, end) = {
             let stored = self.stored.read();
             (stored.index.size().0, stored.index.ids())
         };
-        if too_many == 0 && channels <= IDLE_CHANNELS_MAX {
+        if room.excess() == 0 && channels <= IDLE_CHANNELS_MAX {
             return;
         }
         let mut idle = Vec::new();
         for ids in chunks(end) {
             idle.extend(self.stored.read().index.idle(ids));
         }
-        let most = idle.len().saturating_sub(too_many).max(may_stay).min(IDLE_CHANNELS_MAX);
-        let Some((mut count, since)) = excess(idle, most) else { return };
+        let Some(mut too_idle) = room.too_idle(idle) else { return };
         for ids in chunks(end) {
-            let before = count;
-            self.stored.write().index.forget_idle(ids, since, &mut count);
-            COUNTERS.channels_forgotten.add((before - count) as u64);
+            self.stored.write().index.forget_idle(ids, &mut too_idle);
         }
     }
 
@@ -338,13 +332,6 @@ fn chunks(end: u32) -> impl Iterator<Item = Range<u32>> {
     (0..end.div_ceil(chunk)).map(move |place| place * chunk..(place * chunk).saturating_add(chunk).min(end))
 }
 
-/// How many idle channels are to go so that so many stay, and since when the last of them is idle.
-fn excess(mut idle: Vec<u64>, most: usize) -> Option<(usize, u64)> {
-    let excess = idle.len().checked_sub(most).filter(|excess| *excess > 0)?;
-    let (_, since, _) = idle.select_nth_unstable(excess - 1);
-    Some((excess, *since))
-}
-
 /// Whether no publication in a segment may be repeated any more.
 fn is_done(segment: &Segment, now: u64) -> bool {
     segment.keyed_at == 0 || !repeats::is_fresh(segment.keyed_at, now)
@@ -372,18 +359,4 @@ fn most_dead(stored: &Stored, newest: u64, now: u64, failed: &Failed) -> Option<
     worth
         .max_by_key(|(dead, number, _)| (*dead, *number))
         .map(|(_, number, segment)| (number, segment.clone()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_idle_are_too_many() {
-        assert_eq!(excess(vec![5, 1, 9, 3], 4), None);
-        assert_eq!(excess(vec![5, 1, 9, 3], 2), Some((2, 3)));
-        assert_eq!(excess(vec![5, 1, 9, 3], 0), Some((4, 9)));
-        assert_eq!(excess((0..17).rev().collect(), 16), Some((1, 0)));
-        assert_eq!(excess(Vec::new(), 0), None);
-    }
 }

@@ -1,6 +1,6 @@
-//! What is given up: what is too much or too old, what lies in a segment that must go, channels that nobody uses.
+//! What is given up: what is too much or too old, and what lies in a segment that must go.
 //!
-//! Whatever is given up raises the turn since which the channel is complete, or, for a channel that is forgotten, the floor.
+//! Whatever is given up raises the turn since which the channel is complete.
 
 use super::super::log::MEMORY;
 use super::{Channel, Entry, Index};
@@ -76,43 +76,6 @@ impl Index {
         if let Some(id) = self.names.get(name).copied() {
             self.trim_through(id, turn, Gap::Epoch);
         }
-    }
-
-    /// The turn of the newest publication of each of some channels of which nothing is kept.
-    pub(in super::super) fn idle(&self, ids: Range<u32>) -> impl Iterator<Item = u64> {
-        let known = ids.filter_map(|id| self.get(id));
-        known.filter(|known| known.entries.is_empty()).map(|known| known.newest)
-    }
-
-    /// Forgets those of some channels of which nothing is kept, and to which nothing was published behind this turn; so many of them at most,
-    /// which are counted down.
-    pub(in super::super) fn forget_idle(&mut self, ids: Range<u32>, newest: u64, most: &mut usize) {
-        for id in ids {
-            let known = self.get(id);
-            if *most > 0 && known.is_some_and(|known| known.entries.is_empty() && known.newest <= newest) {
-                self.forget(id);
-                *most -= 1;
-            }
-        }
-    }
-
-    /// Forgets those of some channels whose newest record is in a segment, and of which nothing is kept.
-    pub(in super::super) fn forget_anchored(&mut self, ids: Range<u32>, segment: u32) {
-        for id in ids {
-            let known = self.channels.get(id as usize);
-            if known.is_some_and(|known| known.anchor == segment && known.entries.is_empty()) {
-                self.forget(id);
-            }
-        }
-    }
-
-    fn forget(&mut self, id: u32) {
-        self.anchor(id, MEMORY);
-        let forgotten = self.channels.remove(id as usize);
-        self.names.remove(&forgotten.name);
-        self.name_bytes -= forgotten.name.as_str().len();
-        self.floor.turn = self.floor.turn.max(self.completeness(&forgotten).0);
-        self.floor.sequence = self.floor.sequence.max(forgotten.last + 1);
     }
 
     /// Gives up everything that is kept of a channel, whatever follows from it. Returns how many publications were.

@@ -29,6 +29,10 @@ pub(in super::super) struct Replay {
     /// The numbers of the channels of the newest publications, by the rest of their sequences: a publication names the one before it
     /// in its channel, and looking there is faster than looking up a name. It is only a hint.
     recent: Vec<u32>,
+    /// Bytes that what is known of channels may take.
+    index_bytes_max: usize,
+    /// When it takes so many, some that are idle are forgotten.
+    room_at: usize,
 }
 
 /// So many publications are looked back to find a channel.
@@ -39,7 +43,12 @@ fn place_of(sequence: u64) -> usize {
 }
 
 impl Replay {
-    pub(in super::super) fn new(policies: &Arc<Policies>, keys_max: usize, started_at: u64) -> Self {
+    pub(in super::super) fn new(
+        policies: &Arc<Policies>,
+        keys_max: usize,
+        index_bytes_max: usize,
+        started_at: u64,
+    ) -> Self {
         Self {
             index: Index::new(policies.clone()),
             repeats: Repeats::with_room(keys_max),
@@ -51,6 +60,8 @@ impl Replay {
             keys_now: 1,
             newest: None,
             recent: vec![u32::MAX; RECENT],
+            index_bytes_max,
+            room_at: index_bytes_max,
         }
     }
 
@@ -167,6 +178,12 @@ impl Replay {
                 }
             }
             Record::Seal { next } => self.expect(*next, name, segment),
+        }
+        if self.index.bytes() > self.room_at {
+            self.index.make_room(self.index_bytes_max);
+            // There may be few that are idle: looking for them again must be worth it.
+            self.room_at =
+                self.index_bytes_max.max(self.index.bytes().saturating_add(self.index_bytes_max / 4));
         }
     }
 

@@ -16,6 +16,7 @@ mod safety;
 mod space;
 mod starts;
 
+use super::index::forgetting::TooIdle;
 use super::log::disk::Disk;
 use super::stored::hot::Hot;
 use super::upkeep::AGELESS;
@@ -95,7 +96,7 @@ fn tidy(broker: &EmbeddedBroker) {
 fn forget_idle(broker: &EmbeddedBroker) {
     let mut stored = broker.stored.write();
     let ids = stored.index.ids();
-    stored.index.forget_idle(0..ids, u64::MAX, &mut usize::MAX.clone());
+    stored.index.forget_idle(0..ids, &mut TooIdle { count: usize::MAX, newest: u64::MAX });
 }
 
 fn channel(number: usize) -> ChannelName {

@@ -98,6 +98,54 @@ fn channels_without_history_are_forgotten_only_as_far_as_others_need_the_room() 
     });
 }
 
+/// A start knew every channel again that the log has a word of: one publication that is kept for long keeps the words of all that were
+/// forgotten since, so that nothing of them comes back, and there was no memory left for anything else.
+#[test]
+fn a_start_forgets_what_was_forgotten_before() {
+    run(async {
+        let none = Policy {
+            durability: Durability::Fsync,
+            retention: Retention { messages: 0, ..ALL },
+            replay_on_join: 0,
+        };
+        let policies = Policies::new(vec![(Pattern::new("none-*"), none)], Policy { retention: ALL, ..none });
+        let small = StoreSettings { index_bytes_max: 40_000, ..settings() };
+        let disk = SimulatedDisk::default();
+        let clock = Clock::manual(1_000);
+        let on_none = |number: usize| on(&format!("none-{number}"), "");
+        let broker = open_as(&disk, &clock, policies.clone(), small);
+        broker.publish(request(0, "is kept")).await.unwrap();
+        for number in 0..2_000 {
+            broker.publish(on_none(number)).await.unwrap();
+            if number % 20 == 0 {
+                tidy(&broker);
+            }
+        }
+        tidy(&broker);
+        let known = |broker: &EmbeddedBroker| {
+            (0..2_000)
+                .filter(|number| broker.standing(&on_none(*number).channel).is_some())
+                .collect::<Vec<_>>()
+        };
+        let before = known(&broker);
+        assert!((30..90).contains(&before.len()), "{before:?}");
+        let seen = broker.publish(on_none(1_999)).await.unwrap().cursor;
+        drop(broker);
+        let forgotten = COUNTERS.channels_forgotten.value();
+        let broker = open_as(&disk, &clock, policies, small);
+        let bytes = broker.stored.read().index.bytes();
+        assert!(bytes <= small.index_bytes_max / 4 * 3, "{bytes}");
+        assert_eq!(known(&broker), before);
+        assert!(COUNTERS.channels_forgotten.value() >= forgotten + 1_900);
+        assert_eq!(data_of(&broker, 0), ["is kept".to_owned()]);
+        for number in [0, 1_000, 1_999] {
+            let located = broker.locate(&on_none(number).channel, Since::Cursor(seen));
+            assert_eq!(located.gap, None, "{number}");
+        }
+        broker.publish(on_none(0)).await.unwrap();
+    });
+}
+
 #[test]
 fn what_memory_has_no_room_for_is_counted() {
     run(async {
