@@ -115,6 +115,7 @@ impl Upkeep {
         // Those of which nothing is kept would keep others out.
         self.forget_idle(Room { taken: bytes, most });
         self.tend();
+        self.leave_dead_head();
         // Not what is written meanwhile for the sake of tidying up: that could go on for ever.
         let newest = self.stored.read().segments.list.keys().next_back().copied().unwrap_or_default();
         let mut failed = Failed { segments: HashSet::new(), room: u64::MAX };
@@ -124,6 +125,21 @@ impl Upkeep {
     fn tend(&self) {
         if let Some(writer) = self.writer.upgrade() {
             _ = writer.blocking_send(Command::Tend);
+        }
+    }
+
+    /// Where the disk is full and most of the segment that grows is dead, the log goes on in another one: only the ones before give space back.
+    fn leave_dead_head(&self) {
+        if self.has_reserve.load(Ordering::Relaxed) {
+            return;
+        }
+        let is_dead = {
+            let stored = self.stored.read();
+            let head = stored.segments.list.last_key_value();
+            head.is_some_and(|(_, head)| dead_bytes(&stored, head).is_some())
+        };
+        if is_dead && self.ask(|done| Command::Roll { done }).is_ok() {
+            debug!("what grows is mostly dead, and the disk is full: the log goes on in another segment");
         }
     }
 
@@ -341,17 +357,11 @@ fn is_done(segment: &Segment, now: u64) -> bool {
 /// what is anchored in it stays.
 fn most_dead(stored: &Stored, newest: u64, now: u64, failed: &Failed) -> Option<(u64, Segment)> {
     let head = *stored.segments.list.keys().next_back()?;
-    // One with the log's lives stays in it, and another one is written before: tidying up must not be what fills the log.
-    let dead_min = rewrite::DEAD_BYTES_MIN + 3 * stored.preface_bytes();
     let worth = |segment: &Segment| {
-        let live = stored.index.usage(segment.id).staying_bytes();
-        let length = segment.length.saturating_sub(segment.overhead);
-        let is_mostly_dead = live.saturating_mul(REWRITE_LIVE_FRACTION) < length;
-        let dead = length.saturating_sub(live);
         // What is left of an empty one is not rewritten again and again.
-        let fits = live < failed.room;
+        let fits = stored.index.usage(segment.id).staying_bytes() < failed.room;
         let may_be = fits && !segment.is_damaged && is_done(segment, now);
-        (is_mostly_dead && dead >= dead_min && may_be).then_some(dead)
+        dead_bytes(stored, segment).filter(|_| may_be)
     };
     let sealed = stored.segments.list.range(..head.min(newest + 1));
     let sealed = sealed.filter(|(number, _)| !failed.segments.contains(number));
@@ -359,4 +369,15 @@ fn most_dead(stored: &Stored, newest: u64, now: u64, failed: &Failed) -> Option<
     worth
         .max_by_key(|(dead, number, _)| (*dead, *number))
         .map(|(_, number, segment)| (number, segment.clone()))
+}
+
+/// The bytes of a segment that nothing uses, if they are most of it, and many. With less, what is written for the sake of tidying up would be
+/// what fills the log.
+fn dead_bytes(stored: &Stored, segment: &Segment) -> Option<u64> {
+    // One with the log's lives stays in it, and another one is written before.
+    let dead_min = rewrite::DEAD_BYTES_MIN + 3 * stored.preface_bytes();
+    let live = stored.index.usage(segment.id).staying_bytes();
+    let length = segment.length.saturating_sub(segment.overhead);
+    let dead = length.saturating_sub(live);
+    (live.saturating_mul(REWRITE_LIVE_FRACTION) < length && dead >= dead_min).then_some(dead)
 }

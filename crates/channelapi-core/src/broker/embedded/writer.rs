@@ -160,6 +160,7 @@ impl Writer {
                     Command::Begin { number, done } => {
                         _ = done.send(self.say(|writer| writer.begin_making_room(number)));
                     }
+                    Command::Roll { done } => _ = done.send(self.say(Self::roll)),
                     Command::Settle(done) => _ = done.send(self.settle()),
                     Command::Tend => self.tend(),
                 }

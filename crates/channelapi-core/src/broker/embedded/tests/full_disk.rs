@@ -81,6 +81,44 @@ fn a_channel_can_be_purged_on_a_full_disk_which_makes_room() {
     });
 }
 
+/// Once, nothing but a deleted data directory helped: what grows is not rewritten, and on a full disk it grew no more.
+#[test]
+fn a_purge_makes_room_also_where_all_is_in_the_segment_that_grows() {
+    run(async {
+        let large = StoreSettings { segment_bytes: 1 << 20, ..settings() };
+        for is_restarted in [false, true] {
+            let mut disk = SimulatedDisk::default();
+            let clock = Clock::manual(1_000);
+            let mut broker = open_as(&disk, &clock, policies(ALL), large);
+            broker.publish(request(1, "is kept")).await.unwrap();
+            let data = "x".repeat(2_000);
+            for _ in 0..200 {
+                broker.publish(request(0, &data)).await.unwrap();
+            }
+            disk.0.lock().room = Some(0);
+            assert_eq!(broker.publish(request(9, "full")).await, Err(PublishError::StorageFull));
+            if is_restarted {
+                drop(broker);
+                disk = disk.after_power_cut(0);
+                disk.0.lock().room = Some(0);
+                broker = open_as(&disk, &clock, policies(ALL), large);
+            }
+            assert_eq!(disk.sizes().len(), 1);
+            assert_eq!(broker.purge(&channel(0)).await, Ok(200));
+            tidy(&broker);
+            broker.publish(request(1, "there is room again")).await.unwrap();
+            assert!(disk.sizes().into_iter().sum::<usize>() < 100_000);
+            let check = |broker: &EmbeddedBroker| {
+                let kept = ["is kept", "there is room again"].map(str::to_owned);
+                assert_eq!([data_of(broker, 0), data_of(broker, 1)], [vec![], kept.to_vec()]);
+            };
+            check(&broker);
+            drop(broker);
+            check(&open_as(&disk.after_power_cut(0), &clock, policies(ALL), large));
+        }
+    });
+}
+
 /// Once, it stayed full for ever if something else, like many purges, had taken the room that where they stand was to be written into.
 #[test]
 fn a_full_disk_heals_though_there_is_no_room_any_more_for_where_channels_stand() {

@@ -18,6 +18,8 @@ pub(in super::super) enum Command {
     Anchor { channels: Vec<u32>, segment: u32, done: Done },
     /// To write down that the log begins with another segment.
     Begin { number: u64, done: Done },
+    /// To go on in a new segment.
+    Roll { done: Done },
     /// To make everything survive that was published so far. Answered with whether it does.
     Settle(oneshot::Sender<bool>),
     /// To look after what only the writer has.

@@ -25,6 +25,7 @@ impl Writer {
         self.next += group.logged;
         let mut planned = std::mem::take(&mut group.planned);
         let mut places = Vec::with_capacity(planned.len());
+        let is_logged = appended.is_some();
         {
             let stored = self.stored.clone();
             let mut stored = stored.write();
@@ -36,7 +37,6 @@ impl Writer {
                 places.push(self.keep(&mut stored, planned, place, times));
             }
             if let Some(Appended { segment, position, bytes }) = appended {
-                self.note_disk_takes();
                 let head = &self.log.head;
                 if let Some(known) = stored.segments.list.get_mut(&head.number) {
                     known.length = head.length;
@@ -44,6 +44,10 @@ impl Writer {
                 }
                 stored.hot.push(segment, position, bytes);
             }
+        }
+        if is_logged {
+            // It may have to tell, and nobody waits for that.
+            self.note_disk_takes();
         }
         failpoint::pass("before-deliver");
         let published_at = times.published_at();
