@@ -112,6 +112,11 @@ fn an_api_on_a_socket_is_said_to_be_out_of_reach() {
             "[http]\ntrusted_proxies = ['127.0.0.0/8']\nproxy_protocol = true\n",
             "expects a PROXY header from it (http.proxy_protocol), which this command does not send",
         ),
+        // Whoever left that file there would get the key.
+        (
+            "address = '192.0.2.1'\n",
+            "the server is at 192.0.2.1, which is no address of this machine, and a key that lies around here is not sent to another",
+        ),
         (
             "[http]\ntrusted_proxies = ['127.0.0.0/8']\nproxy_protocol = true\n[internal]\nport = 1\n",
             "nothing listens at http://127.0.0.1:1",
