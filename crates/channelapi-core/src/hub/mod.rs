@@ -18,7 +18,7 @@ use crate::broker::{CursorKey, EmbeddedBroker, History as _, OpenError, StoreSet
 use crate::clock::Clock;
 use crate::delivery::{Done, Fanout, FrameEncoder, Join};
 use crate::model::{ChannelName, ConnectionId, Policies};
-use crate::state::{DataDirectory, DataDirectoryError, StateError, StateStore};
+use crate::state::{DataDirectory, DataDirectoryError, StateError, StateStore, advice};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 use tracing::warn;
@@ -84,13 +84,18 @@ pub enum StartError {
     #[error(transparent)]
     State(#[from] StateError),
     /// The log in it.
-    #[error("{path}: {error}", path = path.display())]
+    #[error("{path}: {error}{advice}", path = path.display(), advice = log_advice(error))]
     Log {
         /// Where it is.
         path: std::path::PathBuf,
         /// What is wrong with it.
         error: OpenError,
     },
+}
+
+/// What to do about a log that cannot be opened, if its error does not say it itself.
+fn log_advice(error: &OpenError) -> String {
+    if let OpenError::Io(error) = error { format!("; {}", advice(error)) } else { String::new() }
 }
 
 impl StartError {
@@ -221,6 +226,13 @@ mod tests {
     use crate::model::{Checkpoint, ConsumerName, Durability, EventName, Policy, Publication, Retention};
     use crate::state::{Ack, DataDirectoryError, StoredPosition};
     use bytes::Bytes;
+
+    #[test]
+    fn a_log_that_cannot_be_read_says_what_to_do() {
+        let error = OpenError::Io(std::io::ErrorKind::PermissionDenied.into());
+        let told = StartError::Log { path: "d/log".into(), error }.to_string();
+        assert!(told.starts_with("d/log: the log cannot be read: permission denied; give it, "), "{told}");
+    }
 
     struct Silence;
 

@@ -115,14 +115,15 @@ impl DataDirectory {
 }
 
 /// What to do about it. Another directory is an empty one, without the tokens and the messages of this one.
-pub(super) fn advice(error: &io::Error) -> &'static str {
+pub(crate) fn advice(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
             "give it, with everything in it, to the user that runs channelapi (`chown -R`)"
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on its disk",
         io::ErrorKind::ReadOnlyFilesystem => "mount its file system for writing",
-        _ => "choose another with --data-dir",
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "choose another with --data-dir",
+        _ => "look at the disk, or restore a backup",
     }
 }
 
@@ -134,7 +135,12 @@ pub(super) fn missing(directory: &Path) -> Vec<&'static str> {
     let is_here = |part: &&str| match directory.join(part).read_dir() {
         // Whatever else lies beside them, publications are in the segments.
         Ok(mut files) => files.any(is_segment),
-        Err(_) => directory.join(part).is_file(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        // A first start on a full disk leaves an empty one.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            directory.join(part).metadata().is_ok_and(|file| file.len() > 0 || *part != "state.db")
+        }
+        Err(_) => true,
     };
     let (here, missing): (Vec<_>, Vec<_>) = PARTS.into_iter().partition(is_here);
     if here.is_empty() { Vec::new() } else { missing }
@@ -196,6 +202,8 @@ mod tests {
         directory.token_secret().unwrap();
         assert_eq!(directory.missing(), ["log", "state.db"]);
         std::fs::write(parent.path().join("state.db"), b"").unwrap();
+        assert_eq!(directory.missing(), ["log", "state.db"], "a start ended on a full disk");
+        std::fs::write(parent.path().join("state.db"), b"x").unwrap();
         std::fs::create_dir(parent.path().join("log")).unwrap();
         assert_eq!(directory.missing(), ["log"], "an empty one");
         std::fs::write(parent.path().join("log/reserve"), b"").unwrap();
@@ -204,6 +212,9 @@ mod tests {
         assert!(directory.missing().is_empty());
         std::fs::remove_file(parent.path().join("token_secret")).unwrap();
         assert_eq!(directory.missing(), ["token_secret"]);
+        std::fs::remove_file(parent.path().join("state.db")).unwrap();
+        std::os::unix::fs::symlink("state.db", parent.path().join("state.db")).unwrap();
+        assert_eq!(directory.missing(), ["token_secret"], "what cannot be looked at may be all right");
     }
 
     /// Once, the secret took over the modes of a file that was there first, or was written to where a link led.

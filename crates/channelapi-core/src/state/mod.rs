@@ -21,3 +21,5 @@ pub use consumers::{Ack, StoredPosition};
 pub use directory::{DataDirectory, DataDirectoryError, Hold};
 pub use store::{StateError, StateStore};
 pub use tokens::StoredToken;
+
+pub(crate) use directory::advice;
