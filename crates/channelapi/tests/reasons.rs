@@ -145,6 +145,29 @@ fn a_page_that_may_not_read_a_stream_is_told_why() {
     assert_eq!(node.metric("channelapi_requests_refused_total{reason=\"invalid\"}"), 2);
 }
 
+/// Once, any page that somebody opened in a browser could read all channels of a server on their machine with a key that it guessed.
+#[test]
+fn a_key_that_a_page_brings_opens_no_stream_where_any_page_may_come_in() {
+    let (any, named) = (Node::start(""), Node::start("[http]\ncors_origins = ['https://page.example']\n"));
+    let page = ("Origin", "https://page.example");
+    let [good, wrong] = [("Authorization", KEY), ("X-API-Key", "a key that was guessed")];
+    let path = "/v1/channels/a/stream";
+    let [judged, guessed] = [good, wrong].map(|key| any.request("GET", path, &[page, key], ""));
+    assert_eq!(judged.status, 403, "{judged:?}");
+    assert!(
+        judged.body.contains("origin_not_allowed") && judged.body.contains("Give it a token"),
+        "{judged:?}"
+    );
+    let told = |answer: &node::Answer| answer.body.split("request_id").next().unwrap().to_owned();
+    assert_eq!(told(&judged), told(&guessed), "it does not learn whether a key is good");
+    assert_eq!(any.metric("channelapi_requests_refused_total{reason=\"origin\"}"), 2);
+    assert_eq!(any.request("GET", path, &[page], "").status, 403);
+    let query = format!("?token={}", any.token("a"));
+    assert_eq!(stream(&any, &query, &[page, wrong]).1, 200, "a token does");
+    assert_eq!(stream(&any, "", &[good]).1, 200, "what is no page");
+    assert_eq!(stream(&named, "", &[page, good]).1, 200, "a page that somebody has named");
+}
+
 /// Once, a page that opens streams by itself could not come back to where it was: the browser asks before it sends `Last-Event-ID`.
 #[test]
 fn a_page_may_say_where_it_was_when_it_opens_a_stream() {

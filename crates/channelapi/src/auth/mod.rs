@@ -80,6 +80,11 @@ pub(crate) fn identify<'a>(
     if found.has_ended(|| clock.machine_millis()) { Err(Denied::Expired) } else { Ok(found) }
 }
 
+/// Whether a request carries a key, whatever it is worth.
+pub(crate) fn brings_key(headers: &impl Headers) -> bool {
+    headers.has(&AUTHORIZATION) || headers.has(&API_KEY)
+}
+
 /// The value of a header that is there once at most.
 fn single<'a>(headers: &'a impl Headers, name: &'a HeaderName) -> Result<Option<&'a [u8]>, Denied> {
     let mut values = headers.all(name);

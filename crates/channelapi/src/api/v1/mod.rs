@@ -23,7 +23,7 @@ pub(super) use stream::Streams;
 
 use super::in_time::in_time;
 use super::{Api, idempotency};
-use crate::auth::{Denied, Key, Pass, Place, identify, is_key_in_query};
+use crate::auth::{Denied, Key, Pass, Place, brings_key, identify, is_key_in_query};
 use crate::config::scope::Scope;
 use crate::http::{self, Answer, Answering, Head, Headers as _, Received, Request, Response};
 use crate::receiving::Sender;
@@ -45,6 +45,9 @@ use stream::{Opener, StreamGrant};
 
 /// Segments of the longest path that means something, behind `/v1`.
 const SEGMENTS_MAX: usize = 4;
+
+/// What a page is told that sends an API key where any page may come in.
+const KEY_OF_PAGE: &str = "A page sent an API key, which no page should have. Give it a token of the channel, or name its origin in http.cors_origins.";
 
 /// What an admitted request is to do.
 enum Call {
@@ -314,7 +317,9 @@ impl Api {
         if is_key_in_query(head.uri.query()) {
             return Err(Denied::Query.into());
         }
-        let admitted = match self.admit_key(&call, &head.headers) {
+        let is_any_page = matches!(call, Ok(Call::Stream(_))) && self.streams.is_any_page(&head.headers);
+        let judged = if is_any_page { Err(Denied::NoKey) } else { self.admit_key(&call, &head.headers) };
+        let admitted = match judged {
             Ok((key, sender)) => Admitted { key, sender, grant: None, address },
             // Whatever else it carries, who stood in front of the server may have let in somebody else.
             Err(denied @ Denied::Several) => return Err(denied.into()),
@@ -327,6 +332,9 @@ impl Api {
                     _ => None,
                 };
                 let Some(grant) = opened else {
+                    if is_any_page && brings_key(&head.headers) {
+                        return Err(Problem::new(Code::OriginNotAllowed, KEY_OF_PAGE));
+                    }
                     // Of strangers the code does not tell whether they have a key.
                     if matches!(denied, Denied::NoKey | Denied::WrongKey) {
                         denied.reason().count();

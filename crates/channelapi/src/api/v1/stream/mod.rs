@@ -308,6 +308,11 @@ pub(super) async fn open(
 
 /// What lets a page read the answer, if it is a page that asks.
 impl Streams {
+    /// Whether a page asks, and any page may. None should have a key, and whether one is good is not told to it.
+    pub(super) fn is_any_page(&self, headers: &HeaderMap) -> bool {
+        matches!(permission(&self.origins.load(), headers), Ok(Origin::Any))
+    }
+
     /// The answer to a browser whose page opens a stream with headers of its own, as one that goes on where it was and is no `EventSource`.
     pub(super) fn preflight(&self, headers: &HeaderMap) -> Result<Response, Problem> {
         let permission = permission(&self.origins.load(), headers)?;
