@@ -4,7 +4,7 @@ use crate::http::{self, Answering, Head, Peer, Request, Response};
 use crate::listener::{Leaving, Pace, Service};
 use crate::metrics::RequestRefused;
 use crate::tls::Proofs;
-use hyper::header::{HOST, HeaderValue, LOCATION};
+use hyper::header::{CACHE_CONTROL, HOST, HeaderValue, LOCATION};
 use hyper::http::uri::Authority;
 use hyper::{Method, StatusCode};
 use std::convert::Infallible;
@@ -62,7 +62,9 @@ impl Service for Redirect {
             let body = r#"{"success": false, "message": "This port only leads to HTTPS. Use https://, and replace a key that was sent here."}"#;
             return http::json(StatusCode::FORBIDDEN, body);
         }
-        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        // One in the target goes before the header (RFC 9112 §3.2.2).
+        let named = request.uri().authority().map(Authority::as_str);
+        let host = named.or_else(|| request.headers().get(HOST).and_then(|host| host.to_str().ok()));
         let target = request.uri().path_and_query().map_or("", |target| target.as_str());
         let Some(location) = host.and_then(|host| location(host, self.port, target)) else {
             RequestRefused::Invalid.count();
@@ -70,13 +72,16 @@ impl Service for Redirect {
         };
         let mut response = http::empty(StatusCode::PERMANENT_REDIRECT);
         response.headers_mut().insert(LOCATION, location);
+        // Anybody may have said which host it leads to.
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         response
     }
 }
 
 /// The same place, with HTTPS. `None` if it is none: `*`, or a host alone, is no path.
 fn location(host: &str, port: u16, target: &str) -> Option<HeaderValue> {
-    if !target.starts_with('/') {
+    // No host has a user (RFC 9110 §7.2).
+    if !target.starts_with('/') || host.contains('@') {
         return None;
     }
     let authority: Authority = host.parse().ok()?;
@@ -99,8 +104,15 @@ mod tests {
         check("push.example.com:80", 443, "/a?b=c", Some("https://push.example.com/a?b=c"));
         check("push.example.com", 8443, "/", Some("https://push.example.com:8443/"));
         check("[2001:db8::1]:80", 443, "/", Some("https://[2001:db8::1]/"));
-        check("user:pass@push.example.com", 443, "/", Some("https://push.example.com/"));
-        for host in ["", "a b", "a/b", "a\r\nSet-Cookie: x", "a?b"] {
+        for host in [
+            "user:pass@push.example.com",
+            "push.example.com:99@evil.example",
+            "",
+            "a b",
+            "a/b",
+            "a\r\nSet-Cookie: x",
+            "a?b",
+        ] {
             check(host, 443, "/", None);
         }
         // Once, `*` was behind the port.

@@ -175,18 +175,20 @@ fn a_key_that_was_sent_to_the_port_that_leads_to_https_is_said_to_be_exposed() {
     }
 }
 
-/// Once, `*` was sent on to a host whose port ended with it.
+/// Once, `*` was sent on to a host whose port ended with it, and a whole address to the host in the header.
 #[test]
 fn the_port_that_leads_to_https_leads_to_paths_alone() {
     let certified = Certified::new(&["127.0.0.1"]);
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let node = Node::start(&format!("{}redirect_port = {}\n", certified.settings(), free.port()));
     let https = |path: &str| Some(format!("https://good:{}{path}", node.address.port()));
+    let elsewhere = |path: &str| Some(format!("https://elsewhere:{}{path}", node.address.port()));
     for (target, location) in [
         ("/", https("/")),
         ("/a?b", https("/a?b")),
-        ("http://elsewhere/a", https("/a")),
-        ("http://elsewhere", https("/")),
+        ("http://elsewhere/a", elsewhere("/a")),
+        ("http://elsewhere", elsewhere("/")),
+        ("http://good@elsewhere/a", None),
         ("*", None),
         ("elsewhere:80", None),
     ] {

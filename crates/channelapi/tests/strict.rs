@@ -324,9 +324,13 @@ fn nothing_is_read_behind_a_request_that_could_have_left_http() {
     let upgrade = "Connection: Upgrade\r\nUpgrade: WebSocket\r\n";
     let (old, unknown) = (format!("{KEY}Sec-WebSocket-Version: 8\r\n"), format!("{SOCKET}&sid=none"));
     let new = format!("{KEY}Sec-WebSocket-Version: 13\r\n");
+    // RFC 6455 §11.3: neither may come twice.
+    let (two_keys, two_versions) = (format!("{KEY}{new}"), format!("{new}Sec-WebSocket-Version: 8\r\n"));
     for (method, path, fields, body) in [
         ("GET", SOCKET, &*old, ""),
         ("GET", SOCKET, "", ""),
+        ("GET", SOCKET, &*two_keys, ""),
+        ("GET", SOCKET, &*two_versions, ""),
         ("GET", &*unknown, &*new, ""),
         ("GET", "/healthz", "", ""),
         ("GET", "/none", "", ""),
@@ -340,5 +344,6 @@ fn nothing_is_read_behind_a_request_that_could_have_left_http() {
         stream.read_to_string(&mut answers).unwrap();
         assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{request}{answers}");
         assert!(answers.to_ascii_lowercase().contains("connection: close"), "{request}{answers}");
+        assert!(!answers.starts_with("HTTP/1.1 101"), "{request}{answers}");
     }
 }

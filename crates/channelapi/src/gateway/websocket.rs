@@ -24,8 +24,8 @@ use channelapi_protocol::websocket::handshake::{HandshakeError, UpgradeRequest, 
 use channelapi_protocol::websocket::{CloseCode, Decoder, Limits, Message};
 use hyper::StatusCode;
 use hyper::header::{
-    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
-    UPGRADE,
+    CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -116,9 +116,16 @@ fn upgrade_request(headers: &impl Headers) -> UpgradeRequest<'_> {
     let lines = |name| headers.all(name).filter_map(as_text);
     UpgradeRequest {
         is_upgrade: names(lines(&UPGRADE), "websocket") && names(lines(&CONNECTION), "upgrade"),
-        version: headers.text(&SEC_WEBSOCKET_VERSION),
-        key: headers.text(&SEC_WEBSOCKET_KEY),
+        version: only(headers, &SEC_WEBSOCKET_VERSION),
+        key: only(headers, &SEC_WEBSOCKET_KEY),
     }
+}
+
+/// A header that must not come twice (RFC 6455 §11.3.1 and §11.3.5).
+fn only<'a>(headers: &'a impl Headers, name: &'a HeaderName) -> Option<&'a str> {
+    let mut all = headers.all(name);
+    let first = all.next().and_then(as_text)?;
+    all.next().is_none().then_some(first)
 }
 
 impl Upgrade {

@@ -12,11 +12,6 @@ pub(crate) trait Headers {
         self.all(name).next()
     }
 
-    /// The same, if it is text: visible ASCII, spaces and tabs.
-    fn text<'a>(&'a self, name: &'a HeaderName) -> Option<&'a str> {
-        self.first(name).and_then(as_text)
-    }
-
     /// Whether there is such a header.
     fn has(&self, name: &HeaderName) -> bool {
         self.first(name).is_some()

@@ -76,8 +76,10 @@ impl KeySet {
         if secret.trim_ascii_start().starts_with(b"-----BEGIN ") {
             return Err(KeyError::PublicSecret);
         }
-        if secret.len() < SECRET_BYTES_MIN {
-            return Err(KeyError::ShortSecret(secret.len()));
+        // Blanks around it are easily guessed.
+        let length = secret.trim_ascii().len();
+        if length < SECRET_BYTES_MIN {
+            return Err(KeyError::ShortSecret(length));
         }
         if let Some(weakness) = weakness(secret) {
             return Err(KeyError::WeakSecret(weakness));

@@ -105,7 +105,7 @@ impl Entry {
 fn tell_of_missing_header(error: &io::Error) {
     static TOLD: Once = Once::new();
     // Balancers only look whether somebody listens.
-    if error.kind() == io::ErrorKind::UnexpectedEof {
+    if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) {
         return;
     }
     TOLD.call_once(|| {
