@@ -1,7 +1,9 @@
 //! The command line as its users meet it: the real program, its output and its exit codes.
 
 mod program;
+mod skipped;
 
+use skipped::skipped;
 use std::{
     fs,
     io::{self, Write},
@@ -149,7 +151,7 @@ fn a_result_that_nobody_gets_is_an_error_unless_the_pipe_is_closed() {
         drop(reader);
         assert_eq!(run_into(closed.into(), args).status.code(), Some(0), "{args:?}");
         let Ok(full) = fs::File::options().write(true).open("/dev/full") else {
-            eprintln!("SKIPPED: there is no /dev/full here, so no output can be full");
+            skipped("there is no /dev/full here, so no output can be full");
             continue;
         };
         let cannot = ["error: cannot write to standard output: "];

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "what fails around the server of a test fails the test")]
 
 mod node;
+mod skipped;
 
 use node::{Client, KEY, Node, PATIENCE, POLLING, UPGRADE, ask, eventually, value_in};
+use skipped::skipped;
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
@@ -280,7 +282,7 @@ const FILES: usize = 256;
 /// A server that can have few connections, if this machine lets us.
 fn small_node() -> Option<Node> {
     if !Command::new("prlimit").arg("--version").stdout(Stdio::null()).status().is_ok_and(|it| it.success()) {
-        eprintln!("SKIPPED: there is no prlimit here, so file descriptors cannot be limited");
+        skipped("there is no prlimit here, so file descriptors cannot be limited");
         return None;
     }
     Some(Node::start_by(&["prlimit", &format!("--nofile={FILES}:{FILES}")], PROXIES))

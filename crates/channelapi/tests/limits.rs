@@ -4,8 +4,10 @@
 
 mod node;
 mod program;
+mod skipped;
 
 use node::{Client, Node, UPGRADE, eventually};
+use skipped::skipped;
 use std::io::{Read as _, Write as _};
 
 #[test]
@@ -398,7 +400,7 @@ fn a_process_without_file_descriptors_still_answers_and_recovers() {
     let pid = node.child.id().to_string();
     let limited = std::process::Command::new("prlimit").args(["--pid", &pid, &limit]).status();
     if !limited.is_ok_and(|status| status.success()) {
-        eprintln!("SKIPPED: there is no prlimit here, so file descriptors cannot be taken away");
+        skipped("there is no prlimit here, so file descriptors cannot be taken away");
         return;
     }
     let mut flood: Vec<_> = (0..60).map(|_| node.connect()).collect();

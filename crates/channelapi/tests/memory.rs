@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "what fails around the server of a test fails the test")]
 
 mod node;
+mod skipped;
 
 use node::{Client, Node, eventually};
+use skipped::skipped;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -75,7 +77,7 @@ impl Drop for Neighbour {
 fn the_kernel_never_has_to_end_a_server_that_is_flooded() {
     const LIMIT: u64 = 80 << 20;
     let Some(group) = Group::make(LIMIT) else {
-        eprintln!("SKIPPED: this machine does not let us make a control group with a limit of memory");
+        skipped("this machine does not let us make a control group with a limit of memory");
         return;
     };
     let enter = format!("echo $$ > {}/cgroup.procs && exec \"$@\"", group.path.display());

@@ -3,9 +3,11 @@
 #![expect(clippy::unwrap_used, reason = "what fails around the server of a test fails the test")]
 
 mod node;
+mod skipped;
 
 use node::{Client, KEY, Node, ask, eventually, pause_in};
 use rusqlite::Connection;
+use skipped::skipped;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
@@ -336,7 +338,7 @@ fn a_client_that_wants_more_when_memory_has_become_short_is_closed() {
 fn a_process_has_no_more_connections_than_its_file_descriptors_allow() {
     const FILES: usize = 256;
     if !Command::new("prlimit").arg("--version").stdout(Stdio::null()).status().is_ok_and(|it| it.success()) {
-        eprintln!("SKIPPED: there is no prlimit here, so file descriptors cannot be limited");
+        skipped("there is no prlimit here, so file descriptors cannot be limited");
         return;
     }
     let node = Node::start_by(&["prlimit", &format!("--nofile={FILES}:{FILES}")], "");
@@ -451,7 +453,7 @@ impl Drop for SlowDisk {
 fn a_disk_that_stands_still_is_not_waited_for_and_what_it_stores_is_counted() {
     let node = Node::start("");
     let Some(disk) = SlowDisk::under(&node) else {
-        eprintln!("SKIPPED: there is no strace here that may slow the disk down");
+        skipped("there is no strace here that may slow the disk down");
         return;
     };
     let requests = [("/message/a", r#"{"message":1}"#), ("/v1/channels/a/messages", r#"{"data":1}"#)];
@@ -480,7 +482,7 @@ fn a_disk_that_stands_still_is_not_waited_for_and_what_it_stores_is_counted() {
 fn no_more_waits_for_a_slow_disk_than_may() {
     let node = Node::start("");
     let Some(disk) = SlowDisk::under(&node) else {
-        eprintln!("SKIPPED: there is no strace here that may slow the disk down");
+        skipped("there is no strace here that may slow the disk down");
         return;
     };
     // A megabyte each, and 64 may wait.

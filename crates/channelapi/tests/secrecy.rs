@@ -4,8 +4,10 @@
 #![expect(clippy::unwrap_used, reason = "what fails around the server of a test fails the test")]
 
 mod node;
+mod skipped;
 
 use node::{Node, eventually};
+use skipped::skipped;
 use std::process::{Child, Command, Stdio};
 
 const SECRET: &str = "canary-key-of-a-variable";
@@ -43,7 +45,7 @@ impl Drop for Ended {
 #[test]
 fn the_variables_of_the_process_are_nobodys_business() {
     let Some(nobody) = nobody() else {
-        eprintln!("SKIPPED: there is no setpriv here, and root sees everything");
+        skipped("there is no setpriv here, and root sees everything");
         return;
     };
     let variable = format!("CHANNELAPI_AUTH_KEY={SECRET}");

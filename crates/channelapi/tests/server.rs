@@ -4,7 +4,9 @@
 
 mod port;
 mod program;
+mod skipped;
 
+use skipped::skipped;
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Write},
@@ -423,7 +425,7 @@ fn a_directory_that_cannot_be_entered_is_told_from_one_that_is_not_there() {
             program(place.path(), verb)
         };
         let Ok(output) = command.arg("--data-dir").arg(&data).output() else {
-            eprintln!("SKIPPED: there is no setpriv here, so root stays root");
+            skipped("there is no setpriv here, so root stays root");
             break;
         };
         check(&output, 1, &[], &["/data: Permission denied", "run this as the user that runs the server"]);

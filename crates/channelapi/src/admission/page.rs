@@ -305,6 +305,19 @@ fn clients() -> Vec<Row> {
             "as one that is not good",
             "`joins_refused{token}`",
         ),
+        fixed("Claims of a JWT", core::JWT_CLAIMS_MAX, "as one that is not good", "`joins_refused{token}`"),
+        time(
+            "How long a JWT lives",
+            core::JWT_LIFETIME_MAX,
+            "as one that is not good",
+            "`joins_refused{token}`",
+        ),
+        fixed(
+            "Keys of an issuer that are tried for a JWT that names none",
+            core::JWT_KEYS_TRIED_MAX,
+            "as one that is not good",
+            "`joins_refused{token}`",
+        ),
         fixed(
             "Levels of arrays and objects in a JWT",
             core::JWT_DEPTH_MAX,

@@ -29,7 +29,7 @@ impl Page {
     pub(crate) fn new(is_api_here: bool) -> Self {
         let html = if is_api_here { HTML.to_owned() } else { HTML.replace(HERE, "data-api=\"elsewhere\"") };
         let policy = format!(
-            "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+            "default-src 'none'; script-src {}; style-src {}; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'",
             hash_of("script"),
             hash_of("style"),
         );

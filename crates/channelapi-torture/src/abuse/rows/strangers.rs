@@ -190,7 +190,13 @@ async fn near_keys(yard: Arc<Yard>) -> Result<()> {
 async fn page_policy(yard: Arc<Yard>) -> Result<()> {
     let answer = yard.plain("GET", "/", "", "").await?;
     let policy = answer.header("Content-Security-Policy").unwrap_or_default();
-    for part in ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "script-src 'sha256-"] {
+    for part in [
+        "default-src 'none'",
+        "frame-ancestors 'none'",
+        "base-uri 'none'",
+        "script-src 'sha256-",
+        "require-trusted-types-for 'script'",
+    ] {
         ensure!(policy.contains(part), "the policy is {policy}");
     }
     ensure!(!policy.contains("unsafe"), "the policy is {policy}");

@@ -3,6 +3,7 @@
 use super::signers::base64url;
 use super::*;
 use crate::identity::Denied;
+use channelapi_core::limits::{JWT_CLAIMS_MAX, JWT_DEPTH_MAX};
 
 /// A JWT of these texts that nobody has signed.
 fn unsigned(header: &str, payload: &str) -> String {
@@ -307,6 +308,12 @@ async fn what_is_too_large_or_too_deep_is_refused_without_being_read() {
     verify(&issuers, &padded(5_000)).await.unwrap();
     refused(verify(&issuers, &padded(8_000)).await, "8 KB");
     refused(verify(&issuers, &padded(1_000_000)).await, "1 MB");
+    let nested = |levels: usize| {
+        let text = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        hs256().sign(&claims_with("x", Some(serde_json::from_str(&text).unwrap())))
+    };
+    verify(&issuers, &nested(JWT_DEPTH_MAX - 1)).await.unwrap();
+    refused(verify(&issuers, &nested(JWT_DEPTH_MAX)).await, "deep, and nothing else is wrong with it");
     for deep in ["[".repeat(100_000), "[".repeat(4_000), r#"{"a":"#.repeat(1_000)] {
         for payload in [deep.clone(), format!(r#"{{"channels":{deep}"#)] {
             refused(
@@ -319,8 +326,13 @@ async fn what_is_too_large_or_too_deep_is_refused_without_being_read() {
             );
         }
     }
-    let many: serde_json::Map<_, _> = (0..300).map(|number| (format!("c{number}"), json!(0))).collect();
-    refused(verify(&issuers, &hs256().sign(&Value::Object(many))).await, "too many claims");
+    let with_claims = |count: usize| {
+        let mut all = claims().as_object().unwrap().clone();
+        all.extend((all.len()..count).map(|number| (format!("c{number}"), json!(0))));
+        hs256().sign(&Value::Object(all))
+    };
+    verify(&issuers, &with_claims(JWT_CLAIMS_MAX)).await.unwrap();
+    refused(verify(&issuers, &with_claims(JWT_CLAIMS_MAX + 1)).await, "too many claims");
     for text in [
         "..",
         "a.b.c",
