@@ -323,8 +323,9 @@ totals! {
     /// Publications of channels that are kept in memory only (`durability = "memory"`), and were given up early because those of all such
     /// channels took more memory than they may.
     "memory_publications_given_up" &COUNTERS.given_up_in_memory;
-    /// Channels of which nothing was kept but where they stand, and that were forgotten because there were too many. Clients that come back to one
-    /// are told that something may be missing.
+    /// Channels of which nothing was kept but where they stand, and that were forgotten because there were too many, or because a full disk had no
+    /// room for where they stand. Clients that come back to one, or to any channel of which nothing is known, with a place from before are told that
+    /// something may be missing. A start counts those again of which the log still has a word.
     "channels_forgotten" &COUNTERS.channels_forgotten;
     /// Idempotency keys that were forgotten before their ten minutes were over, because there were more than a million.
     "idempotency_keys_forgotten" &COUNTERS.keys_forgotten;
