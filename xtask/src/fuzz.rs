@@ -95,16 +95,20 @@ fn fuzz(tree: &Tree, target: &str, seconds: u32) -> Result<Command> {
 
 /// How long a target runs, and what is a finding besides a panic: an input that takes more than `TIMEOUT` seconds, or for which more than
 /// `ALLOCATION_MAX` MiB are asked for at once.
-fn settings(tree: &Tree, target: &str, seconds: u32) -> [String; 5] {
+fn settings(tree: &Tree, target: &str, seconds: u32) -> [String; 6] {
     // Thousands of times what any takes, because a process of the lowest priority may stand still for many seconds.
     const TIMEOUT: u32 = 60;
     const ALLOCATION_MAX: u32 = 32;
+    // As long as the longest packet. By default it is what fits a page, which some limits are beyond; inputs grow only when short ones find
+    // nothing new.
+    const LENGTH_MAX: u32 = 64 << 10;
     // libFuzzer joins this with a file name as it is, so it has to end with a separator.
     let findings = tree.target("fuzz-findings").join(target);
     [
         format!("-max_total_time={seconds}"),
         format!("-timeout={TIMEOUT}"),
         format!("-malloc_limit_mb={ALLOCATION_MAX}"),
+        format!("-max_len={LENGTH_MAX}"),
         "-print_final_stats=1".to_owned(),
         format!("-artifact_prefix={}/", findings.display()),
     ]

@@ -37,7 +37,8 @@ pub(super) fn cases() -> Vec<Case> {
             .handshake_refused("token_rate"),
         case("H2", "an address has so many clients and no more, and others are let in", clients)
             .handshake_refused("address"),
-        case("H12", "an address that somebody claims in front of the proxy's word does not count", claims),
+        case("H12", "an address that somebody claims in front of the proxy's word does not count", claims)
+            .handshake_refused("unknown_session_rate"),
     ]
 }
 

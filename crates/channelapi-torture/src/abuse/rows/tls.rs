@@ -53,7 +53,8 @@ pub(super) fn cases() -> Vec<Case> {
         case("T4", "a body that is cut off without a word is not published", cut_off),
         case("T4", "what was not encrypted ends a session, and is no request", unencrypted)
             .http_refused("tls"),
-        case("T5", format!("{CHURN} handshakes that end in the middle leave nothing behind"), churn),
+        case("T5", format!("{CHURN} handshakes that end in the middle leave nothing behind"), churn)
+            .connection_refused("tls"),
     ]
 }
 
