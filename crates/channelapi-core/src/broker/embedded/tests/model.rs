@@ -17,6 +17,8 @@ enum Act {
     Forget,
     /// A power cut and a start; the flag brings removed files back.
     Restart(usize, bool),
+    /// A start with so little memory that every channel is forgotten of which nothing is kept, while the log is read; and one with enough.
+    Cramped,
     /// A start with other policies for what is kept in memory only: what was quiet is in doubt.
     Edit,
 }
@@ -31,6 +33,7 @@ fn act() -> impl Strategy<Value = Act> {
         2 => Just(Act::Tidy),
         1 => Just(Act::Forget),
         2 => (0_usize..300, any::<bool>()).prop_map(|(kept, is_back)| Act::Restart(kept, is_back)),
+        1 => Just(Act::Cramped),
         1 => Just(Act::Edit),
     ]
 }
@@ -149,9 +152,18 @@ fn has_room(broker: &EmbeddedBroker, name: usize, now: u64) -> bool {
 
 /// In which channels other than ours are kept in memory differs from one number to the next.
 fn open_edited(disk: &SimulatedDisk, clock: &Clock, edit: usize) -> EmbeddedBroker {
+    open_within(disk, clock, edit, usize::MAX)
+}
+
+fn open_within(disk: &SimulatedDisk, clock: &Clock, edit: usize, index_bytes_max: usize) -> EmbeddedBroker {
     let policy = |durability| Policy { durability, retention: RETENTION, replay_on_join: 0 };
     let in_memory = (Pattern::new(&format!("memory-{edit}-*")), policy(Durability::Memory));
-    open_as(disk, clock, Policies::new(vec![in_memory], policy(Durability::Fsync)), settings())
+    open_as(
+        disk,
+        clock,
+        Policies::new(vec![in_memory], policy(Durability::Fsync)),
+        StoreSettings { index_bytes_max, ..settings() },
+    )
 }
 
 proptest! {
@@ -213,6 +225,16 @@ proptest! {
                         disk.0.lock().moments = Some(Vec::new());
                         drop(broker.take());
                         disk = disk.cut(kept, is_back);
+                        broker = Some(open_edited(&disk, &clock, edit));
+                    }
+                    Act::Cramped => {
+                        drop(broker.take());
+                        for told in &mut told {
+                            told.is_forgotten = true;
+                        }
+                        let cramped = open_within(&disk, &clock, edit, 1);
+                        check(&cramped, &told, &clients, clock.unix_millis());
+                        drop(cramped);
                         broker = Some(open_edited(&disk, &clock, edit));
                     }
                     Act::Edit => {
