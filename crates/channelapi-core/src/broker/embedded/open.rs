@@ -348,7 +348,9 @@ fn finish(
     let Read { mut segments, hot, head } = read;
     let next = replay.index.next_sequence();
     replay.index.settle();
-    replay.index.make_room(settings.index_bytes_max);
+    if replay.index.bytes() > settings.index_bytes_max {
+        replay.index.make_room(settings.index_bytes_max);
+    }
     replay.index.hold(settings.held_bytes_max);
     // From here on the log goes on under another name: a position of a life that this disk has not seen is recognised.
     let generation = Generation {

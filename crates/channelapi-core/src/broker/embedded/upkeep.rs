@@ -115,7 +115,14 @@ impl Upkeep {
         // Those of which nothing is kept would keep others out.
         self.forget_idle(Room { taken: bytes, most });
         self.tend();
-        self.leave_dead_head();
+        self.take_all_back();
+        // It takes what is left of the room that is set aside, so it is the last thing to try.
+        if self.leave_dead_head() {
+            self.take_all_back();
+        }
+    }
+
+    fn take_all_back(&self) {
         // Not what is written meanwhile for the sake of tidying up: that could go on for ever.
         let newest = self.stored.read().segments.list.keys().next_back().copied().unwrap_or_default();
         let mut failed = Failed { segments: HashSet::new(), room: u64::MAX };
@@ -129,18 +136,20 @@ impl Upkeep {
     }
 
     /// Where the disk is full and most of the segment that grows is dead, the log goes on in another one: only the ones before give space back.
-    fn leave_dead_head(&self) {
+    fn leave_dead_head(&self) -> bool {
         if self.has_reserve.load(Ordering::Relaxed) {
-            return;
+            return false;
         }
         let is_dead = {
             let stored = self.stored.read();
             let head = stored.segments.list.last_key_value();
             head.is_some_and(|(_, head)| dead_bytes(&stored, head).is_some())
         };
-        if is_dead && self.ask(|done| Command::Roll { done }).is_ok() {
+        let is_left = is_dead && self.ask(|done| Command::Roll { done }).is_ok();
+        if is_left {
             debug!("what grows is mostly dead, and the disk is full: the log goes on in another segment");
         }
+        is_left
     }
 
     /// There is more room: on a disk that was full, some of it is set aside before others take it.

@@ -160,7 +160,7 @@ impl Writer {
                     Command::Begin { number, done } => {
                         _ = done.send(self.say(|writer| writer.begin_making_room(number)));
                     }
-                    Command::Roll { done } => _ = done.send(self.say(Self::roll)),
+                    Command::Roll { done } => _ = done.send(self.roll_making_room()),
                     Command::Settle(done) => _ = done.send(self.settle()),
                     Command::Tend => self.tend(),
                 }
@@ -270,7 +270,7 @@ impl Writer {
     }
 
     /// Goes on in a new segment.
-    fn roll(&mut self) -> Result<(), AppendError> {
+    pub(super) fn roll(&mut self) -> Result<(), AppendError> {
         let mut preface = Vec::new();
         {
             let stored = self.stored.read();

@@ -80,13 +80,17 @@ impl Index {
 
     /// While the log is read, and nobody waits: forgets at once what the last process had forgotten by and by. Otherwise every channel would
     /// be known again of which the log has a record, and that is any number.
+    ///
+    /// What is kept of others does not count: some of it is too old, which upkeep finds out when the machine knows what time it is. While a
+    /// server runs, those of which nothing is kept take no more than `most` either, so that none goes that was known.
     pub(in super::super) fn make_room(&mut self, most: usize) {
-        let room = Room { taken: self.bytes(), most };
-        if room.excess() > 0 {
-            let all = 0..self.ids();
-            if let Some(mut too_idle) = room.too_idle(self.idle(all.clone()).collect()) {
-                self.forget_idle(all, &mut too_idle);
-            }
+        let all = 0..self.ids();
+        let idle: Vec<Idle> = self.idle(all.clone()).collect();
+        let taken = idle.iter().map(|one| one.bytes).sum();
+        if taken > most
+            && let Some(mut too_idle) = (Room { taken, most }).too_idle(idle)
+        {
+            self.forget_idle(all, &mut too_idle);
         }
     }
 

@@ -119,6 +119,39 @@ fn a_purge_makes_room_also_where_all_is_in_the_segment_that_grows() {
     });
 }
 
+/// Once, the segment was sealed then, and no new one could be begun: nothing could be purged any more, though there was room set aside.
+#[test]
+fn it_does_so_also_if_others_take_what_was_set_aside() {
+    run(async {
+        let large = StoreSettings { segment_bytes: 1 << 20, ..settings() };
+        let mut purged = 0;
+        for room in (0..400).step_by(8) {
+            let disk = SimulatedDisk::default();
+            let broker = open_as(&disk, &Clock::manual(1_000), policies(ALL), large);
+            let data = "x".repeat(2_000);
+            for _ in 0..100 {
+                broker.publish(request(0, &data)).await.unwrap();
+            }
+            {
+                let mut disk = disk.0.lock();
+                (disk.room, disk.is_shared) = (Some(0), true);
+            }
+            assert_eq!(broker.publish(request(9, "full")).await, Err(PublishError::StorageFull));
+            disk.0.lock().room = Some(room);
+            match broker.purge(&channel(0)).await {
+                Err(refused) => assert_eq!(refused, PublishError::StorageFull),
+                Ok(count) => {
+                    purged += 1;
+                    assert_eq!(count, 100);
+                    tidy(&broker);
+                    broker.publish(request(1, "there is room again")).await.unwrap();
+                }
+            }
+        }
+        assert!((1..50).contains(&purged), "{purged}");
+    });
+}
+
 /// Once, it stayed full for ever if something else, like many purges, had taken the room that where they stand was to be written into.
 #[test]
 fn a_full_disk_heals_though_there_is_no_room_any_more_for_where_channels_stand() {

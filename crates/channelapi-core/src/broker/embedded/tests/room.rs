@@ -134,7 +134,9 @@ fn a_start_forgets_what_was_forgotten_before() {
         let forgotten = COUNTERS.channels_forgotten.value();
         let broker = open_as(&disk, &clock, policies, small);
         let bytes = broker.stored.read().index.bytes();
-        assert!(bytes <= small.index_bytes_max / 4 * 3, "{bytes}");
+        assert!(bytes <= small.index_bytes_max + 1_000, "{bytes}");
+        assert!(known(&broker).ends_with(&before));
+        tidy(&broker);
         assert_eq!(known(&broker), before);
         assert!(COUNTERS.channels_forgotten.value() >= forgotten + 1_900);
         assert_eq!(data_of(&broker, 0), ["is kept".to_owned()]);
@@ -145,6 +147,47 @@ fn a_start_forgets_what_was_forgotten_before() {
         broker.publish(on_none(0)).await.unwrap();
     });
 }
+
+/// A start takes everything for new: what was too old kept channels out that had been known.
+#[test]
+fn a_start_forgets_nothing_that_was_known_for_what_is_too_old() {
+    run(async {
+        let kept =
+            Policy { durability: Durability::Fsync, retention: RETENTION_OF_A_SECOND, replay_on_join: 0 };
+        let none = Policy { retention: Retention { messages: 0, ..ALL }, ..kept };
+        let policies = Policies::new(vec![(Pattern::new("none-*"), none)], kept);
+        let small = StoreSettings { index_bytes_max: 40_000, ..settings() };
+        let (disk, clock) = (SimulatedDisk::default(), Clock::manual(1_000));
+        let on_none = |number: usize| on(&format!("none-{number}"), "");
+        let broker = open_as(&disk, &clock, policies.clone(), small);
+        for number in 0..30 {
+            broker.publish(on_none(number)).await.unwrap();
+        }
+        // Their keys keep them in the log.
+        for round in 0..20 {
+            for number in 0..40 {
+                let key = Some(format!("{round}/{number}").into());
+                let keyed = PublishRequest { idempotency_key: key, ..request(number, "old") };
+                broker.publish(keyed).await.unwrap();
+            }
+            clock.advance(Duration::from_secs(2));
+            tidy(&broker);
+        }
+        let known = |broker: &EmbeddedBroker| {
+            (0..30).filter(|number| broker.standing(&on_none(*number).channel).is_some()).count()
+        };
+        assert_eq!(known(&broker), 30);
+        drop(broker);
+        let broker = open_as(&disk, &clock, policies, small);
+        assert!(broker.stored.read().index.bytes() > small.index_bytes_max, "it takes all of it for new");
+        assert_eq!(known(&broker), 30);
+        clock.advance(Duration::from_millis(AGELESS));
+        tidy(&broker);
+        assert_eq!(known(&broker), 30);
+    });
+}
+
+const RETENTION_OF_A_SECOND: Retention = Retention { age: 1_000, ..ALL };
 
 #[test]
 fn what_memory_has_no_room_for_is_counted() {

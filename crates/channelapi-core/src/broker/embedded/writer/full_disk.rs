@@ -3,11 +3,11 @@
 use super::super::log::AppendError;
 use super::super::log::disk::{has_no_room, is_full, is_sync_failure};
 use super::super::log::reserve::{cut_reserve, make_reserve, remove_reserve};
-use super::command::Poke;
+use super::command::{Poke, Refusal};
 use super::{Appended, Writer};
 use std::io;
 use std::sync::atomic::Ordering;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 impl Writer {
     /// Gives up the reserve if the disk is full, so that upkeep can go on.
@@ -35,20 +35,37 @@ impl Writer {
 
     /// Writes down at any cost that the log begins with another segment: the one before it goes then, and with it more bytes than that takes.
     pub(super) fn begin_making_room(&mut self, number: u64) -> Result<(), AppendError> {
-        let mut begun = self.begin(number);
         let goes_on = self.stored.read().begins < number;
+        if goes_on { self.with_the_reserve(|writer| writer.begin(number)) } else { self.begin(number) }
+    }
+
+    /// Goes on in a new segment at any cost: most of the one before is dead, and gives its space back then.
+    pub(super) fn roll_making_room(&mut self) -> Result<(), Refusal> {
+        let rolled = self.with_the_reserve(Self::roll);
+        rolled.map_err(|failure| {
+            // Upkeep comes again soon, for as long as the disk is full, and that was told.
+            debug!(error = %failure, "the log could not go on in another segment");
+            if matches!(failure, AppendError::NotStored(_)) { Refusal::Full } else { Refusal::Other }
+        })
+    }
+
+    /// Does what makes more room than it takes, if need be with all that is left of the reserve.
+    fn with_the_reserve(
+        &mut self,
+        act: impl Fn(&mut Self) -> Result<(), AppendError>,
+    ) -> Result<(), AppendError> {
+        let mut done = act(self);
         for is_last in [false, true] {
-            let has_no_room =
-                matches!(&begun, Err(AppendError::NotStored(error)) if has_no_room(error)) && goes_on;
+            let has_no_room = matches!(&done, Err(AppendError::NotStored(error)) if has_no_room(error));
             if !has_no_room || self.give_up_reserve().is_err() {
                 break;
             }
             if is_last && remove_reserve(&*self.disk).is_err() {
                 break;
             }
-            begun = self.begin(number);
+            done = act(self);
         }
-        begun
+        done
     }
 
     /// Looks whether a disk that took nothing takes something again: the reserve is made anew. Nobody sends a node publications to try with
