@@ -117,7 +117,7 @@ fn an_api_on_a_socket_is_said_to_be_out_of_reach() {
         // Whoever left that file there would get the key.
         (
             "address = '192.0.2.1'\n",
-            "the server is at 192.0.2.1, which is no address of this machine, and a key that lies around here is not sent to another",
+            "the server is at 192.0.2.1, which is no address of this machine, and a key goes to another only if",
         ),
         (
             "[http]\ntrusted_proxies = ['127.0.0.0/8']\nproxy_protocol = true\n[internal]\nport = 1\n",

@@ -164,6 +164,8 @@ fn a_key_that_a_page_brings_opens_no_stream_where_any_page_may_come_in() {
     assert_eq!(told(&judged), told(&guessed), "it does not learn whether a key is good");
     assert_eq!(any.metric("channelapi_requests_refused_total{reason=\"origin\"}"), 2);
     assert_eq!(any.request("GET", path, &[page], "").status, 403);
+    let several = any.request("GET", path, &[page, good, good], "");
+    assert!(several.status == 400 && several.body.contains("several"), "{several:?}");
     let query = format!("?token={}", any.token("a"));
     assert_eq!(stream(&any, &query, &[page, wrong]).1, 200, "a token does");
     assert_eq!(stream(&any, "", &[good]).1, 200, "what is no page");

@@ -18,6 +18,7 @@ use crate::{
     config::{
         auth_keys::{AuthKey, Held},
         env::{Environment, URL_VARIABLE},
+        file::distrusted_find,
         keys,
         options::spec,
         scope::Scope,
@@ -236,7 +237,12 @@ pub(super) fn target(
 
     let is_here = server.as_ref().is_none_or(ServerUrl::is_this_machine);
     let may_look = is_here || is_given(levels, "data_dir") || is_given(levels, "config");
+    let named = environment.config.is_some() || is_given(levels, "config");
     let config = configuration(levels, environment, if may_look { search } else { &[] })?;
+    // Behind reading it, so that it cannot come in between.
+    if let Some(why) = config.file.as_deref().filter(|_| !named).and_then(distrusted_find) {
+        return Err(wrong(&why));
+    }
     // A command of a moment is not a server that runs for months.
     let warnings = config.warnings.into_iter().filter(|warning| !warning.contains(EXPOSED)).collect();
     // Publishers are served where they have a listener of their own.
@@ -270,8 +276,8 @@ pub(super) fn target(
     }
     if server.is_none() && !is_of_this_machine(address) {
         return Err(wrong(&format!(
-            "the settings here say that the server is at {address}, which is no address of this machine, and a key that lies around here \
-             is not sent to another; say where it is with --server"
+            "the settings here say that the server is at {address}, which is no address of this machine, and a key goes to another only if that is \
+             named with --server"
         )));
     }
     let own = ServerUrl::of_settings(address, port, is_secure);

@@ -1,13 +1,13 @@
 //! The TOML file: where it is looked for, and what its text and its permissions say.
 //!
-//! It says who may publish, where the keys are and where a command sends them. So the one that lies where somebody happens to stand is
-//! believed only if nobody else can have written it.
+//! It says who may publish, where the keys are and where a command sends them. So one that others can change is told, and the one that lies
+//! where somebody happens to stand is not where a command sends a key ([`distrusted_find`]).
 
 use std::{
     env,
     fs::{File, Metadata},
     io::{self, Read},
-    os::unix::fs::{MetadataExt as _, PermissionsExt},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -47,31 +47,54 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Opens a file that nobody has named. A pipe in its place would never end.
 fn open_found(path: &Path) -> io::Result<File> {
-    let refuse = |why: String| Err(io::Error::other(why));
-    let found = path.metadata()?;
-    if !found.is_file() {
-        return refuse("it is no file".to_owned());
+    let kind = path.metadata()?.file_type();
+    if kind.is_fifo() || kind.is_socket() {
+        return Err(io::Error::other("it is no file"));
     }
-    let (file, shown) = (open(path)?, name_of(path));
-    match distrusted(&shown, &file.metadata()?) {
-        Some(why) if path.is_relative() => {
-            refuse(format!("{why}, or name it with --config {shown} if you trust it nevertheless"))
-        }
-        _ => Ok(file),
+    open(path)
+}
+
+/// Why a file that lies where somebody happens to stand, and that nobody has named, may be the word of somebody else on this machine.
+pub fn distrusted_find(path: &Path) -> Option<String> {
+    if !path.is_relative() {
+        return None;
     }
+    let shown = name_of(path);
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Who owns a link, or may put another file in its place, says what is read, whoever that belongs to.
+    let (link, directory) = (path.symlink_metadata().ok()?, directory.metadata().ok()?);
+    let is_common = directory.mode() & 0o002 != 0 && directory.mode() & 0o1000 == 0;
+    let why = distrusted(&path.metadata().ok()?)
+        .or_else(|| distrusted(&link).filter(|_| link.is_symlink() && is_foreign(link.uid())))
+        .or_else(|| {
+            is_foreign(directory.uid())
+                .then(|| "its directory belongs to another user of this machine".to_owned())
+        })
+        .or_else(|| {
+            is_common.then(|| "every user of this machine can put another one in its place".to_owned())
+        })?;
+    Some(format!(
+        "{shown}: {why}; read it, and name it with --config {shown} if what it says is as it should be"
+    ))
 }
 
 /// Why what a file says may be the word of somebody else on this machine.
-fn distrusted(path: &str, file: &Metadata) -> Option<String> {
-    let (me, owner) = (geteuid().as_raw(), file.uid());
-    let asked_by = || env::var("SUDO_UID").ok()?.parse::<u32>().ok();
-    if owner != me && owner != 0 && !(me == 0 && asked_by() == Some(owner)) {
+fn distrusted(file: &Metadata) -> Option<String> {
+    let owner = file.uid();
+    if is_foreign(owner) {
         return Some(format!(
-            "it belongs to another user of this machine ({owner}), who can change what it says; run `chown {me} {path}`"
+            "it belongs to another user of this machine ({owner}), who can change what it says"
         ));
     }
-    (file.permissions().mode() & 0o002 != 0)
-        .then(|| format!("every user of this machine can change what it says; run `chmod o-w {path}`"))
+    (file.mode() & 0o002 != 0)
+        .then(|| "every user of this machine can change what it says; `chmod o-w` ends that".to_owned())
+}
+
+/// Whether an owner is neither this user, nor root, nor who asked root to do this.
+fn is_foreign(owner: u32) -> bool {
+    let me = geteuid().as_raw();
+    let asked_by = || env::var("SUDO_UID").or_else(|_| env::var("PKEXEC_UID")).ok()?.parse::<u32>().ok();
+    owner != me && owner != 0 && !(me == 0 && asked_by() == Some(owner))
 }
 
 fn read(path: &Path, file: File) -> Contents {
@@ -92,7 +115,7 @@ fn read(path: &Path, file: File) -> Contents {
     let Ok(metadata) = metadata else { return contents };
     let mode = metadata.permissions().mode();
     let shown = name_of(path);
-    let distrusted = distrusted(&shown, &metadata).map(|why| format!("{shown}: {why}"));
+    let distrusted = distrusted(&metadata).map(|why| format!("{shown}: {why}"));
     contents.warnings.extend(distrusted);
     let mut all = contents.given.iter().chain(of_issuers);
     let exposed = all.find(|given| given.spec.secret && mode & 0o004 != 0);
@@ -127,6 +150,7 @@ fn name_of(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::{chown, lchown};
 
     #[test]
     fn files_are_found_in_order_and_named_ones_must_exist() {
@@ -162,34 +186,63 @@ mod tests {
     }
 
     #[test]
-    fn what_others_can_change_is_told_and_not_believed_where_somebody_happens_to_stand() {
-        let here = tempfile::tempdir_in(".").unwrap();
-        let there = here.path().canonicalize().unwrap();
-        let here = here.path().strip_prefix(env::current_dir().unwrap()).unwrap_or(here.path());
-        assert!(here.is_relative() && there.is_absolute());
-        let change = |mode, owner| {
-            std::fs::write(there.join("c.toml"), "port = 1").unwrap();
-            std::fs::set_permissions(there.join("c.toml"), std::fs::Permissions::from_mode(mode)).unwrap();
-            std::os::unix::fs::chown(there.join("c.toml"), owner, None)
+    fn what_others_can_change_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        let told = |mode, owner| {
+            std::fs::write(&path, "port = 1").unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let is_given = chown(&path, owner, None).is_ok();
+            let contents = load(Some(&path), &[]);
+            assert_eq!((contents.given.len(), contents.problems.len()), (1, 0));
+            (contents.warnings.join(" "), is_given)
         };
-        let check = |why: &str| {
-            let (near, far) = (here.join("c.toml"), there.join("c.toml"));
-            let found = load(None, std::slice::from_ref(&near));
-            assert!(found.given.is_empty() && found.problems.len() == 1, "{why}");
-            let problem = found.problems[0].to_string();
-            assert!(problem.contains(why) && problem.contains("--config"), "{problem}");
-            for told in [load(Some(&near), &[]), load(None, &[far])] {
-                assert_eq!((told.given.len(), told.problems.len(), told.warnings.len()), (1, 0, 1));
-                assert!(told.warnings[0].contains(why), "{:?}", told.warnings);
-            }
-        };
-        change(0o664, None).unwrap();
-        assert!(load(None, &[here.join("c.toml")]).warnings.is_empty());
-        change(0o646, None).unwrap();
-        check("every user of this machine can change what it says; run `chmod o-w ");
-        if change(0o644, Some(4_711)).is_ok() {
-            check("belongs to another user of this machine (4711)");
+        assert_eq!(told(0o664, None).0, "");
+        assert!(told(0o646, None).0.contains("every user of this machine can change what it says"));
+        if let (warning, true) = told(0o644, Some(4_711)) {
+            assert!(warning.contains("it belongs to another user of this machine (4711)"), "{warning}");
         }
+    }
+
+    /// Once, whoever put a file where somebody stood got the keys that a command found; then a link to a file of root's was enough.
+    #[test]
+    fn what_lies_where_somebody_stands_is_theirs_or_named() {
+        let dir = tempfile::tempdir_in(".").unwrap();
+        let here = dir.path().strip_prefix(env::current_dir().unwrap()).unwrap_or(dir.path());
+        let path = here.join("c.toml");
+        assert!(path.is_relative());
+        let set_mode = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        assert_eq!(distrusted_find(&path), None, "there is none");
+        std::fs::write(&path, "port = 1").unwrap();
+        set_mode(here, 0o755);
+        assert_eq!(distrusted_find(&path), None);
+        let check = |part: &str| {
+            let why = distrusted_find(&path).unwrap();
+            assert!(why.contains(part) && why.contains("--config"), "{why}");
+            assert_eq!(distrusted_find(&path.canonicalize().unwrap()), None, "it is named, or in /etc");
+        };
+        set_mode(&path, 0o646);
+        check("every user of this machine can change");
+        set_mode(&path, 0o644);
+        set_mode(here, 0o777);
+        check("every user of this machine can put another one in its place");
+        set_mode(here, 0o1777);
+        assert_eq!(distrusted_find(&path), None, "as /tmp is");
+        if chown(&path, Some(4_711), None).is_err() {
+            return;
+        }
+        check("it belongs to another user of this machine (4711)");
+        std::fs::rename(&path, here.join("theirs.toml")).unwrap();
+        chown(here.join("theirs.toml"), Some(0), None).unwrap();
+        std::os::unix::fs::symlink("theirs.toml", &path).unwrap();
+        assert_eq!(distrusted_find(&path), None, "a link of root's own");
+        lchown(&path, Some(4_711), None).unwrap();
+        check("it belongs to another user of this machine (4711)");
+        lchown(&path, Some(0), None).unwrap();
+        chown(here, Some(4_711), None).unwrap();
+        check("its directory belongs to another user");
     }
 
     #[test]

@@ -107,6 +107,8 @@ flag wins over the variable, the variable over the file, and the file over the d
 else `/etc/channelapi/channelapi.toml`, else none. It is [TOML](https://toml.io). An unknown key or an impossible
 value is an error, and all errors of a file are reported at once, with their lines. What is in the files that it names (keys,
 secrets, certificates) is looked at when all of that is right, and the first that cannot be used is reported.
+One that belongs to another user of the machine, or that every user can change, is a warning; and if it lies in the directory where
+somebody stands and was not named, verbs that send a key to a server do not go by it.
 
 **Flags.** Dashes and underscores are the same (`--data-dir`, `--data_dir`), and so are `--port 80` and `--port=80`.
 A switch is turned on by `--debug` and set by `--debug=true` or `--debug=false`.

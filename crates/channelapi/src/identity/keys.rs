@@ -76,8 +76,9 @@ impl KeySet {
         if secret.trim_ascii_start().starts_with(b"-----BEGIN ") {
             return Err(KeyError::PublicSecret);
         }
-        // Blanks around it are easily guessed.
-        let length = secret.trim_ascii().len();
+        // Blanks around a text are easily guessed, but random bytes may end with one.
+        let is_text = std::str::from_utf8(secret).is_ok();
+        let length = if is_text { secret.trim_ascii() } else { secret }.len();
         if length < SECRET_BYTES_MIN {
             return Err(KeyError::ShortSecret(length));
         }

@@ -153,7 +153,7 @@ families! {
         Query = "query",
         /// The token or JWT that a stream was asked for with is not good, or is for other channels.
         Token = "token",
-        /// The page's origin is not in `http.cors_origins`: it may not read streams.
+        /// The page's origin is not in `http.cors_origins`: it may not read streams, or not with an API key where every page may with a token.
         Origin = "origin",
         /// The address presented too many tokens for streams that are not good.
         TokenRate = "token_rate",

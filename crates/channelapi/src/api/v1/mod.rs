@@ -318,7 +318,11 @@ impl Api {
             return Err(Denied::Query.into());
         }
         let is_any_page = matches!(call, Ok(Call::Stream(_))) && self.streams.is_any_page(&head.headers);
-        let judged = if is_any_page { Err(Denied::NoKey) } else { self.admit_key(&call, &head.headers) };
+        let judged = match self.admit_key(&call, &head.headers) {
+            Err(Denied::Several) => Err(Denied::Several),
+            _ if is_any_page => Err(Denied::NoKey),
+            judged => judged,
+        };
         let admitted = match judged {
             Ok((key, sender)) => Admitted { key, sender, grant: None, address },
             // Whatever else it carries, who stood in front of the server may have let in somebody else.
