@@ -102,7 +102,7 @@ impl Tokens {
     ) -> Result<IssuedToken, TokenError> {
         if let Some(stored) = self.state.token_by_channel(channel.clone()).await?
             && let expires_at = self.expiry(&stored)
-            && expires_at > self.clock.unix_millis()
+            && expires_at > self.clock.cautious_millis()
             && let Some(token) = self.secret.token_of(&stored)
         {
             if lifetime.is_none() {
@@ -180,13 +180,13 @@ impl Tokens {
             return Lookup::Invalid;
         }
         let hash = TokenHash::of(text);
-        let now = self.clock.unix_millis();
+        let now = self.clock.cautious_millis();
         // One lock for both, or else a renewal might follow a revocation.
         let mut known = self.known.lock();
         match known.get(&hash) {
             Some(token) if token.expires_at > now => {
                 let channel = token.channel.clone();
-                self.renew(&mut known, hash, token, now);
+                self.renew(&mut known, hash, token);
                 Lookup::Valid(channel)
             }
             // Dead here, but perhaps replaced on disk by now.
@@ -201,7 +201,7 @@ impl Tokens {
             let Some(stored) = self.state.token_by_hash(hash).await? else {
                 return Ok(None);
             };
-            let now = self.clock.unix_millis();
+            let now = self.clock.cautious_millis();
             let mut known = self.known.lock();
             if known.revocations != revocations {
                 continue;
@@ -211,7 +211,7 @@ impl Tokens {
                 return Ok(None);
             }
             let channel = stored.channel.clone();
-            self.renew(&mut known, hash, KnownToken::of(stored, expires_at), now);
+            self.renew(&mut known, hash, KnownToken::of(stored, expires_at));
             return Ok(Some(channel));
         }
     }
@@ -249,15 +249,15 @@ impl Tokens {
         }
     }
 
-    /// A new token that is not stored yet, and the time it was made at.
+    /// A new token that is not stored yet, and the time by which another one must be over to give way to it.
     fn fresh(
         &self,
         channel: &ChannelName,
         lifetime: Option<Duration>,
     ) -> Result<(StoredToken, u64), TokenError> {
-        let now = self.clock.unix_millis();
-        let fresh = self.secret.fresh(channel, lifetime, now).map_err(TokenError::Random)?;
-        Ok((fresh, now))
+        let fresh = self.secret.fresh(channel, lifetime, |lifetime| end(&self.clock, lifetime));
+        let fresh = fresh.map_err(TokenError::Random)?;
+        Ok((fresh, self.clock.cautious_millis()))
     }
 
     /// Removes a token, on disk and then in memory, and tells of what was there.
@@ -274,7 +274,7 @@ impl Tokens {
             known.revocations += 1;
             match removed {
                 Ok(Some(token)) => {
-                    let has_lived = known.expiry(&token) > clock.unix_millis();
+                    let has_lived = known.expiry(&token) > clock.cautious_millis();
                     known.forget(&token.hash);
                     Ok(Some(EndedToken { channel: token.channel, has_lived }))
                 }
@@ -296,9 +296,17 @@ impl Tokens {
     }
 
     /// A token was used: it lives for its full time again.
-    fn renew(&self, known: &mut Known, hash: TokenHash, token: KnownToken, now: u64) {
-        if known.renew(hash, token, now) == Waiting::Full {
+    fn renew(&self, known: &mut Known, hash: TokenHash, token: KnownToken) {
+        let expires_at = end(&self.clock, token.lifetime);
+        if known.renew(hash, token, expires_at) == Waiting::Full {
             self.renewals_full.notify_one();
         }
     }
+}
+
+/// When a token dies that is used now. The next life begins with the machine's clock, and if that was behind when this one began, it would
+/// find it dead. One that is ahead for a moment makes it live for twice as long at most.
+fn end(clock: &Clock, lifetime: u64) -> u64 {
+    let now = clock.unix_millis();
+    clock.written_millis().min(now.saturating_add(lifetime)).saturating_add(lifetime)
 }

@@ -72,10 +72,9 @@ impl Known {
         self.young.insert(hash, token);
     }
 
-    /// A token was used: it lives for its full time again. Soon after the last time, that is not worth a write. While the disk takes no
+    /// A token was used: it lives for its full time again, up to `expires_at`. Soon after the last time, that is not worth a write. While the disk takes no
     /// renewals and as many wait as may, it lives only as long as before, in memory as on disk, until it is used when there is room.
-    pub(super) fn renew(&mut self, hash: TokenHash, token: KnownToken, now: u64) -> Waiting {
-        let expires_at = now + token.lifetime;
+    pub(super) fn renew(&mut self, hash: TokenHash, token: KnownToken, expires_at: u64) -> Waiting {
         let step = millis_of(TOKEN_RENEWAL_STEP).min(token.lifetime / 10);
         if expires_at.saturating_sub(token.expires_at) < step {
             self.insert(hash, token);

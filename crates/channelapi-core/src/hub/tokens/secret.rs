@@ -21,14 +21,15 @@ impl TokenSecret {
         &self,
         channel: &ChannelName,
         lifetime: Option<Duration>,
-        now: u64,
+        end: impl FnOnce(u64) -> u64,
     ) -> Result<StoredToken, getrandom::Error> {
         let mut generation = [0; 16];
         getrandom::fill(&mut generation)?;
         let lifetime = lifetime.unwrap_or(TOKEN_LIFETIME).clamp(TOKEN_LIFETIME_MIN, TOKEN_LIFETIME_MAX);
         let lifetime = millis_of(lifetime);
         let hash = self.token(channel, &generation).hash();
-        Ok(StoredToken { channel: channel.clone(), generation, hash, expires_at: now + lifetime, lifetime })
+        let expires_at = end(lifetime);
+        Ok(StoredToken { channel: channel.clone(), generation, hash, expires_at, lifetime })
     }
 
     /// The token of a channel in one of its generations.

@@ -61,6 +61,39 @@ async fn a_token_lives_seven_days_after_its_last_join() {
     assert!(join(&tokens, &next).await.is_some());
 }
 
+/// Once, a machine that started with a wrong clock, and was set right a moment later, took good tokens for dead, put others in their place, or
+/// made some that were dead with the next start.
+#[tokio::test]
+async fn a_wrong_clock_at_the_start_takes_no_token() {
+    const THEN: u64 = 1_800_000_000_000;
+    let folder = tempfile::tempdir().unwrap();
+    let day = millis_of(DAY);
+    let (tokens, directory) = open(folder.path(), &Clock::manual(THEN));
+    let token = tokens.get_or_create(&channel("a")).await.unwrap();
+    drop((tokens, directory));
+
+    let ahead = Clock::manual(THEN + 8 * day);
+    ahead.set_machine(THEN);
+    let (tokens, directory) = open(folder.path(), &ahead);
+    assert!(join(&tokens, &token).await.is_some());
+    assert_eq!(tokens.get_or_create(&channel("a")).await.unwrap(), token);
+    tokens.flush().await;
+    drop((tokens, directory));
+
+    let behind = Clock::manual(THEN - 6 * day);
+    behind.set_machine(THEN);
+    let (tokens, directory) = open(folder.path(), &behind);
+    let made = tokens.get_or_create_for(&channel("b"), None).await.unwrap();
+    assert_eq!(made.expires_at, THEN + 7 * day);
+    drop((tokens, directory));
+    let (tokens, _directory) = open(folder.path(), &Clock::manual(THEN + 6 * day));
+    assert!(join(&tokens, &made.token).await.is_some());
+
+    let for_a_moment = Clock::manual(THEN);
+    for_a_moment.set_machine(THEN + 3_650 * day);
+    assert_eq!(end(&for_a_moment, 7 * day), THEN + 14 * day, "it gains no years");
+}
+
 #[tokio::test]
 async fn renewals_survive_a_restart_once_they_are_written() {
     let folder = tempfile::tempdir().unwrap();
@@ -236,7 +269,7 @@ async fn a_disk_that_takes_no_renewals_is_left_alone_and_memory_has_a_limit() {
     assert!(join(&tokens, &other).await.is_some());
     let use_one = |number: usize| {
         let stale = KnownToken { channel: channel("b"), expires_at: 0, lifetime: millis_of(TOKEN_LIFETIME) };
-        tokens.known.lock().renew(TokenHash::of(&number.to_string()), stale, clock.unix_millis())
+        tokens.known.lock().renew(TokenHash::of(&number.to_string()), stale, end(&clock, millis_of(TOKEN_LIFETIME)))
     };
     let half = TOKEN_RENEWALS_MAX / 2;
     assert!((2..half).all(|number| use_one(number) == Waiting::Some));
