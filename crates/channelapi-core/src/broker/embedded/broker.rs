@@ -42,6 +42,7 @@ pub struct EmbeddedBroker {
     fence: Fence,
     is_stopping: Arc<AtomicBool>,
     is_refusing: Arc<AtomicBool>,
+    is_displaced: Arc<AtomicBool>,
     pub(super) settings: StoreSettings,
     threads: Vec<JoinHandle<()>>,
     /// Let go of when the threads have ended.
@@ -147,9 +148,11 @@ impl EmbeddedBroker {
             writer: commands.downgrade(),
             is_stopping: is_stopping.clone(),
             has_reserve: has_reserve.clone(),
+            is_displaced: log.is_displaced.clone(),
             fence: fence.clone(),
             was_full: Cell::default(),
         };
+        let is_displaced = log.is_displaced.clone();
         let is_refusing = Arc::new(AtomicBool::new(!has_reserve.load(Ordering::Relaxed)));
         let writer = Writer {
             log,
@@ -190,6 +193,7 @@ impl EmbeddedBroker {
             fence,
             is_stopping,
             is_refusing,
+            is_displaced,
             threads,
             settings,
             hold: None,
@@ -298,7 +302,7 @@ impl EmbeddedBroker {
     /// Whether the disk takes no publications: it refused one, and neither was one stored there since, nor did upkeep, which tries again and
     /// again, find room.
     pub fn is_refusing(&self) -> bool {
-        self.is_refusing.load(Ordering::Relaxed)
+        self.is_refusing.load(Ordering::Relaxed) || self.is_displaced.load(Ordering::Relaxed)
     }
 
     /// Waits until [`Self::is_fenced`].

@@ -22,6 +22,7 @@ use record::{Record, mark};
 use segment::{SEGMENT_HEADER_BYTES, header, name_of};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tracing::error;
 
 /// What is written ahead, in pieces that stay in the processor's cache.
@@ -42,6 +43,8 @@ pub(super) struct Log {
     is_large: bool,
     pub(super) head: Head,
     fence: Fence,
+    /// Somebody has moved or deleted the directory: no start would find what is written.
+    pub(super) is_displaced: Arc<AtomicBool>,
 }
 
 /// The segment that grows.
@@ -80,7 +83,16 @@ pub(super) enum AppendError {
 impl Log {
     pub(super) fn new(disk: Arc<dyn Disk>, settings: &StoreSettings, head: Head, fence: Fence) -> Self {
         let StoreSettings { segment_bytes: segment_bytes_max, ahead_bytes, .. } = *settings;
-        Self { disk, segment_bytes_max, ahead_bytes, writes_ahead: true, is_large: false, head, fence }
+        Self {
+            disk,
+            segment_bytes_max,
+            ahead_bytes,
+            writes_ahead: true,
+            is_large: false,
+            head,
+            fence,
+            is_displaced: Arc::default(),
+        }
     }
 
     /// Whether the next record belongs into a new segment.
@@ -91,6 +103,7 @@ impl Log {
     /// Appends records, and returns where they begin. A crash may take them until they are synced.
     pub(super) fn append(&mut self, records: &mut [u8]) -> Result<u64, AppendError> {
         self.check()?;
+        self.check_place()?;
         if self.head.is_synced {
             mark(records);
         }
@@ -170,6 +183,7 @@ impl Log {
     /// Seals the last segment and goes on in a new one, which begins with a preface. The next sequence is `next`.
     pub(super) fn roll(&mut self, next: u64, preface: &[u8]) -> Result<(), AppendError> {
         self.check()?;
+        self.check_place()?;
         if !self.head.is_sealed {
             self.seal(next)?;
         }
@@ -202,6 +216,14 @@ impl Log {
     fn check(&self) -> Result<(), AppendError> {
         if self.is_closed() {
             return Err(AppendError::Fenced);
+        }
+        Ok(())
+    }
+
+    fn check_place(&self) -> Result<(), AppendError> {
+        if self.is_displaced.load(Ordering::Relaxed) {
+            let why = "somebody has moved or deleted its directory, and no start would find it";
+            return Err(AppendError::NotStored(io::Error::new(io::ErrorKind::NotFound, why)));
         }
         Ok(())
     }

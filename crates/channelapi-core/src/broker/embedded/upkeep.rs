@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as std_mpsc;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, warn};
+use tracing::{debug, error, info, warn};
 
 pub(super) struct Upkeep {
     pub(super) disk: Arc<dyn Disk>,
@@ -53,6 +53,8 @@ pub(super) struct Upkeep {
     pub(super) is_stopping: Arc<AtomicBool>,
     /// See [`Writer::has_reserve`](super::writer::Writer::has_reserve).
     pub(super) has_reserve: Arc<AtomicBool>,
+    /// See [`Log::is_displaced`](super::log::Log::is_displaced).
+    pub(super) is_displaced: Arc<AtomicBool>,
     pub(super) fence: Fence,
     /// Whether the index took all that it may, the last time.
     pub(super) was_full: Cell<bool>,
@@ -99,6 +101,7 @@ impl Upkeep {
     }
 
     fn tidy(&self) {
+        self.look_where_it_is();
         if self.clock.monotonic_millis() >= self.ages_from {
             let now = self.clock.cautious_millis();
             self.give_up(|index, ids| index.trim_old(ids, now, GIVEN_UP_AT_ONCE));
@@ -119,6 +122,23 @@ impl Upkeep {
         // It takes what is left of the room that is set aside, so it is the last thing to try.
         if self.leave_dead_head() {
             self.take_all_back();
+        }
+    }
+
+    /// Finds out whether what is written is where a start will look for it.
+    fn look_where_it_is(&self) {
+        let Some(newest) = self.stored.read().segments.list.keys().next_back().copied() else { return };
+        let is_displaced = !self.disk.has(&name_of(newest));
+        if self.is_displaced.swap(is_displaced, Ordering::Relaxed) == is_displaced {
+            return;
+        }
+        if is_displaced {
+            error!(
+                segment = name_of(newest),
+                "the newest segment of the log is gone: somebody has moved or deleted the data directory; what is published is refused until it is back, and what came in the last seconds is lost if it was deleted"
+            );
+        } else {
+            info!("the data directory is back");
         }
     }
 

@@ -269,7 +269,11 @@ async fn a_disk_that_takes_no_renewals_is_left_alone_and_memory_has_a_limit() {
     assert!(join(&tokens, &other).await.is_some());
     let use_one = |number: usize| {
         let stale = KnownToken { channel: channel("b"), expires_at: 0, lifetime: millis_of(TOKEN_LIFETIME) };
-        tokens.known.lock().renew(TokenHash::of(&number.to_string()), stale, end(&clock, millis_of(TOKEN_LIFETIME)))
+        tokens.known.lock().renew(
+            TokenHash::of(&number.to_string()),
+            stale,
+            end(&clock, millis_of(TOKEN_LIFETIME)),
+        )
     };
     let half = TOKEN_RENEWALS_MAX / 2;
     assert!((2..half).all(|number| use_one(number) == Waiting::Some));

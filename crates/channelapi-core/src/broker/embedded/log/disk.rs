@@ -36,6 +36,9 @@ pub(in super::super) trait Disk: Send + Sync + 'static {
     /// between it is one or the other.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
+    /// Whether a file is there. Where nobody knows, it is.
+    fn has(&self, name: &str) -> bool;
+
     /// Removes a file. Readers that have it open may go on. A power cut may bring it back.
     fn remove(&self, name: &str) -> io::Result<()>;
 }
@@ -155,6 +158,10 @@ impl Disk for Directory {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.path.join(from), self.path.join(to))?;
         self.sync()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        !matches!(self.path.join(name).metadata(), Err(error) if is_gone(&error))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

@@ -232,10 +232,6 @@ impl SimulatedDisk {
         state.names().iter().map(|name| state.files[name].lock().bytes.len()).collect()
     }
 
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.0.lock().files.contains_key(name)
-    }
-
     /// Makes an empty file.
     pub(super) fn leave(&self, name: &str) {
         self.0.lock().files.insert(name.to_owned(), Inode::default());
@@ -312,6 +308,10 @@ impl Disk for SimulatedDisk {
         }
         state.changed();
         Ok(())
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.lock().files.contains_key(name)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

@@ -121,6 +121,10 @@ impl Disk for Fleeting {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
+    fn has(&self, name: &str) -> bool {
+        self.holding(name).is_ok()
+    }
+
     fn remove(&self, _: &str) -> io::Result<()> {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }

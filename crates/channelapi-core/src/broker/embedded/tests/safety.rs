@@ -14,6 +14,52 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     panic!("{what} does not happen");
 }
 
+/// Once, whatever was published went into files that no start would find, and was answered as stored.
+#[test]
+fn nothing_is_stored_where_no_start_would_find_it() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (folder.path().join("log"), folder.path().join("elsewhere"));
+        let clock = Clock::manual(1_000);
+        let open = || {
+            EmbeddedBroker::open(
+                &path,
+                Arc::new(Delivered::default()),
+                clock.clone(),
+                policies(ALL),
+                settings(),
+                key(),
+            )
+        };
+        let broker = open().unwrap();
+        broker.publish(request(0, "before")).await.unwrap();
+        for is_made_anew in [false, true] {
+            std::fs::rename(&path, &elsewhere).unwrap();
+            if is_made_anew {
+                std::fs::create_dir(&path).unwrap();
+            }
+            tidy(&broker);
+            assert!(broker.is_refusing());
+            let refused = broker.publish(request(0, "lost")).await.unwrap_err();
+            assert!(refused.to_string().contains("moved or deleted its directory"), "{refused}");
+            assert!(broker.purge(&channel(0)).await.is_err());
+            assert_eq!(data_of(&broker, 0)[0], "before", "what is there can be read");
+            tidy(&broker);
+            assert!(broker.is_refusing());
+            if is_made_anew {
+                assert_eq!(path.read_dir().unwrap().count(), 0);
+                std::fs::remove_dir(&path).unwrap();
+            }
+            std::fs::rename(&elsewhere, &path).unwrap();
+            tidy(&broker);
+            broker.publish(request(0, "after")).await.unwrap();
+            assert!(!broker.is_refusing());
+        }
+        drop(broker);
+        assert_eq!(data_of(&open().unwrap(), 0), ["before", "after", "after"]);
+    });
+}
+
 #[test]
 fn relaxed_publications_are_synced_soon_and_with_the_next_that_must_be() {
     run(async {

@@ -71,6 +71,9 @@ impl Writer {
     /// Looks whether a disk that took nothing takes something again: the reserve is made anew. Nobody sends a node publications to try with
     /// that calls itself not ready.
     pub(super) fn try_disk_again(&mut self) {
+        if self.log.is_displaced.load(Ordering::Relaxed) {
+            return;
+        }
         let is_refusing = self.is_refusing.load(Ordering::Relaxed);
         if is_refusing && self.has_reserve.load(Ordering::Relaxed) && self.give_up_reserve().is_err() {
             return;
