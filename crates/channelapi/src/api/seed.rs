@@ -18,7 +18,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
-use tracing::error;
+use tracing::{debug, error};
 
 /// What a path asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -304,7 +304,7 @@ fn answer_to(published: Result<Result<Published, PublishError>, TooLate>) -> Res
             Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, message))
         }
         Err(error) => {
-            error!(%error, "a message could not be stored");
+            debug!(%error, "a message could not be stored");
             let message = "The message could not be stored. Try again; the server's log says why.";
             Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, message))
         }

@@ -10,7 +10,7 @@ use channelapi_core::model::{ChannelNameError, ConsumerNameError, EventNameError
 use hyper::StatusCode;
 use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use std::fmt::Display;
-use tracing::error;
+use tracing::{debug, error};
 
 /// Why a request, or an item of a batch, was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -373,7 +373,8 @@ impl From<PublishError> for Problem {
             PublishError::TooFast => Self::new(Code::TooFast, "The channel gets more messages than it may."),
             PublishError::TooMany(most) => Self::too_many(Code::TooFast, "the channel", most),
             PublishError::NotStored(_) | PublishError::Fenced => {
-                error!(%error, "a message could not be stored");
+                // The log is told once, by who could not store it.
+                debug!(%error, "a message could not be stored");
                 Self::new(Code::Unavailable, "The message was not stored.")
             }
             // It may be found after a restart: neither yes nor no would be true.
