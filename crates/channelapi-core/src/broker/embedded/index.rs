@@ -30,6 +30,7 @@ use held::{Held, HeldPublication};
 use slab::Slab;
 use std::collections::HashMap;
 use std::sync::Arc;
+pub(super) use trimming::Ages;
 #[cfg(test)]
 pub(super) use trimming::EXPIRED_KEPT;
 pub(super) use usage::Usage;
@@ -52,6 +53,8 @@ pub(super) struct Index {
     next: u64,
     /// While the log is read: stretches of damage so far.
     gaps: u32,
+    /// The first turn of this life; what is before it was read from the log.
+    life: u64,
     publications: usize,
     /// Bytes of the names of all channels.
     name_bytes: usize,
@@ -93,8 +96,8 @@ pub(super) struct Arrival {
     pub(super) since: Option<u64>,
     pub(super) expires_at: u64,
     pub(super) entry: Entry,
-    /// The time by which is given up what is too old; 0 leaves that for later.
-    pub(super) now: u64,
+    /// The time by which is given up what is too old.
+    pub(super) ages: Ages,
 }
 
 /// What a top or a purge says of a channel.
@@ -129,6 +132,7 @@ impl Index {
             doubt: 1,
             next: 1,
             gaps: 0,
+            life: u64::MAX,
             publications: 0,
             name_bytes: 0,
         }
@@ -213,7 +217,7 @@ impl Index {
             since,
             expires_at,
             entry,
-            now,
+            ages,
         } = *arrival;
         let (gaps, floor, doubt) = (self.gaps, self.floor.turn, self.doubt);
         let known = &mut self.channels[id as usize];
@@ -276,7 +280,7 @@ impl Index {
         }
         known.entries.push_back(entry);
         let retention = self.policy_of(&self.channels[id as usize]).retention;
-        self.trim(id, retention, now, &mut TOO_OLD_MAX.clone());
+        self.trim(id, retention, ages, &mut TOO_OLD_MAX.clone());
         while let Some((channel, turn)) =
             self.held.excess().map(|held| held.channel.clone()).and_then(|name| {
                 let id = *self.names.get(&name)?;
@@ -336,6 +340,7 @@ impl Index {
     /// The log was read: what is still in doubt stays so, and memory that was taken for growth is given back.
     pub(super) fn settle(&mut self) {
         self.doubt = self.floor.turn;
+        self.life = self.next;
         for (_, known) in &mut self.channels {
             known.entries.shrink_to_fit();
             known.is_in_doubt = known.touched < self.gaps;

@@ -1,5 +1,6 @@
 //! Looking at a log from outside, and copying it: whether a server runs on it or not, nothing of it is changed.
 
+use super::index::Ages;
 use super::log::disk::{Directory, Disk, is_gone};
 use super::log::record::Record;
 use super::log::segment::{End, EndKind, Part, first_of, name_of, scan};
@@ -326,7 +327,7 @@ pub(super) fn stats_on(disk: &Arc<dyn Disk>, policies: &Policies, now: u64) -> R
     }
     let index = &mut replay.index;
     let ids = 0..index.ids();
-    index.trim_old(&mut ids.clone(), now, usize::MAX);
+    index.trim_old(&mut ids.clone(), Ages { read: now, own: now }, usize::MAX);
     let mut stats = Stats { publications: index.size().1, ..Stats::default() };
     for known in ids.filter_map(|id| index.get(id)) {
         stats.channels += 1;

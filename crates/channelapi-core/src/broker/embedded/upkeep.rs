@@ -12,9 +12,9 @@
 
 mod rewrite;
 
-use super::index::Index;
 use super::index::forgetting::Room;
 use super::index::usage::TOP_BYTES_ABOUT;
+use super::index::{Ages, Index};
 use super::log::disk::Disk;
 use super::log::disk::is_full;
 use super::log::reserve::reserve_bytes;
@@ -103,8 +103,8 @@ impl Upkeep {
     fn tidy(&self) {
         self.look_where_it_is();
         if self.clock.monotonic_millis() >= self.ages_from {
-            let now = self.clock.cautious_millis();
-            self.give_up(|index, ids| index.trim_old(ids, now, GIVEN_UP_AT_ONCE));
+            let ages = Ages { read: self.clock.cautious_millis(), own: self.clock.unix_millis() };
+            self.give_up(|index, ids| index.trim_old(ids, ages, GIVEN_UP_AT_ONCE));
         }
         let (most, bytes) = (self.settings.index_bytes_max, self.stored.read().index.bytes());
         let is_full = bytes > most;

@@ -14,6 +14,7 @@ mod plan;
 pub(super) mod repeats;
 mod times;
 
+use super::index::Ages;
 use super::log::disk::Disk;
 use super::log::record::{NUMBER_MAX, Record};
 use super::log::{AppendError, Log};
@@ -217,8 +218,8 @@ impl Writer {
     fn times(&self) -> Times {
         let (now, machine) = (self.clock.unix_millis(), self.clock.machine_millis());
         let ages = self.clock.monotonic_millis() >= self.ages_from;
-        let aging = if ages { now.min(machine) } else { 0 };
-        Times { now, aging, ahead: machine.saturating_sub(now), keys: self.keys_clock.now() }
+        let ages = if ages { Ages { read: now.min(machine), own: now } } else { Ages::LATER };
+        Times { now, ages, ahead: machine.saturating_sub(now), keys: self.keys_clock.now() }
     }
 
     /// When the machine's clock was set since the last group, or the machine has slept, a preface says that these times are not those

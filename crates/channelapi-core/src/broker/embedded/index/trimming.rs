@@ -13,16 +13,37 @@ use std::ops::Range;
 /// back to where they were.
 pub(in super::super) const EXPIRED_KEPT: u64 = if cfg!(test) { 300 } else { 60 * 60 * 1000 };
 
+/// The time by which is given up what is too old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) struct Ages {
+    /// For what the log says, by [`Clock::cautious_millis`](crate::clock::Clock::cautious_millis): what it was written by is the machine's clock of
+    /// another life, and the one of this life may have begun ahead.
+    pub(in super::super) read: u64,
+    /// For what was published since the start, by [`Clock::unix_millis`](crate::clock::Clock::unix_millis), as its own time is: however far that is
+    /// ahead or behind, its age is right.
+    pub(in super::super) own: u64,
+}
+
+impl Ages {
+    /// Leaves it for later.
+    pub(in super::super) const LATER: Self = Self { read: 0, own: 0 };
+}
+
 impl Index {
+    /// The time for a publication by its turn.
+    fn time(&self, ages: Ages, turn: u64) -> u64 {
+        if turn < self.life { ages.read } else { ages.own }
+    }
+
     /// Gives up what is too old in some of the channels, or has been over for a while; so many publications at most. Leaves the channels
     /// that there may be more in.
-    pub(in super::super) fn trim_old(&mut self, ids: &mut Range<u32>, now: u64, mut most: usize) {
+    pub(in super::super) fn trim_old(&mut self, ids: &mut Range<u32>, ages: Ages, mut most: usize) {
         while ids.start < ids.end {
             let id = ids.start;
             if let Some(known) = self.channels.get(id as usize) {
                 let retention = self.policy_of(known).retention;
-                self.trim(id, retention, now, &mut most);
-                self.trim_expired(id, now, &mut most);
+                self.trim(id, retention, ages, &mut most);
+                self.trim_expired(id, ages, &mut most);
                 if most == 0 {
                     return;
                 }
@@ -34,11 +55,12 @@ impl Index {
 
     /// Gives up the oldest publications of a channel whose own time to live is over. Nobody is owed them, so that nothing is missing without
     /// them. Those behind one that lives on stay as long as it does: offsets have no holes.
-    fn trim_expired(&mut self, id: u32, now: u64, most: &mut usize) {
+    fn trim_expired(&mut self, id: u32, ages: Ages, most: &mut usize) {
         while *most > 0 {
             let known = &self.channels[id as usize];
-            let dies_at = known.entries.front().and_then(|oldest| known.expiries.of(oldest.turn));
-            if dies_at.is_none_or(|dies_at| dies_at.saturating_add(EXPIRED_KEPT) > now) {
+            let oldest = known.entries.front().map(|oldest| oldest.turn);
+            let dies = oldest.and_then(|oldest| Some((known.expiries.of(oldest)?, self.time(ages, oldest))));
+            if dies.is_none_or(|(dies_at, now)| dies_at.saturating_add(EXPIRED_KEPT) > now) {
                 return;
             }
             *most -= 1;
@@ -100,12 +122,13 @@ impl Index {
     }
 
     /// Gives up what a channel has too much, and what it has for too long: of that so many at most, which are counted down.
-    pub(super) fn trim(&mut self, id: u32, retention: Retention, now: u64, most: &mut usize) {
+    pub(super) fn trim(&mut self, id: u32, retention: Retention, ages: Ages, most: &mut usize) {
         let loss = if retention.messages == 0 { Gap::NoHistory } else { Gap::Trimmed };
         loop {
             let known = &self.channels[id as usize];
             debug_assert!(known.entries.front().is_none_or(|oldest| oldest.published_at == known.oldest_at));
             let is_too_much = known.entries.len() > retention.messages || known.bytes > retention.bytes;
+            let now = known.entries.front().map_or(0, |oldest| self.time(ages, oldest.turn));
             let is_too_old = now.saturating_sub(known.oldest_at) > retention.age && *most > 0;
             if known.entries.is_empty() || !is_too_much && !is_too_old {
                 return;

@@ -2,7 +2,7 @@
 //!
 //! Damage is stepped over and never read; what it may have hidden is in doubt until a later record proves the contrary.
 
-use super::super::index::{Arrival, Entry, Index, Reset, Standing};
+use super::super::index::{Ages, Arrival, Entry, Index, Reset, Standing};
 use super::super::log::record::{Generation, Preface, Record, StoredPublication, tag_of};
 use super::super::log::segment::{End, EndKind, Part, SEGMENT_HEADER_BYTES, scan};
 use super::super::place::Place;
@@ -206,7 +206,7 @@ impl Replay {
             expires_at,
             entry: Entry { turn: sequence, published_at, tag, segment: segment.id, position, length },
             // The clock may be ahead, or have been when this was published.
-            now: 0,
+            ages: Ages::LATER,
         };
         let hint = self.recent[place_of(publication.previous)];
         if let Some(id) = self.index.intern_text_again(hint, publication.channel) {

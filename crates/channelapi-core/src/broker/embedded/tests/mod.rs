@@ -16,6 +16,7 @@ mod safety;
 mod space;
 mod starts;
 
+use super::index::Ages;
 use super::index::forgetting::TooIdle;
 use super::log::disk::Disk;
 use super::stored::hot::Hot;

@@ -95,8 +95,15 @@ impl Writer {
             published_at: times.published_at(),
         });
         let id = stored.index.intern_again(id, &planned.channel);
-        let now = times.aging;
-        let arrival = Arrival { standing, takes_over, sequence: logged, since: None, expires_at, entry, now };
+        let arrival = Arrival {
+            standing,
+            takes_over,
+            sequence: logged,
+            since: None,
+            expires_at,
+            entry,
+            ages: times.ages,
+        };
         stored.index.insert(id, &arrival, held);
         let position = Position { epoch: standing.epoch, offset: standing.offset, tag };
         if let Some((key, fingerprint)) = planned.idempotency.take() {

@@ -1,5 +1,6 @@
 //! What time it is for a group.
 
+use super::super::index::Ages;
 use super::super::log::record::NUMBER_MAX;
 
 /// What time it is for a group.
@@ -7,9 +8,8 @@ use super::super::log::record::NUMBER_MAX;
 pub(super) struct Times {
     /// By [`Clock::unix_millis`](crate::clock::Clock::unix_millis).
     pub(super) now: u64,
-    /// By [`Clock::cautious_millis`](crate::clock::Clock::cautious_millis), by which is given up what is too old; 0 right after a start, when the clock may be one that somebody is
-    /// about to set.
-    pub(super) aging: u64,
+    /// By which is given up what is too old: nothing right after a start, when the clock may be one that somebody is about to set.
+    pub(super) ages: Ages,
     /// By how much [`Clock::written_millis`](crate::clock::Clock::written_millis) is later.
     pub(super) ahead: u64,
     /// By the [`KeysClock`](super::repeats::KeysClock).
