@@ -112,6 +112,15 @@ pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Bytes of a file that a variable names. No key is longer, and a path such as /dev/zero must not be read for ever.
 pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 
+/// Bytes of a file with certificates or a key. In one with all that may stand in it, and text around it, it is not a tenth.
+pub const CERTIFICATE_FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Certificates that are shown in a handshake. Two or three are usual; a bundle of all that a machine trusts has more than a hundred.
+pub const CERTIFICATE_CHAIN_MAX: usize = 10;
+
+/// Bytes of them, which leaves 1 KiB for what is around them in a message: clients take none of more than 64 KiB.
+pub const CERTIFICATE_CHAIN_BYTES_MAX: usize = 63 * 1024;
+
 /// Bytes of a request's own name for itself.
 pub const REQUEST_ID_BYTES_MAX: usize = 128;
 

@@ -2,6 +2,7 @@
 
 mod admission;
 mod api;
+mod aside;
 mod auth;
 mod banner;
 pub mod cli;

@@ -283,6 +283,24 @@ fn what_an_authority_is_recognised_by_must_be_readable_for_check_as_for_the_star
     assert_eq!(server.status.code(), Some(78));
 }
 
+/// Once, a start in the middle of a renewal was the last: 78 tells a process manager that another would end the same way.
+#[test]
+fn a_pair_that_a_renewal_mends_is_worth_another_start() {
+    let (certified, other) = (Certified::new(&["localhost"]), Certified::new(&["localhost"]));
+    fs::write(certified.path("channelapi.toml"), certified.settings()).unwrap();
+    let start = || {
+        let args = ["--port=0", "--address=127.0.0.1"];
+        run(certified.0.path(), &certified.path("ca.pem"), &args)
+    };
+    fs::copy(other.path("key.pem"), certified.path("key.pem")).unwrap();
+    check(&start(), 1, &[], &["does not belong to the first certificate"]);
+    let certificate = fs::read(certified.path("cert.pem")).unwrap();
+    fs::remove_file(certified.path("cert.pem")).unwrap();
+    check(&start(), 1, &[], &["cert.pem: No such file"]);
+    fs::write(certified.path("cert.pem"), &certificate[..certificate.len() / 2]).unwrap();
+    check(&start(), 78, &[], &["a certificate that is damaged, number 1"]);
+}
+
 /// A thousand handshakes would be too slow if each looked for whom to trust; they are as sure nevertheless.
 #[test]
 fn clients_of_a_benchmark_trust_no_stranger_either() {

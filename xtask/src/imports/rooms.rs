@@ -53,9 +53,10 @@ pub(super) const ROOMS: &[Room] = &[
         "bytes are carried and encrypted without knowing what they say",
     ),
     room("channelapi/trust", &[], "whom to trust does not depend on what is asked of them"),
+    room("channelapi/aside", &[], "work is done on a thread of its own without anyone knowing what it is"),
     room(
         "channelapi/tls",
-        &["metrics", "channelapi-core/limits"],
+        &["aside", "metrics", "channelapi-core/limits"],
         "certificates come and go without knowing who shows them",
     ),
     room(
@@ -127,7 +128,7 @@ pub(super) const ROOMS: &[Room] = &[
     room("channelapi/secrecy", &[], "the process is closed to others without knowing what it does"),
     room(
         "channelapi/reload",
-        &["config", "live"],
+        &["aside", "config", "live"],
         "it brings new settings to parts of which it knows only that they take them",
     ),
     room(

@@ -7,7 +7,7 @@ use crate::config::value::AcmeChallenge;
 use crate::listener::{Bound, Entry, HttpConnections, Listener, Place};
 use crate::redirect::Redirect;
 use crate::reload::{Change, Part};
-use crate::tls::{AcmeSettings, Certificates, Challenge, PairFiles, Sources, Tls, Wanted};
+use crate::tls::{AcmeSettings, Certificates, Challenge, PairFiles, Sources, Tls, Wanted, may_pass};
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
@@ -168,7 +168,8 @@ fn tls_of(config: &Config) -> Result<Option<Tls>, Failure> {
     let tls = wanted_certificate(config)
         .map(|wanted| Tls::new(wanted, config.tls.reload_interval, &config.data_dir))
         .transpose();
-    tls.map_err(|error| Failure { error, code: EXIT_CONFIG })
+    // A start in the middle of a renewal, or before the clock is set, is worth another.
+    tls.map_err(|error| Failure { code: if may_pass(&error) { 1 } else { EXIT_CONFIG }, error })
 }
 
 fn redirect_listener(config: &Config) -> anyhow::Result<Option<Listener>> {

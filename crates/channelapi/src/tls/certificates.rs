@@ -3,9 +3,11 @@
 //! Invariants:
 //! - A connection keeps what it began with; only new handshakes see another certificate. So replacing one costs no connection.
 //! - A pair that cannot be used never replaces one that can.
+//! - Files are read beside the event loop, once at a time: where a disk does not answer, connections go on.
 
 use super::pair::{Fingerprint, Pair, PairError, PairFiles};
 use super::proofs::Proofs;
+use crate::aside::aside;
 use crate::metrics::CertificateReloaded;
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
@@ -19,6 +21,9 @@ use tracing::{error, info, warn};
 
 /// The protocol by which a certificate authority asks whether we hold a name.
 pub(super) const ACME_PROTOCOL: &[u8] = b"acme-tls/1";
+
+/// How long reading a pair may take before it is told: a disk that sleeps is awake by then.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What handshakes are answered with.
 #[derive(Debug)]
@@ -74,6 +79,9 @@ pub(super) struct WatchedFiles {
     read: Mutex<Read>,
 }
 
+/// What the files held: what to recognise it by, and the pair, or why it is none.
+type Found = (Option<Fingerprint>, Result<Pair, PairError>);
+
 #[derive(Debug)]
 struct Read {
     /// What was read last, good or not.
@@ -111,10 +119,9 @@ impl WatchedFiles {
         info!(certificate = %self.files.certificate.display(), "new connections get the new certificate");
     }
 
-    /// Reads the files again, and shows the pair if it is another one that is good at `now`. A bad one is said once, and the one
-    /// before stays.
-    fn reload(&self, now: SystemTime) {
-        let (found, pair) = self.files.load_with_fingerprint(now);
+    /// Shows what was read of the files at some time, if it is another pair that was good then. A bad one is said once, and the one before
+    /// stays.
+    fn consider(&self, (found, pair): Found) {
         {
             let mut read = self.read.lock();
             let is_known = found.is_some() && read.seen == found;
@@ -134,19 +141,61 @@ impl WatchedFiles {
         self.take();
     }
 
+    /// Reads the files again, with whatever `read` does on a thread of its own, and waits as long as that takes. What keeps it from it is told
+    /// once.
+    async fn look(&self, read: impl FnOnce(PairFiles) -> Found + Send + 'static, obstacle: &mut Obstacle) {
+        let files = self.files.clone();
+        let mut reading = match aside("certificate", move || read(files)) {
+            Ok(reading) => reading,
+            Err(error) => return obstacle.tell(&format!("there is no thread to read it: {error}")),
+        };
+        let in_time = tokio::time::timeout(READ_PATIENCE, &mut reading).await;
+        let found = if let Ok(found) = in_time {
+            found
+        } else {
+            obstacle.tell("reading the files takes long; does the disk answer that they are on?");
+            reading.await
+        };
+        match found {
+            Ok(found) => {
+                obstacle.is_told = false;
+                self.consider(found);
+            }
+            Err(_) => obstacle.tell("a bug ended the reading"),
+        }
+    }
+
     /// Looks for a change every `interval`, and on SIGHUP, until it is dropped.
     pub(super) async fn watch(&self, mut interval: watch::Receiver<Duration>) {
         let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
         // Once more: what was shown before these files may just have shown something itself.
         self.show();
+        let mut obstacle = Obstacle::default();
         loop {
-            self.reload(SystemTime::now());
+            let read = |files: PairFiles| files.load_with_fingerprint(SystemTime::now());
+            self.look(read, &mut obstacle).await;
             let pause = *interval.borrow_and_update();
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = interval.changed() => {}
                 _ = hangup.recv() => {}
             }
+        }
+    }
+}
+
+/// What keeps a pair from being read.
+#[derive(Debug, Default)]
+struct Obstacle {
+    is_told: bool,
+}
+
+impl Obstacle {
+    /// Says why, unless something was said since it was read last.
+    fn tell(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.is_told, true) {
+            CertificateReloaded::Failed.count();
+            error!(why, "the certificate cannot be looked at, the one before stays");
         }
     }
 }
@@ -161,6 +210,12 @@ mod tests {
         /// The certificate that is shown.
         pub(in crate::tls) fn shown(&self) -> Option<Vec<u8>> {
             Some(self.current.load_full()?.certified.cert[0].to_vec())
+        }
+    }
+
+    impl WatchedFiles {
+        fn reload(&self, now: SystemTime) {
+            self.consider(self.files.load_with_fingerprint(now));
         }
     }
 
@@ -216,6 +271,40 @@ mod tests {
         assert_eq!(certificates.shown().unwrap(), next);
         watched.reload(now);
         assert_eq!(certificates.shown().unwrap(), next, "it was taken, and has not changed");
+    }
+
+    /// Once, the core that looked waited for the disk, and with it all of its connections.
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_does_not_answer_is_waited_for_aside_and_told_once() {
+        let made = Made::new();
+        let certificates = Arc::new(Certificates::new(Arc::default()));
+        let watched = WatchedFiles::read(made.files.clone(), certificates.clone()).unwrap();
+        watched.show();
+        let (first, next) = (made.certificate(), made.renew(-60, 3_600));
+        let (answer, answered) = std::sync::mpsc::channel::<()>();
+        let read = move |files: PairFiles| {
+            _ = answered.recv();
+            files.load_with_fingerprint(SystemTime::now())
+        };
+        let mut obstacle = Obstacle::default();
+        {
+            let mut looking = std::pin::pin!(watched.look(read, &mut obstacle));
+            tokio::select! {
+                () = &mut looking => panic!("it has not answered"),
+                () = tokio::time::sleep(READ_PATIENCE * 10) => {}
+            }
+            assert_eq!(certificates.shown().unwrap(), first);
+            drop(answer);
+            tokio::time::resume();
+            looking.await;
+        }
+        assert!(!obstacle.is_told, "it was read at last");
+        assert_eq!(certificates.shown().unwrap(), next);
+        for _ in 0..2 {
+            watched.look(|_| panic!("on purpose"), &mut obstacle).await;
+            assert!(obstacle.is_told);
+        }
+        assert_eq!(certificates.shown().unwrap(), next);
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! TLS: which certificate the server shows, where it comes from, and what may be negotiated.
 //!
-//! `pair.rs` reads certificates, `certificates.rs` shows and replaces them, `acme/` gets them from an authority, `source.rs`
+//! `pair.rs` reads certificates, `chain.rs` judges those of one file, `certificates.rs` shows and replaces them, `acme/` gets them from an authority, `source.rs`
 //! knows from where they are. What TLS does to a connection is in the room `stream`.
 
 mod acme;
 mod certificates;
+mod chain;
 mod pair;
 mod proofs;
 mod source;
+mod validity;
 
 pub(crate) use acme::{AcmeSettings, Challenge};
 pub(crate) use certificates::Certificates;
@@ -16,6 +18,7 @@ pub(crate) use proofs::Proofs;
 pub(crate) use source::{Sources, Wanted};
 
 use certificates::ACME_PROTOCOL;
+use pair::PairError;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::server::NoServerSessionStorage;
@@ -53,6 +56,11 @@ impl Tls {
             Sources::new(wanted, interval, data_dir, certificates.clone(), proofs.clone())?;
         Ok(Self { config, sources: Arc::new(sources), certificates, proofs, warnings })
     }
+}
+
+/// Whether an error is of a pair that time may mend, or whoever renews its files, without a change of the configuration.
+pub(crate) fn may_pass(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<PairError>().is_some_and(PairError::may_pass)
 }
 
 /// TLS 1.2 and 1.3 with what rustls holds to be safe, and nothing that is kept for clients that are away.

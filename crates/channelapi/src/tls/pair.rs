@@ -2,26 +2,30 @@
 //!
 //! Invariant: whatever is wrong with a pair is said with the file and what to do about it, never with what the key file holds.
 
+use super::chain::{Chain, ChainError};
+use super::validity::{Days, Validity};
+use channelapi_core::limits::CERTIFICATE_FILE_BYTES_MAX;
+use rustix::fs::{Mode, OFlags};
 use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 use sha2::{Digest as _, Sha256};
-use std::fmt;
-use std::fs;
+use std::borrow::Cow;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 use thiserror::Error as ThisError;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// The permissions that let everybody read a file.
 const READABLE_BY_ALL: u32 = 0o004;
 
-/// How long before its end a certificate is worth a warning.
-const LAST_DAYS: Duration = Duration::from_hours(14 * 24);
+/// What some editors put in front of a text. A line that begins with it says nothing to who reads PEM.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A certificate that can be shown, and what there is to say about it.
 #[derive(Debug, Clone)]
@@ -32,13 +36,6 @@ pub(crate) struct Pair {
     pub(super) validity: Validity,
     /// What the operator should hear.
     pub(crate) warnings: Vec<String>,
-}
-
-/// From when to when a certificate is valid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Validity {
-    pub(super) from: SystemTime,
-    pub(super) until: SystemTime,
 }
 
 /// Where a pair is.
@@ -59,16 +56,22 @@ pub(super) struct Fingerprint([u8; 32]);
 pub(crate) enum PairError {
     /// It cannot be read.
     #[error("cannot read {}: {error}; check the paths in tls.cert and tls.key, and who may read them", path.display())]
-    Unreadable { path: PathBuf, error: std::io::Error },
-    /// There is no certificate in the file.
-    #[error("{} holds no certificate; it must be PEM, with a line that says BEGIN CERTIFICATE", .0.display())]
-    NoCertificate(PathBuf),
+    Unreadable { path: PathBuf, error: io::Error },
+    /// It is a pipe, a device or a directory.
+    #[error("{} is no regular file; tls.cert and tls.key are read again while the server runs, so each must name a file", .0.display())]
+    NoFile(PathBuf),
+    /// The file is too large to be read.
+    #[error("{} is larger than {} KiB; is it really a certificate or a key?", .0.display(), CERTIFICATE_FILE_BYTES_MAX / 1024)]
+    TooLarge(PathBuf),
+    /// The certificates of the file cannot be shown.
+    #[error("{} {error}", path.display())]
+    Chain { path: PathBuf, error: ChainError },
     /// There is no key in the file.
     #[error("{} holds no private key; it must be PEM, unencrypted, with a line that says BEGIN PRIVATE KEY", .0.display())]
     NoKey(PathBuf),
-    /// The certificate is not one.
-    #[error("the certificate in {} is damaged; get it again from whoever issued it", .0.display())]
-    BadCertificate(PathBuf),
+    /// The certificate is none for TLS.
+    #[error("the certificate in {} cannot be used: {error}; get it again from whoever issued it", path.display())]
+    BadCertificate { path: PathBuf, error: Error },
     /// The key is of no use.
     #[error("the key in {} cannot be used; it must be ECDSA (P-256, P-384, P-521), Ed25519, or RSA of 2048 bits or more", .0.display())]
     BadKey(PathBuf),
@@ -81,6 +84,21 @@ pub(crate) enum PairError {
     /// It is too early.
     #[error("the certificate in {path} becomes valid in {after}; is the clock of this machine right?", path = .0.display(), after = Days(*.1))]
     NotYetValid(PathBuf, Duration),
+}
+
+impl PairError {
+    /// Whether time may mend it, or whoever renews the files: nobody needs to change what is configured.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreadable { .. } | Self::Mismatch(_) | Self::Expired(..) | Self::NotYetValid(..) => true,
+            Self::NoFile(_)
+            | Self::TooLarge(_)
+            | Self::Chain { .. }
+            | Self::NoKey(_)
+            | Self::BadCertificate { .. }
+            | Self::BadKey(_) => false,
+        }
+    }
 }
 
 impl PairFiles {
@@ -105,9 +123,6 @@ impl PairFiles {
     }
 
     fn read(&self) -> Result<(Vec<u8>, Vec<u8>), PairError> {
-        let read = |path: &Path| {
-            fs::read(path).map_err(|error| PairError::Unreadable { path: path.to_owned(), error })
-        };
         Ok((read(&self.certificate)?, read(&self.key)?))
     }
 
@@ -126,25 +141,24 @@ impl PairFiles {
         key: &[u8],
         now: SystemTime,
     ) -> Result<Pair, PairError> {
-        let no_certificate = || PairError::NoCertificate(self.certificate.clone());
-        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(certificate)
-            .collect::<Result<_, _>>()
-            .map_err(|_| no_certificate())?;
-        let first = chain.first().ok_or_else(no_certificate)?;
-        let bad_certificate = || PairError::BadCertificate(self.certificate.clone());
-        let (_, parsed) = X509Certificate::from_der(first).map_err(|_| bad_certificate())?;
-        let validity = Validity::of(&parsed);
-        let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| PairError::NoKey(self.key.clone()))?;
-        let certified =
-            CertifiedKey::from_der(chain, key, &default_provider()).map_err(|error| match error {
-                Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => PairError::Mismatch(self.clone()),
-                Error::InvalidCertificate(_) => bad_certificate(),
-                _ => PairError::BadKey(self.key.clone()),
-            })?;
-        if let Ok(ago) = now.duration_since(validity.until) {
-            return Err(PairError::Expired(self.certificate.clone(), ago));
+        let chain = Chain::read(&self.certificate, &without_marks(certificate), now)
+            .map_err(|error| PairError::Chain { path: self.certificate.clone(), error })?;
+        let key = PrivateKeyDer::from_pem_slice(&without_marks(key))
+            .map_err(|_| PairError::NoKey(self.key.clone()))?;
+        let (validity, mut warnings) = (chain.validity, self.warnings(chain.validity, now));
+        warnings.extend(chain.warnings);
+        let certified = CertifiedKey::from_der(chain.certificates, key, &default_provider());
+        let certified = certified.map_err(|error| match error {
+            Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => PairError::Mismatch(self.clone()),
+            Error::InvalidCertificate(_) => {
+                PairError::BadCertificate { path: self.certificate.clone(), error }
+            }
+            _ => PairError::BadKey(self.key.clone()),
+        })?;
+        match validity.ended(now) {
+            Some(ago) => Err(PairError::Expired(self.certificate.clone(), ago)),
+            None => Ok(Pair { certified: Arc::new(certified), validity, warnings }),
         }
-        Ok(Pair { certified: Arc::new(certified), validity, warnings: self.warnings(validity, now) })
     }
 
     fn warnings(&self, validity: Validity, now: SystemTime) -> Vec<String> {
@@ -161,29 +175,40 @@ impl PairFiles {
     }
 }
 
-impl Validity {
-    fn of(certificate: &X509Certificate<'_>) -> Self {
-        let time = |seconds: i64| UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-        let validity = certificate.validity();
-        Self { from: time(validity.not_before.timestamp()), until: time(validity.not_after.timestamp()) }
+/// Reads a regular file. It is opened without waiting: a pipe may have nobody who writes to it.
+fn read(path: &Path) -> Result<Vec<u8>, PairError> {
+    let unreadable = |error| PairError::Unreadable { path: path.to_owned(), error };
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty()).map_err(|error| unreadable(error.into()))?;
+    let file = File::from(opened);
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(PairError::NoFile(path.to_owned()));
     }
+    let mut bytes = Vec::new();
+    file.take(CERTIFICATE_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > CERTIFICATE_FILE_BYTES_MAX {
+        return Err(PairError::TooLarge(path.to_owned()));
+    }
+    Ok(bytes)
+}
 
-    /// How long it is until the certificate is valid; none if that time has come.
-    pub(super) fn begins_in(self, now: SystemTime) -> Option<Duration> {
-        self.from.duration_since(now).ok().filter(|wait| !wait.is_zero())
+/// A text without the marks that editors put in front of it, which may be anywhere in one that was put together from several.
+fn without_marks(text: &[u8]) -> Cow<'_, [u8]> {
+    let mark = BYTE_ORDER_MARK;
+    if !text.windows(mark.len()).any(|window| window == mark) {
+        return Cow::Borrowed(text);
     }
-
-    /// How long it is until the end of a certificate that somebody should have renewed: two weeks before, or for one with a short life,
-    /// when a quarter of that is left.
-    fn ends_soon(self, now: SystemTime) -> Option<Duration> {
-        let left = self.until.duration_since(now).unwrap_or_default();
-        (left < (self.life() / 4).min(LAST_DAYS)).then_some(left)
+    let mut rest = text;
+    let mut kept = Vec::with_capacity(text.len());
+    while let Some((first, behind)) = rest.split_first() {
+        if let Some(behind_mark) = rest.strip_prefix(mark) {
+            rest = behind_mark;
+        } else {
+            kept.push(*first);
+            rest = behind;
+        }
     }
-
-    /// How long the certificate is valid at all.
-    pub(super) fn life(self) -> Duration {
-        self.until.duration_since(self.from).unwrap_or_default()
-    }
+    Cow::Owned(kept)
 }
 
 impl Fingerprint {
@@ -196,26 +221,11 @@ impl Fingerprint {
     }
 }
 
-/// A time in words.
-struct Days(Duration);
-
-impl fmt::Display for Days {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        let (count, unit) = match seconds {
-            0..120 => (seconds, "seconds"),
-            120..7_200 => (seconds / 60, "minutes"),
-            7_200..172_800 => (seconds / 3_600, "hours"),
-            _ => (seconds / 86_400, "days"),
-        };
-        write!(f, "{count} {unit}")
-    }
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use rcgen::{CertificateParams, KeyPair};
+    use rustls::pki_types::CertificateDer;
     use tempfile::TempDir;
 
     /// A pair made here, in a directory of its own.
@@ -323,7 +333,7 @@ pub(super) mod tests {
         check("holds no private key", &|made| {
             fs::copy(&made.files.certificate, &made.files.key).unwrap();
         });
-        check("is damaged", &|made| {
+        check("damaged, number 1", &|made| {
             let text = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
             fs::write(&made.files.certificate, text).unwrap();
         });
@@ -332,5 +342,71 @@ pub(super) mod tests {
             fs::write(&made.files.key, text).unwrap();
         });
         check("check the paths in tls.cert and tls.key", &|made| fs::remove_file(&made.files.key).unwrap());
+    }
+
+    /// Once, the first certificate was passed over behind a mark, and the next was told to be of another key.
+    #[test]
+    fn marks_that_editors_put_in_front_of_a_text_mean_nothing() {
+        let made = Made::new();
+        for path in [&made.files.certificate, &made.files.key] {
+            let text = fs::read_to_string(path).unwrap();
+            fs::write(path, format!("\u{feff}{text}")).unwrap();
+        }
+        assert!(made.files.load(SystemTime::now()).is_ok());
+        assert_eq!(&*without_marks("\u{feff}a\n\u{feff}b".as_bytes()), b"a\nb");
+        assert_eq!(&*without_marks(b"\xef\xbb"), b"\xef\xbb", "half of one is none");
+    }
+
+    /// Once, it was called damaged.
+    #[test]
+    fn a_certificate_of_version_1_is_called_so() {
+        let made = Made::new();
+        fs::write(&made.files.certificate, OF_VERSION_1).unwrap();
+        let refusal = made.refusal();
+        assert!(refusal.contains("of X.509 version 1, and TLS wants version 3"), "{refusal}");
+    }
+
+    /// What `openssl x509 -req -signkey` makes of a request without extensions.
+    const OF_VERSION_1: &str = "\
+-----BEGIN CERTIFICATE-----
+MIHYMIGLAhQ/5DvCtyzFgErY9ZqMBKdU0v1u0TAFBgMrZXAwDjEMMAoGA1UEAwwD
+b2xkMCAXDTI2MTEyODIyMTk1NloYDzIxMjYxMTA0MjIxOTU2WjAOMQwwCgYDVQQD
+DANvbGQwKjAFBgMrZXADIQAQHIOsaS1sfFvhUgj4Q9y9l+IcYyv619+tbmOS/gJg
+NzAFBgMrZXADQQCD1DqirR5mDySQoUnKZG/wCsrotfgxDu2jWZK24qhzG0rrsaWe
+BA4GyTWP1QBkkyIRWFVXgI4Te2aKyvPNAEUM
+-----END CERTIFICATE-----\n";
+
+    /// Once, a pipe in the place of a file was waited for for ever, by a thread that connections wait for, too.
+    #[test]
+    fn what_is_no_regular_file_or_has_no_end_is_not_read() {
+        let made = Made::new();
+        fs::remove_file(&made.files.key).unwrap();
+        let owners = Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &made.files.key, owners).unwrap();
+        assert!(made.refusal().contains("key.pem is no regular file"));
+        fs::remove_file(&made.files.key).unwrap();
+        fs::create_dir(&made.files.key).unwrap();
+        assert!(made.refusal().contains("key.pem is no regular file"));
+        let most = usize::try_from(CERTIFICATE_FILE_BYTES_MAX).unwrap();
+        fs::write(&made.files.certificate, vec![b'x'; most + 1]).unwrap();
+        assert!(made.refusal().contains("cert.pem is larger than 1024 KiB"));
+    }
+
+    #[test]
+    fn what_a_renewal_or_the_clock_mends_may_pass() {
+        let may_pass = |spoil: &dyn Fn(&Made)| {
+            let made = Made::new();
+            spoil(&made);
+            made.files.load(SystemTime::now()).unwrap_err().may_pass()
+        };
+        assert!(may_pass(&|made| fs::remove_file(&made.files.certificate).unwrap()));
+        assert!(may_pass(&|made| {
+            fs::write(&made.files.key, KeyPair::generate().unwrap().serialize_pem()).unwrap();
+        }));
+        assert!(may_pass(&|made| drop(made.renew(3_600, 7_200))));
+        assert!(may_pass(&|made| drop(made.renew(-7_200, -3_600))));
+        assert!(!may_pass(&|made| fs::write(&made.files.certificate, "no PEM").unwrap()));
+        assert!(!may_pass(&|made| fs::write(&made.files.key, "no PEM").unwrap()));
+        assert!(!may_pass(&|made| fs::write(&made.files.certificate, OF_VERSION_1).unwrap()));
     }
 }
