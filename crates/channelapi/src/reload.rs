@@ -1,17 +1,29 @@
 //! Reloading on SIGHUP: the configuration is read again, and what can change while the server runs changes.
 //!
-//! Invariants: nothing changes unless all of the new configuration is right; what changed, and what waits for a restart, is said.
+//! Invariants:
+//! - Nothing changes unless all of the new configuration is right; what changed, and what waits for a restart, is said.
+//! - A reload that fails, however it does, is not the last: the next SIGHUP begins another.
 
+use crate::aside::aside;
 use crate::config::Config;
 use crate::config::jwt::{Issuer, KeySource};
 use crate::config::policy::Policy;
 use crate::config::secret::KeyHash;
 use crate::config::source::{Setting, Source};
 use crate::live::Live;
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
+
+/// How long a reload may take before that is told.
+const READ_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Takes over what was prepared. It cannot fail.
 pub(crate) type Change = Box<dyn FnOnce() + Send>;
@@ -75,28 +87,53 @@ pub(crate) struct Reloader {
     effective: Vec<Setting>,
     policies: Vec<Vec<Setting>>,
     issuers: Vec<(Vec<Setting>, Option<KeyHash>)>,
+    /// The configuration file, if there was one at the start.
+    file: Option<PathBuf>,
+    /// Whether anything of what is in effect is from a file.
+    is_from_file: bool,
 }
 
 impl Reloader {
     /// A reloader for a server that runs with `config`.
     pub(crate) fn new(config: &Config, reread: Reread, parts: Vec<Box<dyn Part>>) -> Self {
         let (policies, issuers) = (settings_of_policies(config), settings_of_issuers(config));
-        Self { reread, parts, effective: config.settings.clone(), policies, issuers }
+        Self {
+            reread,
+            parts,
+            effective: config.settings.clone(),
+            policies,
+            issuers,
+            file: config.file.clone(),
+            is_from_file: is_from_file(config),
+        }
     }
 
     /// Reloads at each SIGHUP.
-    pub(crate) async fn run(mut self, mut hangups: Hangups) {
+    pub(crate) async fn run(self, mut hangups: Hangups) {
+        let shared = Arc::new(Mutex::new(self));
         while hangups.0.recv().await.is_some() {
-            // Files are read, perhaps from a slow disk.
-            let working = tokio::task::spawn_blocking(move || {
-                self.reload();
-                self
-            });
-            self = match working.await {
-                Ok(reloader) => reloader,
-                Err(error) => return error!(%error, "reloading failed, and does not work any more"),
-            };
+            Self::reload_aside(&shared).await;
         }
+    }
+
+    /// Files are read, perhaps from a slow disk.
+    async fn reload_aside(shared: &Arc<Mutex<Self>>) {
+        let reloader = shared.clone();
+        let why = match aside("reload", move || reloader.lock().reload()) {
+            Ok(mut working) => {
+                let in_time = tokio::time::timeout(READ_PATIENCE, &mut working).await;
+                let ended = if let Ok(ended) = in_time {
+                    ended
+                } else {
+                    warn!("reading the configuration takes long; does the disk answer that it is on?");
+                    working.await
+                };
+                let Err(_) = ended else { return };
+                "a bug ended it".to_owned()
+            }
+            Err(error) => format!("there is no thread for it: {error}"),
+        };
+        error!(why, "SIGHUP: reloading failed; the next SIGHUP tries again");
     }
 
     /// Takes over the configuration as it is now, or nothing of it.
@@ -111,6 +148,7 @@ impl Reloader {
                     change();
                 }
                 self.tell(&config);
+                self.is_from_file = is_from_file(&config);
                 info!("the configuration is reloaded");
             }
             Err(problems) => {
@@ -123,7 +161,13 @@ impl Reloader {
     }
 
     fn prepare(&self) -> Result<(Config, Vec<Change>), String> {
+        if let Some(problem) = self.file.as_deref().and_then(unreadable) {
+            return Err(problem);
+        }
         let config = (self.reread)()?;
+        if self.is_from_file && !is_from_file(&config) {
+            return Err(emptied(&config));
+        }
         let changes = self.parts.iter().map(|part| part.prepare(&config)).collect::<Result<_, _>>();
         let changes = changes.map_err(|error| format!("error: {error:#}"))?;
         Ok((config, changes))
@@ -165,6 +209,37 @@ impl Reloader {
     }
 }
 
+/// Why a configuration file is not even opened, which is said as `config/file.rs` would: what has taken its place might be waited for for
+/// ever. A directory, and what is not there, is left to be said there.
+fn unreadable(file: &Path) -> Option<String> {
+    let found = fs::metadata(file).ok()?;
+    // That is how some say that there shall be no file.
+    let is_null = || fs::metadata("/dev/null").is_ok_and(|null| null.rdev() == found.rdev());
+    if found.is_file() || found.is_dir() || (found.rdev() != 0 && is_null()) {
+        return None;
+    }
+    Some(format!(
+        "error: cannot read the configuration file {}: it is a pipe or a device, which is read at the start alone; put a file in its place, or restart",
+        file.display()
+    ))
+}
+
+/// Whether a file says anything in this configuration that counts.
+fn is_from_file(config: &Config) -> bool {
+    let is_setting = config.settings.iter().any(|setting| matches!(setting.source, Source::File { .. }));
+    is_setting || !(config.policy.is_empty() && config.auth_keys.is_empty() && config.jwt.is_empty())
+}
+
+/// What to say of a file that says nothing any more: a full disk, or an editor that is not done yet, is likelier than a server that shall have no
+/// keys.
+fn emptied(config: &Config) -> String {
+    let what = match &config.file {
+        Some(file) => format!("the configuration file {} is empty now", file.display()),
+        None => "the configuration file is gone".to_owned(),
+    };
+    format!("error: {what}; if that is meant, restart")
+}
+
 /// What the policies say, without where they say it.
 fn settings_of_policies(config: &Config) -> Vec<Vec<Setting>> {
     let of_one = |policy: &Policy| without_places(&policy.settings);
@@ -190,8 +265,6 @@ mod tests {
     use super::*;
     use crate::config::env;
     use crate::config::origins::Origins;
-    use parking_lot::Mutex;
-    use std::sync::Arc;
 
     fn config(variables: &[(&str, &str)]) -> Result<Config, String> {
         let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
@@ -269,7 +342,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.toml");
         let issuers = |text: &str| {
-            std::fs::write(&path, text).unwrap();
+            fs::write(&path, text).unwrap();
             settings_of_issuers(&config(&[("CHANNELAPI_CONFIG", path.to_str().unwrap())]).unwrap())
         };
         let first = issuers("[[jwt]]\nsecret = 'one of 32 bytes or more, as it must be'");
@@ -277,5 +350,72 @@ mod tests {
         assert_ne!(issuers("[[jwt]]\nsecret = 'another of 32 bytes or more, of course'"), first);
         assert_ne!(issuers("[[jwt]]\nsecret_file = 'secret'"), first);
         assert_ne!(issuers(""), first);
+    }
+
+    /// Once, reloading was over for good after one that a bug ended, or that the system had no thread for.
+    #[tokio::test]
+    async fn a_reload_that_a_bug_ends_is_not_the_last() {
+        let origins = Live::new(Origins::Any);
+        let (reloader, variables) = reloader(&origins, Fussy(&[], None));
+        let (has_bug, read) = (Arc::new(Mutex::new(true)), reloader.reread);
+        let broken = has_bug.clone();
+        let reread: Reread = Box::new(move || {
+            assert!(!*broken.lock(), "on purpose");
+            read()
+        });
+        let shared = Arc::new(Mutex::new(Reloader { reread, ..reloader }));
+        *variables.lock() = vec![("CHANNELAPI_HTTP_CORS_ORIGINS", "https://a.example")];
+        Reloader::reload_aside(&shared).await;
+        assert_eq!(**origins.load(), Origins::Any);
+        *has_bug.lock() = false;
+        Reloader::reload_aside(&shared).await;
+        assert!(!origins.load().allows(b"https://b.example"));
+    }
+
+    /// What a reload of a server says that runs with one text in its file and finds another.
+    fn reloaded(before: &str, now: impl FnOnce(&Path)) -> Option<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        fs::write(&path, before).unwrap();
+        let reread = {
+            let path = path.clone();
+            move || config(&[("CHANNELAPI_CONFIG", path.to_str().unwrap())])
+        };
+        let reloader = Reloader::new(&reread().unwrap(), Box::new(reread), Vec::new());
+        now(&path);
+        reloader.prepare().err()
+    }
+
+    /// Once, a file that was emptied was taken for a wish: all keys and issuers were gone.
+    #[test]
+    fn a_file_that_says_nothing_any_more_changes_nothing() {
+        let key = "[[auth_keys]]\nname = 'a'\nkey_file = 'a.key'\nscopes = ['publish']\n";
+        let issuer = "[[jwt]]\nsecret = 'one of 32 bytes or more, as it must be'\n";
+        for before in ["port = 1\n", key, issuer, "[limits]\nevent_rate = 7\n"] {
+            for now in ["", "\n \n", "# nothing\n", "[limits]\n"] {
+                let refused = reloaded(before, |path| fs::write(path, now).unwrap()).unwrap_or_default();
+                let told = "c.toml is empty now; if that is meant, restart";
+                assert!(refused.starts_with("error: the configuration file /") && refused.ends_with(told));
+            }
+            assert_eq!(reloaded(before, |path| fs::write(path, "port = 2").unwrap()), None);
+        }
+        assert_eq!(reloaded("# nothing", |path| fs::write(path, "").unwrap()), None, "as it was");
+    }
+
+    /// Once, all later reloads waited for somebody who writes to the pipe.
+    #[test]
+    fn a_pipe_in_the_place_of_the_file_is_refused() {
+        let refused = reloaded("port = 1", |path| {
+            fs::remove_file(path).unwrap();
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            rustix::fs::mkfifoat(rustix::fs::CWD, path, mode).unwrap();
+        });
+        let refused = refused.unwrap_or_default();
+        assert!(refused.contains("c.toml: it is a pipe or a device"), "{refused}");
+        let (is_refused, missing) = (|path: &str| unreadable(Path::new(path)).is_some(), "/nowhere.toml");
+        assert!(is_refused("/dev/zero"));
+        assert!(["/dev/null", "/dev", missing].iter().all(|path| !is_refused(path)), "said elsewhere");
+        let refused = reloaded("port = 1", |path| fs::remove_file(path).unwrap()).unwrap_or_default();
+        assert!(refused.contains("No such file"), "{refused}");
     }
 }
