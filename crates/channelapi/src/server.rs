@@ -40,10 +40,12 @@ use front::Front;
 use going::{going, keep_up};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
+use rustix::process::Signal;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 /// What is configured cannot be used. (`EX_CONFIG`: starting again would end the same way.)
@@ -314,6 +316,8 @@ pub(crate) async fn run(
     let front = Front::open(&config)?;
     let stopping = drain::signalled()?;
     let hangups = reload::hangups()?;
+    // Taken, so that a write beyond the largest file that this process may have (`LimitFSIZE`) fails, and does not end it.
+    let _too_large = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?;
     let clock = Clock::system();
     let node = hub::Settings {
         cores: cores.runtimes(),

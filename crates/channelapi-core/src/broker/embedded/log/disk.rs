@@ -74,9 +74,10 @@ pub(in super::super) fn is_sync_failure(error: &io::Error) -> bool {
     error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<SyncFailed>)
 }
 
-/// Whether a disk that failed so takes no more bytes.
+/// Whether a disk that failed so takes no more bytes, or this process may write none behind those that a file has.
 pub(in super::super) fn is_full(error: &io::Error) -> bool {
-    has_no_room(error) || error.kind() == io::ErrorKind::ReadOnlyFilesystem
+    has_no_room(error)
+        || matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::FileTooLarge)
 }
 
 /// Whether it would take some if others were given up.
