@@ -79,14 +79,10 @@ impl Usage {
 impl Memory {
     /// Finds out what limits this process.
     pub(crate) fn find() -> Self {
-        let machine = fs::read_to_string("/proc/meminfo").ok().and_then(|meminfo| {
-            let kilobytes = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-            Some(kilobytes.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
-        });
         let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         let mut cgroups = Cgroup::candidates(&groups);
         cgroups.retain(|cgroup| cgroup.usage.exists());
-        Self { cgroups, machine, limits_stay_for: 0 }
+        Self { cgroups, machine: of_machine(), limits_stay_for: 0 }
     }
 
     /// How many bytes there may be in use: as many as was set, `set`, or the machine has, whichever is less, or fewer if the kernel limits
@@ -122,6 +118,20 @@ impl Memory {
             .and_then(|limit| Some(Usage { used: crate::metrics::resident_bytes()?, limit }));
         cgroups.chain(own).max_by_key(|usage| usage.part())
     }
+}
+
+/// Bytes of the machine. Also where a service is not shown `/proc/meminfo` (`ProcSubset=pid`).
+#[cfg(target_os = "linux")]
+#[expect(clippy::useless_conversion, reason = "the types differ from one processor to another")]
+fn of_machine() -> Option<u64> {
+    let told = rustix::system::sysinfo();
+    u64::from(told.totalram).checked_mul(u64::from(told.mem_unit)).filter(|bytes| *bytes > 0)
+}
+
+/// Bytes of the machine, which it does not tell.
+#[cfg(not(target_os = "linux"))]
+fn of_machine() -> Option<u64> {
+    None
 }
 
 /// A control group.
