@@ -35,8 +35,8 @@ pub(super) struct State {
     pub(super) refusals: usize,
     /// Bytes that may still be written.
     pub(super) room: Option<usize>,
-    /// Others write, too: what is cut off has no room any more at once.
-    pub(super) is_shared: bool,
+    /// Others write, too, and take so many bytes of what is cut off.
+    pub(super) others_take: usize,
     pub(super) syncs: usize,
     pub(super) reads: usize,
     /// After every change, what a power cut would leave, if somebody wants to know.
@@ -384,7 +384,7 @@ impl LogFile for SimulatedFile {
         let cut = self.1.lock().bytes.len() - length;
         {
             let mut state = self.0.0.lock();
-            let cut = if state.is_shared { 0 } else { cut };
+            let cut = cut.saturating_sub(state.others_take);
             state.room = state.room.map(|room| room + cut);
         }
         self.with(|content| {

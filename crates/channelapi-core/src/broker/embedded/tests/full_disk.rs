@@ -134,7 +134,7 @@ fn it_does_so_also_if_others_take_what_was_set_aside() {
             }
             {
                 let mut disk = disk.0.lock();
-                (disk.room, disk.is_shared) = (Some(0), true);
+                (disk.room, disk.others_take) = (Some(0), usize::MAX);
             }
             assert_eq!(broker.publish(request(9, "full")).await, Err(PublishError::StorageFull));
             disk.0.lock().room = Some(room);
