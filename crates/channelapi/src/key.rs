@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Read};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use channelapi_core::limits::AUTH_KEY_BYTES_MAX;
 use serde_json::json;
 
@@ -16,7 +16,7 @@ use crate::config::{
     secret::Secret,
     value::{Shape, Value},
 };
-use crate::output::print;
+use crate::output::{print, tell, try_tell};
 
 /// A key to be described for the file.
 #[derive(Debug)]
@@ -36,19 +36,20 @@ pub struct Key {
 }
 
 /// Makes or reads the key, and prints what the file needs. A new key goes to standard error, so that the rest can be written to
-/// the file as it is.
+/// the file as it is. It goes there first: a file must not have the hash of a key that nobody has seen.
 pub fn run(request: &Key) -> anyhow::Result<()> {
     let key = if request.is_new { new_key()? } else { read_key()? };
     if request.is_json {
         print(&json_of(request, &key).to_string());
         return Ok(());
     }
-    // The file may end within a line: the empty line before keeps what is appended out of it.
-    print(&format!("\n{}", lines(request, &key)));
     if request.is_new {
         let name = request.name.as_str();
-        eprintln!("the key `{name}`, which is kept nowhere and shown only now:\n{}", key.expose());
+        let text = format!("the key `{name}`, which is kept nowhere and shown only now:\n{}", key.expose());
+        try_tell(&text).map_err(|error| anyhow!("the key cannot be shown, so there is none: {error}"))?;
     }
+    // The file may end within a line: the empty line before keeps what is appended out of it.
+    print(&format!("\n{}", lines(request, &key)));
     Ok(())
 }
 
@@ -56,7 +57,7 @@ pub fn run(request: &Key) -> anyhow::Result<()> {
 fn read_key() -> anyhow::Result<Secret> {
     let mut input = io::stdin();
     if input.is_terminal() {
-        eprintln!("type the key, then Enter and Ctrl-D:");
+        tell("type the key, then Enter and Ctrl-D:");
     }
     let mut text = String::new();
     input
@@ -70,7 +71,7 @@ fn read_key() -> anyhow::Result<Secret> {
             bail!("the key {why}; write it to standard input, such as `channelapi key hash NAME < FILE`")
         }
         Ok(Some(why)) => {
-            eprintln!("warning: the key {why}; a server that strangers can reach should not have it");
+            tell(&format!("warning: the key {why}; a server that strangers can reach should not have it"));
         }
         Ok(None) => {}
     }

@@ -27,6 +27,11 @@ pub enum Output {
 #[error("cannot write to standard output: {0}")]
 pub struct Unprinted(io::Error);
 
+/// Why something that had to be heard was not.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard error: {0}")]
+pub struct Untold(io::Error);
+
 /// Prints a line, or says why it cannot and ends the process: for whoever has nothing to add to that.
 pub fn print(line: &str) {
     if let Err(error) = try_print(line) {
@@ -51,15 +56,25 @@ pub fn try_write(text: &str) -> Result<(), Unprinted> {
 /// Prints a text, and says also that its reader has gone.
 pub fn write(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let text = if out.is_terminal() { harmless(text) } else { text.into() };
+    let text = shown(text, &out);
     out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }
 
 /// Says something on standard error, if anybody listens.
 pub fn tell(text: &str) {
+    _ = try_tell(text);
+}
+
+/// Says something on standard error that somebody has to hear.
+pub fn try_tell(text: &str) -> Result<(), Untold> {
     let mut err = io::stderr().lock();
-    let text = if err.is_terminal() { harmless(text) } else { text.into() };
-    _ = writeln!(err, "{text}");
+    let text = shown(text, &err);
+    writeln!(err, "{text}").map_err(Untold)
+}
+
+/// A text as it is written there.
+pub fn shown<'t>(text: &'t str, to: &impl IsTerminal) -> Cow<'t, str> {
+    if to.is_terminal() { harmless(text) } else { text.into() }
 }
 
 /// A text for a terminal, in which controls and what reorders text are escaped as JSON does it: it may hold them only in texts, where

@@ -289,6 +289,18 @@ fn a_new_key_is_shown_once_and_the_file_gets_its_hash() {
     check(&json, 0, &["\"key\":\"", "\"hash\":\"sha256:", "\"scopes\":[\"publish\"]"], &[]);
 }
 
+/// Once, it was lost, and the file had its hash.
+#[test]
+fn a_new_key_that_cannot_be_shown_is_none() {
+    let Ok(full) = fs::File::options().write(true).open("/dev/full") else {
+        return skipped("there is no /dev/full here, so no output can be full");
+    };
+    let mut create = Command::new(env!("CARGO_BIN_EXE_channelapi"));
+    let created = create.args(["key", "create", "shop"]).stderr(full).output();
+    let created = created.expect("the program was built for this test");
+    check(&created, 1, &[], &[]);
+}
+
 #[test]
 fn a_key_that_cannot_be_described_is_a_mistake() {
     let dir = tempfile::tempdir().unwrap();

@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::interval;
 
 use super::course::{Course, Extent, Stage};
+use crate::output::tell;
 
 /// How often the bar moves.
 const BAR: Duration = Duration::from_millis(100);
@@ -63,7 +64,7 @@ impl Progress {
                     bar.tick();
                 }
                 None if is_new || said.elapsed() >= LINE => {
-                    eprintln!("{}", line(&stage, done, elapsed));
+                    tell(&line(&stage, done, elapsed));
                     said = Instant::now();
                 }
                 None => {}
