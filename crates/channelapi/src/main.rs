@@ -54,13 +54,14 @@ use std::thread::available_parallelism;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
+    let _flushed = logging::Flushed;
     let ended = match cli::parse(std::env::args_os(), std::env::vars_os()) {
         Ok(Invocation::Print(text)) => {
             return finish(output::try_write(&text).map_err(|error| Failed(error.to_string())));
         }
         Ok(Invocation::Serve(config)) => {
             let verbosity = logging::start(config.log.level, config.log.format);
-            metrics::count_panics();
+            metrics::count_panics(logging::tell_panic);
             // Whoever develops wants to attach a debugger, and to see a core.
             if !config.debug {
                 secrecy::keep();
@@ -108,7 +109,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { error, code }) => {
-            output::tell(&format!("error: {error:#}"));
+            logging::tell(&format!("error: {error:#}"));
             ExitCode::from(code)
         }
     }

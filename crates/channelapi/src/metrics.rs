@@ -17,15 +17,17 @@ mod readings;
 pub(crate) use counters::{
     ANSWERS_GIVEN_UP, AckRefused, CertificateOrdered, CertificateReloaded, ConnectionRefused, Disconnected,
     EventReceived, HandshakeRefused, HttpRefused, HttpTimeout, InvariantViolated, JoinRefused, JwksFetched,
-    OPENED, PUT_OUT, REVOKED, RequestRefused, RestEnded, Resumed, UPGRADED, UpgradeFailed, count_gap,
+    LOG_LINES_DROPPED, OPENED, PUT_OUT, REVOKED, RequestRefused, RestEnded, Resumed, UPGRADED, UpgradeFailed,
+    count_gap,
 };
 pub(crate) use page::{CONTENT_TYPE, page};
 pub(crate) use process::{max_files, resident_bytes};
 pub(crate) use readings::Readings;
 
-/// Counts panics from now on, beside saying them as before.
-pub(crate) fn count_panics() {
-    let say = std::panic::take_hook();
+use std::panic::PanicHookInfo;
+
+/// Counts panics from now on, and says them so.
+pub(crate) fn count_panics(say: fn(&PanicHookInfo<'_>)) {
     std::panic::set_hook(Box::new(move |panic| {
         counters::PANICS.count();
         say(panic);
@@ -49,6 +51,7 @@ mod tests {
     use super::readings::gauges;
     use super::*;
     use std::collections::HashSet;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     /// Whether it stands for itself as a name and between quotes.
     fn is_plain(text: &str) -> bool {
@@ -77,9 +80,14 @@ mod tests {
 
     #[test]
     fn a_panic_counts_and_is_still_said() {
+        static SAID: AtomicBool = AtomicBool::new(false);
         let before = PANICS.value();
-        count_panics();
+        count_panics(|panic| {
+            SAID.fetch_or(panic.payload_as_str() == Some("on purpose"), Ordering::Relaxed);
+            // Those of other tests must be seen, too.
+            eprintln!("{panic}");
+        });
         _ = std::thread::spawn(|| panic!("on purpose")).join();
-        assert!(PANICS.value() > before);
+        assert!(PANICS.value() > before && SAID.load(Ordering::Relaxed));
     }
 }

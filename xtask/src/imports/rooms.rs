@@ -133,7 +133,7 @@ pub(super) const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/logging",
-        &["config", "reload"],
+        &["config", "reload", "metrics", "output"],
         "it is set up from the settings, changed with them, and used through macros",
     ),
     room(

@@ -280,6 +280,9 @@ families! {
 /// Panics in this process.
 pub(super) static PANICS: Counter = Counter::new();
 
+/// Lines of the log that were lost.
+pub(crate) static LOG_LINES_DROPPED: Counter = Counter::new();
+
 /// Connections of clients that were opened.
 pub(crate) static OPENED: Counter = Counter::new();
 
@@ -343,4 +346,7 @@ totals! {
     "clients_revoked" &PUT_OUT;
     /// Panics. Each ends one task, and is a bug worth reporting; the log says more.
     "panics" &PANICS;
+    /// Lines of the log that were dropped because standard error was not read fast enough, or could not be written. Of the first kind, the log
+    /// says how many, in their place.
+    "log_lines_dropped" &LOG_LINES_DROPPED;
 }

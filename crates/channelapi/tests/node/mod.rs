@@ -7,7 +7,7 @@ mod port;
 
 use std::{
     fmt::Write as _,
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, PipeReader, PipeWriter, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     process::{Child, Command, Stdio},
     sync::{
@@ -18,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::fs::{OFlags, fcntl_setfl};
 use tempfile::TempDir;
 
 /// Enough for a machine that is busy with something else.
@@ -33,6 +34,8 @@ pub(crate) struct Node {
     pub(crate) child: Child,
     command: Vec<String>,
     log: Mutex<Receiver<String>>,
+    /// Where its log is, if nobody reads it.
+    unread: Option<PipeReader>,
     /// What it has said so far.
     pub(crate) said: Vec<String>,
 }
@@ -54,26 +57,53 @@ impl Node {
     }
 
     fn start_as(wrapper: &[&str], settings: &str) -> Self {
+        let mut node = Self::spawn(wrapper, settings, Stdio::piped());
+        node.await_log("\"ready\"");
+        node
+    }
+
+    /// Starts one whose log goes into a pipe that is full, and waits until it answers.
+    pub(crate) fn start_unread(settings: &str) -> Self {
+        let (reader, writer) = io::pipe().unwrap();
+        fill(&writer);
+        let mut node = Self::spawn(&[], &format!("auth_key = '{KEY}'\n{settings}"), writer.into());
+        node.unread = Some(reader);
+        eventually("an answer", || {
+            let mut stream = node.try_connect().ok()?;
+            ask(&mut stream, "GET", "/healthz", &[], "").ok()
+        });
+        node
+    }
+
+    /// Reads the log of such a one from now on.
+    pub(crate) fn read_log(&mut self) {
+        self.log = Mutex::new(lines_of(self.unread.take().unwrap()));
+    }
+
+    fn spawn(wrapper: &[&str], settings: &str, stderr: Stdio) -> Self {
         let port = port::free();
         let dir = tempfile::tempdir().unwrap();
         let settings = format!("port = {port}\naddress = '127.0.0.1'\n{settings}");
         std::fs::write(dir.path().join("channelapi.toml"), settings).unwrap();
         let mut command: Vec<String> = wrapper.iter().map(|part| (*part).to_owned()).collect();
         command.extend([env!("CARGO_BIN_EXE_channelapi").to_owned(), "--log-format=json".to_owned()]);
-        let mut child = spawn(&dir, &command);
-        let log = Mutex::new(lines_of(child.stderr.take().unwrap()));
+        let mut child = spawn(&dir, &command, stderr);
+        let log = Mutex::new(child.stderr.take().map_or_else(|| mpsc::channel().1, lines_of));
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut node = Self { dir, address, child, command, log, said: Vec::new() };
-        node.await_log("\"ready\"");
-        node
+        Self { dir, address, child, command, log, unread: None, said: Vec::new() }
     }
 
     /// Starts it again, on its directory and port, after it has ended.
     pub(crate) fn restart(&mut self) {
-        let mut child = spawn(&self.dir, &self.command);
+        self.begin_restart();
+        self.await_log("\"ready\"");
+    }
+
+    /// The same, and does not wait until it is ready.
+    pub(crate) fn begin_restart(&mut self) {
+        let mut child = spawn(&self.dir, &self.command, Stdio::piped());
         self.log = Mutex::new(lines_of(child.stderr.take().unwrap()));
         self.child = child;
-        self.await_log("\"ready\"");
     }
 
     /// Waits until it logs a line with this part.
@@ -148,10 +178,17 @@ impl Drop for Node {
     }
 }
 
-fn spawn(dir: &TempDir, command: &[String]) -> Child {
+fn spawn(dir: &TempDir, command: &[String], stderr: Stdio) -> Child {
     let mut spawning = Command::new(&command[0]);
-    spawning.args(&command[1..]).current_dir(dir.path()).stdin(Stdio::null()).stderr(Stdio::piped());
+    spawning.args(&command[1..]).current_dir(dir.path()).stdin(Stdio::null()).stderr(stderr);
     spawning.spawn().unwrap()
+}
+
+/// Fills a pipe with empty lines.
+fn fill(mut pipe: &PipeWriter) {
+    fcntl_setfl(pipe, OFlags::NONBLOCK).unwrap();
+    while pipe.write(&[b'\n'; 4_096]).is_ok() {}
+    fcntl_setfl(pipe, OFlags::empty()).unwrap();
 }
 
 /// Looks again and again until there is something to see.

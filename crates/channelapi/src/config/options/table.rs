@@ -319,7 +319,9 @@ options! {
 
         /// How a log line is written.
         ///
-        /// `pretty` is for people, `json` for log collectors; `auto` is pretty on a terminal and JSON elsewhere.
+        /// `pretty` is for people, `json` for log collectors; `auto` is pretty on a terminal and JSON elsewhere. Lines go to standard
+        /// error. The server does not wait for whoever reads them: up to a megabyte is kept, and what has no room is dropped,
+        /// and counted by `channelapi_log_lines_dropped_total`; the log says how many lines are missing where they are.
         format: LogFormat = "auto";
     }
 

@@ -1,0 +1,55 @@
+//! The log of the real server: whoever does not read it holds nobody up.
+
+#![expect(clippy::unwrap_used, reason = "what fails around the server of a test fails the test")]
+
+mod node;
+
+use node::{Node, eventually};
+use std::fs;
+
+const DROPPED: &str = "channelapi_log_lines_dropped_total";
+
+/// Once, one line of a log that nobody read held up the thread that logged it, and with it every request and every signal.
+#[test]
+fn whoever_does_not_read_the_log_is_told_later_how_much_is_missing() {
+    let mut node = Node::start_unread("");
+    assert_eq!(node.metric(DROPPED), 0);
+    // Each reload logs a line for each of them.
+    let mistakes: Vec<_> = (0..1_000).map(|number| format!("unknown_{number} = 1")).collect();
+    fs::write(node.dir.path().join("channelapi.toml"), mistakes.join("\n")).unwrap();
+    eventually("more than has room", || {
+        node.signal("-HUP");
+        (node.metric(DROPPED) > 2).then_some(())
+    });
+    assert_eq!(node.call("POST", "/message/a", r#"{"message":1}"#).status, 200);
+
+    node.read_log();
+    let first = node.await_log("\"ready\"");
+    assert!(first.starts_with('{') && first.ends_with('}'), "{first}");
+    let mut missing = 0;
+    while missing < node.metric(DROPPED) {
+        let told = node.await_log("so many lines are missing here");
+        let lines = told.split("\"lines\":").nth(1).unwrap().split([',', '}']).next().unwrap();
+        missing += lines.parse::<u64>().unwrap();
+    }
+    assert_eq!(missing, node.metric(DROPPED));
+    let heard: usize = node.said.iter().filter(|line| line.contains("unknown_")).map(String::len).sum();
+    assert!((500_000..1_500_000).contains(&heard), "a megabyte was kept: {heard}");
+    node.signal("-TERM");
+    node.await_log("\"stopped\"");
+    assert_eq!(node.ended(), Some(0));
+}
+
+/// Once, it went on for ever.
+#[test]
+fn a_server_whose_log_nobody_reads_ends_when_it_is_told_to() {
+    let mut node = Node::start_unread("");
+    node.signal("-TERM");
+    assert_eq!(node.ended(), Some(0));
+
+    let mut node = Node::start_unread("[drain]\ndelay = '50s'\n");
+    node.signal("-INT");
+    eventually("its stop", || (node.call("GET", "/readyz", "").status == 503).then_some(()));
+    node.signal("-TERM");
+    assert_eq!(node.ended(), Some(1));
+}
