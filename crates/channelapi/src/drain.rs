@@ -2,36 +2,81 @@
 
 use crate::gateway::Gateway;
 use crate::listener::HttpConnections;
+use crate::logging;
 use crate::spread::{Guest, send_away};
 use channelapi_core::limits::FENCED_DRAIN_TIMEOUT;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 /// How often to see whether everybody has gone.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Ready when the operator, or the system, wants the server to stop. A second signal ends the process at once.
-pub(crate) fn signalled() -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => info!("SIGTERM: stopping"),
-            _ = interrupt.recv() => info!("interrupted: stopping"),
-        }
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            warn!("stopping at once");
-            std::process::exit(1);
-        });
-    })
+/// The signals that end the server. They are heard on a thread of their own, so that one is heard also while the server starts, and a
+/// second one whatever the server does.
+pub(crate) struct Signals {
+    is_started: Arc<AtomicBool>,
+    first: oneshot::Receiver<()>,
+}
+
+impl Signals {
+    /// Hears them from now on. Until the server says that it has started, the first one ends the process: a start can be broken off
+    /// anywhere.
+    pub(crate) fn hear() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_io().build()?;
+        let (terminate, interrupt) = {
+            let _inside = runtime.enter();
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        };
+        let (tell, first) = oneshot::channel();
+        let is_started = Arc::new(AtomicBool::new(false));
+        let signals = Self { is_started: is_started.clone(), first };
+        let hearing = async move { listen(terminate, interrupt, &is_started, tell).await };
+        thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(hearing))?;
+        Ok(signals)
+    }
+
+    /// The server has started. Ready when the operator, or the system, wants it to stop. A second signal ends the process at once.
+    pub(crate) fn started(self) -> impl Future<Output = ()> {
+        self.is_started.store(true, Ordering::SeqCst);
+        async move { _ = self.first.await }
+    }
+}
+
+async fn listen(
+    mut terminate: Signal,
+    mut interrupt: Signal,
+    is_started: &AtomicBool,
+    tell: oneshot::Sender<()>,
+) {
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => info!("interrupted: stopping"),
+    }
+    if !is_started.load(Ordering::SeqCst) {
+        info!("stopped");
+        end(0);
+    }
+    _ = tell.send(());
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    warn!("stopping at once");
+    end(1);
+}
+
+/// Ends the process from wherever it is.
+fn end(code: i32) -> ! {
+    logging::flush();
+    std::process::exit(code);
 }
 
 /// Closes the connections of `gateways` so that their clients come back, and sends `others` away, of whom `others_here` are still there, and

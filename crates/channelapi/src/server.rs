@@ -16,6 +16,7 @@ use crate::config::keys::{Reach, ResolvedKeys, resolve};
 use crate::config::origins::Origins;
 use crate::config::value::Value;
 use crate::cores::Cores;
+use crate::drain::Signals;
 use crate::forms::Forms;
 use crate::gateway::conformance::{Echo, SuiteEvents};
 use crate::gateway::{ChannelEvents, Gateway, Settings, SocketIo, Upgrade};
@@ -290,6 +291,7 @@ pub(crate) async fn run(
     cores: Arc<Cores>,
 ) -> Result<(), Failure> {
     let started = Instant::now();
+    let signals = Signals::hear()?;
     for warning in &config.warnings {
         warn!("{warning}");
     }
@@ -314,7 +316,6 @@ pub(crate) async fn run(
     let issuers = Issuers::set_up(&config.jwt, None)
         .map_err(|error| Failure { error: error.into(), code: EXIT_CONFIG })?;
     let front = Front::open(&config)?;
-    let stopping = drain::signalled()?;
     let hangups = reload::hangups()?;
     // Taken, so that a write beyond the largest file that this process may have (`LimitFSIZE`) fails, and does not end it.
     let _too_large = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?;
@@ -374,6 +375,7 @@ pub(crate) async fn run(
     });
     let revoking = tokio::spawn(going("ending what is revoked", server.clone(), Server::keep_revoked_out));
 
+    let stopping = signals.started();
     banner::announce(&config, &keys, &front.places()?, started.elapsed());
     let stopping = async {
         let told = async {
@@ -456,7 +458,7 @@ impl listener::Service for ConformanceServer {
 pub(crate) async fn run_conformance(address: IpAddr, port: u16, cores: Arc<Cores>) -> Result<(), Failure> {
     let listener = Listener::new(Bound::tcp(SocketAddr::new(address, port), "--")?, Entry::default());
     let place = listener.place()?;
-    let stopping = drain::signalled()?;
+    let stopping = Signals::hear()?.started();
     let clock = Clock::system();
     let settings = Settings::new(300, 200, 1_000_000, Live::new(Origins::Any));
     let admission = Admission::unlimited(clock.clone());

@@ -5,7 +5,7 @@
 mod node;
 
 use node::{Node, eventually};
-use std::fs;
+use std::{fs, process::Command};
 
 const DROPPED: &str = "channelapi_log_lines_dropped_total";
 
@@ -52,4 +52,29 @@ fn a_server_whose_log_nobody_reads_ends_when_it_is_told_to() {
     eventually("its stop", || (node.call("GET", "/readyz", "").status == 503).then_some(()));
     node.signal("-TERM");
     assert_eq!(node.ended(), Some(1));
+}
+
+/// Once, a server that had long to read at its start heard no signal before it was ready.
+#[test]
+fn a_server_that_is_starting_ends_when_it_is_told_to() {
+    let hash = "0".repeat(64);
+    let key = format!("[[auth_keys]]\nname = 'other'\nscopes = ['read']\nhash = 'sha256:{hash}'\n");
+    let mut node = Node::start(&key);
+    node.signal("-TERM");
+    assert_eq!(node.ended(), Some(0));
+    // A file that cannot be read to its end.
+    let secret = node.dir.path().join("data/token_secret");
+    let kept = fs::read(&secret).unwrap();
+    fs::remove_file(&secret).unwrap();
+    assert!(Command::new("mkfifo").arg(&secret).status().unwrap().success());
+    node.begin_restart();
+    node.await_log("an API key of the configuration file counts");
+    node.signal("-TERM");
+    node.await_log("SIGTERM: stopping");
+    node.await_log("\"stopped\"");
+    assert_eq!(node.ended(), Some(0));
+
+    fs::remove_file(&secret).unwrap();
+    fs::write(&secret, kept).unwrap();
+    node.restart();
 }

@@ -259,7 +259,7 @@ pub(super) const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/drain",
-        &["gateway", "listener", "spread", "channelapi-core/limits"],
+        &["gateway", "listener", "logging", "spread", "channelapi-core/limits"],
         "it sends away whoever they hold",
     ),
     room(

@@ -337,7 +337,7 @@ options! {
         /// Time between SIGTERM and the moment when the server stops accepting.
         ///
         /// `/readyz` says no from SIGTERM on, while everything else goes on, so that a load balancer can notice and send nothing more
-        /// here. It is added to `timeout`. A second signal ends the process at once.
+        /// here. It is added to `timeout`. A second signal ends the process at once, and so does the first while the server starts.
         delay: Duration = "0s" in "0s" ..= "10m";
     }
 
