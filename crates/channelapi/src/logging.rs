@@ -18,8 +18,8 @@ use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
+use tracing::error;
 use tracing::level_filters::LevelFilter;
-use tracing::warn;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -159,7 +159,7 @@ fn write_lines() {
         match QUEUE.next() {
             Waiting::Line(line) => write(&line),
             Waiting::Dropped(lines) => {
-                warn!(lines, "so many lines are missing here: the log was not read fast enough");
+                error!(lines, "so many lines are missing here: the log was not read fast enough");
             }
         }
     }

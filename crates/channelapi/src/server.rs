@@ -41,7 +41,7 @@ use front::Front;
 use going::{going, keep_up};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
-use rustix::process::Signal;
+use rustix::process::{Resource, Signal, getrlimit};
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -279,7 +279,10 @@ fn limits_of(config: &Config, log: &EmbeddedBroker) -> Limits {
 /// How the log is kept on this machine.
 fn store_settings(config: &Config) -> StoreSettings {
     let memory = Memory::find().limit(config.limits.memory.bytes() as u64).unwrap_or(u64::MAX);
-    config.store_settings().within(memory)
+    let settings = config.store_settings().within(memory);
+    // Files that may not grow are left early enough for the largest message, and for the seal.
+    let file_bytes_max = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
+    StoreSettings { segment_bytes: settings.segment_bytes.min(file_bytes_max / 2), ..settings }
 }
 
 /// Runs the server until it is told to stop. `reread` reads the configuration as it is then.

@@ -35,7 +35,9 @@ pub(crate) async fn watch(
     let everybody: Vec<_> = readers.iter().cloned().chain([answers]).collect();
     let mut memory = Memory::find();
     if memory.look(admission.limits().memory).is_none() {
-        warn!("the system does not tell how much memory is in use, so limits.memory holds nothing back; let this process see its own folder below /proc");
+        warn!(
+            "the system does not tell how much memory is in use, so limits.memory holds nothing back; let this process see its own folder below /proc"
+        );
     }
     loop {
         let limits = admission.limits();

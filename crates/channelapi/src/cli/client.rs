@@ -18,7 +18,6 @@ use crate::{
     config::{
         auth_keys::{AuthKey, Held},
         env::{Environment, URL_VARIABLE},
-        file::distrusted_find,
         keys,
         options::spec,
         scope::Scope,
@@ -237,11 +236,9 @@ pub(super) fn target(
 
     let is_here = server.as_ref().is_none_or(ServerUrl::is_this_machine);
     let may_look = is_here || is_given(levels, "data_dir") || is_given(levels, "config");
-    let named = environment.config.is_some() || is_given(levels, "config");
     let config = configuration(levels, environment, if may_look { search } else { &[] })?;
-    // Behind reading it, so that it cannot come in between.
-    if let Some(why) = config.file.as_deref().filter(|_| !named).and_then(distrusted_find) {
-        return Err(wrong(&why));
+    if let Some(why) = &config.distrusted {
+        return Err(wrong(why));
     }
     // A command of a moment is not a server that runs for months.
     let warnings = config.warnings.into_iter().filter(|warning| !warning.contains(EXPOSED)).collect();

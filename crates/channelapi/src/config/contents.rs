@@ -9,6 +9,8 @@ use super::source::{Given, GivenItem, Problem};
 pub struct Contents {
     /// The file, unless none was found.
     pub path: Option<PathBuf>,
+    /// Why a file that nobody has named may be the word of somebody else.
+    pub distrusted: Option<String>,
     /// The values in it.
     pub given: Vec<Given>,
     /// The policies in it, in their order.

@@ -1,7 +1,7 @@
 //! The TOML file: where it is looked for, and what its text and its permissions say.
 //!
 //! It says who may publish, where the keys are and where a command sends them. So one that others can change is told, and the one that lies
-//! where somebody happens to stand is not where a command sends a key ([`distrusted_find`]).
+//! where somebody happens to stand is not where a command sends a key ([`Contents::distrusted`]).
 
 use std::{
     env,
@@ -29,7 +29,10 @@ pub fn load(named: Option<&Path>, search: &[PathBuf]) -> Contents {
     }
     for path in search {
         match open_found(path) {
-            Ok(file) => return read(path, file),
+            Ok(file) => {
+                let distrusted = distrusted_find(path, &file);
+                return Contents { distrusted, ..read(path, file) };
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return unreadable(path, &error),
         }
@@ -54,28 +57,38 @@ fn open_found(path: &Path) -> io::Result<File> {
     open(path)
 }
 
-/// Why a file that lies where somebody happens to stand, and that nobody has named, may be the word of somebody else on this machine.
-pub fn distrusted_find(path: &Path) -> Option<String> {
+/// Why a file that lies where somebody happens to stand, and that nobody has named, may be the word of somebody else on this machine. It is
+/// asked of the file that is read: at that place, another one may lie a moment later.
+fn distrusted_find(path: &Path, file: &File) -> Option<String> {
     if !path.is_relative() {
         return None;
     }
     let shown = name_of(path);
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Who owns a link, or may put another file in its place, says what is read, whoever that belongs to.
-    let (link, directory) = (path.symlink_metadata().ok()?, directory.metadata().ok()?);
-    let is_common = directory.mode() & 0o002 != 0 && directory.mode() & 0o1000 == 0;
-    let why = distrusted(&path.metadata().ok()?)
-        .or_else(|| distrusted(&link).filter(|_| link.is_symlink() && is_foreign(link.uid())))
-        .or_else(|| {
-            is_foreign(directory.uid())
-                .then(|| "its directory belongs to another user of this machine".to_owned())
-        })
-        .or_else(|| {
-            is_common.then(|| "every user of this machine can put another one in its place".to_owned())
-        })?;
+    let why = match why_distrusted(path, file) {
+        Ok(why) => why?,
+        Err(error) => format!("nobody knows whose it is: {error}"),
+    };
     Some(format!(
         "{shown}: {why}; read it, and name it with --config {shown} if what it says is as it should be"
     ))
+}
+
+fn why_distrusted(path: &Path, file: &File) -> io::Result<Option<String>> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Who owns a link, or may put another file in its place, says what is read, whoever that belongs to.
+    let (file, link, directory) = (file.metadata()?, path.symlink_metadata()?, directory.metadata()?);
+    let is_common = directory.mode() & 0o002 != 0 && directory.mode() & 0o1000 == 0;
+    Ok(if let Some(why) = distrusted(&file) {
+        Some(why)
+    } else if is_foreign(link.uid()) {
+        Some(format!("it is there by the word of another user of this machine ({})", link.uid()))
+    } else if is_foreign(directory.uid()) {
+        Some(format!("its directory belongs to another user of this machine ({})", directory.uid()))
+    } else if is_common {
+        Some("every user of this machine can put another one in its place".to_owned())
+    } else {
+        None
+    })
 }
 
 /// Why what a file says may be the word of somebody else on this machine.
@@ -214,6 +227,7 @@ mod tests {
         let set_mode = |path: &Path, mode| {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
         };
+        let distrusted_find = |path: &Path| load(None, &[path.to_owned()]).distrusted;
         assert_eq!(distrusted_find(&path), None, "there is none");
         std::fs::write(&path, "port = 1").unwrap();
         set_mode(here, 0o755);
@@ -221,7 +235,8 @@ mod tests {
         let check = |part: &str| {
             let why = distrusted_find(&path).unwrap();
             assert!(why.contains(part) && why.contains("--config"), "{why}");
-            assert_eq!(distrusted_find(&path.canonicalize().unwrap()), None, "it is named, or in /etc");
+            assert_eq!(distrusted_find(&path.canonicalize().unwrap()), None, "as one in /etc");
+            assert_eq!(load(Some(&path), &[]).distrusted, None, "it is named");
         };
         set_mode(&path, 0o646);
         check("every user of this machine can change");
@@ -239,10 +254,15 @@ mod tests {
         std::os::unix::fs::symlink("theirs.toml", &path).unwrap();
         assert_eq!(distrusted_find(&path), None, "a link of root's own");
         lchown(&path, Some(4_711), None).unwrap();
-        check("it belongs to another user of this machine (4711)");
+        check("it is there by the word of another user of this machine (4711)");
         lchown(&path, Some(0), None).unwrap();
         chown(here, Some(4_711), None).unwrap();
-        check("its directory belongs to another user");
+        check("its directory belongs to another user of this machine (4711)");
+        chown(here, Some(0), None).unwrap();
+        // Whoever listens for it being read can take it away before anybody asks.
+        let file = File::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(super::distrusted_find(&path, &file).unwrap().contains("nobody knows whose it is"));
     }
 
     #[test]

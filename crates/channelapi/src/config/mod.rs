@@ -76,6 +76,7 @@ pub fn load(
         return Err(Rejected { problems, warnings });
     }
     config.file = file.path;
+    config.distrusted = file.distrusted;
     config.warnings = warnings;
     config.policy = policies.policies;
     config.auth_keys = auth_keys.keys;

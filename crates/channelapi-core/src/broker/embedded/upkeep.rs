@@ -101,7 +101,7 @@ impl Upkeep {
     }
 
     fn tidy(&self) {
-        self.look_where_it_is();
+        let is_displaced = self.look_where_it_is();
         if self.clock.monotonic_millis() >= self.ages_from {
             let ages = Ages { read: self.clock.cautious_millis(), own: self.clock.unix_millis() };
             self.give_up(|index, ids| index.trim_old(ids, ages, GIVEN_UP_AT_ONCE));
@@ -118,6 +118,9 @@ impl Upkeep {
         // Those of which nothing is kept would keep others out.
         self.forget_idle(Room { taken: bytes, most });
         self.tend();
+        if is_displaced {
+            return;
+        }
         self.take_all_back();
         // It takes what is left of the room that is set aside, so it is the last thing to try.
         if self.leave_dead_head() {
@@ -125,21 +128,27 @@ impl Upkeep {
         }
     }
 
-    /// Finds out whether what is written is where a start will look for it.
-    fn look_where_it_is(&self) {
-        let Some(newest) = self.stored.read().segments.list.keys().next_back().copied() else { return };
-        let is_displaced = !self.disk.has(&name_of(newest));
+    /// Finds out whether what is written is not where a start will look for it.
+    fn look_where_it_is(&self) -> bool {
+        let newest = {
+            let stored = self.stored.read();
+            let newest = stored.segments.list.last_key_value();
+            newest.and_then(|(number, segment)| Some((*number, stored.segments.file(segment.id)?.clone())))
+        };
+        let Some((newest, file)) = newest else { return false };
+        let is_displaced = !self.disk.is_there(&name_of(newest), &*file);
         if self.is_displaced.swap(is_displaced, Ordering::Relaxed) == is_displaced {
-            return;
+            return is_displaced;
         }
         if is_displaced {
             error!(
                 segment = name_of(newest),
-                "the newest segment of the log is gone: somebody has moved or deleted the data directory; what is published is refused until it is back, and what came in the last seconds is lost if it was deleted"
+                "the newest segment of the log is not in its place: somebody has moved, deleted or replaced the data directory; what is published is refused until it is back; with another one in its place, start the server again"
             );
         } else {
             info!("the data directory is back");
         }
+        is_displaced
     }
 
     fn take_all_back(&self) {

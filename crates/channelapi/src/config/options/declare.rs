@@ -36,6 +36,8 @@ macro_rules! options {
             pub jwt: Vec<Issuer>,
             /// The file that was read, if there was one.
             pub file: Option<PathBuf>,
+            /// Why that may be the word of another user of this machine, if nobody has named it.
+            pub distrusted: Option<String>,
             /// Every option with its value as text (secrets masked) and where it came from.
             pub settings: Vec<Setting>,
             /// What the operator should hear about: suspicious, but no reason not to start.
@@ -91,6 +93,7 @@ macro_rules! options {
                     auth_keys: Vec::new(),
                     jwt: Vec::new(),
                     file: None,
+                    distrusted: None,
                     settings: Vec::new(),
                     warnings: Vec::new(),
                 }

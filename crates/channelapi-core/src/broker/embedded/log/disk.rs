@@ -7,7 +7,7 @@ use bytes::Bytes;
 use std::error::Error;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,8 +36,8 @@ pub(in super::super) trait Disk: Send + Sync + 'static {
     /// between it is one or the other.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
-    /// Whether a file is there. Where nobody knows, it is.
-    fn has(&self, name: &str) -> bool;
+    /// Whether this file is the one that has a name. Where nobody knows, it is.
+    fn is_there(&self, name: &str, file: &dyn LogFile) -> bool;
 
     /// Removes a file. Readers that have it open may go on. A power cut may bring it back.
     fn remove(&self, name: &str) -> io::Result<()>;
@@ -53,6 +53,9 @@ pub(in super::super) trait LogFile: Send + Sync {
 
     /// Cuts off what lies behind `length`.
     fn cut(&self, length: u64) -> io::Result<()>;
+
+    /// What no other file has as long as it is there.
+    fn identity(&self) -> io::Result<(u64, u64)>;
 
     /// Reads `length` bytes from `position` on.
     fn read_at(&self, position: u64, length: usize) -> io::Result<Bytes>;
@@ -74,10 +77,9 @@ pub(in super::super) fn is_sync_failure(error: &io::Error) -> bool {
     error.get_ref().is_some_and(<dyn Error + Send + Sync>::is::<SyncFailed>)
 }
 
-/// Whether a disk that failed so takes no more bytes, or this process may write none behind those that a file has.
+/// Whether a disk that failed so takes no more bytes.
 pub(in super::super) fn is_full(error: &io::Error) -> bool {
-    has_no_room(error)
-        || matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::FileTooLarge)
+    has_no_room(error) || error.kind() == io::ErrorKind::ReadOnlyFilesystem
 }
 
 /// Whether it would take some if others were given up.
@@ -161,8 +163,14 @@ impl Disk for Directory {
         self.sync()
     }
 
-    fn has(&self, name: &str) -> bool {
-        !matches!(self.path.join(name).metadata(), Err(error) if is_gone(&error))
+    fn is_there(&self, name: &str, file: &dyn LogFile) -> bool {
+        match (self.path.join(name).metadata(), file.identity()) {
+            (Ok(found), Ok(identity)) => (found.dev(), found.ino()) == identity,
+            (Err(error), _) => {
+                !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+            }
+            (Ok(_), Err(_)) => true,
+        }
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -182,6 +190,10 @@ impl LogFile for File {
     fn cut(&self, length: u64) -> io::Result<()> {
         // A disk that has become read-only took nothing, and would refuse even this.
         if self.metadata()?.len() == length { Ok(()) } else { self.set_len(length) }
+    }
+
+    fn identity(&self) -> io::Result<(u64, u64)> {
+        self.metadata().map(|file| (file.dev(), file.ino()))
     }
 
     fn read_at(&self, position: u64, length: usize) -> io::Result<Bytes> {

@@ -237,6 +237,10 @@ impl SimulatedDisk {
         self.0.lock().files.insert(name.to_owned(), Inode::default());
     }
 
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.lock().files.contains_key(name)
+    }
+
     /// Whether these bytes are anywhere.
     pub(super) fn holds(&self, needle: &[u8]) -> bool {
         let state = self.0.lock();
@@ -310,8 +314,11 @@ impl Disk for SimulatedDisk {
         Ok(())
     }
 
-    fn has(&self, name: &str) -> bool {
-        self.0.lock().files.contains_key(name)
+    fn is_there(&self, name: &str, file: &dyn LogFile) -> bool {
+        let found = self.0.lock().files.get(name).cloned();
+        found.is_some_and(|inode| {
+            SimulatedFile(self.clone(), inode).identity().unwrap() == file.identity().unwrap()
+        })
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
@@ -340,6 +347,10 @@ impl SimulatedFile {
 }
 
 impl LogFile for SimulatedFile {
+    fn identity(&self) -> io::Result<(u64, u64)> {
+        Ok((0, Arc::as_ptr(&self.1).addr() as u64))
+    }
+
     fn write_at(&self, position: u64, bytes: &[u8]) -> io::Result<()> {
         if self.0.0.lock().is_read_only {
             return Err(io::ErrorKind::ReadOnlyFilesystem.into());

@@ -121,8 +121,8 @@ impl Disk for Fleeting {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
-    fn has(&self, name: &str) -> bool {
-        self.holding(name).is_ok()
+    fn is_there(&self, name: &str, file: &dyn LogFile) -> bool {
+        self.holding(name).is_ok_and(|disk| disk.is_there(name, file))
     }
 
     fn remove(&self, _: &str) -> io::Result<()> {
