@@ -46,9 +46,6 @@ use stream::{Opener, StreamGrant};
 /// Segments of the longest path that means something, behind `/v1`.
 const SEGMENTS_MAX: usize = 4;
 
-/// What a page is told that sends an API key where any page may come in.
-const KEY_OF_PAGE: &str = "A page sent an API key, which no page should have. Give it a token of the channel, or name its origin in http.cors_origins.";
-
 /// What an admitted request is to do.
 enum Call {
     Publish(ChannelName),
@@ -337,7 +334,7 @@ impl Api {
                 };
                 let Some(grant) = opened else {
                     if is_any_page && brings_key(&head.headers) {
-                        return Err(Problem::new(Code::OriginNotAllowed, KEY_OF_PAGE));
+                        return Err(stream::key_of_page());
                     }
                     // Of strangers the code does not tell whether they have a key.
                     if matches!(denied, Denied::NoKey | Denied::WrongKey) {

@@ -132,7 +132,7 @@ codes! {
     NotGranted "not_granted" FORBIDDEN "The token does not open this channel"
         "Get a token for this channel from your backend, or open the stream of one that the token is for."
     /// The page is not among those that may.
-    OriginNotAllowed "origin_not_allowed" FORBIDDEN "Pages of this origin may not read streams"
+    OriginNotAllowed "origin_not_allowed" FORBIDDEN "This page may not read the stream"
         "Whoever runs the server can name the origin in the option http.cors_origins, exactly as the browser writes it."
     /// There is no such thing.
     NotFound "not_found" NOT_FOUND "There is nothing here"

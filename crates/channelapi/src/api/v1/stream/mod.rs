@@ -322,6 +322,14 @@ impl Streams {
     }
 }
 
+/// What a page is told that sends an API key where any page may come in.
+pub(super) fn key_of_page() -> Problem {
+    Problem::new(
+        Code::OriginNotAllowed,
+        "A page sent an API key, which no page should have. Give it a token of the channel, or name its origin in http.cors_origins.",
+    )
+}
+
 fn permission(origins: &Origins, headers: &HeaderMap) -> Result<Origin, Problem> {
     origin::admit(origins, headers).map_err(|no_origin| match no_origin {
         NoOrigin::Unclear => {
