@@ -14,6 +14,9 @@ mod http;
 mod identity;
 pub mod laws;
 mod server;
+// At the root, as `config`.
+#[path = "../../crates/channelapi/src/small_file.rs"]
+mod small_file;
 mod trust;
 mod upkeep;
 

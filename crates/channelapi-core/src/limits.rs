@@ -115,6 +115,9 @@ pub const SECRET_FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Bytes of a file with certificates or a key. In one with all that may stand in it, and text around it, it is not a tenth.
 pub const CERTIFICATE_FILE_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Bytes of a file with certificates to trust. All that a system trusts is not a tenth.
+pub const CA_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// Certificates that are shown in a handshake. Two or three are usual; a bundle of all that a machine trusts has more than a hundred.
 pub const CERTIFICATE_CHAIN_MAX: usize = 10;
 

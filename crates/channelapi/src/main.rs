@@ -30,6 +30,7 @@ mod redirect;
 mod reload;
 mod secrecy;
 mod server;
+mod small_file;
 mod spread;
 pub mod store;
 mod stream;

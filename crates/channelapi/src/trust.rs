@@ -2,6 +2,8 @@
 //!
 //! Invariant: whatever is trusted, the name and the time of a certificate are looked at.
 
+use crate::small_file;
+use channelapi_core::limits::CA_FILE_BYTES_MAX;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{VerifierBuilderError, WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::pem::PemObject as _;
@@ -68,7 +70,8 @@ fn of_file(path: &Path) -> Result<Trusted, TrustError> {
     let failed =
         |error: &dyn std::fmt::Display| TrustError::File { path: path.to_owned(), reason: error.to_string() };
     let mut trusted = Trusted { roots: RootCertStore::empty(), certificates: Vec::new() };
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(&error))? {
+    let (bytes, _) = small_file::read(path, CA_FILE_BYTES_MAX).map_err(|error| failed(&error))?;
+    for certificate in CertificateDer::pem_slice_iter(&bytes) {
         let certificate = certificate.map_err(|error| failed(&error))?;
         trusted.roots.add(certificate.clone()).map_err(|error| failed(&error))?;
         trusted.certificates.push(certificate);

@@ -52,7 +52,12 @@ pub(super) const ROOMS: &[Room] = &[
         &["channelapi-core/limits"],
         "bytes are carried and encrypted without knowing what they say",
     ),
-    room("channelapi/trust", &[], "whom to trust does not depend on what is asked of them"),
+    room("channelapi/small_file", &[], "a file is read without knowing what is in it"),
+    room(
+        "channelapi/trust",
+        &["small_file", "channelapi-core/limits"],
+        "whom to trust does not depend on what is asked of them",
+    ),
     room("channelapi/aside", &[], "work is done on a thread of its own without anyone knowing what it is"),
     room(
         "channelapi/tls",
@@ -66,7 +71,7 @@ pub(super) const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/config",
-        &["channelapi-core/model", "channelapi-core/broker", "channelapi-core/limits"],
+        &["small_file", "channelapi-core/model", "channelapi-core/broker", "channelapi-core/limits"],
         "settings become the words of the domain and depend on no one who does the work",
     ),
     room("channelapi/output", &[], "a line is printed without knowing what it says"),
@@ -179,6 +184,7 @@ pub(super) const ROOMS: &[Room] = &[
             "live",
             "reload",
             "metrics",
+            "small_file",
             "trust",
             "upkeep",
             "channelapi-core/limits",

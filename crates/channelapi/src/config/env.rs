@@ -4,13 +4,10 @@
 //! value"; only an empty secret is refused, as there it would quietly weaken the server.
 
 use std::{
-    collections::BTreeMap,
-    ffi::OsString,
-    fs::File,
-    io::{self, Read},
-    os::unix::fs::PermissionsExt as _,
+    collections::BTreeMap, ffi::OsString, io::ErrorKind, os::unix::fs::PermissionsExt as _, path::Path,
 };
 
+use crate::small_file;
 use channelapi_core::limits::SECRET_FILE_BYTES_MAX;
 
 use super::{
@@ -112,19 +109,12 @@ fn read_secret(path: &OsString) -> Result<(String, Option<String>), String> {
         return Err("the variable is empty; name a file that holds the key, or remove it".to_owned());
     }
     let shown = path.display();
-    let mut bytes = Vec::new();
-    let read = |bytes: &mut Vec<u8>| {
-        let file = File::open(path)?;
-        let mode = file.metadata()?.permissions().mode();
-        file.take(SECRET_FILE_BYTES_MAX + 1).read_to_end(bytes)?;
-        Ok(mode)
-    };
-    let mode = read(&mut bytes).map_err(|error: io::Error| {
-        format!("cannot read the file {shown}: {error}{}", advice(error.kind()))
-    })?;
-    if bytes.len() as u64 > SECRET_FILE_BYTES_MAX {
-        return Err(format!("the file {shown} is larger than 64 KiB, which is no key"));
-    }
+    let (bytes, metadata) =
+        small_file::read(Path::new(path), SECRET_FILE_BYTES_MAX).map_err(|error| match error.kind() {
+            ErrorKind::FileTooLarge => format!("the file {shown} is larger than 64 KiB, which is no key"),
+            kind => format!("cannot read the file {shown}: {error}{}", advice(kind)),
+        })?;
+    let mode = metadata.permissions().mode();
     let text = String::from_utf8(bytes).map_err(|_| format!("the file {shown} is not UTF-8 text"))?;
     match text.trim_end_matches(['\n', '\r']) {
         "" => Err(format!("the file {shown} is empty; write the key into it")),
@@ -138,10 +128,10 @@ fn read_secret(path: &OsString) -> Result<(String, Option<String>), String> {
     }
 }
 
-fn advice(kind: io::ErrorKind) -> &'static str {
+fn advice(kind: ErrorKind) -> &'static str {
     match kind {
-        io::ErrorKind::NotFound => "; check the path and that the secret is mounted",
-        io::ErrorKind::PermissionDenied => "; let the user that runs channelapi read it",
+        ErrorKind::NotFound => "; check the path and that the secret is mounted",
+        ErrorKind::PermissionDenied => "; let the user that runs channelapi read it",
         _ => "",
     }
 }

@@ -6,17 +6,17 @@ use super::claims::{ClaimError, Claims, RawClaims, Rules};
 use super::jwks::{Found, Jwks, Times};
 use super::keys::{KeyError, KeySet};
 use crate::config::jwt::{Issuer as Settings, KeySource};
+use crate::small_file;
 use crate::trust::{TrustError, trusting};
 use crate::upkeep::keep_going;
-use channelapi_core::limits::{KEY_FILE_BYTES_MAX, TOKEN_BYTES_MAX};
+use channelapi_core::limits::{CA_FILE_BYTES_MAX, KEY_FILE_BYTES_MAX, TOKEN_BYTES_MAX};
 use channelapi_core::model::{Pattern, is_claim};
 use channelapi_protocol::socketio::is_deeper_than;
 use jsonwebtoken::Algorithm;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::task::JoinSet;
@@ -256,7 +256,8 @@ impl Issuer {
                 let tls = url.is_secure.then(|| trusting(ca_file.as_deref()));
                 let tls = tls.transpose().map_err(SetUpError::Trust)?;
                 // It was just read, and is looked at again only to see whether it has changed.
-                let ca = ca_file.as_deref().and_then(|path| std::fs::read(path).ok());
+                let ca = ca_file.as_deref().and_then(|path| small_file::read(path, CA_FILE_BYTES_MAX).ok());
+                let ca = ca.map(|(bytes, _)| bytes);
                 Keys::Fetched(Arc::new(Jwks::new(url.clone(), ca, tls, algorithms, times)))
             }
         };
@@ -324,13 +325,13 @@ fn fixed(keys: Result<KeySet, KeyError>, place: &str) -> Result<Keys, SetUpError
 /// A file with keys as a whole.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, SetUpError> {
     let failed = |error: String| SetUpError::File { path: path.to_owned(), error };
-    let file = File::open(path).map_err(|error| failed(error.to_string()))?;
-    let mut bytes = Vec::new();
-    file.take(KEY_FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| failed(error.to_string()))?;
-    if bytes.len() as u64 > KEY_FILE_BYTES_MAX {
-        return Err(failed(format!("it is larger than {KEY_FILE_BYTES_MAX} bytes, and no file with keys")));
+    match small_file::read(path, KEY_FILE_BYTES_MAX) {
+        Ok((bytes, _)) => Ok(bytes),
+        Err(error) if error.kind() == ErrorKind::FileTooLarge => {
+            Err(failed(format!("it is larger than {KEY_FILE_BYTES_MAX} bytes, and no file with keys")))
+        }
+        Err(error) => Err(failed(error.to_string())),
     }
-    Ok(bytes)
 }
 
 /// A JWT taken apart.

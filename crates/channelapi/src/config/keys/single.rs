@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
@@ -14,6 +14,7 @@ use super::{
     rules::{generate, unusable, weakness},
 };
 use crate::config::secret::Secret;
+use crate::small_file;
 use channelapi_core::limits::AUTH_KEY_BYTES_MAX;
 
 /// The key that may do everything.
@@ -124,10 +125,12 @@ pub(super) enum Unread {
 
 /// The key in a file, and what is to be said of the file.
 pub(super) fn read(path: &Path) -> Result<(Secret, Vec<String>), Unread> {
-    let file = File::open(path).map_err(Unread::Io)?;
-    let mode = file.metadata().map_err(Unread::Io)?.permissions().mode();
-    let mut bytes = Vec::new();
-    file.take(AUTH_KEY_BYTES_MAX as u64 * 2).read_to_end(&mut bytes).map_err(Unread::Io)?;
+    let (bytes, metadata) =
+        small_file::read(path, AUTH_KEY_BYTES_MAX as u64 * 2).map_err(|error| match error.kind() {
+            io::ErrorKind::FileTooLarge => Unread::Bad("is larger than any key may be"),
+            _ => Unread::Io(error),
+        })?;
+    let mode = metadata.permissions().mode();
     let text = String::from_utf8(bytes).map_err(|_| Unread::Bad("is not text"))?;
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
