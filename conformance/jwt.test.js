@@ -51,7 +51,6 @@ const REFUSED = {
   "for somebody else": () => sign(["a"], 600, { aud: "another application" }),
   "without an end": () => sign(["a"], 600, { exp: undefined }),
   "with an end that is text": () => sign(["a"], 600, { exp: "9999999999" }),
-  "not good yet": () => sign(["a"], 600, { nbf: seconds() + 60 }),
   "for nothing": () => sign([]),
   "for everything": () => sign(["*"]),
   "with an unknown extension": () => sign(["a"], 600, {}, { header: { alg: "HS256", crit: ["x"], x: 1 } }),
@@ -114,8 +113,11 @@ describe("a JWT at the handshake door", () => {
     it(`is refused when it is ${what}`, async (t) => assert.equal(await refusal(t, { token: make() }), "token_invalid"));
   }
 
-  it("is told from an invalid one when it has ended", async (t) => {
+  it("is told from an invalid one when it has ended, or is not good yet", async (t) => {
     assert.equal(await refusal(t, { token: sign(["a"], -60) }), "token_expired");
+    for (const early of [{ nbf: seconds() + 60 }, { iat: seconds() + 60 }]) {
+      assert.equal(await refusal(t, { token: sign(["a"], 600, early) }), "token_not_yet_valid");
+    }
   });
 });
 
@@ -151,6 +153,7 @@ describe("join_channel with a JWT", () => {
       assert.equal(JSON.parse(answer.slice(3))[0].error.code, code);
     };
     await error({ token: sign(["a"], -60) }, "token_expired");
+    await error({ token: sign(["a"], 600, { nbf: seconds() + 60 }) }, "token_not_yet_valid");
     await error({ token: sign(["user:1"]), channel: "user:10" }, "not_granted");
     await error({ token: sign(["a", "b"]) }, "bad_request");
     join(wire, { token: sign(["a", "b"]), channel: "b" }, 8);

@@ -38,6 +38,7 @@ const PUBLISHED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/seeds/jwks/ok-all"
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Denied {
     Invalid,
+    Early,
     Expired,
     Revoked,
     Unavailable,

@@ -6,9 +6,11 @@ mod node;
 mod program;
 mod skipped;
 
+use jsonwebtoken::{EncodingKey, Header};
 use node::{Client, Node, UPGRADE, eventually};
 use skipped::skipped;
 use std::io::{Read as _, Write as _};
+use std::time::SystemTime;
 
 #[test]
 fn metrics_are_for_whoever_has_the_key() {
@@ -214,6 +216,34 @@ fn clients_with_a_token_that_was_rotated_keep_nobody_out() {
         let path = "/v1/channels/a/stream?token=rotated";
         assert_eq!(node.request("GET", path, &from("203.0.113.3"), "").status, 403);
     }
+}
+
+/// Once, clients of a server whose clock was behind that of the issuer kept each other out.
+#[test]
+fn a_jwt_whose_time_has_not_come_is_no_guess() {
+    let secret = "a secret of the tests, with more than 32 bytes";
+    let node = Node::start(&format!("{STRANGERS}failed_tokens = 1\n[[jwt]]\nsecret = '{secret}'\n"));
+    let sign = |ahead: u64| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() + ahead;
+        let claims = serde_json::json!({"iat": now, "exp": now + 600, "channels": ["a"]});
+        jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(secret.as_bytes()))
+            .unwrap()
+    };
+    let enter = |token: &str, expected: &str| {
+        let mut client = status_of_open(&node, "203.0.113.1").unwrap_or_else(|status| panic!("{status}"));
+        client.send(&format!(r#"40{{"token":"{token}"}}"#)).unwrap();
+        client.await_text(expected);
+    };
+    for number in 0..40 {
+        enter(&sign(3_600 + number), "token_not_yet_valid");
+    }
+    for number in 0..20 {
+        let path = format!("/v1/channels/a/stream?token={}", sign(7_200 + number));
+        let answer = node.request("GET", &path, &from("203.0.113.1"), "");
+        assert!(answer.status == 403 && answer.body.contains("token_not_yet_valid"), "{answer:?}");
+    }
+    enter(&sign(0), "42[\"clientevent\"");
+    assert_eq!(node.metric("channelapi_joins_refused_total{reason=\"not_yet_valid\"}"), 40);
 }
 
 #[test]

@@ -330,6 +330,12 @@ fn clients() -> Vec<Row> {
             "`token_expired`, or disconnected",
             "`joins_refused{expired}`",
         ),
+        time(
+            "Time that a JWT opens channels before its beginning",
+            core::JWT_LEEWAY,
+            "`token_not_yet_valid`",
+            "`joins_refused{not_yet_valid}`",
+        ),
         bytes("A JWKS", core::JWKS_BYTES_MAX, JWKS_KEPT, "`jwks_fetches{failed}`"),
         time("Fetching a JWKS", core::JWKS_TIMEOUT, JWKS_KEPT, "`jwks_fetches{failed}`"),
         fixed("Keys of a JWKS", core::JWKS_KEYS_MAX, JWKS_KEPT, "`jwks_fetches{failed}`"),

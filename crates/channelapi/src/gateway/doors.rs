@@ -64,6 +64,7 @@ impl Refusal {
     pub(super) fn counted(&self) -> JoinRefused {
         match self.code {
             "token_invalid" => JoinRefused::Token,
+            "token_not_yet_valid" => JoinRefused::NotYetValid,
             "token_expired" => JoinRefused::Expired,
             "token_revoked" => JoinRefused::Revoked,
             "not_granted" => JoinRefused::NotGranted,

@@ -29,7 +29,13 @@ enum Unopened {
 impl Unopened {
     /// Whether the client may well do better the next time.
     fn is_worth_an_answer(&self) -> bool {
-        matches!(self, Self::Denied(Denied::Expired) | Self::NotGranted | Self::Ambiguous | Self::UserFull)
+        matches!(
+            self,
+            Self::Denied(Denied::Early | Denied::Expired)
+                | Self::NotGranted
+                | Self::Ambiguous
+                | Self::UserFull
+        )
     }
 }
 

@@ -124,6 +124,7 @@ impl Refused {
     pub(crate) fn denied(&self) -> Denied {
         match self {
             Self::Claims(ClaimError::Expired(_)) => Denied::Expired,
+            Self::Claims(ClaimError::TooEarly(..)) => Denied::Early,
             Self::Unavailable => Denied::Unavailable,
             _ => Denied::Invalid,
         }
@@ -134,8 +135,8 @@ impl Refused {
         match self {
             // Not knowing is worse than no: it may be the one whose keys are missing.
             Self::Unavailable => 3,
-            // It is for this one, and was good.
-            Self::Claims(ClaimError::Expired(_)) => 2,
+            // It is for this one, and was good, or will be.
+            Self::Claims(ClaimError::Expired(_) | ClaimError::TooEarly(..)) => 2,
             // It is signed with the key of this one.
             Self::Claims(_) => 1,
             _ => 0,

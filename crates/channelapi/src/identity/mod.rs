@@ -58,6 +58,8 @@ pub(crate) enum Credential {
 pub(crate) enum Denied {
     /// Nobody signed this, or not for us, or it is broken, or its token is unknown or has died.
     Invalid,
+    /// It is signed well, and will be good in a while: clocks differ.
+    Early,
     /// It was good once.
     Expired,
     /// It would be good, had it not been revoked.
@@ -71,6 +73,7 @@ impl Denied {
     pub(crate) fn code(self) -> &'static str {
         match self {
             Self::Invalid => "token_invalid",
+            Self::Early => "token_not_yet_valid",
             Self::Expired => "token_expired",
             Self::Revoked => "token_revoked",
             Self::Unavailable => "unavailable",
@@ -81,6 +84,7 @@ impl Denied {
     pub(crate) fn message(self) -> &'static str {
         match self {
             Self::Invalid => "a token is unknown, is not valid or has expired",
+            Self::Early => "a token is not valid yet: try again in a moment",
             Self::Expired => "a token has expired",
             Self::Revoked => "a token was revoked",
             Self::Unavailable => "the server cannot do this right now; try again",

@@ -89,6 +89,8 @@ families! {
     "joins_refused" by "reason" in JoinRefused {
         /// The token is unknown, or has died or was revoked, or a JWT is not valid.
         Token = "token",
+        /// The JWT is not valid yet.
+        NotYetValid = "not_yet_valid",
         /// The JWT has ended.
         Expired = "expired",
         /// The JWT was revoked.

@@ -122,6 +122,9 @@ codes! {
     /// The token is nobody's.
     TokenInvalid "token_invalid" FORBIDDEN "The token is not valid"
         "Get another token from your backend, and open the stream with it."
+    /// The JWT will be good in a while.
+    TokenNotYetValid "token_not_yet_valid" FORBIDDEN "The token is not valid yet"
+        "Try again in a moment; if that goes on, the clock of the server or that of whoever issues tokens is wrong."
     /// The JWT has ended.
     TokenExpired "token_expired" FORBIDDEN "The token has expired"
         "Get another token from your backend, and open the stream with it."
@@ -254,9 +257,11 @@ impl Problem {
         let reason = match self.code {
             // Counted where it is found out, which knows what was wrong with the key.
             Code::Forbidden => return,
-            Code::TokenInvalid | Code::TokenExpired | Code::TokenRevoked | Code::NotGranted => {
-                RequestRefused::Token
-            }
+            Code::TokenInvalid
+            | Code::TokenNotYetValid
+            | Code::TokenExpired
+            | Code::TokenRevoked
+            | Code::NotGranted => RequestRefused::Token,
             Code::KeyExpired => RequestRefused::WrongKey,
             Code::MissingScope => RequestRefused::Scope,
             Code::ChannelNotAllowed => RequestRefused::Channel,

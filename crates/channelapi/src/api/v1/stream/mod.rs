@@ -224,6 +224,7 @@ fn grant(
 fn refused(denied: Denied) -> Problem {
     let code = match denied {
         Denied::Invalid => Code::TokenInvalid,
+        Denied::Early => Code::TokenNotYetValid,
         Denied::Expired => Code::TokenExpired,
         Denied::Revoked => Code::TokenRevoked,
         Denied::Unavailable => return Problem::unavailable(&denied.message()),
@@ -427,7 +428,8 @@ mod tests {
 
     #[test]
     fn a_token_is_refused_as_on_the_sockets() {
-        for denied in [Denied::Invalid, Denied::Expired, Denied::Revoked, Denied::Unavailable] {
+        for denied in [Denied::Invalid, Denied::Early, Denied::Expired, Denied::Revoked, Denied::Unavailable]
+        {
             assert_eq!(refused(denied).code.name(), denied.code());
         }
     }
