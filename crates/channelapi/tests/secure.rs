@@ -6,12 +6,13 @@ mod node;
 mod program;
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use node::{KEY, Node, eventually, value_in};
@@ -298,6 +299,10 @@ fn a_pair_that_a_renewal_mends_is_worth_another_start() {
     fs::remove_file(certified.path("cert.pem")).unwrap();
     check(&start(), 1, &[], &["cert.pem: No such file"]);
     fs::write(certified.path("cert.pem"), &certificate[..certificate.len() / 2]).unwrap();
+    check(&start(), 1, &[], &["a certificate that is damaged, number 1"]);
+    // By now, whoever wrote it has come to the end.
+    let file = File::options().write(true).open(certified.path("cert.pem")).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_mins(2)).unwrap();
     check(&start(), 78, &[], &["a certificate that is damaged, number 1"]);
 }
 

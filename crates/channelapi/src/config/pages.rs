@@ -135,7 +135,7 @@ differs, needs a restart; the log names it.
 **Exit codes.** 0: all is well. 1: the server cannot start, for example because its port is taken. 2: the command line, a variable or the
 file is wrong. 74: the disk failed, or a bug ended what writes to it, and the server ended rather than guess. 75: another process has the data directory, or another
 version wrote it, and nothing in it was changed. 78: the auth key or the certificate is refused; tell the process manager not to restart
-after it, as the next start would end the same way. A certificate that a renewal or the clock mends (it is not there, does not belong to
+after it, as the next start would end the same way. A certificate that a renewal or the clock mends (it is not there, was changed within the last minute, does not belong to
 its key, has expired, is not valid yet) ends the start with 1.
 ";
 

@@ -47,6 +47,9 @@ pub(crate) struct PairFiles {
     pub(crate) key: PathBuf,
 }
 
+/// How long after its last change a file may still be in the middle of being written.
+const WRITING_TIME: Duration = Duration::from_mins(1);
+
 /// What both files hold, to see whether something has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint([u8; 32]);
@@ -91,12 +94,11 @@ impl PairError {
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Unreadable { .. } | Self::Mismatch(_) | Self::Expired(..) | Self::NotYetValid(..) => true,
-            Self::NoFile(_)
-            | Self::TooLarge(_)
-            | Self::Chain { .. }
-            | Self::NoKey(_)
-            | Self::BadCertificate { .. }
-            | Self::BadKey(_) => false,
+            Self::Chain { path, .. }
+            | Self::NoKey(path)
+            | Self::BadCertificate { path, .. }
+            | Self::BadKey(path) => is_new(path),
+            Self::NoFile(_) | Self::TooLarge(_) => false,
         }
     }
 }
@@ -173,6 +175,12 @@ impl PairFiles {
         });
         exposed.into_iter().chain(ends).collect()
     }
+}
+
+/// Whether a file was written so lately that whoever writes it may not have come to its end.
+fn is_new(path: &Path) -> bool {
+    let written = fs::metadata(path).and_then(|found| found.modified());
+    written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < WRITING_TIME))
 }
 
 /// Reads a regular file. It is opened without waiting: a pipe may have nobody who writes to it.
@@ -405,8 +413,17 @@ BA4GyTWP1QBkkyIRWFVXgI4Te2aKyvPNAEUM
         }));
         assert!(may_pass(&|made| drop(made.renew(3_600, 7_200))));
         assert!(may_pass(&|made| drop(made.renew(-7_200, -3_600))));
-        assert!(!may_pass(&|made| fs::write(&made.files.certificate, "no PEM").unwrap()));
-        assert!(!may_pass(&|made| fs::write(&made.files.key, "no PEM").unwrap()));
-        assert!(!may_pass(&|made| fs::write(&made.files.certificate, OF_VERSION_1).unwrap()));
+        for (is_certificate, text) in [(true, "no PEM"), (false, "no PEM"), (false, ""), (true, OF_VERSION_1)]
+        {
+            for (age, expected) in [(0, true), (50, true), (70, false)] {
+                let passed = may_pass(&|made| {
+                    let path = if is_certificate { &made.files.certificate } else { &made.files.key };
+                    fs::write(path, text).unwrap();
+                    let file = File::options().write(true).open(path).unwrap();
+                    file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+                });
+                assert_eq!(passed, expected, "{text}, written {age} seconds ago");
+            }
+        }
     }
 }
