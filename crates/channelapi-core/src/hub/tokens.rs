@@ -305,8 +305,8 @@ impl Tokens {
 }
 
 /// When a token dies that is used now. The next life begins with the machine's clock, and if that was behind when this one began, it would
-/// find it dead. One that is ahead for a moment makes it live for twice as long at most.
+/// find it dead. One that is ahead, for a moment or when this life began, makes it live for twice as long at most.
 fn end(clock: &Clock, lifetime: u64) -> u64 {
-    let now = clock.unix_millis();
-    clock.written_millis().min(now.saturating_add(lifetime)).saturating_add(lifetime)
+    let latest = clock.cautious_millis().saturating_add(lifetime);
+    clock.written_millis().min(latest).saturating_add(lifetime)
 }

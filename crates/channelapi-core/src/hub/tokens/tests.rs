@@ -92,6 +92,9 @@ async fn a_wrong_clock_at_the_start_takes_no_token() {
     let for_a_moment = Clock::manual(THEN);
     for_a_moment.set_machine(THEN + 3_650 * day);
     assert_eq!(end(&for_a_moment, 7 * day), THEN + 14 * day, "it gains no years");
+    let at_the_start = Clock::manual(THEN + 3_650 * day);
+    at_the_start.set_machine(THEN);
+    assert_eq!(end(&at_the_start, 7 * day), THEN + 14 * day, "nor does it by a clock that was set right");
 }
 
 #[tokio::test]
