@@ -6,6 +6,7 @@ use crate::config::origins::Origins;
 use crate::config::source::Source;
 use crate::listener::Place;
 use crate::logging::is_for_people;
+use crate::output;
 use std::fmt::Write as _;
 use std::time::Duration;
 use tracing::{info, warn};
@@ -23,7 +24,8 @@ pub(crate) struct Places {
 /// Tells people with a banner on standard output, and logs with one line.
 pub(crate) fn announce(config: &Config, keys: &ResolvedKeys, places: &Places, started: Duration) {
     if is_for_people(config.log.format) {
-        print!("{}", text(config, keys, places, started));
+        // Whoever read it may have gone, which is no reason not to serve.
+        _ = output::try_write(&text(config, keys, places, started));
     }
     let started_ms = u64::try_from(started.as_millis()).unwrap_or(u64::MAX);
     let version = env!("CARGO_PKG_VERSION");

@@ -5,7 +5,11 @@
 mod node;
 
 use node::{Node, eventually};
-use std::{fs, process::Command};
+use std::{
+    fs,
+    io::{self, BufRead as _, BufReader},
+    process::{Command, Stdio},
+};
 
 const DROPPED: &str = "channelapi_log_lines_dropped_total";
 
@@ -77,4 +81,21 @@ fn a_server_that_is_starting_ends_when_it_is_told_to() {
     fs::remove_file(&secret).unwrap();
     fs::write(&secret, kept).unwrap();
     node.restart();
+}
+
+/// Once, a banner that could not be printed ended the server with a panic.
+#[test]
+fn a_banner_that_nobody_reads_is_no_reason_not_to_serve() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reader, closed) = io::pipe().unwrap();
+    drop(reader);
+    let mut server = Command::new(env!("CARGO_BIN_EXE_channelapi"));
+    server.current_dir(dir.path()).args(["--log-format=pretty", "--port=0", "--address=127.0.0.1"]);
+    let mut server = server.stdout(closed).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(server.stderr.take().unwrap()).lines();
+    let is_ready = lines.map_while(Result::ok).any(|line| line.contains(" ready "));
+    if is_ready {
+        assert!(Command::new("kill").arg(server.id().to_string()).status().unwrap().success());
+    }
+    assert_eq!((is_ready, server.wait().unwrap().code()), (true, Some(0)));
 }

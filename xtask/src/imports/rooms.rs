@@ -143,7 +143,7 @@ pub(super) const ROOMS: &[Room] = &[
     ),
     room(
         "channelapi/banner",
-        &["config", "logging", "listener"],
+        &["config", "logging", "listener", "output"],
         "it shows settings and places to whoever reads the log",
     ),
     room(
