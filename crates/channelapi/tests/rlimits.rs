@@ -3,10 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "what fails around the server of a test fails the test")]
 
 mod node;
+mod program;
 
-use std::{fs, process::Command};
+use std::{fs, process::Command, thread};
 
 use node::{KEY, Node};
+use program::check;
 
 /// Once, reloading was over for good, and only the log said so.
 #[test]
@@ -44,7 +46,32 @@ fn where_files_may_not_grow_the_log_has_more_of_them() {
     let segments =
         segments.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|it| it == "log"));
     assert!(segments.count() > 3);
+    // Many at once are one group in the log, which is larger than what one of its files may have left.
+    thread::scope(|scope| {
+        let publish = || [(); 6].map(|()| node.call("POST", "/message/a", &body).status);
+        let publishers: Vec<_> = (0..24).map(|_| scope.spawn(publish)).collect();
+        for publisher in publishers {
+            assert_eq!(publisher.join().unwrap(), [200; 6]);
+        }
+    });
     assert_eq!(node.call("GET", "/readyz", "").status, 200);
     node.signal("-TERM");
     assert_eq!(node.ended(), Some(0));
+}
+
+/// Once, it was told that the disk was not well.
+#[test]
+fn a_start_that_may_not_have_files_as_large_as_there_are_says_so() {
+    let mut node = Node::start("");
+    let body = format!(r#"{{"message":"{}"}}"#, "x".repeat(200_000));
+    for number in 0..4 {
+        assert_eq!(node.call("POST", "/message/a", &body).status, 200, "{number}");
+    }
+    node.signal("-TERM");
+    assert_eq!(node.ended(), Some(0));
+    // The newest segment is stored again.
+    let mut server = Command::new("prlimit");
+    server.current_dir(node.dir.path()).args(["--fsize=131072", "timeout", "20"]);
+    server.args([env!("CARGO_BIN_EXE_channelapi"), "--port=0"]);
+    check(&server.output().unwrap(), 1, &[], &["cannot be stored again", "LimitFSIZE="]);
 }

@@ -120,6 +120,9 @@ pub(crate) fn advice(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied => {
             "give it, with everything in it, to the user that runs channelapi (`chown -R`)"
         }
+        io::ErrorKind::FileTooLarge => {
+            "let this process have larger files (`LimitFSIZE=` of systemd, `ulimit -f` of a shell)"
+        }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on its disk",
         io::ErrorKind::ReadOnlyFilesystem => "mount its file system for writing",
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => "choose another with --data-dir",

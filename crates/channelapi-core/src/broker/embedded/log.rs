@@ -31,6 +31,9 @@ static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 /// The segment of what is in none.
 pub(super) const MEMORY: u32 = 0;
 
+/// More than a seal has.
+const SEAL_ROOM: u64 = 128;
+
 /// The log, open for appending.
 pub(super) struct Log {
     disk: Arc<dyn Disk>,
@@ -98,6 +101,14 @@ impl Log {
     /// Whether the next record belongs into a new segment.
     pub(super) fn is_full(&self) -> bool {
         self.head.is_sealed || self.head.length >= self.segment_bytes_max
+    }
+
+    /// Whether so many bytes of records belong into a new segment, too. Where files may not be longer than two segments, what is left of
+    /// one may not take a group, or the seal behind it; a segment that has just begun is no place to leave.
+    pub(super) fn is_full_for(&self, bytes: usize) -> bool {
+        let length = self.head.length;
+        let is_begun = length > self.segment_bytes_max / 2;
+        self.is_full() || (is_begun && length + bytes as u64 + SEAL_ROOM > 2 * self.segment_bytes_max)
     }
 
     /// Appends records, and returns where they begin. A crash may take them until they are synced.

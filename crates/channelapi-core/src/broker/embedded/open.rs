@@ -33,7 +33,8 @@ pub enum OpenError {
     Io(#[from] io::Error),
     /// The operating system took nothing of what was read.
     #[error(
-        "{0} cannot be stored again, as a start does with what the last process may not have synced: {1}; start again when the disk is well, or copy what can be read to another one with `channelapi store backup`, and start there"
+        "{0} cannot be stored again, as a start does with what the last process may not have synced: {1}; {advice}",
+        advice = unwritable_advice(.1)
     )]
     Unwritable(String, io::Error),
     /// A newer version of this program wrote it.
@@ -42,6 +43,18 @@ pub enum OpenError {
     /// A file that is not ours lies among the segments.
     #[error("{0} is no segment of the log: move it away")]
     Foreign(String),
+}
+
+/// What to do about a segment that cannot be stored again.
+fn unwritable_advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::FileTooLarge => {
+            "let this process have files that are larger than that (`LimitFSIZE=` of systemd, `ulimit -f` of a shell)"
+        }
+        _ => {
+            "start again when the disk is well, or copy what can be read to another one with `channelapi store backup`, and start there"
+        }
+    }
 }
 
 impl From<OtherFormat> for OpenError {

@@ -92,15 +92,19 @@ fn gather(waiting: &mut mpsc::Receiver<Command>, commands: &mut Vec<Command>) {
     }
 }
 
-/// As much of what waits as fits into one group.
-fn take_group(first: Waiting, rest: &mut Peekable<impl ExactSizeIterator<Item = Command>>) -> Vec<Waiting> {
+/// As much of what waits as fits into one group, which has about `bytes_max` bytes at most.
+fn take_group(
+    first: Waiting,
+    rest: &mut Peekable<impl ExactSizeIterator<Item = Command>>,
+    bytes_max: usize,
+) -> Vec<Waiting> {
     let mut together = Vec::with_capacity(1 + rest.len());
     let mut bytes = 0;
     let mut next = Some(first);
     while let Some(waiting) = next {
         bytes += waiting.requests.iter().map(record_bytes_about).sum::<usize>();
         together.push(waiting);
-        next = if bytes < LOG_GROUP_BYTES_MAX
+        next = if bytes < bytes_max
             && let Some(Command::Publish(waiting)) =
                 rest.next_if(|command| matches!(command, Command::Publish(_)))
         {
@@ -186,7 +190,8 @@ impl Writer {
 
     /// Stores as much of what waits as fits into one group; a batch is never divided.
     fn store(&mut self, first: Waiting, rest: &mut Peekable<impl ExactSizeIterator<Item = Command>>) {
-        let together = take_group(first, rest);
+        let segment_bytes = usize::try_from(self.settings.segment_bytes).unwrap_or(usize::MAX);
+        let together = take_group(first, rest, LOG_GROUP_BYTES_MAX.min(segment_bytes));
         let mut group = Group::with_capacity(together.len());
         let times = self.times();
         self.repeats.forget_old(times.keys);
@@ -257,7 +262,7 @@ impl Writer {
     }
 
     pub(super) fn write(&mut self, mut bytes: Vec<u8>, must_sync: bool) -> Result<Appended, AppendError> {
-        if self.log.is_full() {
+        if self.log.is_full_for(bytes.len()) {
             self.roll()?;
         }
         let position = self.log.append(&mut bytes)?;
