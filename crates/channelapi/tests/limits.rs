@@ -241,6 +241,9 @@ fn a_jwt_whose_time_has_not_come_is_no_guess() {
         let path = format!("/v1/channels/a/stream?token={}", sign(7_200 + number));
         let answer = node.request("GET", &path, &from("203.0.113.1"), "");
         assert!(answer.status == 403 && answer.body.contains("token_not_yet_valid"), "{answer:?}");
+        let source = [from("203.0.113.1")[0], ("Accept", "text/event-stream")];
+        let answer = node.request("GET", &path, &source, "");
+        assert!(answer.status == 200 && answer.body.contains("retry: "), "{answer:?}");
     }
     enter(&sign(0), "42[\"clientevent\"");
     assert_eq!(node.metric("channelapi_joins_refused_total{reason=\"not_yet_valid\"}"), 40);

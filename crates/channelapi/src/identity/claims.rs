@@ -93,6 +93,9 @@ pub(crate) enum ClaimError {
     /// It is not good yet.
     #[error("it is not valid before {0} seconds from now (`{1}`)")]
     TooEarly(u64, &'static str),
+    /// It ends before it begins.
+    #[error("it is never valid: its `exp` is not behind its `{0}`")]
+    Never(&'static str),
     /// It is not good any more.
     #[error("it ended {0} seconds ago")]
     Expired(u64),
@@ -115,6 +118,9 @@ pub(crate) enum ClaimError {
 
 /// The claims of a JWT, not yet believed.
 pub(super) struct RawClaims<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+/// Whoever counts milliseconds means a time that is tens of thousands of years ahead.
+const NEAR: &str = "a time in seconds, not in milliseconds, and no more than 366 days ahead";
 
 /// Values of the claim `typ` by which identity providers mark what is not meant to open anything.
 const NO_ACCESS: [&str; 4] = ["ID", "Refresh", "Offline", "Logout"];
@@ -178,6 +184,10 @@ impl<'a> RawClaims<'a> {
             id: self.text("jti")?.map(Into::into),
             issued_at,
         };
+        // Whoever is told to wait is not to wait in vain.
+        if let Some((wait, name)) = self.wait(now, expires_at)? {
+            return Err(ClaimError::TooEarly(wait.div_ceil(1_000), name));
+        }
         Ok(Claims { bearer, expires_at, exact, patterns, grants: rules.grants.clone() })
     }
 
@@ -203,20 +213,33 @@ impl<'a> RawClaims<'a> {
         Err(ClaimError::Audience { found: list(&found), wanted: list(wanted) })
     }
 
+    /// How long it has to be waited for, and by which claim. One whose time never comes is refused.
+    fn wait(&self, now: u64, expires_at: u64) -> Result<Option<(u64, &'static str)>, ClaimError> {
+        let mut longest = None;
+        for name in ["nbf", "iat"] {
+            let time = self.time(name)?.unwrap_or(0);
+            let wait = time.saturating_sub(now);
+            if wait > millis_of(JWT_LIFETIME_MAX) {
+                return Err(ClaimError::Malformed { claim: name.to_owned(), kind: NEAR });
+            }
+            if wait > leeway() && time >= expires_at {
+                return Err(ClaimError::Never(name));
+            }
+            longest = longest.max((wait > leeway()).then_some((wait, name)));
+        }
+        Ok(longest)
+    }
+
     /// When it ends and when it was issued.
     fn judge_times(&self, now: u64) -> Result<(u64, u64), ClaimError> {
         let expires_at = self.time("exp")?.ok_or_else(|| ClaimError::Missing("exp".into()))?;
         let issued_at = self.time("iat")?;
-        for (name, time) in [("nbf", self.time("nbf")?), ("iat", issued_at)] {
-            let wait = time.unwrap_or(0).saturating_sub(now);
-            if wait > leeway() {
-                return Err(ClaimError::TooEarly(wait.div_ceil(1_000), name));
-            }
-        }
         if now >= expires_at.saturating_add(leeway()) {
             return Err(ClaimError::Expired((now - expires_at) / 1_000));
         }
-        let begin = issued_at.unwrap_or(now).min(now);
+        let is_early = self.wait(now, expires_at)?.is_some();
+        let begin = issued_at.unwrap_or(now);
+        let begin = if is_early { begin } else { begin.min(now) };
         if expires_at - begin.min(expires_at) > millis_of(JWT_LIFETIME_MAX) {
             return Err(ClaimError::TooLong);
         }

@@ -349,7 +349,8 @@ impl Code {
             Self::Unavailable | Self::Overloaded | Self::ShortOfMemory | Self::TooFast | Self::KeyTooFast => {
                 Some("1")
             }
-            Self::TooManyAttempts
+            Self::TokenNotYetValid
+            | Self::TooManyAttempts
             | Self::TooManyConnections
             | Self::TooManyFromAddress
             | Self::TooManyClients => Some("10"),

@@ -181,6 +181,10 @@ async fn what_a_jwt_says_of_itself_is_held_to_its_type() {
             check(name, Some(value), invalid).await;
         }
         check(name, Some(json!(NOW + 11)), Err(Denied::Early)).await;
+        // None of these is ever good.
+        check(name, Some(json!(NOW * 1_000)), invalid).await;
+        check(name, Some(json!(NOW + 367 * 86_400)), invalid).await;
+        check(name, Some(json!(NOW + 100_000)), invalid).await;
         check(name, None, Ok(())).await;
         check(name, Some(json!(NOW + 10)), Ok(())).await;
     }
