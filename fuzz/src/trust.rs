@@ -3,7 +3,15 @@
 use std::path::Path;
 
 /// Nothing can fail.
-pub(crate) type TrustError = std::convert::Infallible;
+#[derive(Debug, thiserror::Error)]
+#[error("nothing can fail")]
+pub(crate) enum TrustError {}
+
+impl TrustError {
+    pub(crate) fn is_of_file(&self) -> bool {
+        match *self {}
+    }
+}
 
 /// No client of TLS.
 #[allow(clippy::unnecessary_wraps, reason = "that of the server may fail")]

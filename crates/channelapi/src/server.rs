@@ -295,6 +295,8 @@ pub(crate) async fn run(
 ) -> Result<(), Failure> {
     let started = Instant::now();
     let signals = Signals::hear()?;
+    // One that comes while the server starts is heard when it has.
+    let hangups = reload::hangups()?;
     for warning in &config.warnings {
         warn!("{warning}");
     }
@@ -316,10 +318,11 @@ pub(crate) async fn run(
     let ring = KeyRing::new(&keys, reach, config.data_dir.clone());
     let origins = Live::new(config.http.cors_origins.clone());
 
-    let issuers = Issuers::set_up(&config.jwt, None)
-        .map_err(|error| Failure { error: error.into(), code: EXIT_CONFIG })?;
+    let issuers = Issuers::set_up(&config.jwt, None).map_err(|error| Failure {
+        code: if error.may_pass() { 1 } else { EXIT_CONFIG },
+        error: error.into(),
+    })?;
     let front = Front::open(&config)?;
-    let hangups = reload::hangups()?;
     // Taken, so that a write beyond the largest file that this process may have (`LimitFSIZE`) fails, and does not end it.
     let _too_large = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?;
     let clock = Clock::system();

@@ -4,15 +4,20 @@
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, Timespec};
-use std::fs::{File, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+/// How long after its last change a file may still be in the middle of being written.
+const WRITING_TIME: Duration = Duration::from_mins(1);
 
 /// How long something that is no regular file may take to give what is in it: a program may have to ask somewhere else first.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The bytes of a file, and what the system knows of it.
+///
+/// A pipe gives what is in it once: the next time, it is a failure.
 ///
 /// Fails with [`ErrorKind::FileTooLarge`] if there are more than `bytes_max`, and with [`ErrorKind::TimedOut`] if it is a pipe or a device
 /// from which not all has come within ten seconds.
@@ -37,12 +42,22 @@ fn read_within(path: &Path, bytes_max: u64, patience: Duration) -> io::Result<(V
                 let reason = format!("it is larger than {bytes_max} bytes");
                 return Err(io::Error::new(ErrorKind::FileTooLarge, reason));
             }
+            Ok(_) if bytes.is_empty() && !metadata.is_file() => {
+                let reason = "it is a pipe or a device with nothing in it, or nothing any more; put a file in its place, or restart";
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, reason));
+            }
             Ok(_) => return Ok((bytes, metadata)),
             // What has come so far is kept; some of it may be there even now.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Whether a file was written so lately that whoever writes it may not have come to its end.
+pub(crate) fn is_new(path: &Path) -> bool {
+    let written = fs::metadata(path).and_then(|found| found.modified());
+    written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < WRITING_TIME))
 }
 
 /// Waits until there is something to read, or the end of it.
@@ -63,7 +78,6 @@ fn wait_for(file: &File, ends_at: Instant) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
     use std::io::Write as _;
     use std::thread;
 
@@ -117,5 +131,10 @@ mod tests {
         });
         assert_eq!(read(&path, 5).unwrap().0, b"12345");
         writer.join().unwrap();
+        let gone = File::options().read(true).write(true).open(&path).unwrap();
+        let waiting = thread::spawn(move || read(&path, 5).map(|_| ()).map_err(|error| error.kind()));
+        thread::sleep(SHORT);
+        drop(gone);
+        assert_eq!(waiting.join().unwrap(), Err(ErrorKind::UnexpectedEof));
     }
 }

@@ -42,6 +42,13 @@ pub(crate) enum TrustError {
     Judge(#[from] VerifierBuilderError),
 }
 
+impl TrustError {
+    /// Whether it is a file that somebody may be about to write.
+    pub(crate) fn is_of_file(&self) -> bool {
+        matches!(self, Self::File { .. })
+    }
+}
+
 /// Those whom we trust.
 struct Trusted {
     roots: RootCertStore,

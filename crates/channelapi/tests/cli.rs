@@ -5,10 +5,11 @@ mod skipped;
 
 use skipped::skipped;
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, Write},
     path::Path,
     process::{Command, Output, Stdio},
+    time::{Duration, SystemTime},
 };
 
 use program::{check, text};
@@ -150,7 +151,7 @@ fn a_result_that_nobody_gets_is_an_error_unless_the_pipe_is_closed() {
         let (reader, closed) = io::pipe().unwrap();
         drop(reader);
         assert_eq!(run_into(closed.into(), args).status.code(), Some(0), "{args:?}");
-        let Ok(full) = fs::File::options().write(true).open("/dev/full") else {
+        let Ok(full) = File::options().write(true).open("/dev/full") else {
             skipped("there is no /dev/full here, so no output can be full");
             continue;
         };
@@ -216,13 +217,31 @@ fn keys_for_jwts_that_cannot_be_used_are_refused_by_check_and_at_the_start() {
     let short = ["error: channelapi.toml:3: jwt.secret: the secret is 20 bytes, and must have 32 or more"];
     let missing =
         ["error: channelapi.toml:3: the keys of a jwt entry cannot be read: /nonexistent.json: No such file"];
-    let entries = [("secret = '0123456789abcdef0123'", short), ("jwks_file = '/nonexistent.json'", missing)];
-    for (entry, told) in entries {
+    let half = ["error: channelapi.toml:3: half.json: "];
+    // What may be mounted late, or is being written, is worth another start.
+    for (entry, told, code) in [
+        ("secret = '0123456789abcdef0123'", &short, 78),
+        ("jwks_file = '/nonexistent.json'", &missing, 1),
+        ("jwks_file = 'half.json'", &half, 1),
+        ("jwks_file = 'half.json'", &half, 78),
+    ] {
+        fs::write(dir.path().join("half.json"), r#"{"keys":[{"kty":"#).unwrap();
+        if code == 78 {
+            let file = File::options().write(true).open(dir.path().join("half.json")).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_mins(2)).unwrap();
+        }
         fs::write(dir.path().join("channelapi.toml"), format!("[[jwt]]\nissuer = 'a'\n{entry}\n")).unwrap();
-        check(&run(dir.path(), &["check"], &[]), 2, &[], &told);
+        check(&run(dir.path(), &["check"], &[]), 2, &[], told);
         let server = run(dir.path(), &["--port=0", "--address=127.0.0.1", "--log-format=pretty"], &[]);
-        assert_eq!(server.status.code(), Some(78), "{entry}");
+        assert_eq!(server.status.code(), Some(code), "{entry}");
     }
+}
+
+/// Once, root was told to take a right from `/dev/null` that everybody needs.
+#[test]
+fn a_device_in_the_place_of_a_file_is_no_reason_to_change_it() {
+    let dir = tempfile::tempdir().unwrap();
+    check(&run(dir.path(), &["check", "-c", "/dev/null"], &[]), 0, &["configuration is valid"], &[]);
 }
 
 #[test]
@@ -292,7 +311,7 @@ fn a_new_key_is_shown_once_and_the_file_gets_its_hash() {
 /// Once, it was lost, and the file had its hash.
 #[test]
 fn a_new_key_that_cannot_be_shown_is_none() {
-    let Ok(full) = fs::File::options().write(true).open("/dev/full") else {
+    let Ok(full) = File::options().write(true).open("/dev/full") else {
         return skipped("there is no /dev/full here, so no output can be full");
     };
     let mut create = Command::new(env!("CARGO_BIN_EXE_channelapi"));

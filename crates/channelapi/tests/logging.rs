@@ -73,6 +73,8 @@ fn a_server_that_is_starting_ends_when_it_is_told_to() {
     assert!(Command::new("mkfifo").arg(&secret).status().unwrap().success());
     node.begin_restart();
     node.await_log("an API key of the configuration file counts");
+    // Heard when the server has started; once, it ended it.
+    node.signal("-HUP");
     node.signal("-TERM");
     node.await_log("SIGTERM: stopping");
     node.await_log("\"stopped\"");

@@ -61,7 +61,7 @@ pub(super) const ROOMS: &[Room] = &[
     room("channelapi/aside", &[], "work is done on a thread of its own without anyone knowing what it is"),
     room(
         "channelapi/tls",
-        &["aside", "metrics", "channelapi-core/limits"],
+        &["aside", "metrics", "small_file", "channelapi-core/limits"],
         "certificates come and go without knowing who shows them",
     ),
     room(

@@ -77,6 +77,18 @@ pub(crate) enum SetUpError {
     Trust(TrustError),
 }
 
+impl SetUpError {
+    /// Whether time may mend it, or whoever writes the files: nobody needs to change what is configured.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::File { .. } => true,
+            Self::Key { place, .. } => small_file::is_new(Path::new(place)),
+            Self::At { error, .. } => error.may_pass(),
+            Self::Trust(error) => error.is_of_file(),
+        }
+    }
+}
+
 /// Why a JWT is not good, in words for the operator.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub(crate) enum Refused {

@@ -4,6 +4,7 @@
 
 use super::chain::{Chain, ChainError};
 use super::validity::{Days, Validity};
+use crate::small_file::is_new;
 use channelapi_core::limits::CERTIFICATE_FILE_BYTES_MAX;
 use rustix::fs::{Mode, OFlags};
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -46,9 +47,6 @@ pub(crate) struct PairFiles {
     /// The key, as PEM.
     pub(crate) key: PathBuf,
 }
-
-/// How long after its last change a file may still be in the middle of being written.
-const WRITING_TIME: Duration = Duration::from_mins(1);
 
 /// What both files hold, to see whether something has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,12 +173,6 @@ impl PairFiles {
         });
         exposed.into_iter().chain(ends).collect()
     }
-}
-
-/// Whether a file was written so lately that whoever writes it may not have come to its end.
-fn is_new(path: &Path) -> bool {
-    let written = fs::metadata(path).and_then(|found| found.modified());
-    written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < WRITING_TIME))
 }
 
 /// Reads a regular file. It is opened without waiting: a pipe may have nobody who writes to it.
