@@ -59,7 +59,7 @@ Examples:
   channelapi jwt verify eyJhbGciOiJIUzI1NiJ9.eyJjaGFubmVscyI6WyJhIl19.…
   channelapi jwt sign --channels a | channelapi jwt verify -
 
-Keys behind a jwks_url are fetched. What clients are told is less: only that it is not valid.";
+Keys behind a jwks_url are fetched. What clients are told is less: that it is not valid, not yet, or not any more.";
 
 /// Understands `jwt …`.
 pub(super) fn jwt(

@@ -99,7 +99,8 @@ fn distrusted(file: &Metadata) -> Option<String> {
             "it belongs to another user of this machine ({owner}), who can change what it says"
         ));
     }
-    (file.mode() & 0o002 != 0)
+    // Devices are for everybody; `/dev/null` is how some say that there shall be no file.
+    (file.is_file() && file.mode() & 0o002 != 0)
         .then(|| "every user of this machine can change what it says; `chmod o-w` ends that".to_owned())
 }
 

@@ -127,6 +127,7 @@ are lists and can only be written in the file; see [API keys](#api-keys), [JWT](
 start, files are read anew. The file is the one that was found at the start: without it nothing changes, and another that has
 appeared meanwhile does not count. A server that was started without a file looks for one each time. A file that says nothing any more,
 while something of a file is in effect, changes nothing either, and neither does a pipe or a device: those are read at the start alone.
+A secret that came from a pipe (`<(…)`) came once: a reload finds nothing there, says so, and changes nothing. Put it in a file where reloads are wanted.
 What is wrong changes nothing, and the log says what. Keys, issuers of JWTs, everything below `[limits]`,
 `http.cors_origins` and `log.level` change at once, and so does where the certificate is from: what its files hold and their names
 (`tls.cert`, `tls.key`), `tls.reload_interval`, and everything below `[acme]`. Whether there is TLS at all, and everything else that
@@ -134,9 +135,9 @@ differs, needs a restart; the log names it.
 
 **Exit codes.** 0: all is well. 1: the server cannot start, for example because its port is taken. 2: the command line, a variable or the
 file is wrong. 74: the disk failed, or a bug ended what writes to it, and the server ended rather than guess. 75: another process has the data directory, or another
-version wrote it, and nothing in it was changed. 78: the auth key or the certificate is refused; tell the process manager not to restart
-after it, as the next start would end the same way. A certificate that a renewal or the clock mends (it is not there, was changed within the last minute, does not belong to
-its key, has expired, is not valid yet) ends the start with 1.
+version wrote it, and nothing in it was changed. 78: the auth key, the certificate or a key of
+`[[jwt]]` is refused; tell the process manager not to restart after it, as the next start would end the same way. A certificate that a renewal or the clock mends (it is not there, was changed within the last minute, does not belong to
+its key, has expired, is not valid yet) ends the start with 1, as does a file of `[[jwt]]` that is not there or was changed within the last minute. The file of an auth key is part of the configuration: without it, the start ends with 2.
 ";
 
 const ORIGINAL: &str = "

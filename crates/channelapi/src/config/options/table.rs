@@ -279,7 +279,7 @@ options! {
         /// Tokens that are not good, in a minute from one address.
         ///
         /// Beyond it, its clients are refused until the next ones are due. One of the last eight again counts a sixteenth: clients that come back with a token that was
-        /// rotated are no guesses. `0` is no limit.
+        /// rotated are no guesses; nor are JWTs that are signed well and have ended, or are not valid yet. `0` is no limit.
         failed_tokens: u64 = "300" in "0" ..= "100000";
 
         /// Requests with an unknown session, in a minute from one address.
