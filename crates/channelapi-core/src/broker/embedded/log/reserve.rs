@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - Nothing is written for publishers while it is not whole.
-//! - What is left of it when it is given up is for nothing but writing down that the oldest segment goes, which makes room.
+//! - What is left of it when it is given up is for nothing but writing down that the oldest segment goes, which makes room; and before
+//!   that, where the oldest is the one that grows, for going on in another.
 
 use super::disk::{Disk, LogFile, is_gone, sync_failed};
 use super::segment::RESERVE;

@@ -184,7 +184,10 @@ fn a_full_disk_heals_though_there_is_no_room_any_more_for_where_channels_stand()
             }
             clock.advance(Duration::from_secs(2_000));
             tidy(&broker);
-            assert!(!disk.has("0000000000000001.log"), "there was room for what is needed");
+            assert!(
+                !disk.has("0000000000000001.log"),
+                "there was room for what is needed, after {purges} purges, started again: {is_restarted}"
+            );
             broker.publish(request(9, "there is room again")).await.unwrap();
             let check = |broker: &EmbeddedBroker| {
                 for (name, published) in &quiet {

@@ -39,9 +39,11 @@ impl Writer {
         if goes_on { self.with_the_reserve(|writer| writer.begin(number)) } else { self.begin(number) }
     }
 
-    /// Goes on in a new segment at any cost: most of the one before is dead, and gives its space back then.
+    /// Goes on in a new segment: most of the one before is dead, and gives its space back then. That is worth all of the reserve if it is the
+    /// oldest, which is removed. Another one is rewritten, for which there may be no room, and the oldest would have none to go.
     pub(super) fn roll_making_room(&mut self) -> Result<(), Refusal> {
-        let rolled = self.with_the_reserve(Self::roll);
+        let is_oldest = self.stored.read().segments.list.len() == 1;
+        let rolled = if is_oldest { self.with_the_reserve(Self::roll) } else { self.roll() };
         rolled.map_err(|failure| {
             // Upkeep comes again soon, for as long as the disk is full, and that was told.
             debug!(error = %failure, "the log could not go on in another segment");
