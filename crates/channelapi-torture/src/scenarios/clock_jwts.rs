@@ -65,23 +65,21 @@ impl Bearers {
         ensure!(told.is_none(), "somebody who may stay was told of an end");
         let told = hear(&mut self.ends, &event).await.context("to somebody whose JWT ends soon")?;
         self.told_at = self.told_at.or(told);
-        // Whoever comes is judged by this clock. An end lies behind an hour's jump, and years cannot be bridged by a JWT at all.
-        let old = match hours {
-            0 => None,
-            ahead if ahead > 0 => Some("token_expired"),
-            _ => Some("token_invalid"),
-        };
+        // Whoever comes is judged by this clock. An end lies behind an hour's jump; to be early passes, but not by years.
         let (there, here) = (unix_seconds()? + hours * 3600, unix_seconds()?);
         let is_near = hours.abs() <= 24;
-        let behind = match (hours, is_near) {
-            (1.., _) => Some("token_expired"),
-            (_, true) => None,
-            (_, false) => Some("token_invalid"),
+        let (old, behind) = match (hours, is_near) {
+            (0, _) => (None, None),
+            (1.., _) => (Some("token_expired"), Some("token_expired")),
+            (_, true) => (Some("token_not_yet_valid"), None),
+            (_, false) => (Some("token_invalid"), Some("token_invalid")),
         };
+        let (soon, never) = (json!({ "nbf": there + 300 }), json!({ "nbf": there + 3_000 }));
         for (what, jwt, expected) in [
             ("from before the jump", self.jwt.clone(), old),
             ("that was just issued", jwt(there, &json!({})), None),
-            ("that is not good yet", jwt(there, &json!({ "nbf": there + 3_000 })), Some("token_invalid")),
+            ("that is not good yet", jwt(there, &soon), Some("token_not_yet_valid")),
+            ("that ends before it begins", jwt(there, &never), Some("token_invalid")),
             ("whose time is over", jwt(there, &json!({ "exp": there - 60 })), Some("token_expired")),
             ("without a time of issue", jwt(there, &json!({ "iat": null, "exp": here + 600 })), behind),
         ] {
