@@ -5,6 +5,7 @@
 
 use std::io::{BufRead, BufReader, PipeReader};
 use std::process::Command;
+use std::sync::LazyLock;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -30,9 +31,13 @@ pub(crate) struct Outcome {
     pub(crate) closing: Vec<String>,
 }
 
-/// Announces a step that is done in this process.
+/// When the first step was announced.
+static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Announces a step that is done in this process, with the minutes and seconds since the first one.
 pub(crate) fn announce(name: &str) {
-    println!("\n── {name}");
+    let seconds = BEGIN.elapsed().as_secs();
+    println!("\n── {name} ({}:{:02})", seconds / 60, seconds % 60);
 }
 
 /// Runs a program on the terminal as it is.
