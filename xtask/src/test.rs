@@ -51,8 +51,13 @@ pub(crate) fn run(tree: &Tree, arguments: &Arguments) -> Result<()> {
         match part {
             // These mostly wait for something. Those in JavaScript do, too, but hundreds of them look at what comes first.
             Part::Python if arguments.only.is_none() => fuzzing = Some(Aside::start(tree)),
-            // Here they look at how long it takes.
-            Part::Torture => outcomes.extend(fuzzing.take().map(Aside::finish).transpose()?),
+            // Here they look at how long it takes. What they need is built while there is still something to wait for.
+            Part::Torture => {
+                if fuzzing.is_some() {
+                    torture::build_all(tree)?;
+                }
+                outcomes.extend(fuzzing.take().map(Aside::finish).transpose()?);
+            }
             _ => {}
         }
         match part {

@@ -89,17 +89,18 @@ pub(crate) fn long(tree: &Tree) -> Result<Vec<Outcome>> {
     LONG.iter().map(|scenario| watch(tree, scenario)).collect()
 }
 
-fn build_all(tree: &Tree) -> Result<()> {
-    build_failing_server(tree)?;
-    build(tree)
-}
-
 /// The server and the program that breaks it.
 pub(crate) fn build(tree: &Tree) -> Result<()> {
     server::build_server(tree)?;
     let mut build = tree.cargo();
     build.args(["build", "--release", "--locked", "--package", "channelapi-torture"]);
     step::run("Build the torture", &mut build)
+}
+
+/// The same, and the server that fails when it is told to.
+pub(crate) fn build_all(tree: &Tree) -> Result<()> {
+    build_failing_server(tree)?;
+    build(tree)
 }
 
 /// It shares all dependencies with the server, and cargo gives both the same name: so it is put aside before the server is
