@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { createHmac, randomUUID } from "node:crypto";
 import { after, before, describe, it } from "node:test";
+import { setTimeout } from "node:timers/promises";
 
 import { io as io4x } from "socket.io-client-4.x";
 
@@ -371,6 +372,35 @@ describe("a revocation", () => {
     for (const one of all) assert.deepEqual(await one.nth("disconnect"), ["io server disconnect"]);
     assert.equal(await refusal(t, { token }), "token_invalid");
     assert.equal(await refusal(t, { token: jwt }), "token_revoked");
+  });
+
+  it("of a channel counts for a JWT that names it whole, and for what another opens by a pattern", async (t) => {
+    const [gone, stays] = [`p:${freshName()}`, `p:${freshName()}`];
+    const old = { iat: seconds() - 5 };
+    const named = (...channels) => sign(channels, 600, { iss: "patterns", aud: undefined, ...old }, { secret: `${SECRET} of another` });
+    const stock = client(t, { token: named("p:*"), channels: [gone, stays] });
+    const other = client(t, { token: named(gone, stays), channels: [stays] });
+    await Promise.all([stock.settled(), other.settled()]);
+    await revoke({ channel: gone });
+    assert.deepEqual(await stock.nth("disconnect"), ["io server disconnect"]);
+    await publishAll(server, stays, ["still here"]);
+    await other.kept("still here");
+    assert.equal(await refusal(t, { token: named(gone, stays), channels: [stays] }), "token_revoked");
+    assert.equal(await refusal(t, { token: named("p:*"), channels: [gone] }), "token_revoked");
+    await client(t, { token: named("p:*"), channels: [stays] }).settled();
+  });
+
+  it("of a channel changes nothing for who brings an old JWT in the place of a good one", async (t) => {
+    const [gone, stays] = [`p:${freshName()}`, `p:${freshName()}`];
+    await revoke({ channel: gone });
+    await setTimeout(1_100);
+    const stock = client(t, { token: byPatterns([gone, stays]) });
+    await stock.settled();
+    const old = sign(["p:*"], 600, { iss: "patterns", aud: undefined, iat: seconds() - 60 }, { secret: `${SECRET} of another` });
+    const [answer] = await stock.ask("auth", { token: old });
+    assert.equal(answer.error?.code, "token_revoked", JSON.stringify(answer));
+    await publishAll(server, gone, ["still here"]);
+    await stock.kept("still here");
   });
 
   it("ends event streams", async () => {

@@ -15,6 +15,7 @@ import { freshName } from "./stock.js";
 const secret = () => randomBytes(24).toString("base64url");
 const shop = secret();
 const limited = secret();
+const everywhere = secret();
 
 /** A key of the list, by its hash. */
 const listed = (name, key, rest) =>
@@ -25,6 +26,7 @@ before(async () => {
   const keys = [
     listed("shop", shop, 'scopes = ["publish", "tokens"]\nchannels = ["user-*"]'),
     listed("limited", limited, 'scopes = ["admin"]\nchannels = ["user-*"]'),
+    listed("everywhere", everywhere, 'scopes = ["admin"]\nchannels = ["user-*", "*"]'),
   ];
   server = await Server.start([], { config: keys.join("") });
 });
@@ -60,6 +62,14 @@ describe("a key of the list", () => {
     assert.equal(answer.body, '{"success": false, "message": "The API key is not for this channel."}');
     const batch = await server.v1("POST", "/messages", { channels: ["user-1", "news"], data: 1 }, as(shop));
     assert.deepEqual(batch.json.results.map(({ status, code }) => [status, code]), [[201, undefined], [403, "channel_not_allowed"]]);
+  });
+
+  it("is for all channels where one of its patterns is", async () => {
+    const made = await server.v1("POST", "/revocations", { jti: "2" }, as(everywhere));
+    assert.equal(made.status, 201, made.body);
+    assert.equal((await server.v1("DELETE", `/revocations/${made.json.id}`, undefined, as(everywhere))).status, 200);
+    const metrics = await fetch(`${server.url}/metrics`, { headers: as(everywhere) });
+    assert.equal(metrics.status, 200, await metrics.text());
   });
 
   it("revokes nothing where it is limited to channels: a revocation may concern every channel", async (t) => {

@@ -7,7 +7,11 @@ mod configured;
 use configured::{PUBLISHER, READER, SHOP, Server, key};
 use std::{
     fs,
-    io::{BufRead as _, Read as _},
+    io::{BufRead as _, Read as _, Write as _},
+    net::TcpStream,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
 };
 
 #[test]
@@ -132,4 +136,49 @@ fn how_much_is_logged_can_be_changed() {
     assert_eq!(count("the configuration is reloaded"), 1, "{:#?}", server.heard);
     assert_eq!(count("the API keys are new"), 0, "{:#?}", server.heard);
     assert_eq!(count(r#""option":"log.level","before":"warn","now":"trace""#), 1, "{:#?}", server.heard);
+}
+
+/// A key is judged at the beginning, and where a consumer stands is looked up before the stream is one. Once, whoever was in between when
+/// the key went stayed until the next heartbeat.
+#[test]
+fn a_stream_that_is_being_opened_while_its_key_goes_ends_with_it() {
+    let reader = key("reader", READER, "'read'", "");
+    let publisher = key("publisher", PUBLISHER, "'publish'", "");
+    let mut server = Server::start("log.level = 'info'", &[reader.clone(), publisher.clone()]);
+    for round in 0..4 {
+        let (address, is_over) = (server.address.clone(), AtomicBool::new(false));
+        let opened: Vec<_> = thread::scope(|scope| {
+            let opening = [0, 1].map(|thread| {
+                let (address, is_over) = (&address, &is_over);
+                scope.spawn(move || {
+                    let until_over = (0..150).take_while(|_| !is_over.load(Ordering::Relaxed));
+                    until_over.map(|number| ask_for(address, &format!("{round}-{thread}-{number}"))).collect()
+                })
+            });
+            thread::sleep(Duration::from_millis(10));
+            server.reload("log.level = 'info'", &[publisher.clone()], "the configuration is reloaded");
+            is_over.store(true, Ordering::Relaxed);
+            opening.into_iter().flat_map(|all| -> Vec<TcpStream> { all.join().unwrap() }).collect()
+        });
+        assert!(opened.len() > 2, "there were {} streams", opened.len());
+        for mut stream in opened {
+            let mut all = String::new();
+            stream.read_to_string(&mut all).unwrap_or_else(|error| panic!("{error}, behind {all}"));
+        }
+        server.reload(
+            "log.level = 'info'",
+            &[reader.clone(), publisher.clone()],
+            "the configuration is reloaded",
+        );
+    }
+}
+
+/// Asks for a stream of a consumer, and reads nothing. Whoever reads has less patience than a heartbeat takes.
+fn ask_for(address: &str, consumer: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+    let path = format!("/v1/channels/a/stream?since=unread&consumer={consumer}");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: {READER}\r\n\r\n")
+        .unwrap();
+    stream
 }

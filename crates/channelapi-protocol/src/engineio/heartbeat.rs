@@ -78,12 +78,14 @@ impl Heartbeat {
         }
     }
 
-    /// The client answered. An answer nobody asked for changes nothing: it could otherwise put off every ping.
-    pub fn pong(&mut self, now: u64, timing: &Timing) {
-        if self.awaited != Awaited::Nothing {
+    /// The client answered. Says whether it was asked: an answer to nothing changes nothing, as it could otherwise put off every ping.
+    pub fn pong(&mut self, now: u64, timing: &Timing) -> bool {
+        let is_awaited = self.is_awaited();
+        if is_awaited {
             self.awaited = Awaited::Nothing;
             self.due = now.saturating_add(timing.ping_interval);
         }
+        is_awaited
     }
 
     /// Whether an answer is awaited.
@@ -155,7 +157,7 @@ mod tests {
         assert_eq!(heartbeat.tick(25_000, &TIMING), Beat::Ping(45_000));
         assert!(!heartbeat.is_dead(600_000, &TIMING), "its request may be the answer");
         assert_eq!(heartbeat.tick(600_000, &TIMING), Beat::Wait(620_000));
-        heartbeat.pong(600_001, &TIMING);
+        assert!(heartbeat.pong(600_001, &TIMING));
         assert_eq!(heartbeat.tick(600_002, &TIMING), Beat::Wait(625_001));
         assert_eq!(
             heartbeat.tick(625_001, &TIMING),
@@ -177,7 +179,7 @@ mod tests {
     #[test]
     fn unasked_pongs_do_not_put_off_the_ping() {
         let mut heartbeat = Heartbeat::new(0, &TIMING);
-        heartbeat.pong(24_000, &TIMING);
+        assert!(!heartbeat.pong(24_000, &TIMING));
         assert!(matches!(heartbeat.tick(25_000, &TIMING), Beat::Ping(_)));
     }
 }

@@ -438,6 +438,8 @@ const CLOSING: &str = "
 
 - **Joins have a rate of their own**, ten a second, and 128 of them may come at once: a client may be in 128 channels, and
   must be able to join them all when it comes back.
+- **Everything that a client sends counts as an event** but joins, which count for themselves, and the answer to a ping: acknowledgements, answers to pings
+  that were never sent, packets that say nothing, pings and pongs of WebSocket. No stock client sends as many.
 - **Confirmations count as events.** Each one covers everything before it, so that one a second is as good as one a
   message. Raise `limits.event_rate` for clients that confirm each of many messages.
 - **Levels of nesting.** What clients send may be nested 32 levels deep (`disconnects{protocol_error}`). The data of messages comes from whoever holds a

@@ -2,6 +2,7 @@
 
 use super::Denied;
 use crate::config::keys::KnownKey;
+use crate::config::pattern::ChannelPatterns;
 use crate::config::scope::{Scope, Scopes};
 use crate::config::secret::KeyHash;
 use crate::receiving::{KeyShare, Sender};
@@ -25,11 +26,12 @@ pub(crate) struct Key {
 
 impl Key {
     fn new(known: &KnownKey) -> Self {
+        let some = |patterns: &ChannelPatterns| patterns.iter().map(Pattern::new).collect();
         Self {
             name: known.name.as_str().into(),
             hash: known.hash,
             scopes: known.scopes,
-            channels: known.channels.as_ref().map(|patterns| patterns.iter().map(Pattern::new).collect()),
+            channels: known.channels.as_ref().filter(|patterns| !patterns.is_everything()).map(some),
             expires_at: known.expires_at,
             receiving: Arc::default(),
         }

@@ -61,6 +61,11 @@ impl ChannelPatterns {
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(NamePattern::as_str)
     }
+
+    /// Whether there is one among them that matches every name.
+    pub fn is_everything(&self) -> bool {
+        self.iter().any(|pattern| !pattern.is_empty() && pattern.chars().all(|character| character == '*'))
+    }
 }
 
 impl Value for ChannelPatterns {

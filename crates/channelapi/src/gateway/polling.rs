@@ -155,7 +155,11 @@ async fn post(session: Arc<Connection>, request: Request) -> Result<Response, Re
                 session.close(Disconnect::Client);
                 Handled::Now
             }
-            Packet::Upgrade | Packet::Noop => Handled::Now,
+            // They ask for nothing, and are read all the same.
+            Packet::Upgrade | Packet::Noop => {
+                session.may_send();
+                Handled::Now
+            }
             // In Engine.IO 4 only the server pings.
             Packet::Ping(_) => return Err(broken()),
         };

@@ -6,7 +6,7 @@ use super::frames;
 use super::grants::Grants;
 use super::join::answer_error;
 use super::requests::Fresh;
-use crate::identity::{Claims, Credential, is_jwt};
+use crate::identity::{Claims, Credential, Denied, is_jwt};
 use channelapi_core::delivery::Subscriber as _;
 use channelapi_core::model::ChannelName;
 use serde_json::{Value, json};
@@ -63,7 +63,7 @@ impl Doors {
             for claims in &all {
                 grants.admit(&claims.bearer, &connection.gateway().admission)?;
             }
-            let left = self.replace(grants, all);
+            let left = self.replace(grants, all)?;
             let end = grants.first_end();
             Ok((grants.channels().cloned().collect::<Vec<_>>(), left, end, grants.is_told()))
         });
@@ -88,17 +88,25 @@ impl Doors {
         Ok(json!({"expires_in": expires_in, "channels": frames::names(&held), "left": frames::names(&left)}))
     }
 
-    /// Puts these JWTs in the place of others, and returns the channels that none of them opens.
-    fn replace(&self, grants: &mut Grants, all: Vec<Claims>) -> Vec<ChannelName> {
-        let mut left: Vec<_> = grants.channels().cloned().collect();
-        for channel in &left {
+    /// Puts these JWTs in the place of others, and returns the channels that none of them opens. If one of them is revoked for a channel
+    /// that it would open, by a pattern, nothing changes.
+    fn replace(&self, grants: &mut Grants, all: Vec<Claims>) -> Result<Vec<ChannelName>, Denied> {
+        let held: Vec<_> = grants.channels().cloned().collect();
+        let (mut left, mut fresh) = (held.clone(), Vec::with_capacity(all.len()));
+        for claims in all {
+            let (opened, others): (Vec<_>, _) = left.into_iter().partition(|channel| claims.grants(channel));
+            left = others;
+            if self.hub.revocations.cover(&claims.bearer, &opened) {
+                return Err(Denied::Revoked);
+            }
+            fresh.push(self.grant(claims, opened));
+        }
+        for channel in &held {
             grants.release(channel);
         }
-        for claims in all {
-            let (opened, others) = left.into_iter().partition(|channel| claims.grants(channel));
-            left = others;
-            grants.add(self.grant(claims, opened));
+        for grant in fresh {
+            grants.add(grant);
         }
-        left
+        Ok(left)
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 
 use super::super::case::{Case, case};
 use super::super::yard::{Yard, heard};
-use crate::websocket::WebSocket;
+use crate::websocket::{WebSocket, frame};
 
 pub(super) const CONFIGURATION: &str = r#"[http]
 trusted_proxies = ["127.0.0.1"]
@@ -20,6 +20,10 @@ unknown_sessions = 10
 [log]
 level = "trace"
 "#;
+
+/// First bytes of frames.
+const TEXT: u8 = 0x81;
+const PONG: u8 = 0x8A;
 
 /// More than an address may have or do here.
 const MANY: usize = 30;
@@ -55,6 +59,20 @@ pub(super) fn of_clients() -> Vec<Case> {
             floods(yard, r#"42["ack",{"channel":"S8-flood","offset":1}]"#)
         })
         .disconnected("limit"),
+        case("S14", "a client that does nothing but answer is sent away", |yard| floods(yard, "3"))
+            .disconnected("limit"),
+        case("S14", "a client that says without end that it is there is sent away", |yard| {
+            floods_with(yard, frame(PONG, b""))
+        })
+        .disconnected("limit"),
+        case("S14", "a client that says nothing without end is sent away", |yard| floods(yard, "6"))
+            .disconnected("limit"),
+        case("S14", "a client that upgrades without end is sent away", |yard| floods(yard, "5"))
+            .disconnected("limit"),
+        case("S14", "a client that polls and does nothing but answer is sent away", |yard| polls(yard, "3"))
+            .disconnected("limit"),
+        case("S14", "a client that polls and says nothing without end is sent away", |yard| polls(yard, "6"))
+            .disconnected("limit"),
     ]
 }
 
@@ -128,9 +146,13 @@ async fn claims(yard: Arc<Yard>) -> Result<()> {
 
 async fn floods(yard: Arc<Yard>, event: &str) -> Result<()> {
     let event = event.replace("TOKEN", &yard.token("S8-flood").await?);
+    floods_with(yard, frame(TEXT, event.as_bytes())).await
+}
+
+async fn floods_with(yard: Arc<Yard>, frame: Vec<u8>) -> Result<()> {
     let (mut socket, _) = yard.greeted().await?;
     for _ in 0..300 {
-        socket.send(&event).await?;
+        socket.send_bytes(&frame).await?;
     }
     loop {
         let heard = heard(&mut socket).await?;
@@ -139,4 +161,17 @@ async fn floods(yard: Arc<Yard>, event: &str) -> Result<()> {
         }
         ensure!(heard.starts_with("42") || heard == "2", "heard {heard}");
     }
+}
+
+/// The session's last words wait for whoever fetches them.
+async fn polls(yard: Arc<Yard>, packet: &str) -> Result<()> {
+    let session = yard.polling_inside().await?;
+    yard.plain("POST", &session.path, "", &[packet; 200].join("\x1e")).await?;
+    let mut heard = String::new();
+    while !heard.split('\x1e').any(|packet| packet == "41") {
+        let answer = yard.plain("GET", &session.path, "", "").await?;
+        ensure!(answer.status == 200, "was not told to go: {} {}", answer.status, answer.body);
+        heard = answer.body;
+    }
+    Ok(())
 }

@@ -94,8 +94,8 @@ impl Connection {
         &self.gateway
     }
 
-    /// Whether the client may send one more event, or anything else that costs us an answer. One that may not is put out,
-    /// and stays away.
+    /// Whether the client may send one more event, or anything else that costs us time: everything does but the answer to a ping. One
+    /// that may not is put out, and stays away.
     pub(super) fn may_send(&self) -> bool {
         let (rate, now) = (self.gateway.admission.limits().events, self.gateway.now());
         let may = self.state.lock().events.takes(rate, now);

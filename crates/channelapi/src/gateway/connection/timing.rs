@@ -55,10 +55,13 @@ impl Connection {
         }
     }
 
-    /// The client answered a ping.
+    /// The client answered a ping. An answer to none counts as an event.
     pub(in crate::gateway) fn pong(&self) {
         let now = self.gateway.now();
-        self.state.lock().heartbeat.pong(now, &self.gateway.settings.timing);
+        let is_awaited = self.state.lock().heartbeat.pong(now, &self.gateway.settings.timing);
+        if !is_awaited {
+            self.may_send();
+        }
     }
 }
 

@@ -201,7 +201,11 @@ fn handle(connection: &Arc<Connection>, message: Message<'_>) -> Result<Handled,
                 connection.pong();
                 Ok(Handled::Now)
             }
-            Ok(Packet::Upgrade | Packet::Noop) => Ok(Handled::Now),
+            // They ask for nothing, and are read all the same.
+            Ok(Packet::Upgrade | Packet::Noop) => {
+                connection.may_send();
+                Ok(Handled::Now)
+            }
             Ok(Packet::Close) => Err(Disconnect::Client),
             // In Engine.IO 4 only the server pings; binary comes as a binary message.
             Ok(Packet::Ping(_) | Packet::Binary(_)) | Err(_) => Err(Disconnect::Protocol),
@@ -212,7 +216,11 @@ fn handle(connection: &Arc<Connection>, message: Message<'_>) -> Result<Handled,
             connection.send(&Frame::from_wire(encode(Opcode::Pong, &[bytes]).into()));
             Ok(Handled::Now)
         }
-        Message::Pong(_) => Ok(Handled::Now),
+        // We send no pings of this kind.
+        Message::Pong(_) => {
+            connection.may_send();
+            Ok(Handled::Now)
+        }
         Message::Close(_) => Err(Disconnect::Client),
     }
 }

@@ -11,7 +11,7 @@ use super::problem::{Code, Problem, sentence};
 use super::query::Query;
 use super::since::Place;
 use crate::admission::{Admission, StreamPass, UserFull, UserPass};
-use crate::auth::Pass;
+use crate::auth::{self, Pass};
 use crate::config::origins::Origins;
 use crate::cores;
 use crate::http::{Attempt, Body, Response};
@@ -291,6 +291,10 @@ pub(super) async fn open(
     hub.join(join).await.map_err(|_| stopping())?;
     // What was revoked in between found nobody to end.
     events.listener.end_if_revoked(&hub.revocations);
+    // Nor did a key that has gone meanwhile, or does less than it did.
+    if events.has_lost_its_key() {
+        return Err(auth::Denied::WrongKey.into());
+    }
     // Whatever else it may be now, it was good a moment ago.
     if let Some(token) = token
         && let Err(Denied::Invalid) = identity.verify(&token).await
@@ -372,9 +376,12 @@ impl Readers for Streams {
 impl Events {
     /// Whether what it was opened with lets nobody in any more.
     fn is_over(&self) -> bool {
+        self.has_lost_its_key() || self.ends_at.is_some_and(|ends_at| ends_at <= Instant::now())
+    }
+
+    fn has_lost_its_key(&self) -> bool {
         let clock = self.streams.hub.clock();
         self.pass.as_ref().is_some_and(|pass| !pass.is_valid(clock))
-            || self.ends_at.is_some_and(|ends_at| ends_at <= Instant::now())
     }
 
     /// Begins to wait for the next heartbeat, or for the end if that comes first.
