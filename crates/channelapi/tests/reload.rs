@@ -143,8 +143,9 @@ fn how_much_is_logged_can_be_changed() {
 #[test]
 fn a_stream_that_is_being_opened_while_its_key_goes_ends_with_it() {
     let reader = key("reader", READER, "'read'", "");
-    let publisher = key("publisher", PUBLISHER, "'publish'", "");
-    let mut server = Server::start("log.level = 'info'", &[reader.clone(), publisher.clone()]);
+    let without = [key("publisher", PUBLISHER, "'publish'", "")];
+    let with = [&without[..], &[reader]].concat();
+    let mut server = Server::start("log.level = 'info'", &with);
     for round in 0..4 {
         let (address, is_over) = (server.address.clone(), AtomicBool::new(false));
         let opened: Vec<_> = thread::scope(|scope| {
@@ -156,7 +157,7 @@ fn a_stream_that_is_being_opened_while_its_key_goes_ends_with_it() {
                 })
             });
             thread::sleep(Duration::from_millis(10));
-            server.reload("log.level = 'info'", &[publisher.clone()], "the configuration is reloaded");
+            server.reload("log.level = 'info'", &without, "the configuration is reloaded");
             is_over.store(true, Ordering::Relaxed);
             opening.into_iter().flat_map(|all| -> Vec<TcpStream> { all.join().unwrap() }).collect()
         });
@@ -165,11 +166,7 @@ fn a_stream_that_is_being_opened_while_its_key_goes_ends_with_it() {
             let mut all = String::new();
             stream.read_to_string(&mut all).unwrap_or_else(|error| panic!("{error}, behind {all}"));
         }
-        server.reload(
-            "log.level = 'info'",
-            &[reader.clone(), publisher.clone()],
-            "the configuration is reloaded",
-        );
+        server.reload("log.level = 'info'", &with, "the configuration is reloaded");
     }
 }
 
