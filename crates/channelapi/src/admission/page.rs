@@ -436,17 +436,13 @@ a proxy that sends `X-Forwarded-For` has few connections for many clients, and l
 const CLOSING: &str = "
 ## What was chosen, and why
 
-- **Joins have a rate of their own**, ten a second, and 128 of them may come at once: a client may be in 128 channels, and
-  must be able to join them all when it comes back.
-- **Everything that a client sends counts as an event** but joins, which count for themselves, and the answer to a ping: acknowledgements, answers to pings
-  that were never sent, packets that say nothing, pings and pongs of WebSocket. No stock client sends as many.
-- **Confirmations count as events.** Each one covers everything before it, so that one a second is as good as one a
-  message. Raise `limits.event_rate` for clients that confirm each of many messages.
+- **Joins have a rate of their own**, ten a second, and 128 of them may come at once: a client may be in 128 channels, and must be able to join them all again.
+- **Everything else that a client sends counts as an event** but the answer to a ping, also what says nothing. Each confirmation covers everything before it:
+  one a second is as good as one a message. Raise `limits.event_rate` for clients that confirm each of many messages.
 - **Levels of nesting.** What clients send may be nested 32 levels deep (`disconnects{protocol_error}`). The data of messages comes from whoever holds a
   key and is passed on as it is; it may be nested 128 levels deep. Nothing is read that is in a text, but where the whole argument of `join_channel` is one,
   and of what is in that only texts and numbers.
-- **What waits for a client is counted in bytes**, each piece as 128 more than it has, and not in messages: many small ones are joined on
-  their way, and cost what they cost.
+- **What waits for a client is counted in bytes**, each piece as 128 more than it has, and not in messages: many small ones are joined on their way.
 - **A client that takes nothing has no time limit of its own.** The next ping goes before whatever waits here, but not before what the kernel has
   taken, so it is gone when that has no answer in time (`disconnects{ping_timeout}`), or sooner when too much waits for it.
 - **A small memory** holds less. Where the server may use fewer than 4 GiB (`limits.memory`, or what the container or the machine has), what
