@@ -90,7 +90,8 @@ fn read(broker: &EmbeddedBroker, name: usize, since: Since) -> (Start, HistoryPa
     };
     loop {
         let (first, second) = (look(), look());
-        if (&first.0, &first.1) == (&second.0, &second.1) {
+        // All three: between two of them upkeep may come in the first look as well, and then the second one differs in one only.
+        if first == second {
             let (start, page, recent) = first;
             assert!(recent.is_none_or(|recent| recent == page), "what is in memory is what is on disk");
             return (start, page);
