@@ -8,21 +8,19 @@ const PACKETS_MAX: usize = 16;
 
 /// The input is a body.
 ///
-/// - Never more packets than the limit; at most one error, and nothing after it.
+/// - None of its packets is read if there are more than the limit; at most one error, and nothing after it.
 /// - The packets together carry no more bytes than the body.
 /// - Packets written as frames into a body, one by one or joined and taken in portions, are the same when read again.
 pub fn eio_payload(data: &[u8]) -> bool {
     let Ok(body) = std::str::from_utf8(data) else { return false };
     let read: Vec<_> = decode(body, PACKETS_MAX).collect();
     let packets: Vec<Packet<'_>> = read.iter().map_while(|packet| packet.clone().ok()).collect();
-    assert!(packets.len() <= PACKETS_MAX);
     assert!(packets.len() + 1 >= read.len(), "something follows an error: {read:?}");
+    let parts = data.iter().filter(|byte| **byte == SEPARATOR).count() + 1;
+    let too_many = [Err(PacketError::TooMany)];
+    assert_eq!(read == too_many, parts > PACKETS_MAX, "{parts} parts: {read:?}");
     if packets.len() == read.len() {
-        let separators = data.iter().filter(|byte| **byte == SEPARATOR).count();
-        assert_eq!(packets.len(), separators + 1, "a packet was left out or made up");
-    } else {
-        let too_many = packets.len() == PACKETS_MAX;
-        assert_eq!(matches!(read.last(), Some(Err(PacketError::TooMany))), too_many);
+        assert_eq!(packets.len(), parts, "a packet was left out or made up");
     }
     let carried: usize = packets.iter().map(carried_bytes).sum();
     assert!(carried <= body.len(), "{carried} bytes out of {}", body.len());

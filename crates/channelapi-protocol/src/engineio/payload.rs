@@ -16,14 +16,16 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The packets of a request's body, one at a time. More than `packets_max` are an error, as is anything after an error.
+/// The packets of a request's body, one at a time, up to the first error. A body with more than `packets_max` is an error by itself:
+/// nobody takes some of its packets to find out that there are too many.
 pub fn decode(body: &str, packets_max: usize) -> impl Iterator<Item = Result<Packet<'_>, PacketError>> {
+    let are_too_many = body.split(char::from(SEPARATOR)).nth(packets_max).is_some();
     let mut failed = false;
-    body.split(char::from(SEPARATOR)).enumerate().map_while(move |(index, part)| {
+    body.split(char::from(SEPARATOR)).map_while(move |part| {
         if failed {
             return None;
         }
-        let packet = if index >= packets_max { Err(PacketError::TooMany) } else { decode_one(part) };
+        let packet = if are_too_many { Err(PacketError::TooMany) } else { decode_one(part) };
         failed = packet.is_err();
         Some(packet)
     })
@@ -123,7 +125,8 @@ mod tests {
         assert_eq!(read("4a\x1e"), Err(PacketError::Empty));
         assert_eq!(read("abc"), Err(PacketError::UnknownType));
         assert_eq!(read("b*"), Err(PacketError::Base64));
-        assert_eq!(read("6\x1e6\x1e6\x1e6"), Err(PacketError::TooMany));
+        let too_many: Vec<_> = decode("6\x1e6\x1e6\x1e6", 3).collect();
+        assert_eq!(too_many, [Err(PacketError::TooMany)], "none of them is read");
         assert_eq!(decode("abc\x1e4ok", 3).count(), 1, "nothing is read behind an error");
     }
 

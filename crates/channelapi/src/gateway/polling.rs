@@ -143,10 +143,6 @@ async fn post(session: Arc<Connection>, request: Request) -> Result<Response, Re
         RequestError::BadRequest
     };
     let text = std::str::from_utf8(&body).map_err(|_| broken())?;
-    // Before any of them: a client that may not send as many events would be told of that instead.
-    if text.split(char::from(payload::SEPARATOR)).nth(PACKETS_PER_POST_MAX).is_some() {
-        return Err(broken());
-    }
     for packet in payload::decode(text, PACKETS_PER_POST_MAX) {
         let handled = match packet.map_err(|_| broken())? {
             Packet::Text(text) => session.message(Inbound::Text(text)),
