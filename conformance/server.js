@@ -9,6 +9,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { after } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
@@ -20,6 +21,8 @@ const BINARY = process.env.CHANNELAPI_BIN ?? fileURLToPath(new URL(`../target/re
 const ENVIRONMENT = Object.fromEntries(Object.entries(process.env).filter(([name]) => name !== "PORT" && !name.startsWith("CHANNELAPI_")));
 const READY_MS = 15_000;
 const STOP_MS = 10_000;
+/** More than a WebSocket takes to be closed by somebody who does not answer. */
+const IDLE_MS = 45_000;
 
 /** A child process with its output kept for the error message. */
 class Process {
@@ -72,6 +75,17 @@ class Process {
 const running = new Set();
 process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(1));
+
+// The tests of a file are over, and have said how they went: what holds its process even so is named, and does not hold it for ever.
+function endSoon() {
+  const end = () => {
+    console.error(`the tests are over, but something holds their process: ${process.getActiveResourcesInfo().join(", ")}`);
+    process.exit();
+  };
+  setTimeout(end, IDLE_MS).unref();
+}
+// Not every process that starts a server runs tests.
+if (process.env.NODE_TEST_CONTEXT) after(endSoon);
 
 /**
  * A port nobody listens on, from below the range that outgoing connections draw from: while a server restarts, a
