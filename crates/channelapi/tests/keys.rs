@@ -181,6 +181,47 @@ fn a_key_in_a_url_is_refused_and_never_logged() {
     }
 }
 
+/// A page of the internet can have its own name lead to a server that only this machine reaches, and speaks to it under that name then.
+#[test]
+fn a_weak_key_opens_nothing_under_a_name_that_anybody_can_make() {
+    let strong = key("strong", READER, "'read'", "");
+    let listed = key("weak", "short", "'read'", "");
+    let server = Server::start("auth_key = 'changeme'", &[strong, listed]);
+    let ask = |(method, path, body): (&str, &str, &str), key: &str, host: &str| {
+        let form = if path.starts_with("/v1") { "X-API-Key" } else { "Authorization" };
+        server.ask_with(method, path, &format!("Host: {host}\r\n{form}: {key}\r\n"), body)
+    };
+    let reading = ("GET", "/v1/channels/a", "");
+    let all = [
+        ("POST", "/message/a", r#"{"message":1}"#),
+        ("POST", "/channel/a", ""),
+        ("POST", "/v1/channels/a/messages", r#"{"data":1}"#),
+        reading,
+        ("GET", "/metrics", ""),
+    ];
+    for request in all {
+        for host in ["127.0.0.1:3000", "localhost:3000", "host.docker.internal"] {
+            let answer = ask(request, "changeme", host);
+            assert!((200..300).contains(&answer.status), "{request:?} {host}: {answer:?}");
+        }
+        for host in ["evil.example", "evil.example:3000", "localhost.evil.example"] {
+            let form = if request.1.starts_with("/v1") {
+                r#""code":"weak_key""#
+            } else {
+                r#"{"success": false, "message": "The API key is "#
+            };
+            ask(request, "changeme", host).check(403, form);
+        }
+    }
+    ask(("GET", "/v1/channels/a/stream", ""), "changeme", "evil.example").check(403, "weak_key");
+    ask(reading, "short", "evil.example").check(403, "weak_key");
+    ask(reading, "short", "localhost").check(200, "channel");
+    ask(reading, READER, "push.example").check(200, "channel");
+    ask(reading, "wrong", "evil.example").check(403, "forbidden");
+    let metrics = ask(("GET", "/metrics", ""), "changeme", "localhost").body;
+    assert!(metrics.contains("\nchannelapi_requests_refused_total{reason=\"weak_key\"} 17\n"), "{metrics}");
+}
+
 #[test]
 fn each_refusal_is_counted_with_its_reason() {
     let server = Server::start(&format!("auth_key = '{MASTER}'"), &usual_keys());

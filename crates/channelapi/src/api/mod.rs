@@ -153,6 +153,10 @@ const IN_QUERY: &str = "A key in a URL ends up in logs and histories. Send it in
 const SEVERAL: &str = "The request has several headers Authorization, or several X-API-Key: send one. Of several, who stands in front of the \
                        server may have looked at another one than it would.";
 
+/// What is said to who has a weak key and calls the server by a public name.
+const WEAK: &str = "The API key is publicly known or too short, so it counts only where the server is called by its address, as localhost, or \
+                    by another name that nobody can register.";
+
 /// The passes of the streams: those of keys that are gone end with them.
 struct Passes(Arc<Streams>);
 

@@ -2,7 +2,7 @@
 
 use super::in_time::{TooLate, in_time};
 use super::message::{self, DEPTH_MAX, MessageError};
-use super::{Api, IN_QUERY, SEVERAL, idempotency};
+use super::{Api, IN_QUERY, SEVERAL, WEAK, idempotency};
 use crate::auth::{Denied, Place, identify, is_key_in_query};
 use crate::config::scope::Scope;
 use crate::http::{self, Answer, Answering, BodyError, Head, Headers as _, Received, Request, Response};
@@ -114,6 +114,7 @@ impl From<Denied> for Refusal {
                 (StatusCode::FORBIDDEN, "The Authorization header does not carry the API key.".to_owned())
             }
             Denied::Expired => (StatusCode::FORBIDDEN, "The API key has expired.".to_owned()),
+            Denied::WeakKey => (StatusCode::FORBIDDEN, WEAK.to_owned()),
             Denied::Scope(scope) => {
                 (StatusCode::FORBIDDEN, format!("The API key does not have the scope `{scope}`."))
             }

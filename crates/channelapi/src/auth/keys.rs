@@ -20,6 +20,8 @@ pub(crate) struct Key {
     channels: Option<Box<[Pattern]>>,
     /// Milliseconds since 1970 from which on it lets nobody in.
     expires_at: Option<u64>,
+    /// Whether everybody may know it, or guess it.
+    is_weak: bool,
     /// What is on its way with it.
     receiving: Arc<KeyShare>,
 }
@@ -33,6 +35,7 @@ impl Key {
             scopes: known.scopes,
             channels: known.channels.as_ref().filter(|patterns| !patterns.is_everything()).map(some),
             expires_at: known.expires_at,
+            is_weak: known.is_weak,
             receiving: Arc::default(),
         }
     }
@@ -56,6 +59,11 @@ impl Key {
     /// Whether it has ended. The clock is asked only if it ever does.
     pub(crate) fn has_ended(&self, now: impl FnOnce() -> u64) -> bool {
         self.expires_at.is_some_and(|end| end <= now())
+    }
+
+    /// Whether everybody may know it, or guess it.
+    pub(super) fn is_weak(&self) -> bool {
+        self.is_weak
     }
 
     /// Whether it allows what needs `scope`, in `channel` if it is about one.
@@ -89,7 +97,7 @@ impl Keys {
     /// One key that may do everything.
     #[cfg(test)]
     pub(crate) fn of_one(key: &str) -> Self {
-        Self::new(&[KnownKey::single(KeyHash::of(key.as_bytes()))])
+        Self::new(&[KnownKey::single(&crate::config::secret::Secret::new(key))])
     }
 
     /// The key that was presented, if it is one of these.
@@ -128,6 +136,7 @@ mod tests {
             scopes: Scopes::parse(scopes).unwrap(),
             channels: channels.map(|text| ChannelPatterns::parse(text).unwrap()),
             expires_at: None,
+            is_weak: false,
         }
     }
 

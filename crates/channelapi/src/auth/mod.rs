@@ -3,6 +3,7 @@
 //! Invariant: how long it takes to find a key tells nothing about any key. What was presented is hashed and compared with all of
 //! them; where and whether one fits changes no step.
 
+mod host;
 mod keys;
 mod ring;
 
@@ -27,6 +28,8 @@ pub(crate) enum Denied {
     WrongKey,
     /// Its key has ended.
     Expired,
+    /// Everybody may know its key, or guess it, and anybody may have made the name by which it calls the server.
+    WeakKey,
     /// Its key is not for that.
     Scope(Scope),
     /// Its key is not for that channel.
@@ -43,6 +46,7 @@ impl Denied {
         match self {
             Self::NoKey => RequestRefused::NoKey,
             Self::WrongKey | Self::Expired => RequestRefused::WrongKey,
+            Self::WeakKey => RequestRefused::WeakKey,
             Self::Scope(_) => RequestRefused::Scope,
             Self::Channel => RequestRefused::Channel,
             Self::Query => RequestRefused::Query,
@@ -77,7 +81,10 @@ pub(crate) fn identify<'a>(
     }
     let found = authorization.and_then(|presented| in_authorization(keys, presented));
     let found = found.or_else(|| keys.find(api_key?)).ok_or(Denied::WrongKey)?;
-    if found.has_ended(|| clock.machine_millis()) { Err(Denied::Expired) } else { Ok(found) }
+    if found.has_ended(|| clock.machine_millis()) {
+        return Err(Denied::Expired);
+    }
+    if found.is_weak() && !host::is_private(headers) { Err(Denied::WeakKey) } else { Ok(found) }
 }
 
 /// Whether a request carries a key, whatever it is worth.

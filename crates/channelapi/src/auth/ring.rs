@@ -79,13 +79,13 @@ impl Difference {
 mod tests {
     use super::*;
     use crate::config::keys::KnownKey;
-    use crate::config::secret::KeyHash;
+    use crate::config::secret::Secret;
 
     #[test]
     fn a_difference_is_told_by_names() {
         let key = |name: &str, secret: &str| KnownKey {
             name: name.to_owned(),
-            ..KnownKey::single(KeyHash::of(secret.as_bytes()))
+            ..KnownKey::single(&Secret::new(secret))
         };
         let old = Keys::new(&[key("stays", "1"), key("goes", "2"), key("turns", "3")]);
         let new = Keys::new(&[key("turns", "4"), key("comes", "5"), key("stays", "1")]);

@@ -147,6 +147,8 @@ families! {
         NoKey = "no_key",
         /// Its API key is not known, or not valid any more.
         WrongKey = "wrong_key",
+        /// Its API key is publicly known or too short, and it calls the server by a name that anybody could have made.
+        WeakKey = "weak_key",
         /// Its API key lacks the scope.
         Scope = "scope",
         /// Its API key is not for this channel.

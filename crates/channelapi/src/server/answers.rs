@@ -20,6 +20,10 @@ pub(super) fn no_metrics(denied: Denied) -> Response {
             StatusCode::BAD_REQUEST,
             r#"{"success": false, "message": "The request has several headers Authorization, or several X-API-Key: send one."}"#,
         ),
+        Denied::WeakKey => (
+            StatusCode::FORBIDDEN,
+            r#"{"success": false, "message": "The API key is weak: it counts only where the server is called by its address or as localhost."}"#,
+        ),
         _ => (
             StatusCode::FORBIDDEN,
             r#"{"success": false, "message": "The metrics need an API key that may read everywhere: send it as Authorization: Bearer <key>."}"#,

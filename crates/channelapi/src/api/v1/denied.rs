@@ -1,6 +1,6 @@
 //! What is said to whoever may not do what they want.
 
-use super::super::{IN_QUERY, SEVERAL};
+use super::super::{IN_QUERY, SEVERAL, WEAK};
 use super::problem::{Code, Problem};
 use crate::auth::Denied;
 
@@ -12,6 +12,7 @@ impl From<Denied> for Problem {
                 Self::new(Code::Forbidden, "The request does not carry the API key.")
             }
             Denied::Expired => Self::new(Code::KeyExpired, "The API key of the request has expired."),
+            Denied::WeakKey => Self::new(Code::WeakKey, WEAK),
             Denied::Scope(scope) => {
                 Self::new(Code::MissingScope, format!("The API key does not have the scope `{scope}`."))
             }

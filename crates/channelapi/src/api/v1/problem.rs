@@ -113,6 +113,9 @@ codes! {
     /// The key has ended.
     KeyExpired "key_expired" FORBIDDEN "The API key has expired"
         "Use the key that replaces it, or ask whoever runs the server for one."
+    /// The key protects nothing from a page that makes a name lead here.
+    WeakKey "weak_key" FORBIDDEN "The API key is weak, and the server was called by a public name"
+        "Give the server a key of its own (`channelapi key create` makes one), or call it by its address or as localhost."
     /// The key is for something else.
     MissingScope "missing_scope" FORBIDDEN "The API key may not do this"
         "Use a key with that scope, or ask whoever runs the server to add it to this one."
@@ -263,6 +266,7 @@ impl Problem {
             | Code::TokenRevoked
             | Code::NotGranted => RequestRefused::Token,
             Code::KeyExpired => RequestRefused::WrongKey,
+            Code::WeakKey => RequestRefused::WeakKey,
             Code::MissingScope => RequestRefused::Scope,
             Code::ChannelNotAllowed => RequestRefused::Channel,
             Code::OriginNotAllowed => RequestRefused::Origin,

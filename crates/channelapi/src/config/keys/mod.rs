@@ -65,12 +65,21 @@ pub struct KnownKey {
     pub channels: Option<ChannelPatterns>,
     /// Milliseconds since 1970 from which on it lets nobody in.
     pub expires_at: Option<u64>,
+    /// Whether everybody may know it, or guess it, as far as that can be told.
+    pub is_weak: bool,
 }
 
 impl KnownKey {
     /// The key of the option `auth_key`, which may do everything.
-    pub fn single(hash: KeyHash) -> Self {
-        Self { name: SINGLE_KEY.to_owned(), hash, scopes: Scopes::ALL, channels: None, expires_at: None }
+    pub fn single(key: &Secret) -> Self {
+        Self {
+            name: SINGLE_KEY.to_owned(),
+            hash: key.hash(),
+            scopes: Scopes::ALL,
+            channels: None,
+            expires_at: None,
+            is_weak: weakness(key.expose()).is_some(),
+        }
     }
 }
 
@@ -109,7 +118,7 @@ pub fn resolve_beside(data_dir: &Path, config: &Config, reach: Reach) -> Result<
     let (mut keys, mut warnings) = listed(config, reach)?;
     let origin = if is_single_wanted(config) {
         let single = resolve_auth_key(config.auth_key.clone(), data_dir, reach)?;
-        keys.insert(0, KnownKey::single(single.key.hash()));
+        keys.insert(0, KnownKey::single(&single.key));
         warnings.extend(single.warnings);
         single.origin
     } else {
@@ -136,7 +145,7 @@ pub fn check(config: &Config, reach: Reach) -> Result<Checked, KeyError> {
     if is_single_wanted(config) {
         match check_auth_key(config.auth_key.as_ref(), &config.data_dir, reach)? {
             Some((key, about_key)) => {
-                keys.insert(0, KnownKey::single(key.hash()));
+                keys.insert(0, KnownKey::single(&key));
                 warnings.extend(about_key);
             }
             None => will_generate = true,
@@ -183,13 +192,17 @@ fn listed(config: &Config, reach: Reach) -> Result<(Vec<KnownKey>, Vec<String>),
     let now = u64::try_from(now).unwrap_or(u64::MAX);
     let mut known = Vec::new();
     for key in &config.auth_keys {
-        let hash = match &key.held {
-            Held::Hash(hash) => judge_hash(key.name.as_str(), hash, reach, &mut warnings)?,
+        let (hash, weakness) = match &key.held {
+            Held::Hash(hash) => (*hash, judge_hash(key.name.as_str(), hash)?),
             Held::File(path) => {
                 let secret = read_listed(key.name.as_str(), path, &mut warnings)?;
-                judge_listed(key.name.as_str(), &secret, reach, &mut warnings)?
+                (secret.hash(), judge_listed(key.name.as_str(), &secret)?)
             }
         };
+        let is_weak = weakness.is_some();
+        if let Some(why) = weakness {
+            warnings.push(excuse(key.name.as_str(), why, reach)?);
+        }
         warnings.extend(about_end(key, now));
         known.push(KnownKey {
             name: key.name.as_str().to_owned(),
@@ -197,6 +210,7 @@ fn listed(config: &Config, reach: Reach) -> Result<(Vec<KnownKey>, Vec<String>),
             scopes: key.scopes,
             channels: key.channels.clone(),
             expires_at: key.expires.as_ref().map(super::moment::Moment::unix_millis),
+            is_weak,
         });
     }
     Ok((known, warnings))
@@ -234,45 +248,29 @@ fn read_listed(name: &str, path: &Path, warnings: &mut Vec<String>) -> Result<Se
     }
 }
 
-fn judge_listed(
-    name: &str,
-    key: &Secret,
-    reach: Reach,
-    warnings: &mut Vec<String>,
-) -> Result<KeyHash, KeyError> {
-    if let Some(why) = unusable(key.expose()) {
-        return Err(KeyError::UnusableListed { name: name.to_owned(), why });
+/// What is weak about a key.
+fn judge_listed(name: &str, key: &Secret) -> Result<Option<String>, KeyError> {
+    match unusable(key.expose()) {
+        Some(why) => Err(KeyError::UnusableListed { name: name.to_owned(), why }),
+        None => Ok(weakness(key.expose())),
     }
-    if let Some(why) = weakness(key.expose()) {
-        excuse(name, why, reach, warnings)?;
-    }
-    Ok(key.hash())
 }
 
-/// Of a hash nothing can be told but whether it is one that everybody knows, or that of a key that everybody knows.
-fn judge_hash(
-    name: &str,
-    hash: &KeyHash,
-    reach: Reach,
-    warnings: &mut Vec<String>,
-) -> Result<KeyHash, KeyError> {
+/// The same of a hash, of which nothing can be told but whether it is one that everybody knows, or that of a key that everybody knows.
+fn judge_hash(name: &str, hash: &KeyHash) -> Result<Option<String>, KeyError> {
     if *hash == KeyHash::of(b"") {
         return Err(KeyError::UnusableListed { name: name.to_owned(), why: "is empty".to_owned() });
     }
-    if is_public(hash) {
-        excuse(name, PUBLIC.to_owned(), reach, warnings)?;
-    }
-    Ok(*hash)
+    Ok(is_public(hash).then(|| PUBLIC.to_owned()))
 }
 
-fn excuse(name: &str, why: String, reach: Reach, warnings: &mut Vec<String>) -> Result<(), KeyError> {
+/// What to say of a weak key that may be used all the same.
+fn excuse(name: &str, why: String, reach: Reach) -> Result<String, KeyError> {
     let Some(excuse) = reach.excuse() else {
         return Err(KeyError::WeakListed { name: name.to_owned(), why });
     };
     let why = why.to_uppercase();
-    warnings
-        .push(format!("THE AUTH KEY `{name}` {why}; accepted because {excuse}, never use it in production"));
-    Ok(())
+    Ok(format!("THE AUTH KEY `{name}` {why}; accepted because {excuse}, never use it in production"))
 }
 
 impl Reach {

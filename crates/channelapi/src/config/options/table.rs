@@ -40,7 +40,9 @@ options! {
         /// Without one, a key is generated on the first start and kept in `auth_key` inside the data directory,
         /// readable by its owner alone. Keys that are publicly known or shorter than 16 bytes are refused, except
         /// with `debug`, or where only this machine can reach the HTTP API: on a loopback address or a unix socket,
-        /// without `http.trusted_proxies` unless the API has its own listener (`[internal]`).
+        /// without `http.trusted_proxies` unless the API has its own listener (`[internal]`). A weak key counts only in
+        /// requests whose `Host` nobody can have made to lead here: an address, one word such as `localhost`, or a name below
+        /// `localhost`, `test`, `local`, `home.arpa` or `internal`.
         ///
         /// Prefer `CHANNELAPI_AUTH_KEY_FILE` or `CHANNELAPI_AUTH_KEY`: a flag can be read in the list of processes
         /// by every user of the machine.
