@@ -37,22 +37,28 @@ pub(crate) struct UserPass {
 pub(crate) struct UserFull;
 
 impl Admission {
-    /// A connection is about to be let in for a user.
-    pub(crate) fn admit_user(
+    /// A connection is about to be let in for these users, of an issuer each, and named once each: for all of them or for none, so that no
+    /// two who want the same ones turn each other away.
+    pub(crate) fn admit_users(
         self: &Arc<Self>,
-        issuer: &Arc<str>,
-        subject: &str,
-    ) -> Result<UserPass, UserFull> {
+        users: &[(&Arc<str>, &str)],
+    ) -> Result<Vec<UserPass>, UserFull> {
         let most = self.limits().connections_per_user;
-        let user = Arc::new(User { issuer: issuer.clone(), subject: subject.into() });
+        let named = |(issuer, subject): &(&Arc<str>, &str)| {
+            Arc::new(User { issuer: Arc::clone(issuer), subject: (*subject).into() })
+        };
+        let users: Vec<_> = users.iter().map(named).collect();
         let mut connections = self.users.connections.lock();
-        if connections.get(&user).is_some_and(|count| *count >= most) {
+        if users.iter().any(|user| connections.get(user).is_some_and(|count| *count >= most)) {
             return Err(UserFull);
         }
-        let entry = connections.entry(user);
-        let user = entry.key().clone();
-        *entry.or_default() += 1;
-        Ok(UserPass { admission: self.clone(), user })
+        let admit = |user| {
+            let entry = connections.entry(user);
+            let user = entry.key().clone();
+            *entry.or_default() += 1;
+            UserPass { admission: self.clone(), user }
+        };
+        Ok(users.into_iter().map(admit).collect())
     }
 }
 
@@ -91,7 +97,8 @@ mod tests {
     }
 
     fn admit(admission: &Arc<Admission>, issuer: &str, subject: &str) -> Result<UserPass, UserFull> {
-        admission.admit_user(&issuer.into(), subject)
+        let mut places = admission.admit_users(&[(&issuer.into(), subject)])?;
+        Ok(places.pop().expect("one was asked for"))
     }
 
     #[test]
@@ -109,6 +116,17 @@ mod tests {
         assert_eq!(admit(&admission, "i", "ann").err(), Some(UserFull));
         drop((second, third));
         assert!(admission.users.connections.lock().is_empty(), "nobody is here any more");
+    }
+
+    #[test]
+    fn who_finds_no_room_for_one_user_takes_none_from_the_others() {
+        let admission = admission(1);
+        let issuer: Arc<str> = "i".into();
+        let ann = admit(&admission, "i", "ann").unwrap();
+        assert_eq!(admission.admit_users(&[(&issuer, "bob"), (&issuer, "ann")]).err(), Some(UserFull));
+        let bob = admit(&admission, "i", "bob").unwrap();
+        drop((ann, bob));
+        assert_eq!(admission.admit_users(&[(&issuer, "bob"), (&issuer, "ann")]).map(|all| all.len()), Ok(2));
     }
 
     #[test]

@@ -64,12 +64,24 @@ impl Grants {
         self.all.is_empty()
     }
 
-    /// Takes a place among the connections of whom a JWT speaks of, unless there is one already.
-    pub(super) fn admit(&mut self, bearer: &Bearer, admission: &Arc<Admission>) -> Result<(), UserFull> {
-        if let Some(subject) = &bearer.subject
-            && !self.places.iter().any(|place| place.is_of(&bearer.issuer, subject))
-        {
-            self.places.push(admission.admit_user(&bearer.issuer, subject)?);
+    /// Takes a place among the connections of each user of whom a JWT speaks, unless there is one already: all that are missing, or none.
+    pub(super) fn admit<'a>(
+        &mut self,
+        bearers: impl Iterator<Item = &'a Bearer>,
+        admission: &Arc<Admission>,
+    ) -> Result<(), UserFull> {
+        let mut missing: Vec<(&Arc<str>, &str)> = Vec::new();
+        for bearer in bearers {
+            let Some(subject) = bearer.subject.as_deref() else { continue };
+            let user = (&bearer.issuer, subject);
+            if !missing.contains(&user)
+                && !self.places.iter().any(|place| place.is_of(&bearer.issuer, subject))
+            {
+                missing.push(user);
+            }
+        }
+        if !missing.is_empty() {
+            self.places.extend(admission.admit_users(&missing)?);
         }
         Ok(())
     }
@@ -78,7 +90,7 @@ impl Grants {
     pub(super) fn admit_all(&mut self, former: Self, admission: &Arc<Admission>) -> Result<(), UserFull> {
         self.places.extend(former.places);
         let all = std::mem::take(&mut self.all);
-        let admitted = all.iter().try_for_each(|grant| self.admit(&grant.bearer, admission));
+        let admitted = self.admit(all.iter().map(|grant| &grant.bearer), admission);
         self.all = all;
         admitted
     }
@@ -211,11 +223,11 @@ mod tests {
     fn a_connection_has_one_place_for_each_user_whom_a_grant_speaks_of() {
         let limits = Limits { connections_per_user: 1, ..Limits::NONE };
         let admission = Admission::new(limits, Clock::system());
-        let is_there_room = |user| admission.admit_user(&"".into(), user).is_ok();
+        let is_there_room = |user| admission.admit_users(&[(&"".into(), user)]).is_ok();
         let mut grants = Grants::default();
         for (user, name) in [("ann", "a"), ("ann", "b"), ("bob", "c")] {
             let grant = grant(user, 100, &[name]);
-            assert_eq!(grants.admit(&grant.bearer, &admission), Ok(()));
+            assert_eq!(grants.admit([&grant.bearer].into_iter(), &admission), Ok(()));
             grants.add(grant);
             grants.settle();
         }
@@ -239,7 +251,7 @@ mod tests {
         let admission = Admission::new(limits, Clock::system());
         let nobody = Bearer { subject: None, ..grant("", 100, &[]).bearer };
         let mut all = [Grants::default(), Grants::default()];
-        assert!(all.iter_mut().all(|grants| grants.admit(&nobody, &admission).is_ok()));
+        assert!(all.iter_mut().all(|grants| grants.admit([&nobody].into_iter(), &admission).is_ok()));
     }
 
     #[test]

@@ -60,9 +60,7 @@ impl Doors {
             if grants.is_empty() {
                 return Err(nowhere());
             }
-            for claims in &all {
-                grants.admit(&claims.bearer, &connection.gateway().admission)?;
-            }
+            grants.admit(all.iter().map(|claims| &claims.bearer), &connection.gateway().admission)?;
             let left = self.replace(grants, all)?;
             let end = grants.first_end();
             Ok((grants.channels().cloned().collect::<Vec<_>>(), left, end, grants.is_told()))

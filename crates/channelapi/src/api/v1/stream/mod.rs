@@ -147,8 +147,8 @@ impl Streams {
     /// A place among what the user of a JWT has open, if it speaks of one.
     fn place_of(&self, bearer: &Bearer) -> Result<Option<UserPass>, Problem> {
         let Some(subject) = &bearer.subject else { return Ok(None) };
-        let admitted = self.admission.admit_user(&bearer.issuer, subject);
-        admitted.map(Some).map_err(|UserFull| {
+        let admitted = self.admission.admit_users(&[(&bearer.issuer, subject)]);
+        admitted.map(|mut places| places.pop()).map_err(|UserFull| {
             Problem::new(Code::TooManyConnections, "The user of the JWT has as many connections as it may.")
         })
     }
