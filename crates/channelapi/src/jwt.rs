@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use channelapi_core::limits::JWT_LEEWAY;
 
 use crate::{
-    config::jwt::Issuer,
+    config::jwt::{Issuer, KeySource},
     identity::{Issuers, SignRequest, sign},
     output::try_print,
 };
@@ -22,8 +22,8 @@ pub struct Jwt {
 /// What to do.
 #[derive(Debug)]
 pub enum Verb {
-    /// Make a JWT of this issuer.
-    Sign(Box<Issuer>, Wish),
+    /// Make a JWT of this issuer, which may have several entries.
+    Sign(Vec<Issuer>, Wish),
     /// Judge this one.
     Verify(String),
 }
@@ -55,18 +55,41 @@ pub fn check(issuers: &[Issuer]) -> anyhow::Result<()> {
 /// Does it, and prints what came of it.
 pub fn run(request: Jwt) -> anyhow::Result<()> {
     let Jwt { issuers, verb } = request;
-    let said = match verb {
-        Verb::Sign(issuer, wish) => {
-            let Wish { channels, subject, id, ttl, key_file, kid, algorithm } = wish;
-            let request = SignRequest { channels, subject, id, ttl, key_file, kid, algorithm };
-            sign(&issuer, &request, now_seconds())?
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let said = runtime.block_on(async {
+        match verb {
+            Verb::Sign(entries, wish) => make(&entries, wish).await,
+            Verb::Verify(token) => verify(&issuers, &token).await,
         }
-        Verb::Verify(token) => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(verify(&issuers, &token))?
-        }
-    };
+    })?;
     Ok(try_print(&said)?)
+}
+
+/// A JWT by the first of these entries that can sign it, and takes it. If there is none, the first one says why.
+async fn make(entries: &[Issuer], wish: Wish) -> anyhow::Result<String> {
+    let Wish { channels, subject, id, ttl, key_file, kid, algorithm } = wish;
+    let request = SignRequest { channels, subject, id, ttl, key_file, kid, algorithm };
+    let mut reason = None;
+    for entry in entries {
+        match make_by(entry, &request).await {
+            Ok(token) => return Ok(token),
+            Err(error) => reason = reason.or(Some(error)),
+        }
+    }
+    Err(reason.unwrap_or_else(|| anyhow::anyhow!("nobody is to sign it")))
+}
+
+/// The same by one entry. Whether the keys behind a URL include the one that signs is not looked at.
+async fn make_by(entry: &Issuer, request: &SignRequest) -> anyhow::Result<String> {
+    let token = sign(entry, request, now_seconds())?;
+    if !matches!(entry.keys, KeySource::JwksUrl { .. }) {
+        let taker = Issuers::set_up(std::slice::from_ref(entry), None)?;
+        let verified = taker.verify(&token, now_seconds() * 1_000).await;
+        verified.map_err(|refused| {
+            anyhow::anyhow!("no JWT was made, for this server would not take it: {refused}")
+        })?;
+    }
+    Ok(token)
 }
 
 /// What a JWT opens, or why it opens nothing.

@@ -97,6 +97,41 @@ fn what_no_server_would_take_is_a_wrong_command() {
     check(&["jwt", "sign", "--channels", "a", "--issuer", "x"], "has the issuer `x`; there are: shop\n");
 }
 
+/// Once, it was made all the same, and of several entries of an issuer the first made it, whatever it opens.
+#[test]
+fn a_jwt_that_the_configuration_would_not_take_is_not_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let entry = |name: &str, secret: &str, prefix: &str| {
+        format!(
+            "[[jwt]]\nissuer = '{name}'\nsecret = 'a secret of the tests, with more than 32 bytes{secret}'\ngrants = ['{prefix}:*']\n"
+        )
+    };
+    let shop = [entry("shop", "", "a"), entry("shop", " in another entry", "b")].concat();
+    fs::write(dir.path().join("channelapi.toml"), &shop).unwrap();
+    let sign = |channels: &str, more: &[&str]| {
+        run(dir.path(), &[&["jwt", "sign", "--channels", channels][..], more].concat(), &[])
+    };
+    for channels in ["a:1", "b:1,b:2"] {
+        let output = sign(channels, &[]);
+        check(&output, 0, &["eyJ"], &[]);
+        let opens = format!("opens    {}", channels.split(',').next().unwrap());
+        check(
+            &run(dir.path(), &["jwt", "verify", text(&output.stdout).trim()], &[]),
+            0,
+            &["is good", &opens],
+            &[],
+        );
+    }
+    let refused = "error: no JWT was made, for this server would not take it: ";
+    check(&sign("c:1", &[]), 1, &[], &[refused, "c:1"]);
+    check(&sign("a:*", &[]), 1, &[], &[refused, "a:*"]);
+    check(&sign("a:1", &["--sub", &"x".repeat(300)]), 1, &[], &[refused]);
+
+    fs::write(dir.path().join("channelapi.toml"), shop + &entry("other", "", "c")).unwrap();
+    check(&sign("a:1", &[]), 2, &[], &["error: say with --issuer who signs it: other, shop\n"]);
+    check(&sign("c:1", &["--issuer", "other"]), 0, &["eyJ"], &[]);
+}
+
 /// Once, a server that listens on a socket was looked for at the port that it does not have.
 #[test]
 fn an_api_on_a_socket_is_said_to_be_out_of_reach() {

@@ -76,28 +76,35 @@ pub(super) fn jwt(
     }
     let verb = match verb {
         "sign" => {
-            let issuer = chosen(&config.jwt, text(levels, "issuer")?.as_deref())?.clone();
-            Verb::Sign(Box::new(issuer), wish(levels)?)
+            let entries = chosen(&config.jwt, text(levels, "issuer")?.as_deref())?;
+            Verb::Sign(entries, wish(levels)?)
         }
         _ => Verb::Verify(token(levels)?),
     };
     Ok(Jwt { issuers: config.jwt, verb })
 }
 
-/// Who signs.
-fn chosen<'a>(issuers: &'a [Issuer], name: Option<&str>) -> Result<&'a Issuer, Exit> {
-    let names: Vec<_> = issuers.iter().filter_map(|issuer| issuer.issuer.as_deref()).collect();
-    match (name, issuers) {
-        (None, [only]) => Ok(only),
-        (None, _) => Err(wrong(&format!("say with --issuer who signs it: {}", names.join(", ")))),
-        (Some(name), _) => {
-            let found = issuers.iter().find(|issuer| issuer.issuer.as_deref() == Some(name));
+/// The entries of who signs: several with one name are one issuer.
+fn chosen(issuers: &[Issuer], name: Option<&str>) -> Result<Vec<Issuer>, Exit> {
+    let mut names: Vec<_> = issuers.iter().filter_map(|issuer| issuer.issuer.as_deref()).collect();
+    names.sort_unstable();
+    names.dedup();
+    match name {
+        // One without a name is the only one.
+        None if names.len() <= 1 => Ok(issuers.to_vec()),
+        None => Err(wrong(&format!("say with --issuer who signs it: {}", names.join(", ")))),
+        Some(name) => {
+            let entries = issuers.iter().filter(|issuer| issuer.issuer.as_deref() == Some(name));
+            let entries: Vec<_> = entries.cloned().collect();
+            if !entries.is_empty() {
+                return Ok(entries);
+            }
             let others = if names.is_empty() {
                 "the only one has no name, so leave --issuer out".to_owned()
             } else {
                 format!("there are: {}", names.join(", "))
             };
-            found.ok_or_else(|| wrong(&format!("no [[jwt]] has the issuer `{name}`; {others}")))
+            Err(wrong(&format!("no [[jwt]] has the issuer `{name}`; {others}")))
         }
     }
 }
