@@ -114,10 +114,34 @@ fn need_files(count: usize) {
     assert!(count as u64 + 500 < hard, "{count} connections need more than {hard} files: ulimit -n");
 }
 
+/// What a stock client brings when it comes back.
+struct Place {
+    pid: String,
+    offset: String,
+}
+
+impl Place {
+    /// Enters with a token, and waits until there is something to come back to.
+    fn of_new_client(node: &Node, token: &str) -> (Client, Self) {
+        let mut client = Client::open(node, &[]).expect("the server takes clients");
+        client.send(&format!(r#"40{{"token":"{token}"}}"#)).unwrap();
+        let connected = client.await_text("40{");
+        let pid = connected.split(r#""pid":""#).nth(1).expect("it has a place").split('"').next().unwrap();
+        let checkpoint = client.await_text(r#"42["checkpoint","#);
+        let offset = checkpoint.split('"').nth(3).unwrap();
+        (client, Self { pid: pid.to_owned(), offset: offset.to_owned() })
+    }
+}
+
+/// What is published while nobody is there.
+const MISSED: &str = "while they were away";
+
 /// Clients that have lost their server in the same moment.
 struct Storm {
     address: SocketAddr,
     token: String,
+    /// Of each of them.
+    places: Vec<Place>,
     began: Instant,
 }
 
@@ -139,7 +163,7 @@ impl Storm {
             let asked: Vec<_> = away.into_iter().map(|number| (number, self.ask(number))).collect();
             away = Vec::new();
             for (number, stream) in asked {
-                match stream.and_then(|stream| self.enter(stream)) {
+                match stream.and_then(|stream| self.enter(number, stream)) {
                     Some(client) => {
                         back.clients.push(client);
                         back.longest = self.began.elapsed();
@@ -159,14 +183,20 @@ impl Storm {
         Some(stream)
     }
 
-    fn enter(&self, stream: TcpStream) -> Option<Client> {
+    /// Comes in and resumes: it is told that it has missed nothing, and gets what it had not got.
+    fn enter(&self, number: usize, stream: TcpStream) -> Option<Client> {
         let mut client = Client::answered_on(stream).ok()?;
-        client.send(&format!(r#"40{{"token":"{}"}}"#, self.token)).ok()?;
+        let (token, Place { pid, offset }) = (&self.token, &self.places[number]);
+        client.send(&format!(r#"40{{"token":"{token}","pid":"{pid}","offset":"{offset}"}}"#)).ok()?;
         loop {
-            match client.receive()? {
-                refusal if refusal.starts_with("44") => return None,
-                text if text.contains("42[\"clientevent\"") => return Some(client),
-                _ => {}
+            let text = client.receive()?;
+            if text.starts_with("44") {
+                return None;
+            }
+            assert!(!text.starts_with("40{") || text.contains(pid.as_str()), "not recovered: {text}");
+            assert!(!text.starts_with(r#"42["gap""#), "{text}");
+            if text.contains(MISSED) {
+                return Some(client);
             }
         }
     }
@@ -187,10 +217,11 @@ fn whoever_loses_the_server_is_back_soon() {
     let mut node = Node::start(&format!("{PROXIES}[socketio]\nping_interval = '10m'\n"));
     let token = node.token("a");
     let shares = || (0..THREADS).map(|share| share * count / THREADS..(share + 1) * count / THREADS);
-    let mut crowd: Vec<Client> = thread::scope(|scope| {
-        let join = |share: Range<usize>| share.map(|_| Client::join(&node, &token)).collect::<Vec<_>>();
+    let (mut crowd, places): (Vec<Client>, Vec<Place>) = thread::scope(|scope| {
+        let join =
+            |share: Range<usize>| share.map(|_| Place::of_new_client(&node, &token)).collect::<Vec<_>>();
         let joining: Vec<_> = shares().map(|share| scope.spawn(move || join(share))).collect();
-        joining.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+        joining.into_iter().flat_map(|thread| thread.join().unwrap()).unzip()
     });
     node.child.kill().unwrap();
     node.child.wait().unwrap();
@@ -200,8 +231,10 @@ fn whoever_loses_the_server_is_back_soon() {
         SockRef::from(&client.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
     node.restart();
+    let missed = format!(r#"{{"message":"{MISSED}"}}"#);
+    assert_eq!(node.call("POST", "/message/a", &missed).status, 200);
 
-    let storm = &Storm { address: node.address, token, began: Instant::now() };
+    let storm = &Storm { address: node.address, token, places, began: Instant::now() };
     let back: Vec<Back> = thread::scope(|scope| {
         let coming: Vec<_> = shares().map(|share| scope.spawn(move || storm.bring_back(share))).collect();
         coming.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -209,7 +242,7 @@ fn whoever_loses_the_server_is_back_soon() {
     let longest = back.iter().map(|share| share.longest).max().unwrap();
     let refused: usize = back.iter().map(|share| share.refused).sum();
     println!(
-        "storm: {count} clients, {refused} refusals on the way, nobody was locked out for longer than {longest:.1?}"
+        "storm: {count} clients, all of them resumed, {refused} refusals on the way, nobody was locked out for longer than {longest:.1?}"
     );
     assert!(longest < locked_out_max, "{longest:?}");
     assert_eq!(back.iter().map(|share| share.clients.len()).sum::<usize>(), count);
