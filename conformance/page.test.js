@@ -15,13 +15,16 @@ const BROWSER = process.env.CHROMIUM_BIN ?? "/usr/bin/chromium";
 const FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
   "--disable-component-update", "--disable-sync"];
 const PATIENCE_MS = 20_000;
+/** For its first start ever, from a disk that others use. */
+const LAUNCH_MS = 120_000;
 
 let server, profile, browser;
 before(async () => {
   assert.ok(existsSync(BROWSER), `${BROWSER} is missing: install it with \`cargo xtask setup\`, or name another in CHROMIUM_BIN`);
   server = await Server.start();
   profile = await mkdtemp(join(tmpdir(), "channelapi-page-"));
-  browser = await chromium.launchPersistentContext(profile, { executablePath: BROWSER, headless: true, args: FLAGS });
+  const options = { executablePath: BROWSER, headless: true, args: FLAGS, timeout: LAUNCH_MS };
+  browser = await chromium.launchPersistentContext(profile, options);
   browser.setDefaultTimeout(PATIENCE_MS);
 });
 after(async () => {

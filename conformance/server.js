@@ -9,7 +9,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after } from "node:test";
+import { beforeEach } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
@@ -21,8 +21,8 @@ const BINARY = process.env.CHANNELAPI_BIN ?? fileURLToPath(new URL(`../target/re
 const ENVIRONMENT = Object.fromEntries(Object.entries(process.env).filter(([name]) => name !== "PORT" && !name.startsWith("CHANNELAPI_")));
 const READY_MS = 15_000;
 const STOP_MS = 10_000;
-/** More than a WebSocket takes to be closed by somebody who does not answer. */
-const IDLE_MS = 45_000;
+/** A little less than `--test-timeout` in package.json, which ends a file without saying where it was. */
+const FILE_MS = 470_000;
 
 /** A child process with its output kept for the error message. */
 class Process {
@@ -76,16 +76,16 @@ const running = new Set();
 process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(1));
 
-// The tests of a file are over, and have said how they went: what holds its process even so is named, and does not hold it for ever.
-function endSoon() {
+// The runner ends a file that takes too long, and does not say with which test. Not every process that starts a server runs tests.
+if (process.env.NODE_TEST_CONTEXT) {
+  let test = "nothing yet";
+  beforeEach((t) => (test = t.name));
   const end = () => {
-    console.error(`the tests are over, but something holds their process: ${process.getActiveResourcesInfo().join(", ")}`);
-    process.exit();
+    console.error(`after ${FILE_MS} ms still at "${test}", with ${process.getActiveResourcesInfo().join(", ")}`);
+    process.exit(1);
   };
-  setTimeout(end, IDLE_MS).unref();
+  setTimeout(end, FILE_MS).unref();
 }
-// Not every process that starts a server runs tests.
-if (process.env.NODE_TEST_CONTEXT) after(endSoon);
 
 /**
  * A port nobody listens on, from below the range that outgoing connections draw from: while a server restarts, a
@@ -128,8 +128,19 @@ export class Server {
       await writeFile(server.configFile, config);
       server.extraArgs = [...extraArgs, "--config", server.configFile];
     }
-    await server.launch();
+    try {
+      await server.launch();
+    } catch (error) {
+      await server.process?.exited;
+      await server.#remove();
+      throw error;
+    }
     return server;
+  }
+
+  async #remove() {
+    await rm(this.dataDir, { recursive: true, force: true });
+    if (this.configFile) await rm(this.configFile, { force: true });
   }
 
   async launch() {
@@ -164,8 +175,7 @@ export class Server {
     try {
       await this.process.stop();
     } finally {
-      await rm(this.dataDir, { recursive: true, force: true });
-      if (this.configFile) await rm(this.configFile, { force: true });
+      await this.#remove();
     }
   }
 
@@ -210,11 +220,13 @@ export class Server {
 
 /** `channelapi conformance`: the echo servers that the protocol suites talk to. */
 export class ConformanceServer {
-  static async start() {
+  /** `pingTimeout`, in milliseconds, allows more for a pong than the official suites do. */
+  static async start({ pingTimeout } = {}) {
     const server = new ConformanceServer();
     server.port = await freePort();
     server.url = `http://127.0.0.1:${server.port}`;
-    server.process = new Process(["conformance", "--port", String(server.port)]);
+    const patience = pingTimeout === undefined ? [] : ["--socketio-ping-timeout", `${pingTimeout}ms`];
+    server.process = new Process(["conformance", "--port", String(server.port), ...patience]);
     await server.process.ready(`${server.url}/engine.io/?EIO=4&transport=polling`);
     return server;
   }

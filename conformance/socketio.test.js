@@ -3,14 +3,14 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 
-import { engineCases, PAYLOAD_MAX } from "./engine-cases.js";
+import { engineCases, PAYLOAD_MAX, PING_TIMEOUT_MS } from "./engine-cases.js";
 import { ConformanceServer } from "./server.js";
 import { Polling, Wire } from "./wire.js";
 
 const PATH = "/socket.io/";
 
 let server;
-before(async () => (server = await ConformanceServer.start()));
+before(async () => (server = await ConformanceServer.start({ pingTimeout: PING_TIMEOUT_MS })));
 after(() => server?.stop());
 
 const open = async (t, options) => {

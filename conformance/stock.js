@@ -7,6 +7,9 @@ import { within } from "./wire.js";
 
 export const TRANSPORTS = { polling: ["polling"], websocket: ["websocket"], upgrade: ["polling", "websocket"] };
 
+/** Longer than any burst goes on. */
+const EVENTS_MS = 100_000;
+
 /** What a client keeps between two connections to come back from. */
 export const CURSOR = /^ca1\.[A-Za-z0-9_.~-]{28}$/;
 
@@ -52,11 +55,13 @@ export class StockClient {
     return this.of("connect").map(([recovered]) => recovered);
   }
 
-  /** Waits until `holds`, and gives what it returned. Patience starts anew with every event. */
+  /** Waits until `holds`, and gives what it returned. Patience starts anew with every event, but not for ever. */
   async until(what, holds) {
+    const deadline = performance.now() + EVENTS_MS;
     for (;;) {
       const found = holds();
       if (found) return found;
+      assert.ok(performance.now() < deadline, `for ${EVENTS_MS} ms events came, but not ${what}; the last heard: ${JSON.stringify(this.heard.slice(-5))}`);
       let look;
       const heard = new Promise((resolve) => this.#waiting.add((look = resolve)));
       try {

@@ -32,7 +32,7 @@ let server;
 let quick;
 before(async () => {
   const limit = `connections_per_user = ${PER_USER}`;
-  const timing = '[socketio]\nping_interval = "300ms"\nping_timeout = "700ms"';
+  const timing = '[socketio]\nping_interval = "300ms"\nping_timeout = "2s"';
   [server, quick] = await Promise.all([Server.start([], { config: config(limit) }), Server.start([], { config: config(limit, timing) })]);
 });
 after(() => Promise.all([server?.stop(), quick?.stop()]));

@@ -106,6 +106,17 @@ export class Polling {
     return within(request(this.url, { method: "POST", headers, body }), "a post to be answered");
   }
 
+  /** The first answer to a poll that has more than heartbeats, which are answered, without these. */
+  async answer() {
+    for (;;) {
+      const answer = await this.poll();
+      const packets = answer.body.split("\x1e");
+      const others = packets.filter((packet) => packet !== "2");
+      if (others.length < packets.length) await this.post("3");
+      if (others.length > 0) return { ...answer, body: others.join("\x1e") };
+    }
+  }
+
   /** Polls, answering heartbeats, until `count` packets that are neither heartbeat nor noop have come. */
   async packets(count) {
     const packets = [];

@@ -7,6 +7,8 @@ import threading
 import socketio
 
 PATIENCE_SECONDS = 15
+# What may be heard before it is heard that the client is in.
+OTHERS_MAX = 20
 QUICKLY = {"reconnection_delay": 0.05, "reconnection_delay_max": 0.3}
 
 
@@ -20,6 +22,7 @@ class Listener:
     def __init__(self, url, transports, auth=None, also=()):
         """`also` names more events to hear, each by a handler with one argument."""
         self._events = queue.Queue()
+        self._set_aside = []
         self._url = url
         self._transports = transports
         self._auth = auth
@@ -40,7 +43,24 @@ class Listener:
 
         return on_message
 
+    def greeted(self):
+        """Waits for what everybody hears who comes in. The client runs its handlers concurrently, so these two may be heard either
+        way round, and after what follows them, which is left for `next`."""
+        missing = [("clientevent", {"data": "Connected", "count": 0}), ("connect",)]
+        others = []
+        while missing:
+            event = self.next()
+            if event in missing:
+                missing.remove(event)
+            elif len(others) < OTHERS_MAX:
+                others.append(event)
+            else:
+                raise AssertionError(f"{missing} is missing, but heard was {others}")
+        self._set_aside = others
+
     def next(self):
+        if self._set_aside:
+            return self._set_aside.pop(0)
         try:
             return self._events.get(timeout=PATIENCE_SECONDS)
         except queue.Empty:
@@ -53,7 +73,7 @@ class SyncListener(Listener):
     def connect(self):
         self.client = socketio.Client(**QUICKLY)
         self._register(self.client)
-        self.client.connect(self._url, transports=self._transports, auth=self._auth)
+        self.client.connect(self._url, transports=self._transports, auth=self._auth, wait_timeout=PATIENCE_SECONDS)
 
     def transport(self):
         return self.client.transport()
@@ -77,7 +97,7 @@ class AsyncListener(Listener):
     async def _connect(self):
         self.client = socketio.AsyncClient(**QUICKLY)
         self._register(self.client)
-        await self.client.connect(self._url, transports=self._transports, auth=self._auth)
+        await self.client.connect(self._url, transports=self._transports, auth=self._auth, wait_timeout=PATIENCE_SECONDS)
 
     def _message_handler(self):
         async def on_message(data):

@@ -93,7 +93,7 @@ pub(crate) fn for_javascript(tree: &Tree) -> Result<()> {
     }
     let mut npm = Command::new("npm");
     npm.current_dir(tree.path("conformance")).args(["ci", "--no-audit", "--no-fund"]);
-    step::run("Install JavaScript clients (npm ci)", &mut npm)?;
+    step::install("Install JavaScript clients (npm ci)", &mut npm)?;
     order.stamp()
 }
 
@@ -111,7 +111,7 @@ fn install_pebble(tree: &Tree) {
     }
     let mut go = Command::new("go");
     go.env("GOBIN", &directory).arg("install").arg(format!("{PEBBLE}@{PEBBLE_VERSION}"));
-    let installed = step::run(&format!("Install Pebble {PEBBLE_VERSION} (go install)"), &mut go);
+    let installed = step::install(&format!("Install Pebble {PEBBLE_VERSION} (go install)"), &mut go);
     or_without(installed, "Pebble", "the tests against an authority for certificates are skipped");
 }
 
@@ -134,7 +134,7 @@ pub(crate) fn for_python(tree: &Tree) -> Result<()> {
     step::run("Create a Python environment", venv.args(["-m", "venv", "--clear"]).arg(tree.target("venv")))?;
     let mut pip = Command::new(python(tree));
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"]);
-    step::run("Install Python clients (pip install)", pip.arg(&order.file))?;
+    step::install("Install Python clients (pip install)", pip.arg(&order.file))?;
     order.stamp()
 }
 
@@ -171,9 +171,9 @@ fn apt_install(package: &str, purpose: &str) -> Result<()> {
         "the tests need {purpose}: on Debian, run `apt-get install --no-install-recommends {package}` as root; \
          elsewhere install it in your system's way"
     );
-    step::run("Refresh Debian's list of packages", &mut apt(&["update"]))?;
+    step::install("Refresh Debian's list of packages", &mut apt(&["update"]))?;
     let install = &mut apt(&["install", "-y", "--no-install-recommends", package]);
-    step::run(&format!("Install Debian's {package}"), install)
+    step::install(&format!("Install Debian's {package}"), install)
 }
 
 fn apt(arguments: &[&str]) -> Command {

@@ -15,6 +15,10 @@ use anyhow::{Context, Result, anyhow, bail};
 /// How long a program's children may hold its output after it has ended.
 const STRAGGLERS: Duration = Duration::from_secs(10);
 
+/// How often what comes over a network is asked for.
+const INSTALLS_MAX: u32 = 3;
+const INSTALL_PAUSE: Duration = Duration::from_secs(10);
+
 /// Which of a runner's lines are worth repeating at the end.
 #[derive(Clone, Copy)]
 pub(crate) enum Closing {
@@ -48,6 +52,25 @@ pub(crate) fn run(name: &str, command: &mut Command) -> Result<()> {
         return Ok(());
     }
     Err(anyhow!("{name} failed ({status}): {}", shown(command)))
+}
+
+/// Runs a program that installs something, again if it fails: what comes over a network fails for a moment at times.
+pub(crate) fn install(name: &str, command: &mut Command) -> Result<()> {
+    insist(|| run(name, command))
+}
+
+/// Does something until it goes well, [`INSTALLS_MAX`] times at most.
+pub(crate) fn insist(act: impl FnMut() -> Result<()>) -> Result<()> {
+    insist_after(INSTALL_PAUSE, act)
+}
+
+fn insist_after(pause: Duration, mut act: impl FnMut() -> Result<()>) -> Result<()> {
+    for attempt in 1..INSTALLS_MAX {
+        let Err(error) = act() else { return Ok(()) };
+        println!("{error:#}; attempt {} of {INSTALLS_MAX} in {} s", attempt + 1, pause.as_secs());
+        thread::sleep(pause);
+    }
+    act()
 }
 
 /// Runs programs side by side on the terminal as they are. All of them must succeed.
@@ -181,6 +204,23 @@ mod tests {
         run_together("two", vec![shell("exit 0"), shell("exit 0")]).unwrap();
         let error = run_together("two", vec![shell("exit 4"), shell("exit 0")]).unwrap_err().to_string();
         assert!(error.contains("exit 4") && !error.contains("exit 0"), "{error}");
+    }
+
+    #[test]
+    fn what_fails_for_a_moment_is_tried_again_but_not_for_ever() {
+        let mut left = 2;
+        let fails_twice = || {
+            left -= 1;
+            if left < 0 { Ok(()) } else { Err(anyhow!("no network")) }
+        };
+        insist_after(Duration::ZERO, fails_twice).unwrap();
+        let mut tries = 0;
+        let never = || {
+            tries += 1;
+            Err(anyhow!("no network"))
+        };
+        assert_eq!(insist_after(Duration::ZERO, never).unwrap_err().to_string(), "no network");
+        assert_eq!(tries, INSTALLS_MAX);
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Tool {
     pub(crate) fn install(&self, tree: &Tree) -> Result<()> {
         let Self { package, version } = self;
         if let Some(mut install) = self.installing(tree) {
-            return step::run(&format!("Install {package} {version} (once, some minutes)"), &mut install);
+            return step::install(&format!("Install {package} {version} (once, some minutes)"), &mut install);
         }
         println!("{package} {version} is installed");
         Ok(())

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{building, seeds_of, settings, targets};
 use crate::rustc;
-use crate::step::Outcome;
+use crate::step::{self, Outcome};
 use crate::tools::CARGO_FUZZ;
 use crate::tree::Tree;
 
@@ -62,7 +62,7 @@ impl Drop for Aside {
 fn fuzz_all(tree: &Tree, stop: &AtomicBool) -> Result<Outcome> {
     let started = Instant::now();
     if let Some(install) = CARGO_FUZZ.installing(tree) {
-        Running::start("install", tree, &install)?.wait(stop)?;
+        step::insist(|| Running::start("install", tree, &install)?.wait(stop).map(drop))?;
     }
     Running::start("build", tree, &building(tree)?)?.wait(stop)?;
     let mut closing = Vec::new();
