@@ -176,18 +176,38 @@ impl Server {
         environment: &[(&str, &str)],
         patience: Duration,
     ) -> Result<(Option<ExitStatus>, String)> {
+        self.once_until(None, arguments, environment, patience).await
+    }
+
+    /// The same, also until it has said `part`.
+    pub(crate) async fn once_until(
+        &self,
+        part: Option<&str>,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        patience: Duration,
+    ) -> Result<(Option<ExitStatus>, String)> {
         let folder = tempfile::tempdir_in(self.folder.path())?;
         let path = folder.path().join("log");
         let log = File::create(&path)?;
         let mut command = Command::new(&self.binary);
         command.current_dir(folder.path()).args(arguments).envs(environment.iter().copied());
         let mut child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn()?;
-        let status = wait(&mut child, patience).await?;
+        let said = || fs::read(&path).map(|log| String::from_utf8_lossy(&log).into_owned());
+        let end = Instant::now() + patience;
+        let mut status = child.try_wait()?;
+        while status.is_none()
+            && Instant::now() < end
+            && !part.is_some_and(|part| said().is_ok_and(|said| said.contains(part)))
+        {
+            sleep(POLL).await;
+            status = child.try_wait()?;
+        }
         if status.is_none() {
             child.kill()?;
             child.wait()?;
         }
-        Ok((status, String::from_utf8_lossy(&fs::read(path)?).into_owned()))
+        Ok((status, said()?))
     }
 
     /// Resident bytes.

@@ -24,7 +24,7 @@ const QUIET: Duration = Duration::from_secs(2);
 /// How many times the slowest of that time something may take under attack.
 const SLOWER_MAX: u32 = 20;
 /// What it may take at least, and at most: a machine that also builds software is slow at times, which a short time need not show.
-const LATENCY: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(4);
+const LATENCY: RangeInclusive<Duration> = Duration::from_secs(4)..=Duration::from_secs(8);
 /// For everything that is on its way when the attacks are over.
 const LAST_MAX: Duration = Duration::from_secs(20);
 

@@ -128,8 +128,8 @@ async fn attack(yard: Yard, cases: Vec<Case>, alone: bool) -> Result<Outcome> {
     let peak = watch.finish().await?;
 
     let mut judge = |verdict: Result<()>| failures.extend(verdict.err().map(|error| format!("{error:#}")));
+    judge(counted_soon(&yard, &before, &expected).await);
     let after = yard.metrics().await?;
-    judge(counted(&before, &after, &expected));
     judge(never_happened(&after));
     judge(nothing_left(&yard, descriptors).await);
     let grown = peak.saturating_sub(memory);

@@ -28,7 +28,7 @@ const OUTBOX: i64 = 1 << 20;
 const NOISE: i64 = 2 << 20;
 /// Nor the same time, above all on a machine that has other things to do. A server that waits for slow clients does so for seconds.
 const LATENCY_FACTOR: u32 = 2;
-const LATENCY_NOISE: Duration = Duration::from_millis(250);
+const LATENCY_NOISE: Duration = Duration::from_secs(1);
 
 struct Outcome {
     growth: i64,

@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Over a line of 64 kbit/s clients with the usual 20 seconds for an answer stay, and others have as many bytes of time.
 const TIMEOUT_BYTES: u64 = 20 * (8 << 10);
 /// A machine that has other things to do takes its time, too.
-const TIMEOUT_MIN: Duration = Duration::from_secs(2);
+const TIMEOUT_MIN: Duration = Duration::from_secs(4);
 
 /// What one slow client may have waiting in the server's memory, and a page of history on its way there.
 const OUTBOX: i64 = 1 << 20;

@@ -13,8 +13,8 @@ use crate::choices::Choices;
 use crate::server::Server;
 use crate::town;
 
-/// A client that does not answer a ping within a second is gone.
-const HEARTBEAT: &str = "\n[socketio]\nping_interval = \"2s\"\nping_timeout = \"1s\"\n";
+/// A client that does not answer a ping within two seconds is gone.
+const HEARTBEAT: &str = "\n[socketio]\nping_interval = \"2s\"\nping_timeout = \"2s\"\n";
 const ASLEEP: Duration = Duration::from_secs(7);
 /// Whoever waited for the server is served again within that time.
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ async fn round(orders: &Orders, seed: u64, report: &mut Report) -> Result<()> {
     sleep(CATCH_UP_MAX).await;
     let caught_up = site.now();
     // Long enough for everybody to be asked whether it is there.
-    sleep(Duration::from_secs(3)).await;
+    sleep(Duration::from_millis(4_500)).await;
     crowd.complain().await.context("after it slept")?;
     starve(&server).await?;
     sleep(CATCH_UP_MAX).await;

@@ -27,7 +27,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(15);
 /// For another JWT, after the end of one.
 const GRACE: Duration = Duration::from_secs(25);
 /// Seconds after its end at which a JWT still lets a client in.
-const LATE: u64 = 8;
+const LATE: u64 = 6;
 /// JWTs with names of keys that nobody has.
 const UNKNOWN_KEYS: u32 = 200;
 /// What a server may have asked for once at its start, and once in each minute.

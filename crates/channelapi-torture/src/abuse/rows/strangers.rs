@@ -100,6 +100,10 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
+/// What a server says last at its start, and for how long that may be waited for while others attack.
+const READY: Option<&str> = Some("ready");
+const READY_MAX: Duration = Duration::from_secs(20);
+
 async fn said_to_be_open(yard: Arc<Yard>) -> Result<()> {
     let open = ["keys, tokens and messages travel unencrypted", "pages of every origin"];
     let variants = [("0.0.0.0", None), ("0.0.0.0", Some("127.0.0.1")), ("127.0.0.1", None)];
@@ -109,7 +113,7 @@ async fn said_to_be_open(yard: Arc<Yard>) -> Result<()> {
         let mut environment = vec![("CHANNELAPI_AUTH_KEY", crate::server::AUTH_KEY)];
         environment.extend(internal.map(|address| ("CHANNELAPI_INTERNAL_ADDRESS", address)));
         environment.extend(internal.map(|_| ("CHANNELAPI_INTERNAL_PORT", "0")));
-        let (status, said) = yard.server.once(&arguments, &environment, Duration::from_secs(2)).await?;
+        let (status, said) = yard.server.once_until(READY, &arguments, &environment, READY_MAX).await?;
         ensure!(status.is_none() && said.contains("ready"), "it ended with {status:?} and said {said}");
         for part in open {
             ensure!(said.contains(part) == is_public, "on {address}, of `{part}` it said {said}");
@@ -127,7 +131,7 @@ async fn key_in_a_flag(yard: Arc<Yard>) -> Result<()> {
     let key = "canary-key-of-a-flag";
     let flag = format!("--auth_key={key}");
     let arguments = ["--address", "127.0.0.1", "--port", "0", "--data-dir", "flag", &flag];
-    let (status, said) = yard.server.once(&arguments, &[], Duration::from_secs(5)).await?;
+    let (status, said) = yard.server.once_until(READY, &arguments, &[], READY_MAX).await?;
     ensure!(status.is_none(), "it ended with {status:?} and said {said}");
     ensure!(said.contains("list of processes") && said.contains("CHANNELAPI_AUTH_KEY"), "it said {said}");
     ensure!(!said.contains(key), "it shows the key: {said}");

