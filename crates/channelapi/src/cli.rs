@@ -13,7 +13,7 @@ mod settings;
 mod store;
 mod usage;
 
-use std::{ffi::OsString, net::IpAddr, path::PathBuf};
+use std::{ffi::OsString, net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::ArgMatches;
 
@@ -41,6 +41,8 @@ pub enum Invocation {
         port: u16,
         /// Address to listen on.
         address: IpAddr,
+        /// How long a pong may take.
+        ping_timeout: Duration,
     },
     /// Publish to a running server.
     Publish(Publish),
@@ -129,7 +131,9 @@ fn conformance(levels: &[&ArgMatches]) -> Result<Invocation, Exit> {
     // The upstream suites connect to port 3000 of this machine unless they are told otherwise.
     let port = single(levels, "port", "3000")?;
     let address = single(levels, "address", "127.0.0.1")?;
-    Ok(Invocation::Conformance { port, address })
+    // They want exactly this.
+    let ping_timeout = single(levels, "socketio.ping_timeout", "200ms")?;
+    Ok(Invocation::Conformance { port, address, ping_timeout })
 }
 
 fn single<T: Value>(levels: &[&ArgMatches], key: &str, default: &str) -> Result<T, Exit> {

@@ -45,6 +45,7 @@ use client::Failed;
 use config::Config;
 use cores::Cores;
 use server::Failure;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -93,8 +94,8 @@ fn main() -> ExitCode {
         Ok(Invocation::Store(request)) => {
             return finish(store::run(&request).map_err(|error| Failed(error.to_string())));
         }
-        Ok(Invocation::Conformance { address, port }) => {
-            run(|cores| server::run_conformance(address, port, cores))
+        Ok(Invocation::Conformance { address, port, ping_timeout }) => {
+            run(|cores| server::run_conformance(SocketAddr::new(address, port), ping_timeout, cores))
         }
         Err(exit) if exit.to_stderr => {
             output::tell(exit.text.trim_end_matches('\n'));

@@ -460,13 +460,17 @@ impl listener::Service for ConformanceServer {
     }
 }
 
-/// Runs the server for the official suites, with the settings they expect.
-pub(crate) async fn run_conformance(address: IpAddr, port: u16, cores: Arc<Cores>) -> Result<(), Failure> {
-    let listener = Listener::new(Bound::tcp(SocketAddr::new(address, port), "--")?, Entry::default());
+/// Runs the server for the official suites, with the settings they expect, but for how long a pong may take.
+pub(crate) async fn run_conformance(
+    address: SocketAddr,
+    ping_timeout: Duration,
+    cores: Arc<Cores>,
+) -> Result<(), Failure> {
+    let listener = Listener::new(Bound::tcp(address, "--")?, Entry::default());
     let place = listener.place()?;
     let stopping = Signals::hear()?.started();
     let clock = Clock::system();
-    let settings = Settings::new(300, 200, 1_000_000, Live::new(Origins::Any));
+    let settings = Settings::new(300, millis_of(ping_timeout), 1_000_000, Live::new(Origins::Any));
     let admission = Admission::unlimited(clock.clone());
     let echo = Gateway::new(settings.clone(), Box::new(Echo), clock.clone(), admission.clone());
     let suite = SocketIo::new(SuiteEvents, Duration::from_secs(1));

@@ -131,10 +131,12 @@ mod tests {
         });
         assert_eq!(read(&path, 5).unwrap().0, b"12345");
         writer.join().unwrap();
-        let gone = File::options().read(true).write(true).open(&path).unwrap();
-        let waiting = thread::spawn(move || read(&path, 5).map(|_| ()).map_err(|error| error.kind()));
-        thread::sleep(SHORT);
-        drop(gone);
+        let waiting = thread::spawn({
+            let path = path.clone();
+            move || read(&path, 5).map(|_| ()).map_err(|error| error.kind())
+        });
+        // It opens when the other one has, and says nothing.
+        drop(File::options().write(true).open(&path).unwrap());
         assert_eq!(waiting.join().unwrap(), Err(ErrorKind::UnexpectedEof));
     }
 }

@@ -191,6 +191,7 @@ fn an_answer_behind_the_stop_is_the_last_on_its_connection_and_says_so() {
         (connection, headers)
     });
     // They are read as far as they are here, and waited for.
+    node.await_metric("channelapi_handshakes", |begun| begun >= 3);
     thread::sleep(Duration::from_millis(300));
     node.signal("-TERM");
     node.await_log("SIGTERM");
@@ -304,6 +305,8 @@ fn three_restarts_under_load_lose_nothing() {
     for _ in 0..3 {
         let before = sent.load(Ordering::Relaxed);
         eventually("some messages", || (sent.load(Ordering::Relaxed) > before + 20).then_some(()));
+        // Each of them is sent away by each restart.
+        node.await_metric("channelapi_connections", |connections| connections == CLIENTS as u64);
         node.signal("-TERM");
         assert_eq!(node.ended(), Some(0), "every restart is orderly");
         node.restart();

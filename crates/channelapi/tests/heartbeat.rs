@@ -8,7 +8,7 @@ use node::{Client, Node, POLLING};
 use std::thread;
 use std::time::Duration;
 
-const SETTINGS: &str = "[socketio]\nping_interval = '100ms'\nping_timeout = '700ms'\n";
+const SETTINGS: &str = "[socketio]\nping_interval = '100ms'\nping_timeout = '3s'\n";
 
 /// Once, every client whose answer was in the kernel by then was closed when the server went on.
 #[test]
@@ -27,7 +27,7 @@ fn clients_that_answer_while_the_server_stands_still_stay() {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         node::ask(&mut stream, "POST", &path, &[], "3").unwrap().status
     });
-    thread::sleep(Duration::from_millis(900));
+    thread::sleep(Duration::from_millis(3_200));
     node.signal("-CONT");
     assert_eq!(posting.join().unwrap(), 200);
     while client.receive().unwrap() != "2" {}

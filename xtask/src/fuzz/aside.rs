@@ -42,7 +42,7 @@ impl Aside {
 
     /// Waits until every target had its time.
     pub(crate) fn finish(mut self) -> Result<Outcome> {
-        crate::step::announce("Fuzzing, which has been going on beside the tests");
+        step::announce("Fuzzing, which has been going on beside the tests");
         let thread = self.thread.take().expect("it is finished once");
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }

@@ -46,10 +46,12 @@ fn verbs() -> Command {
         .subcommand(Command::new("doc").about("Print the reference page of all options, in Markdown"));
     let address = option_arg(spec("address")).help("Address to listen on [default: 127.0.0.1]");
     let port = option_arg(spec("port")).help("Port to listen on [default: 3000]");
+    let ping_timeout = option_arg(spec("socketio.ping_timeout"))
+        .help("How long a pong may take; ours allow more than the suites [default: 200ms]");
     let conformance = Command::new("conformance")
         .about("Run the server that the official Socket.IO test suites expect")
         .hide(true)
-        .args([address, port]);
+        .args([address, port, ping_timeout]);
 
     with_options(Command::new("channelapi"))
         .about("Push notifications to browsers and apps over Socket.IO, from any backend that speaks HTTP.")

@@ -208,8 +208,9 @@ fn conformance_needs_nothing_but_a_port() {
         ("conformance --port=5 --address ::1", ("::1", 5)),
         ("--port 5 conformance", ("127.0.0.1", 5)),
     ] {
-        let Ok(Invocation::Conformance { port, address }) = run(line) else { panic!("{line}") };
+        let Ok(Invocation::Conformance { port, address, ping_timeout }) = run(line) else { panic!("{line}") };
         assert_eq!((address.to_string().as_str(), port), expected, "{line}");
+        assert_eq!(ping_timeout, std::time::Duration::from_millis(200), "as the suites want it");
     }
     assert!(!printed("--help").contains("conformance"));
 }

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
 #[path = "../port/mod.rs"]
-mod port;
+pub(crate) mod port;
 
 use std::{
     fmt::Write as _,

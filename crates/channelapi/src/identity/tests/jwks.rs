@@ -208,7 +208,7 @@ async fn nothing_that_is_no_answer_takes_the_place_of_a_good_one() {
     let provider = Provider::start(good.clone()).await;
     let (timeout, refresh) = (Duration::from_secs(1), Duration::from_millis(20));
     let fetched = Fetched::new(&provider, Times { timeout, refresh, ..QUICK });
-    assert_eq!(fetched.verify(&signer, "1").await, Ok(()));
+    fetched.until(&signer, "1", Ok(())).await;
     let raw = |text: &str| Answer::Raw(text.as_bytes().to_vec());
     let mut large = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", 10_000_000).into_bytes();
     large.resize(10_000_000, b' ');

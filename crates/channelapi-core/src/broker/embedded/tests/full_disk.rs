@@ -66,6 +66,7 @@ fn a_channel_can_be_purged_on_a_full_disk_which_makes_room() {
             for _ in 0..200 {
                 broker.publish(request(0, "much")).await.unwrap();
             }
+            tidy(&broker);
             disk.0.lock().room = Some(0);
             if has_noticed {
                 assert_eq!(broker.publish(request(9, "full")).await, Err(PublishError::StorageFull));

@@ -186,7 +186,8 @@ proptest! {
                     Act::Publish(name, size) => {
                         number += 1;
                         let data = format!("{number}:{}", "x".repeat(size));
-                        let (before, has_room) = (data_of(now, name), has_room(now, name, clock.unix_millis()));
+                        // In this order: where there is room now, nothing that is looked at next is old enough to go.
+                        let (has_room, before) = (has_room(now, name, clock.unix_millis()), data_of(now, name));
                         let published = now.publish(request(name, &data)).await.unwrap();
                         let after = data_of(now, name);
                         assert!(!has_room || after[..after.len() - 1] == before, "what was there is still there");
