@@ -67,7 +67,7 @@ impl Grants {
     /// Takes a place among the connections of each user of whom a JWT speaks, unless there is one already: all that are missing, or none.
     pub(super) fn admit<'a>(
         &mut self,
-        bearers: impl Iterator<Item = &'a Bearer>,
+        bearers: impl IntoIterator<Item = &'a Bearer>,
         admission: &Arc<Admission>,
     ) -> Result<(), UserFull> {
         let mut missing: Vec<(&Arc<str>, &str)> = Vec::new();
@@ -227,7 +227,7 @@ mod tests {
         let mut grants = Grants::default();
         for (user, name) in [("ann", "a"), ("ann", "b"), ("bob", "c")] {
             let grant = grant(user, 100, &[name]);
-            assert_eq!(grants.admit([&grant.bearer].into_iter(), &admission), Ok(()));
+            assert_eq!(grants.admit([&grant.bearer], &admission), Ok(()));
             grants.add(grant);
             grants.settle();
         }
@@ -251,7 +251,7 @@ mod tests {
         let admission = Admission::new(limits, Clock::system());
         let nobody = Bearer { subject: None, ..grant("", 100, &[]).bearer };
         let mut all = [Grants::default(), Grants::default()];
-        assert!(all.iter_mut().all(|grants| grants.admit([&nobody].into_iter(), &admission).is_ok()));
+        assert!(all.iter_mut().all(|grants| grants.admit([&nobody], &admission).is_ok()));
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Doors {
                 return Ok(());
             };
             // Before it is in the channel, so that whoever revokes something finds it.
-            grants.admit([&claims.bearer].into_iter(), admission)?;
+            grants.admit([&claims.bearer], admission)?;
             grants.add(self.grant(claims, vec![channel.clone()]));
             Ok(())
         });
